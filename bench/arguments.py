@@ -5,6 +5,16 @@ from __future__ import annotations
 import argparse
 
 
+def add_artifacts_argument(parser: argparse.ArgumentParser, help_text: str) -> None:
+    """Add the positional argument ARTIFACT, one path or several. The list of them is `args.files`.
+
+    Args:
+        parser: Parser of the subcommand.
+        help_text: Text about the argument for --help.
+    """
+    parser.add_argument("files", nargs="+", metavar="ARTIFACT", help=help_text)
+
+
 def add_device_argument(parser: argparse.ArgumentParser) -> None:
     """Add --device, the device on which the engine runs the artifacts."""
     parser.add_argument(
@@ -17,9 +27,9 @@ def add_device_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def add_record_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --name and --json, which determine the device name in the record and how it is printed.
+    """Add --name, which sets the name of the device in the record, and --json.
 
-    A record contains the results of one run of tinyvit-bench.
+    A record contains the results of one run of tinyvit-bench. With --json, it is printed as JSON.
     """
     parser.add_argument(
         "--name",

@@ -11,19 +11,16 @@ from tinyvit.runtimes.artifact import list_artifact_files, read_artifact
 from tinyvit.runtimes.base import RuntimeInfo
 
 
-def read_artifact_info(
-    path: str, engine: RuntimeInfo, int8_mac_share: float | None = None
-) -> ArtifactInfo:
+def read_artifact_info(path: str, engine: RuntimeInfo) -> ArtifactInfo:
     """Read the size, the hash and some manifest entries of an artifact.
 
     Args:
         path: Path of the artifact, as the user gave it.
         engine: Description of the engine that ran the artifact, from `Runtime.describe`.
-        int8_mac_share: Share of the multiply-accumulates that ran in integer kernels, 0 to 1;
-            None if unknown.
 
     Returns:
-        The description of the artifact for a record.
+        The description of the artifact for a record. Its `int8_mac_share` is None, because that
+        share is known only after a profile.
 
     Raises:
         ArtifactError: The file cannot be opened as an artifact.
@@ -37,7 +34,7 @@ def read_artifact_info(
         model=manifest.model if manifest else "",
         precision=manifest.precision if manifest else "",
         engine=engine,
-        int8_mac_share=int8_mac_share,
+        int8_mac_share=None,
     )
 
 

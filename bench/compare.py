@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,16 +20,19 @@ _RESAMPLE_COUNT = 2000
 _SEED = 0
 """Seed of the resampling, so that the same records always give the same interval."""
 
+_MatchKey: TypeAlias = tuple[str, ...]
+"""Everything in which two results must be equal to be compared; the artifact's name comes first."""
+
 
 @dataclass(frozen=True)
 class Change:
     """The change of one artifact's result between two records.
 
     Attributes:
-        artifact: File name of the artifact.
+        artifact: File name of the artifact; its path if a record has several files of this name.
         kind: Whether latency or accuracy was measured.
         before: Median latency in milliseconds, or top-1 accuracy in percent, in the earlier record.
-        after: The same in the later record.
+        after: The same number in the later record.
         change: `after / before` for latencies, `after - before` for accuracies.
         low: Lower end of the 95% confidence interval of `change`.
         high: Upper end of the 95% confidence interval of `change`.
@@ -50,7 +56,8 @@ class RecordComparison:
 
     Attributes:
         changes: One entry per result that is in both records.
-        unmatched: Name, engine and settings of each result that is in only one of the records.
+        unmatched: Name (or path, as in `Change.artifact`), engine and settings of each result that
+            is in only one of the records.
     """
 
     changes: tuple[Change, ...]
@@ -63,7 +70,8 @@ def compare_records(
     """Compare the results that two records have in common.
 
     Two results match if they have the same file name and engine. Latencies must also have the same
-    scenario, batch and threads, and accuracies the same preprocessing.
+    scenario, batch and threads, and accuracies the same preprocessing. If a record has several
+    results with all of this in common, their paths must be the same instead of their file names.
 
     Args:
         before: The earlier record.
@@ -72,45 +80,53 @@ def compare_records(
         max_drop: Allowed loss of top-1 accuracy, in percentage points.
         across_devices: Whether the records may be from different devices.
 
+    Returns:
+        The change of each result that is in both records, and the names of the other results.
+
     Raises:
-        RequestError: The records differ in kind, device or dataset, or no results match.
+        RequestError: The records differ in kind, dataset or, unless `across_devices`, device; no
+            results match; or a record has several results for one artifact and the same settings.
     """
     _require_comparable(before, after, across_devices)
-    results_before = {_make_match_key(result): result for result in before.results}
-    results_after = {_make_match_key(result): result for result in after.results}
+    ambiguous_keys = _find_ambiguous_keys(before) | _find_ambiguous_keys(after)
+    results_before = _index_results(before, ambiguous_keys)
+    results_after = _index_results(after, ambiguous_keys)
     shared_keys = [key for key in results_before if key in results_after]
     if not shared_keys:
         raise RequestError(
             "the records have no artifact in common",
-            "measure files of the same names with the same engine, threads and batch",
+            "measure files of the same names with the same engine, threads and batch; if several"
+            " files have one name, their paths must be the same too",
         )
     changes = []
     for key in shared_keys:
         old, new = results_before[key], results_after[key]
         if isinstance(old, LatencyResult) and isinstance(new, LatencyResult):
-            changes.append(_compare_latency(old, new, max_regress))
+            changes.append(_compare_latency(key[0], old, new, max_regress))
         elif isinstance(old, AccuracyResult) and isinstance(new, AccuracyResult):
-            changes.append(_compare_accuracy(old, new, max_drop))
+            changes.append(_compare_accuracy(key[0], old, new, max_drop))
     unmatched_keys = [key for key in [*results_before, *results_after] if key not in shared_keys]
     return RecordComparison(
         changes=tuple(changes),
-        unmatched=tuple(" ".join(map(str, key)) for key in unmatched_keys),
+        unmatched=tuple(" ".join(key) for key in unmatched_keys),
     )
 
 
 def _require_comparable(before: Record, after: Record, across_devices: bool) -> None:
-    """Raise RequestError if the records differ in kind, device or dataset."""
+    """Raise RequestError if the records differ in kind, dataset or, unless allowed, device."""
     if before.kind != after.kind:
         raise RequestError(
             f"the records are of different kinds, {before.kind} and {after.kind}",
             "compare two records of the same kind",
         )
-    first, second = before.device, after.device
-    is_same_device = (first.cpu, first.architecture) == (second.cpu, second.architecture)
+    old_device, new_device = before.device, after.device
+    is_same_device = (
+        old_device.cpu == new_device.cpu and old_device.architecture == new_device.architecture
+    )
     if not is_same_device and not across_devices:
         raise RequestError(
-            f"the records come from different devices, {first.name} ({first.cpu}) and"
-            f" {second.name} ({second.cpu})",
+            f"the records come from different devices, {old_device.name} ({old_device.cpu}) and"
+            f" {new_device.name} ({new_device.cpu})",
             "compare records of one device, or add --across-devices",
         )
     if before.kind == "accuracy" and _get_dataset_hash(before) != _get_dataset_hash(after):
@@ -124,20 +140,46 @@ def _get_dataset_hash(record: Record) -> object:
     return record.dataset.get("names_and_classes_sha256")
 
 
-def _make_match_key(result: LatencyResult | AccuracyResult) -> tuple[object, ...]:
-    """Return everything in which two results must be equal to be compared."""
+def _find_ambiguous_keys(record: Record) -> set[_MatchKey]:
+    """Return each key that several results of a record have, as those of x/a.onnx and y/a.onnx."""
+    counts = Counter(_make_match_key(result) for result in record.results)
+    return {key for key, count in counts.items() if count > 1}
+
+
+def _index_results(
+    record: Record, ambiguous_keys: Collection[_MatchKey]
+) -> dict[_MatchKey, LatencyResult | AccuracyResult]:
+    """Return the results of a record by key, in which a path replaces an ambiguous file name."""
+    results: dict[_MatchKey, LatencyResult | AccuracyResult] = {}
+    for result in record.results:
+        key = _make_match_key(result)
+        if key in ambiguous_keys:
+            key = (result.artifact.path, *key[1:])
+        if key in results:
+            raise RequestError(
+                f"one of the records has several results for {' '.join(key)}",
+                "measure each artifact only once with the same settings",
+            )
+        results[key] = result
+    return results
+
+
+def _make_match_key(result: LatencyResult | AccuracyResult) -> _MatchKey:
+    """Return the key of a result, which begins with the artifact's file name."""
     engine = result.artifact.engine
     name = Path(result.artifact.path).name
     if isinstance(result, LatencyResult):
-        return name, engine.engine, result.scenario, result.batch, engine.threads
+        return name, engine.engine, result.scenario, str(result.batch), str(engine.threads)
     return name, engine.engine, result.preprocess
 
 
-def _compare_latency(old: LatencyResult, new: LatencyResult, max_regress: float) -> Change:
+def _compare_latency(
+    name: str, old: LatencyResult, new: LatencyResult, max_regress: float
+) -> Change:
     ratio = new.median_ms / old.median_ms
     low, high = _compute_ratio_interval(old, new)
     return Change(
-        artifact=Path(new.artifact.path).name,
+        artifact=name,
         kind="latency",
         before=old.median_ms,
         after=new.median_ms,
@@ -148,11 +190,18 @@ def _compare_latency(old: LatencyResult, new: LatencyResult, max_regress: float)
     )
 
 
-def _compare_accuracy(old: AccuracyResult, new: AccuracyResult, max_drop: float) -> Change:
+def _compare_accuracy(
+    name: str, old: AccuracyResult, new: AccuracyResult, max_drop: float
+) -> Change:
     gain = new.top1 - old.top1
-    low, high = gain_interval(new.top1, new.classified_count, old.top1, old.classified_count)
+    low, high = gain_interval(
+        top1=new.top1,
+        image_count=new.classified_count,
+        reference_top1=old.top1,
+        reference_image_count=old.classified_count,
+    )
     return Change(
-        artifact=Path(new.artifact.path).name,
+        artifact=name,
         kind="accuracy",
         before=old.top1,
         after=new.top1,
@@ -168,6 +217,7 @@ def _compute_ratio_interval(old: LatencyResult, new: LatencyResult) -> tuple[flo
 
     Turns (short series of consecutive queries) are resampled, not single samples: the samples of a
     turn are correlated, and resampling them one by one would give an interval that is too narrow.
+    Results from Android have no samples; both ends of their interval are the ratio itself.
     """
     rng = np.random.default_rng(_SEED)
     ratios = _resample_medians(new, rng) / _resample_medians(old, rng)
@@ -176,12 +226,13 @@ def _compute_ratio_interval(old: LatencyResult, new: LatencyResult) -> tuple[flo
 
 
 def _resample_medians(result: LatencyResult, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """Estimate the median latency from resamples, which are random turns drawn with replacement.
+    """Return the median latency of each bootstrap resample of a result.
 
-    Each of `_RESAMPLE_COUNT` resamples has as many turns as the result.
+    A resample consists of turns that are drawn at random with replacement, as many as the result
+    has. Its median latency is estimated by the median of the medians of its turns.
 
     Returns:
-        For each resample the median of the medians of its turns, float64 (_RESAMPLE_COUNT,).
+        Median latencies in milliseconds, float64 (_RESAMPLE_COUNT,).
     """
     turn_medians_ms = np.array(
         [float(np.median(turn)) for turn in result.turns_ms if turn] or [result.median_ms]

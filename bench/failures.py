@@ -39,7 +39,10 @@ class Failures:
         self.messages.append(str(error) if begins_with_name else f"{name}: {error}")
 
     def make_error(self) -> TinyViTError:
-        """Return the error to raise if every measurement failed; there must be a failure."""
+        """Return the error to raise after every measurement has failed.
+
+        At least one failure must have been added before.
+        """
         assert self._first_error is not None
         if len(self.messages) == 1:
             return self._first_error
@@ -63,6 +66,8 @@ def shorten_reason(error: Exception) -> str:
 @contextmanager
 def collect_warnings() -> Iterator[list[str]]:
     """Collect the messages of all UserWarnings in a `with` block, instead of showing them.
+
+    Warnings of other categories are neither collected nor shown.
 
     Yields:
         A list, which stays empty until the block ends and then contains the messages.

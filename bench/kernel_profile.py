@@ -77,7 +77,7 @@ class KernelProfile:
 
     @property
     def integer_share(self) -> float:
-        """The share of multiply-accumulates in integer kernels, 0 to 1; 0 without any."""
+        """The share of multiply-accumulates in integer kernels, 0 to 1; 0 if there are none."""
         return self.integer_macs / max(1, self.integer_macs + self.float_macs)
 
 
@@ -89,7 +89,7 @@ def profile_kernels(path: Path, threads: int = 2, engine_name: str | None = None
     Args:
         path: Path of the artifact.
         threads: Number of CPU threads.
-        engine_name: One of `profiler_names`; None for the best installed engine that opens the
+        engine_name: One of `profiler_names()`; None for the best installed engine that opens the
             artifact's format.
 
     Returns:
@@ -99,6 +99,7 @@ def profile_kernels(path: Path, threads: int = 2, engine_name: str | None = None
         RequestError: The engine cannot open the artifact, or does not report its kernels.
         MissingDependencyError: The engine is not installed.
         ArtifactError: The engine refuses the file, or some multiply-accumulates cannot be counted.
+        ValueError: An .onnx file does not contain an ONNX model.
     """
     engines = engines_for_format(read_artifact(path).format)
     name = engine_name or engines[0]

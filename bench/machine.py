@@ -63,7 +63,7 @@ def read_clock_mhz() -> float | None:
 
 def read_peak_memory_bytes() -> int | None:
     """Return the peak memory of this process in bytes; None on Windows."""
-    # On Linux, getrusage can return the peak memory of the parent process. Therefore
+    # On Linux, a new process inherits the peak of its parent process in `ru_maxrss`. Therefore
     # /proc/self/status is read there, and getrusage is used only on other systems.
     with suppress(OSError, StopIteration, ValueError):
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")

@@ -4,18 +4,18 @@ The base install has no `onnx` package, but it has `protobuf`, on which every su
 (1.17 or later) depends.
 
 The schema is built when this module is imported, and no generated `_pb2` file is checked in:
-generated code runs only with a protobuf that is at least as new as its compiler, and onnxruntime
-decides which version of protobuf is installed. The messages are in a separate descriptor pool, so
-that they do not collide with those of an installed `onnx` package. Fields that the schema leaves
-out are kept by protobuf as unknown fields and written unchanged. Field numbers are those of
-onnx/onnx.proto3 in https://github.com/onnx/onnx.
+generated code runs only with a protobuf that is at least as new as the compiler that generated it,
+and onnxruntime decides which version of protobuf is installed. The messages are in a separate
+descriptor pool, so that they do not collide with those of an installed `onnx` package. Fields that
+the schema leaves out are kept by protobuf as unknown fields and written unchanged. Field numbers
+are those of onnx/onnx.proto3 in https://github.com/onnx/onnx.
 
 `runtimes/formats/protobuf.py` parses the same format without `protobuf`, because it has to find the
 manifest in a memory-mapped file without reading the weights, which `protobuf` cannot do. For this
 module, `protobuf` is faster. An earlier version parsed in Python; on two cores of an Intel Xeon
 (best of 5 runs, protobuf 7.36, November 2026) the change from Python to `protobuf` gave
 
-    file                      name all nodes     read the graph    peak memory
+    file                      rename all nodes   read the graph    peak memory
     demo.int8.onnx, 5 MiB      15 ->   4 ms       29 ->  3 ms       40 ->  29 MiB
     demo.onnx, 19 MiB          23 ->  21 ms       26 ->  4 ms      130 ->  95 MiB
     a model of 88 MiB         394 -> 158 ms      215 -> 48 ms      462 -> 353 MiB
@@ -35,6 +35,9 @@ from google.protobuf.message import DecodeError
 
 _ELEMENT_TYPES = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6}
 """Name of a numpy dtype -> value of ONNX's enumeration TensorProto.DataType."""
+
+_INT_ATTRIBUTE = 2
+"""Value of ONNX's enumeration AttributeProto.AttributeType for a single integer."""
 
 _IR_VERSION = 8
 """Version of the ONNX format in which models are written."""
@@ -62,7 +65,7 @@ _FIELDS: dict[str, tuple[tuple[str, int, str], ...]] = {
         ("op_type", 4, "string"),
         ("attribute", 5, "repeated Attribute"),
     ),
-    "Attribute": (("name", 1, "string"), ("i", 3, "int64")),
+    "Attribute": (("name", 1, "string"), ("i", 3, "int64"), ("type", 20, "int32")),
     "Tensor": (
         ("dims", 1, "repeated int64"),
         ("data_type", 2, "int32"),
@@ -144,6 +147,9 @@ class OnnxGraph:
 def read_graph(model: bytes) -> OnnxGraph:
     """Read the main graph of a serialized model. Subgraphs inside its nodes are not read.
 
+    The nodes must have unique names (see `with_unique_node_names`). Of several nodes with the same
+    name, only the last one is in the result.
+
     Args:
         model: A serialized ModelProto.
 
@@ -154,7 +160,7 @@ def read_graph(model: bytes) -> OnnxGraph:
     nodes = {}
     for node in graph.node:
         int_attributes = {
-            attribute.name: attribute.i for attribute in node.attribute if attribute.HasField("i")
+            attribute.name: attribute.i for attribute in node.attribute if _is_int(attribute)
         }
         nodes[node.name] = OnnxNode(node.name, tuple(node.input), int_attributes)
     constant_shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
@@ -223,6 +229,17 @@ def _parse(model: bytes) -> Any:
         return _Model.FromString(model)
     except DecodeError as error:
         raise ValueError(f"the bytes are not an ONNX message ({error})") from error
+
+
+def _is_int(attribute: Any) -> bool:
+    """Return whether an attribute is a single integer.
+
+    If the integer is 0, some writers omit the field `i`. Writers of ONNX's first version state no
+    type.
+    """
+    if attribute.HasField("type"):
+        return bool(attribute.type == _INT_ATTRIBUTE)
+    return bool(attribute.HasField("i"))
 
 
 def _describe_value(value: Any, dtype: str, shape: tuple[int, ...]) -> None:

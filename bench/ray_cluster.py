@@ -15,7 +15,8 @@ from tinyvit.errors import MissingDependencyError, RequestError, TinyViTError
 MAX_RETRIES = 5
 """How often Ray repeats a task whose worker process or machine was lost."""
 _MAX_PENDING = 64
-"""Maximum number of tasks whose results are not fetched yet. It bounds the memory for results."""
+"""Maximum number of submitted tasks whose results have not been fetched. It bounds the memory for
+results."""
 
 
 @contextmanager
@@ -62,8 +63,8 @@ def run_on_cluster(ray: Any, tasks: Iterator[Any]) -> Iterator[Any]:
     Args:
         ray: The module that `connect_cluster` yields.
         tasks: Iterator that submits one task per step and returns its object reference, as
-            `remote_function.remote(...)` does. At most `_MAX_PENDING` tasks are submitted before
-            the first of their results is fetched.
+            `remote_function.remote(...)` does. At any time, at most `_MAX_PENDING` tasks are
+            submitted whose results have not been fetched.
 
     Yields:
         The result of each task.
@@ -75,7 +76,7 @@ def run_on_cluster(ray: Any, tasks: Iterator[Any]) -> Iterator[Any]:
 
 
 def _connect(ray: Any, address: str) -> None:
-    """Connect the module `ray` to the cluster at an address, or to a new one if it is ""."""
+    """Connect the module `ray` to the cluster at an address; start a cluster if that is ""."""
     try:
         ray.init(
             # Without "local", Ray would connect to a cluster that already runs on this machine.
@@ -89,9 +90,9 @@ def _connect(ray: Any, address: str) -> None:
 
 
 def _make_cluster_error(address: str, error: Exception) -> RequestError:
-    place = f"at {address}" if address else "on this machine"
+    location = f"at {address}" if address else "on this machine"
     return RequestError(
-        f"the Ray cluster {place} failed ({shorten_reason(error)})",
+        f"the Ray cluster {location} failed ({shorten_reason(error)})",
         "check the cluster with: ray status",
     )
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import ctypes
 import sys
 
-_M_TRIM_THRESHOLD = -1  # option numbers from glibc's malloc.h
+# Numbers of options in glibc's malloc.h.
+_M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
-_LARGEST_HEAP_BLOCK_BYTES = 2**30
-"""Blocks up to this size come from the heap. Larger blocks come from mmap, and glibc returns such a
-block to the system as soon as it is freed."""
-_NEVER_TRIM_BYTES = 2**31 - 1
-"""Free memory that the heap keeps, the largest value of a C int."""
+
+_MMAP_THRESHOLDS_BYTES = (2**30, 2**25)
+"""Thresholds to try, in this order. Blocks below the threshold come from the heap. Larger blocks
+come from mmap, and glibc returns such a block to the system as soon as it is freed. Older versions
+of glibc refuse thresholds above 32 MiB."""
+_TRIM_THRESHOLD_BYTES = 2**31 - 1
+"""Amount of free memory above which the heap returns memory to the system: the largest value of a C
+int, so that the heap practically never does."""
 
 
 def keep_freed_memory() -> None:
@@ -19,10 +23,14 @@ def keep_freed_memory() -> None:
 
     Otherwise a third of the time of a training step on a CPU is spent returning memory to the
     system and requesting it again. The setting affects the whole process and cannot be undone, so
-    only a command may call this function, not library code. Without glibc it does nothing.
+    only a command may call this function, not library code. Without glibc, or if glibc refuses
+    all `_MMAP_THRESHOLDS_BYTES`, the function changes nothing.
     """
-    if sys.platform == "linux":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-        if mallopt is not None:
-            mallopt(_M_MMAP_THRESHOLD, _LARGEST_HEAP_BLOCK_BYTES)
-            mallopt(_M_TRIM_THRESHOLD, _NEVER_TRIM_BYTES)
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return
+    # `mallopt` returns 0 if it refuses a value.
+    if any(mallopt(_M_MMAP_THRESHOLD, threshold) for threshold in _MMAP_THRESHOLDS_BYTES):
+        mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD_BYTES)

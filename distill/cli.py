@@ -20,8 +20,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        argv: Command-line arguments. None takes those of the process; the process then runs only
-            this command, so its memory settings may be changed (`keep_freed_memory`).
+        argv: Command-line arguments. None takes those of the process. In that case, the process
+            runs only this command, so its memory settings are changed (`keep_freed_memory`).
 
     Returns:
         The exit code.

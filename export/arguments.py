@@ -11,8 +11,9 @@ from tinyvit.export.config import MAX_BATCH, ExportConfig
 from tinyvit.export.int8_arguments import add_int8_arguments, quantization_from_arguments
 from tinyvit.export.targets import TargetOption, get_target, target_names
 from tinyvit.export.tracing import DEFAULT_OPSET, IR_VERSIONS
+from tinyvit.image_sizes import Windows
 from tinyvit.preprocess import FILTER_NAMES
-from tinyvit.variants import DEFAULT_MODEL, Windows
+from tinyvit.variants import DEFAULT_MODEL
 
 _EXAMPLES = """\
   tinyvit-export --model demo --target onnx

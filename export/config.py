@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, get_args
 
 from tinyvit.errors import RequestError
 from tinyvit.export.tracing import DEFAULT_OPSET, check_opset
+from tinyvit.image_sizes import Windows, check_size, check_windows
 from tinyvit.labels import LabelNames
 from tinyvit.manifest import EmbeddedPreprocessing, Precision
-from tinyvit.preprocess_settings import PreprocessSource, make_settings_from_options
-from tinyvit.variants import Windows, check_size, check_windows
+from tinyvit.preprocess_settings import PreprocessSource, make_source_from_options
 
 if TYPE_CHECKING:
     from tinyvit.quant.quantizer import QuantizationConfig
@@ -95,7 +95,7 @@ class ExportConfig:
         Raises:
             RequestError: A value is not possible.
         """
-        source = make_settings_from_options(self.mean, self.std, self.crop_pct, self.interpolation)
+        source = make_source_from_options(self.mean, self.std, self.crop_pct, self.interpolation)
         return None if source.is_empty else source
 
     def validate(self) -> None:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from tinyvit.data.batching import run_in_batches
 from tinyvit.manifest import Manifest
-from tinyvit.metrics import PairedComparison, compare_predictions
+from tinyvit.metrics import PairedComparison, compare_logits
 from tinyvit.runtimes.base import Runtime
 
 BatchFactory: TypeAlias = (
@@ -123,4 +123,4 @@ def compare_outputs(int8: ArtifactOutputs, float32: ArtifactOutputs) -> PairedCo
     Raises:
         RequestError: There are no images, or the outputs are of different numbers of images.
     """
-    return compare_predictions(int8.logits, float32.logits, float32.correct_classes)
+    return compare_logits(int8.logits, float32.logits, float32.correct_classes)

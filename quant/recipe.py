@@ -23,9 +23,9 @@ from pathlib import Path
 
 from tinyvit.errors import RequestError
 from tinyvit.files import write_atomically
+from tinyvit.image_sizes import Windows
 from tinyvit.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from tinyvit.serialization import parse_dataclass, read_json
-from tinyvit.variants import Windows
 
 FORMAT = 4
 """Version of the file format. In version 2, keys and values got 7 bits, and the scales and shifts

@@ -1,4 +1,4 @@
-"""Runs artifacts, the files that tinyvit-export writes: classifies images, verifies and inspects.
+"""Classifies images with artifacts (files that tinyvit-export wrote), and verifies artifacts.
 
 An engine is an inference library that runs artifacts, such as onnxruntime or OpenVINO. The public
 names below are imported when they are first used, which keeps `import tinyvit.runtimes` fast.

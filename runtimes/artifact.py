@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from tinyvit.checkpoint_paths import CHECKPOINT_SUFFIXES
 from tinyvit.discovery import list_plugins, load_plugin
 from tinyvit.errors import ArtifactError, RequestError
 from tinyvit.files import expand_home
@@ -20,10 +21,10 @@ from tinyvit.runtimes.formats import Format
 from tinyvit.variants import DEMO_MODEL, find_released
 
 _HEAD_BYTES = 4096
-"""Number of bytes at the beginning of a file from which formats are recognized."""
+"""A format is recognized from this number of bytes at the beginning of a file."""
 
-_CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".tar")
-"""Suffixes of files that training writes, in lower case."""
+_CHECKPOINT_ONLY_SUFFIXES = frozenset(CHECKPOINT_SUFFIXES) - {".bin"}
+"""Suffixes that only checkpoints have. The weights of an OpenVINO artifact are in a .bin file."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ def read_artifact(path: str | Path) -> Artifact:
         The path and the manifest.
 
     Raises:
-        ArtifactError: If the file is missing or damaged, or if its format is not known.
+        ArtifactError: If the file is missing, if the file or its manifest is damaged, or if its
+            format is not known.
         RequestError: If `path` is neither a str nor an os.PathLike.
     """
     if not isinstance(path, (str, os.PathLike)):
@@ -105,7 +107,7 @@ def detect_format(path: str | Path) -> Format:
             return format
     if path.is_dir():
         raise ArtifactError(f"{path} is a folder", "give the exported file itself")
-    if path.suffix.lower() in _CHECKPOINT_SUFFIXES:
+    if path.suffix.lower() in _CHECKPOINT_ONLY_SUFFIXES:
         raise ArtifactError(
             f"{path} is not an exported file; its suffix is that of a checkpoint",
             f"export it first: tinyvit-export --checkpoint {path}",
@@ -131,7 +133,8 @@ def read_manifest(path: str | Path) -> Manifest | None:
         The manifest; None if the file has none.
 
     Raises:
-        ArtifactError: If the file or its manifest is damaged.
+        ArtifactError: If the file is missing, if the file or its manifest is damaged, if its format
+            is not known, or if it has several manifests.
     """
     path = expand_home(path)
     texts = detect_format(path).read_manifests(path)
@@ -198,7 +201,7 @@ def _read_head(path: Path) -> bytes:
 
 
 def _find_remedy(path: Path) -> str:
-    """Return what to do about a file that cannot be read; it may be the name of a model."""
+    """Return what to do about an unreadable path, which may be the name of a released model."""
     try:
         name = DEMO_MODEL if str(path) == DEMO_MODEL else find_released(str(path)).name
     except RequestError:

@@ -46,8 +46,9 @@ class RuntimeOptions:
             precision in the artifact's manifest. For a float16 artifact, None also allows bfloat16,
             which is faster on some processors.
         cache: Folder in which an engine keeps the files that it compiles for this device, so that
-            the artifact opens faster the next time. It is created if it does not exist. Engines
-            execute the files in it without a check, so nobody else should be able to write to it.
+            the artifact opens faster the next time. The folder is created if it does not exist.
+            Engines execute the files in it without a check, so no other user should be able to
+            write to it.
 
     Raises:
         RequestError: If a value is not allowed.

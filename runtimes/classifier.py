@@ -1,15 +1,10 @@
-"""Defines `Classifier`, which classifies images with any artifact (exported file) and any engine.
-
-A few threads decode and resize the next images while the engine runs. The number of images that
-wait in memory is limited. Results are in the order of the images.
-"""
+"""Defines `Classifier`, which classifies images with an artifact (exported file) in any engine."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeAlias, overload
@@ -17,31 +12,24 @@ from typing import Any, Literal, TypeAlias, overload
 import numpy as np
 from PIL import Image
 
-from tinyvit.data.batching import run_in_batches
-from tinyvit.data.decoding import choose_decoding_threads, map_ahead
 from tinyvit.errors import ArtifactError, ImageError, RequestError
 from tinyvit.image_arrays import SupportsArray
-from tinyvit.images import ChannelOrder, ImageSource, open_image
+from tinyvit.images import ChannelOrder, ImageSource
 from tinyvit.labels import Label
 from tinyvit.manifest import EmbeddedPreprocessing, Manifest
 from tinyvit.preprocess import Preprocess
 from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.base import AUTO_DEVICE, RuntimeInfo, RuntimeOptions
-from tinyvit.runtimes.image_arguments import (
-    add_index,
-    copy_if_reused,
-    interpret_image_argument,
-)
+from tinyvit.runtimes.image_arguments import add_index, interpret_image_argument
+from tinyvit.runtimes.image_pipeline import ImagePipeline
 from tinyvit.runtimes.label_argument import LabelArgument
-from tinyvit.runtimes.model_io import Pixels, resolve_model_io
+from tinyvit.runtimes.model_io import resolve_model_io
 from tinyvit.runtimes.predictions import Logits, Prediction, select_top_predictions
 from tinyvit.runtimes.pretrained import export_released
 from tinyvit.runtimes.reopening import ReopeningRuntime
 
-DEFAULT_BATCH_SIZE = 8
-"""Number of images in one run of a file that accepts batches of any size."""
-
 OnError: TypeAlias = Literal["raise", "skip"]
+"""Whether `Classifier.predict` raises an error for an image that cannot be read, or skips it."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +40,8 @@ class ClassifierInfo:
         file: Name of the artifact's file.
         embedded_preprocessing: Which part of the preprocessing is inside the file: "host" (none),
             "normalize" or "full".
-        batch_size: Number of images in one run of the network.
+        batch_size: Number of images in one run of the network. If the network accepts any batch
+            size, the last run may have fewer.
         decoding_threads: Threads that decode and resize images.
         runtime: Engine, device, threads and precision in use.
     """
@@ -67,9 +56,10 @@ class ClassifierInfo:
 class Classifier:
     """An artifact opened for classifying images; a context manager that closes it.
 
-    Several threads may use it at the same time. Calling it is calling `predict`. It can be copied,
-    pickled, and used in a child of `os.fork`: there, the file is opened again with the same engine
-    and options, so it must still exist, unchanged.
+    Several threads may use it at the same time. `classifier(x)` is the same as
+    `classifier.predict(x)`. A classifier can be copied, pickled, and used in a child of `os.fork`:
+    the copy or the child opens the file again with the same engine and options, so the file must
+    still exist, unchanged.
     """
 
     def __init__(  # noqa: PLR0913 (the public constructor mirrors the command line)
@@ -88,7 +78,8 @@ class Classifier:
         """Open an exported file.
 
         For a file that tinyvit-export did not write, ImageNet's preprocessing and labels are used
-        (with a UserWarning) unless others are passed.
+        (with a UserWarning) unless others are passed. If the number of classes is not that
+        of ImageNet-1k or ImageNet-22k, the labels are "class 0", "class 1" and so on.
 
         Args:
             path: Path of the file; "~" at its beginning is the user's home folder.
@@ -122,9 +113,8 @@ class Classifier:
         except BaseException:
             self._runtime.close()
             raise
-        self._batch_size = self._model_io.batch_size or DEFAULT_BATCH_SIZE
+        self._pipeline = ImagePipeline(self._runtime, self._model_io)
         self._top_k = min(int(top_k), len(self._model_io.labels))
-        self._decoding_threads = choose_decoding_threads()
 
     @classmethod
     def from_pretrained(  # noqa: PLR0913 (the same parameters as the constructor)
@@ -141,8 +131,8 @@ class Classifier:
         """Open a released model, which is downloaded and exported to ONNX the first time.
 
         This needs `pip install 'tinyvit-edge[export]'`. The exported file is kept in the folder
-        $TINYVIT_CACHE, by default ~/.cache/tinyvit-edge; `describe().file` is its name. torch runs
-        only in another process.
+        $TINYVIT_CACHE, by default ~/.cache/tinyvit-edge; `describe().file` is the name of the file.
+        The export runs in another process, so that this one does not have to import torch.
 
         Args:
             name: Name of the model, such as "tinyvit_5m" (see tinyvit-export --list), or "demo" for
@@ -263,6 +253,7 @@ class Classifier:
 
         Raises:
             ArtifactError: If the engine fails, or a logit is not finite.
+            RequestError: If `channels` is not a known order.
         """
         for logits in self.logits_each(images, channels=channels):
             yield logits if isinstance(logits, ImageError) else self._select_predictions(logits)
@@ -282,40 +273,17 @@ class Classifier:
             channels: Order of the channels in arrays; OpenCV uses "bgr".
             exif: Whether to rotate images as their EXIF orientation states. Published evaluations
                 do not rotate them.
-            chunk: Number of images to decode and resize before the network runs on them. The
-                decoding and the network then never compete for CPU cores, which is faster if the
-                engine uses all cores, but the first result comes later. With None, images are
-                decoded while the network runs.
+            chunk: Number of images to decode and resize before the network runs on them. Decoding
+                and the network then never compete for CPU cores, which is faster if the engine uses
+                all cores, but the first result comes later. With None, images are decoded while the
+                network runs.
 
-        Yields:
-            For each image, its logits, float32 (classes,), or an ImageError if the image cannot
-            be read.
-
-        Raises:
-            ArtifactError: If the engine fails.
+        Returns:
+            An iterator of one result for each image: its logits, float32 (classes,), or an
+            ImageError if the image cannot be read. It raises ArtifactError if the engine fails, and
+            RequestError if `channels` is not a known order.
         """
-
-        def prepare(image: ImageSource | ImageError) -> Pixels | ImageError:
-            if isinstance(image, ImageError):
-                return image
-            try:
-                return self._model_io.prepare_input(open_image(image, channels=channels, exif=exif))
-            except ImageError as error:
-                return error
-
-        # Images wait until a thread prepares them. Meanwhile, the caller may overwrite an array or
-        # close a Pillow image; `copy_if_reused` therefore copies these before they wait.
-        waiting_images = (copy_if_reused(image, channels, exif) for image in images)
-        # Without a chunk, inputs for the next batch are prepared while the network runs.
-        inputs = map_ahead(
-            prepare,
-            waiting_images,
-            threads=self._decoding_threads,
-            ahead=chunk or self._batch_size + self._decoding_threads,
-            chunk=chunk or 1,
-        )
-        while batch := list(islice(inputs, self._batch_size)):
-            yield from self._compute_logits_or_errors(batch)
+        return self._pipeline.compute_logits(images, channels, exif, chunk)
 
     def logits(
         self, x: ImageSource | Iterable[ImageSource], *, channels: ChannelOrder = "rgb"
@@ -349,8 +317,8 @@ class Classifier:
         return ClassifierInfo(
             file=self._path.name,
             embedded_preprocessing=self._model_io.embedded_preprocessing,
-            batch_size=self._batch_size,
-            decoding_threads=self._decoding_threads,
+            batch_size=self._pipeline.batch_size,
+            decoding_threads=self._pipeline.decoding_threads,
             runtime=self._runtime.describe(),
         )
 
@@ -368,22 +336,6 @@ class Classifier:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _compute_logits_or_errors(
-        self, inputs: list[Pixels | ImageError]
-    ) -> Iterator[Logits | ImageError]:
-        """Run the network, and yield the logits of each input, or the error that is in its place.
-
-        An input has no batch dimension. An error stands for an image that cannot be read.
-        """
-        readable_inputs = [pixels for pixels in inputs if not isinstance(pixels, ImageError)]
-        rows: Iterable[Logits] = ()
-        if readable_inputs:
-            images = np.stack(readable_inputs)
-            rows = run_in_batches(self._runtime.run, images, self._model_io.batch_size)
-        remaining_rows = iter(rows)
-        for pixels in inputs:
-            yield pixels if isinstance(pixels, ImageError) else next(remaining_rows)
 
     def _select_predictions(self, logits: Logits) -> list[Prediction]:
         """Select the predictions for one image; raise ArtifactError if a logit is not finite."""

@@ -105,7 +105,8 @@ def inspect(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--json",
         action="store_true",
-        help='Print one JSON object: the whole manifest, and "intact", whether it is unchanged.',
+        help='Print one JSON object: the whole manifest, and the field "intact", which states'
+        " whether the manifest is unchanged.",
     )
     arguments = parser.parse_args(argv)
     return run_guarded(lambda: _run_inspect(arguments))
@@ -259,7 +260,7 @@ def _run_inspect(arguments: argparse.Namespace) -> int:
         )
         return 1
     if arguments.json:
-        # `to_json` computes a new digest. The digest in the file replaces it in the output.
+        # `to_json` computes a new digest. The output shows the digest that is in the file.
         record = {
             **json.loads(manifest.to_json()),
             "manifest_sha256": manifest.manifest_sha256,

@@ -113,14 +113,14 @@ def make_logger(tensorrt: Any) -> Any:
 
 
 def first_error(tensorrt: Any, logger: Any) -> str:
-    """Return the first error that TensorRT logged.
+    """Find the first error message that TensorRT logged and that states a reason.
 
     Args:
         tensorrt: Module that `import_tensorrt` returned.
         logger: Logger that `make_logger` returned.
 
     Returns:
-        The message in one line.
+        The message in one line; "TensorRT logged no reason" if there is none.
     """
     errors = [
         message for severity, message in logger.lines if severity <= int(tensorrt.ILogger.ERROR)
@@ -176,7 +176,7 @@ class CudaDevice:
 
     Attributes:
         name: Name of the GPU.
-        compute: Compute capability, such as "8.6".
+        compute_capability: NVIDIA's version number of the GPU's features, such as "8.6".
     """
 
     def __init__(self, gpu_number: int = 0, driver: Any = None) -> None:
@@ -195,7 +195,7 @@ class CudaDevice:
         self._call("cuDeviceGetName", name, len(name), self._device)
         self.name = name.value.decode("utf-8", "replace")
         major, minor = self._read_attribute(_COMPUTE_MAJOR), self._read_attribute(_COMPUTE_MINOR)
-        self.compute = f"{major}.{minor}"
+        self.compute_capability = f"{major}.{minor}"
         self._context, self._stream = ctypes.c_void_p(), ctypes.c_void_p()
         self._call("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), self._device)
         self.use()

@@ -21,7 +21,7 @@ _MAX_MESSAGE_LENGTH = 200
 """Largest number of characters of an engine's error message that are shown."""
 
 _CPU_SIBLINGS_FILE = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
-"""Linux file that lists the hyper-threads on the same core as one CPU (the number in braces)."""
+"""Linux file that lists the hyper-threads of a core; {} is the number of any one of them."""
 
 
 def import_library(module_name: str, error_if_missing: MissingDependencyError) -> ModuleType:

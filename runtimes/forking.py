@@ -16,11 +16,11 @@ _PROTECTED: WeakSet[object] = WeakSet()
 """Objects that must not be freed in a child of this process."""
 
 _EXIT_FUNCTIONS = ("_exit", "fcloseall")
-"""Functions of the C library that a child calls when it exits, in reverse order.
+"""Functions of the C library that a child calls when it exits, the last one first.
 
-`fcloseall` writes the text that C code has printed. Then `_exit` ends the process without running
-the destructors of static C++ objects. In a child, the destructors of onnxruntime 1.32 wait forever,
-even if the library was only imported.
+`fcloseall` writes the text that is still in the output buffers of C code. Then `_exit` ends the
+process without running the destructors of static C++ objects. In a child, the destructors of
+onnxruntime 1.32 wait forever, even if the library was only imported.
 """
 
 
@@ -35,7 +35,7 @@ def protect_in_children(owner: object) -> None:
 
 
 def keep_forever(owner: object) -> None:
-    """Add a reference to an object that is never removed, so that its destructor never runs.
+    """Increase the reference count of an object for good, so that its destructor never runs.
 
     Args:
         owner: An object that a child inherited and does not need.
@@ -45,16 +45,16 @@ def keep_forever(owner: object) -> None:
 
 @cache
 def _register_hook() -> None:
-    """Have `_protect_this_child` called in each child, from the first opened artifact on."""
+    """Register `_protect_this_child`, once, as a function that every child calls after the fork."""
     if hasattr(os, "register_at_fork"):  # Windows has no fork
         os.register_at_fork(after_in_child=partial(_protect_this_child, ctypes.CDLL(None)))
 
 
 def _protect_this_child(c_library: ctypes.CDLL) -> None:
-    """Keep what the parent opened. This is called in each child that `os.fork` creates.
+    """Protect what this child inherited. Each child that `os.fork` creates calls this function.
 
-    The C library was loaded before the fork, because another thread may have held the lock of the
-    loader at that moment.
+    `c_library` was loaded before the fork: during the fork, another thread may hold the lock of the
+    loader, and in the child nothing releases that lock.
     """
     for owner in list(_PROTECTED):
         keep_forever(owner)

@@ -109,17 +109,17 @@ def _interpret_array(array: SupportsArray) -> ImageArgument:
     )
 
 
-def copy_if_reused(
+def copy_if_mutable(
     image: ImageSource, channels: ChannelOrder, exif: bool
 ) -> ImageSource | ImageError:
-    """Copy an image whose memory the caller may overwrite with the next image.
+    """Copy an image unless it is immutable: the caller may overwrite it with the next image.
 
     Some camera libraries, for example, return the same buffer for every frame.
 
     Args:
         image: One image.
-        channels: Order of the channels in arrays, which the copy of an array has as RGB.
-        exif: Whether to rotate images as their EXIF orientation states.
+        channels: Order of the channels if the image is an array. The copy is RGB.
+        exif: Whether to rotate a Pillow image as its EXIF orientation states.
 
     Returns:
         The image itself if it is a path or immutable bytes; bytes for a bytearray or a memoryview;

@@ -9,13 +9,13 @@ _EMBEDDED_DESCRIPTIONS = {
     "normalize": "the normalization",
     "full": "all of it",
 }
-"""Describes which part of the preprocessing is inside the file, by `embedded_preprocessing`."""
+"""Maps `embedded_preprocessing` to a description of the part that is inside the file."""
 
 _WINDOWS_DESCRIPTIONS = {
-    "checkpoint": "as in the checkpoint; feature maps are padded where they do not fit",
+    "checkpoint": "as in the checkpoint; feature maps are padded where the windows do not fit",
     "scaled": "scaled to the image size, with interpolated attention biases",
 }
-"""Describes the sizes of the attention windows, by `windows`."""
+"""Maps `windows` to a description of the sizes of the attention windows."""
 
 
 def summarize_manifest(manifest: Manifest) -> dict[str, str]:
@@ -25,8 +25,8 @@ def summarize_manifest(manifest: Manifest) -> dict[str, str]:
         manifest: The manifest. Its texts may come from a hostile file; they are not escaped here.
 
     Returns:
-        Heading -> description, in the order of display. An indented heading belongs to the entry
-        above it.
+        Heading -> description, in the order of display. An indented heading belongs to the last
+        heading above it that is not indented.
     """
     preprocess = manifest.preprocess
     tools = [f"{name} {version}" for name, version in sorted(manifest.tools.items())]

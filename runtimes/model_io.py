@@ -1,7 +1,7 @@
-"""Determines how to prepare images for an opened image classifier, and its labels: `ModelIO`.
+"""Determines how to prepare images for an opened artifact, and its class labels (`ModelIO`).
 
-Three sources describe them: the artifact's manifest, the engine, and the arguments of the caller.
-This module combines the three and raises an error if they contradict each other.
+Three sources state this: the artifact's manifest, the engine, and the arguments of the caller. This
+module combines the three and raises an error if they contradict each other.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ def resolve_model_io(
     """Combine what the manifest, the engine and the caller state about a classifier.
 
     For a file without a manifest, ImageNet's preprocessing and labels are used (with a UserWarning)
-    unless the caller passes others.
+    unless the caller passes others. If the number of classes is not that of ImageNet-1k or
+    ImageNet-22k, the labels are "class 0", "class 1" and so on.
 
     Args:
         artifact: The artifact.
@@ -131,10 +132,11 @@ def resolve_model_io(
 
 
 class _ImageInput(NamedTuple):
-    """Embedded preprocessing and size of an image input. A string stands for any size.
+    """Embedded preprocessing and size of an image input, as far as its dtype and shape show them.
 
-    An artifact with embedded preprocessing "full" has a uint8 input of any size. Here it is read
-    as "normalize", because only the manifest distinguishes the two.
+    A height or width that is a string is the name of a dimension of any size. An artifact with
+    embedded preprocessing "full" has a uint8 input of any size, which is described as "normalize"
+    here, because only the manifest distinguishes the two.
     """
 
     embedded_preprocessing: Literal["host", "normalize"]
@@ -285,5 +287,5 @@ def _warn_of_assumptions(
             f" {' and '.join(assumptions.values())}; to use others, from Python:"
             f" Classifier(path, {', '.join(assumptions)})",
             UserWarning,
-            stacklevel=4,
+            stacklevel=4,  # the line that calls Classifier
         )

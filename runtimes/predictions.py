@@ -40,8 +40,8 @@ def select_top_predictions(logits: Logits, labels: Sequence[Label], top_k: int) 
         top_k: Number of predictions.
 
     Returns:
-        Predictions, the most probable class first. If two logits are equal, the lower index comes
-        first.
+        Predictions, the most probable class first: `top_k`, or one for each class if there are
+        fewer classes. If two logits are equal, the lower index comes first.
     """
     scores = np.exp(logits.astype(np.float64) - logits.max())
     scores /= scores.sum()

@@ -19,8 +19,8 @@ _NEEDED_PACKAGES = ("torch", "onnx")
 """Packages that an export needs and that the extra "export" installs."""
 
 _EXPORT_MODULE = "tinyvit.export.cli"
-"""The module of the command tinyvit-export. It runs in another process: this one may be a small
-server, and torch would double its memory."""
+"""The module of the command tinyvit-export. It runs in another process, because importing torch in
+this one would double the memory of a small server."""
 
 _logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def export_released(name: str) -> Path:
         name: A name that `tinyvit.variants.find_released` accepts, or "demo".
 
     Returns:
-        The ONNX file, in the folder `find_cache_folder()`.
+        The ONNX file, in a subfolder of `find_cache_folder()`.
 
     Raises:
         RequestError: If no released model has this name.

@@ -1,6 +1,7 @@
 """Reads the CPU's name and features, and checks that the CPU computes an int8 artifact correctly.
 
-They are read from /proc/cpuinfo, which only Linux has; on other systems the features are unknown.
+Name and features are read from /proc/cpuinfo, which only Linux has. On other systems, the features
+are unknown.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ VNNI = ("avx512_vnni", "avx_vnni")
 """Flags in /proc/cpuinfo for VNNI, x86's instructions for sums of int8 products.
 
 With either flag, the sums are exact. Without VNNI, kernels for x86 add pairs of products in 16
-bits, and a sum of two products can exceed 16 bits (saturate).
+bits, and a sum of two products that exceeds 16 bits is clipped: it saturates.
 """
 
 FEATURES = {
@@ -70,7 +71,7 @@ def parse_cpuinfo(text: str, machine: str) -> dict[str, str] | None:
 
 
 def read_flags() -> frozenset[str] | None:
-    """Return the first processor's flags, such as "avx2"; None if the system reports none."""
+    """Return the first processor's flags, such as "avx2"; None if `read_cpuinfo` returns None."""
     cpuinfo = read_cpuinfo()
     return None if cpuinfo is None else _parse_flags(cpuinfo)
 
@@ -158,7 +159,7 @@ def check_this_processor_for_int8(manifest: Manifest | None) -> None:
     """Check that this processor computes the sums in an int8 artifact exactly.
 
     Args:
-        manifest: Manifest of the artifact; None, for a file without one, is never an error.
+        manifest: Manifest of the artifact; None for a file without one, which is not checked.
 
     Raises:
         ArtifactError: If the sums would saturate.
@@ -172,5 +173,5 @@ def _is_x86(machine: str) -> bool:
 
 
 def _parse_flags(cpuinfo: dict[str, str]) -> frozenset[str]:
-    """Read the flags, which x86 processors call "flags" and Arm processors "Features"."""
+    """Return the flags, which have the key "flags" for x86 and the key "Features" for Arm."""
     return frozenset(cpuinfo.get("flags", cpuinfo.get("Features", "")).split())

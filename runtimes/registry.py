@@ -102,13 +102,13 @@ def open_runtime(
     if not isinstance(artifact, Artifact):
         artifact = read_artifact(artifact)
     format = artifact.format
-    usable_engines = engines_for_format(format)
+    matching_engines = engines_for_format(format)
     if engine_name is not None and format not in get_engine(engine_name).formats:
         raise RequestError(
             f"{engine_name} does not open {format.name} files",
-            f"use --runtime {' or '.join(usable_engines)}",
+            f"use --runtime {' or '.join(matching_engines)}",
         )
-    engine = get_engine(engine_name or usable_engines[0])
+    engine = get_engine(engine_name or matching_engines[0])
     options = options or RuntimeOptions(device=AUTO_DEVICE)
     if options.cache is not None and not engine.caches_compiled_files:
         raise RequestError(

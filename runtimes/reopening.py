@@ -46,7 +46,7 @@ class ReopeningRuntime(Runtime):
         cache = None if options.cache is None else expand_home(options.cache).absolute()
         self._artifact = replace(artifact, path=artifact.path.absolute())
         self._options = replace(options, cache=cache)
-        # A manifest contains a hash of the file.
+        # A manifest contains the hash of its file, so only a file without a manifest is hashed.
         has_hash = artifact.manifest is not None
         self._content_sha256 = None if has_hash else content_sha256(self._artifact.path)
         self._is_closed = False
@@ -65,14 +65,17 @@ class ReopeningRuntime(Runtime):
         return self._get_runtime().describe()
 
     def close(self) -> None:
-        """Release the engine; see `Runtime.close`. In a child of `os.fork`, the parent keeps it."""
+        """Release the engine; see `Runtime.close`.
+
+        A child of `os.fork` does not close what it inherited, because it belongs to the parent.
+        """
         if not self._is_closed and self._process_id == os.getpid():
             self._runtime.close()
         self._is_closed = True
 
     def __getstate__(self) -> dict[str, Any]:
-        not_copied = ("_lock", "_process_id", "_runtime")  # `__setstate__` makes new ones.
-        return {name: value for name, value in self.__dict__.items() if name not in not_copied}
+        excluded = ("_lock", "_process_id", "_runtime")  # `__setstate__` makes new ones.
+        return {name: value for name, value in self.__dict__.items() if name not in excluded}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -94,7 +97,7 @@ class ReopeningRuntime(Runtime):
         return self._runtime
 
     def _open_again(self) -> Runtime:
-        """Open the file again; raise ArtifactError if it is another one than before."""
+        """Open the file again; raise ArtifactError if another file has replaced it."""
         path = self._artifact.path
         artifact = read_artifact(path)
         is_unchanged = artifact.manifest == self._artifact.manifest and (

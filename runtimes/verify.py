@@ -37,8 +37,9 @@ class GoldenInputResult:
         pattern_number: Number of the golden input (see `tinyvit.golden`).
         max_abs_diff: Largest absolute difference over all classes and all images of the batch; NaN
             if a logit is NaN.
-        top1_agrees: Whether both have the same top-1 class. The verification may pass without this,
-            because the logits of two classes can be closer than the tolerance.
+        top1_agrees: Whether the top-1 class of every image of the batch is that of the reference
+            logits; False if a logit is not finite. The verification may pass without this, because
+            the logits of two classes can be closer than the tolerance.
     """
 
     pattern_number: int

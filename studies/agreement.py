@@ -2,9 +2,10 @@
 
     python -m tinyvit.studies.agreement ARTIFACT[@ENGINE] ARTIFACT[@ENGINE] ... --val-data DIR
 
-Prints the top-1 accuracy of each artifact, and the agreement of each pair: the percentage of images
-for which both predict the same class. Without @ENGINE, an artifact runs in the best installed
-engine. For example, demo.int8.mlpackage@coreml-reference runs on a system without Core ML.
+The command prints the top-1 accuracy of each artifact, and the agreement of each pair: the
+percentage of images for which both predict the same class. Without @ENGINE, an artifact runs in the
+best installed engine. For example, demo.int8.mlpackage@coreml-reference runs on a system without
+Core ML, in an evaluator that computes what the format specifies.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "artifacts",
         nargs="+",
         metavar="ARTIFACT[@ENGINE]",
-        help="Two or more artifacts of one model, each with the name of an engine or in the best"
-        " installed one.",
+        help="Two or more artifacts of one model. ENGINE is the name of the engine that runs the"
+        " artifact (default: the best installed one).",
     )
     parser.add_argument(
         "--val-data",

@@ -68,7 +68,8 @@ def fold_lite0(model: nn.Module, size: int = 224) -> nn.Module:
         The folded copy in eval mode.
 
     Raises:
-        RuntimeError: The logits of the copy are not those of the network.
+        RuntimeError: The logits of the copy differ from those of the network by more than
+            `MAX_FOLDING_ERROR`.
     """
     folded = copy.deepcopy(model).eval().requires_grad_(False)
     for module in list(folded.modules()):

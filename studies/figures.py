@@ -2,9 +2,9 @@
 
     python -m tinyvit.studies.figures --calib-data DIR --val-data DIR [-o docs/results] [--peers]
 
-Writes one Markdown page, which is named after the kind of machine. This takes about half an hour on
-two cores. Exported files and benchmark records that are already in the folders --artifacts and
---records are used again.
+The command writes one Markdown page, which is named after the kind of machine. This takes about
+half an hour on two cores. Exported files that are already in the folder --artifacts, and benchmark
+records that are already in the folder --records, are used again.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def name_machine_kind(device: DeviceInfo) -> str:
     int8_features = [
         name for name in _INT8_FEATURES if any(name in feature for feature in device.cpu_features)
     ]
-    best_feature = int8_features[:1]
+    best_feature = int8_features[:1]  # empty if the machine has none of them
     name = "-".join([device.architecture, *best_feature])
     return name.lower().replace(" ", "-").replace("_", "-")
 
@@ -237,7 +237,7 @@ def _measure_converters(files: Sequence[str]) -> Record:
 def _export_demo(folder: Path, calib_data: Path) -> None:
     """Export the demo model in float32 and int8 to every installed target.
 
-    Nothing is exported in a precision in which the ONNX file already exists.
+    A precision is skipped if its ONNX file exists already.
     """
     options = ["--model", "demo", "--target", "all", "-o", str(folder), "--overwrite"]
     if not (folder / "demo.onnx").is_file():

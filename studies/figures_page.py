@@ -54,9 +54,10 @@ def format_page(records: FigureRecords) -> list[str]:
     """Return the lines of the page.
 
     Args:
-        records: The benchmark records. Tables of what they do not contain are left out.
+        records: The benchmark records. A table is left out if its records were not measured.
     """
-    device, latency = records.two_threads.device, records.two_threads
+    record = records.two_threads
+    device = record.device
     memory_gib = (device.memory_bytes or 0) / 2**30
     features = f" ({', '.join(device.cpu_features)})" if device.cpu_features else ""
     warnings = [
@@ -75,14 +76,14 @@ def format_page(records: FigureRecords) -> list[str]:
     lines = [
         f"# {device.architecture}, {device.cpu}",
         "",
-        f"{device.cpu}{features}, {device.core_count} cores, {memory_gib:.0f} GiB; {latency.date};"
-        f" {latency.package}.",
+        f"{device.cpu}{features}, {device.core_count} cores, {memory_gib:.0f} GiB; {record.date};"
+        f" {record.package}.",
         "",
         "This page is written by `python -m tinyvit.studies.figures`. The machine is shared with"
         " others, so compare ratios",
-        "rather than latencies. All artifacts are measured alternately in one process. A ratio is"
-        " the median over these turns,",
-        "with its 95% interval.",
+        "rather than latencies. All artifacts are measured in one process, in alternating turns. A"
+        " ratio is the median over the",
+        "turns, with its 95% interval.",
         "",
         *(f"- {warning}" for warning in dict.fromkeys(warnings)),
     ]
@@ -161,11 +162,11 @@ def _make_engine_table(records: FigureRecords) -> list[str]:
 
 def _make_cold_start_cells(result: LatencyResult) -> tuple[str, str]:
     """Return the total time in milliseconds and the peak memory in MiB of a cold start."""
-    start = result.cold_start
-    if start is None:
+    cold_start = result.cold_start
+    if cold_start is None:
         return "", ""
-    total_ms = start.import_ms + start.load_ms + start.first_inference_ms
-    return f"{total_ms:.0f}", f"{(start.peak_memory_bytes or 0) / 2**20:.0f}"
+    total_ms = cold_start.import_ms + cold_start.load_ms + cold_start.first_inference_ms
+    return f"{total_ms:.0f}", f"{(cold_start.peak_memory_bytes or 0) / 2**20:.0f}"
 
 
 def _make_stock_table(records: Sequence[Record]) -> list[str]:
@@ -177,6 +178,7 @@ def _make_stock_table(records: Sequence[Record]) -> list[str]:
     ]
     for variant, record in zip(VARIANTS, records):
         for engine in ("onnxruntime", "openvino"):
+            # In each engine, the stock export was measured first.
             stock, own = (
                 result for result in record.latency if result.artifact.engine.engine == engine
             )

@@ -4,8 +4,9 @@
 
 Every int8 file runs in each installed engine that opens it (such as onnxruntime or OpenVINO), and
 is compared with the float32 file in the same engine. With --peers and --calib-data, the table also
-contains int8 files by the tools nncf and onnxruntime with their default settings. These tools
-quantize timm's model with the same weights, exported by torch.onnx.export without changes.
+contains int8 files by the tools nncf and onnxruntime, mostly with their default settings (see
+`other_quantizers`). These tools quantize timm's model with the same weights, exported by
+torch.onnx.export without changes.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ _EXAMPLES = """\
 _TABLE_HEAD = """\
 | file | engine | size | time | top-1 | worse / better | agreement | integer MACs |
 |---|---|---|---|---|---|---|---|"""
+# "worse" counts the images that only the float32 file classifies correctly, "better" those that
+# only the int8 file classifies correctly.
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -169,7 +172,7 @@ def _print_rows(
     Args:
         config: The images and settings.
         files: The int8 files to compare.
-        int8_paths: Those files that the user gave; others were made by other tools.
+        int8_paths: Paths of the int8 files that the user gave; other tools made the other files.
 
     Returns:
         The lines below the table head, which are also printed one by one.

@@ -54,7 +54,7 @@ _COLUMNS = (
     "observer",
     "top-1 float32",
     "top-1 int8",
-    "worse / better",
+    "worse / better",  # images that only the float32 / only the int8 network classifies correctly
     "agreement",
     "logits' square error",
 )
@@ -74,8 +74,8 @@ class ObserverComparison:
         network: The float32 network, with each BatchNorm folded into the convolution before it.
         calibration_images: Normalized images for calibration, float32 (N, 3, S, S).
         preprocess: The preprocessing of the network.
-        make_batches: Function that returns the batches of labeled images for evaluation, which are
-            other images than those for calibration.
+        make_batches: Function that returns the batches of labeled images for evaluation. None of
+            these images is used for calibration.
         float_units: Names of layers that stay float32, in addition to `quant_scheme.FLOAT_LAYERS`.
     """
 
@@ -95,6 +95,7 @@ class ObserverComparison:
         float32_outputs = self._compute_outputs(self.network)
         count = len(self.calibration_images)
         for observer in OBSERVERS:
+            # The hashes are empty, because the recipe is not saved.
             recipe = Recipe(
                 checkpoint_sha256="",
                 img_size=self.preprocess.size,
@@ -126,7 +127,7 @@ class ObserverComparison:
         logits, targets = [], []
         with torch.inference_mode():
             for pixels, batch_targets in self.make_batches():
-                assert batch_targets is not None
+                assert batch_targets is not None  # all images for evaluation are labeled
                 # Larger batches are slower, because most of the time is spent allocating memory.
                 for start in range(0, len(pixels), BATCH_SIZE):
                     inputs = self.preprocess.normalize(pixels[start : start + BATCH_SIZE])

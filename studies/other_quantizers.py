@@ -1,7 +1,8 @@
 """Quantizes timm's model with nncf and onnxruntime, for a comparison with tinyvit-export.
 
 Both tools get the ONNX file that torch.onnx.export writes for timm's model (the "stock export" in
-the code), and use their default settings.
+the code), and use their default settings, with two exceptions. nncf is also used with its settings
+for transformers, and onnxruntime uses one scale per channel of the weights (per_channel=True).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ MAX_LOGIT_DIFFERENCE = 1e-3
 """Largest allowed difference between the logits of the stock export and those of the float32
 artifact, which must have the same weights."""
 CALIBRATION_COUNT = 300
-"""Number of calibration images: nncf's default. onnxruntime has no default."""
+"""Number of calibration images. This is the default of nncf; onnxruntime has none."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def _export_timm_model(config: OtherQuantizersConfig, stock_path: Path) -> None:
 
 
 def _check_same_network(config: OtherQuantizersConfig, stock_path: Path) -> None:
-    """Raise ArtifactError if the stock export and the float32 artifact have other weights."""
+    """Raise ArtifactError if the weights of the stock export and the float32 artifact differ."""
     size = config.manifest.img_size
     image = random_input((1, 3, size, size), "float32")
     with open_runtime(stock_path) as stock, open_runtime(config.float32_path) as exported:

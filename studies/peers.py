@@ -33,11 +33,11 @@ _PACKAGES = {
     "safetensors": "export",
     "openvino": "openvino",
 }
-"""Package that `export_pair` needs -> extra that installs it."""
+"""Package that an export or a comparison with other tools needs -> extra that installs it."""
 
 
 def check_export_packages() -> None:
-    """Import every package that `export_pair` needs, before any work is done.
+    """Import every package that comparisons with other tools need, before any work is done.
 
     Raises:
         MissingDependencyError: A package is not installed.
@@ -66,9 +66,9 @@ def export_pair(variant: str, folder: Path) -> tuple[Path, Path]:
         ArtifactError: tinyvit-export fails, or the logits of the two files differ.
         MissingDependencyError: A package is not installed.
     """
+    check_export_packages()
     from safetensors.torch import save_file
 
-    check_export_packages()
     model, size = make_timm_model(variant), VARIANTS[variant].img_size
     stock_path, own_path = folder / "stock.onnx", folder / "ours.onnx"
     weights_path = folder / "weights.safetensors"

@@ -1,4 +1,4 @@
-"""Compares the time of reading records from a store with that of the format of TinyViT's paper.
+"""Compares the time of reading records from a store and from files in the TinyViT paper's format.
 
 A store is a folder of saved teacher predictions, and a record is the prediction for one augmented
 image.
@@ -34,7 +34,7 @@ class RecordTimes:
     Attributes:
         store_us: Time of reading and checking a record of the store.
         paper_us: Time of reading a record in the paper's format, including its share of the time
-            of reading the keys of an epoch.
+            of reading the epoch's keys (the names of the images, in the order of their records).
     """
 
     store_us: float
@@ -60,14 +60,17 @@ def time_record_reading(store: Store, images: ImageFolder) -> RecordTimes:
 
     with tempfile.TemporaryDirectory(prefix="tinyvit-") as folder:
         epoch_folder = write_paper_logits(store, images.keys, Path(folder))[0]
-        logits = open_paper_logits(epoch_folder.parent)
+        paper_logits = open_paper_logits(epoch_folder.parent)
+        # The views (augmented versions) of one image have successive positions.
         keys = [images.keys[position // store.header.views_per_image] for position in positions]
-        values_path = next(logits.epoch_folders[0].glob("*-values.bin"))
-        dtype = make_paper_record_dtype(logits.top_k)
+        values_path = next(paper_logits.epoch_folders[0].glob("*-values.bin"))
+        dtype = make_paper_record_dtype(paper_logits.top_k)
 
         def read_paper_format() -> None:
-            text = values_path.with_name("rank0-keys.txt").read_text(encoding="utf-8")
-            offsets = {key: index * dtype.itemsize for index, key in enumerate(text.splitlines())}
+            key_lines = values_path.with_name("rank0-keys.txt").read_text(encoding="utf-8")
+            offsets = {
+                key: index * dtype.itemsize for index, key in enumerate(key_lines.splitlines())
+            }
             with values_path.open("rb") as file:
                 for key in keys:
                     file.seek(offsets[key])

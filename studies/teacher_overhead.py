@@ -2,11 +2,11 @@
 
     python -m tinyvit.studies.teacher_overhead --data DIR --logits STORE --teacher TEACHER
 
-Compares three kinds of steps: learning from class labels, from a store (a folder of saved teacher
-predictions), and from a teacher that predicts during the step (in the loop). The kinds alternate in
-one process. The time of a step includes loading and augmenting the images, because this time also
-depends on the kind of step. Peak memory is measured in a separate process for each kind. Prints a
-table for docs/training.md.
+The command compares three kinds of steps: learning from class labels, from a store (a folder of
+saved teacher predictions), and from a teacher that predicts during the step (in the loop). The
+kinds alternate in one process. The time of a step includes loading and augmenting the images,
+because this time also depends on the kind of step. Peak memory is measured in a separate process
+for each kind. The command prints a table for docs/training.md.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from tinyvit.distill.training.data_loader import (
     shuffle_indices,
 )
 from tinyvit.distill.training.device import select_device
-from tinyvit.studies.gpu.training import LEARNING_RATE, Shape, make_config, make_run
+from tinyvit.studies.gpu.training import LEARNING_RATE, Shape, make_config, make_data, make_run
 from tinyvit.studies.record_reading import time_record_reading
 
 STUDENT = "tiny_vit_5m_224"
@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     _add_arguments(parser)
     args = parser.parse_args(argv)
-    if argv is None:
+    if argv is None:  # In a test, the setting would remain for the whole process.
         keep_freed_memory()
     if args.measure_memory_of:
         return run_guarded(lambda: _print_peak_memory(args))
@@ -214,18 +214,12 @@ def _make_step(
         Function that trains the student for one step.
     """
     header, teacher = store.header, source.teacher
-    classes = teacher.num_classes if teacher else header.num_classes
-    shape = Shape(STUDENT, args.img_size, args.batch, classes)
+    num_classes = teacher.num_classes if teacher else header.num_classes
+    shape = Shape(STUDENT, args.img_size, args.batch, num_classes)
     config = replace(make_config(args.batch), augmentation=header.augmentation)
     uses_labels = source.store is None and source.teacher is None
-    data = TrainingData(
-        images=images,
-        class_indices=images.class_indices if uses_labels else None,
-        store=source.store,
-        augmentation=config.augmentation,
-        seed=0,
-        size=args.img_size,
-    )
+    class_indices = images.class_indices if uses_labels else None
+    data = make_data(images, config, args.img_size, class_indices, source.store)
     run = make_run(shape, config, select_device(), data)
     batches = _load_forever(data, args.batch)
 
@@ -234,7 +228,7 @@ def _make_step(
         if teacher is not None:
             pixels = _resize_nearest(batch.pixels.numpy(), teacher.preprocess.size)
             probabilities = torch.from_numpy(teacher.predict_probabilities(pixels)).float()
-            all_classes = torch.arange(classes).expand(len(probabilities), -1)
+            all_classes = torch.arange(num_classes).expand(len(probabilities), -1)
             batch = replace(batch, teacher=BatchPredictions(all_classes, probabilities))
         run.step(batch, LEARNING_RATE)
 

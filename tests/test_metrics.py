@@ -23,7 +23,7 @@ from tinyvit.metrics import (
     accuracy_per_class,
     agreement,
     compare_classes,
-    compare_predictions,
+    compare_logits,
     count_flips,
     expected_calibration_error,
     gain_interval,
@@ -137,13 +137,13 @@ class TestAccuracyCounter:
 class TestPairedComparison:
     def test_flips_are_counted_both_ways(self) -> None:
         truths = np.array([0, 1, 2, 2])
-        found = compare_predictions(one_hot([0, 1, 2, 3]), one_hot([0, 1, 3, 2]), truths)
+        found = compare_logits(one_hot([0, 1, 2, 3]), one_hot([0, 1, 3, 2]), truths)
         assert (found.top1, found.reference_top1, found.drop) == (75, 75, 0)
         assert (found.worse, found.better, found.agreement) == (1, 1, 50)
         assert found.margin == pytest.approx(100 * 1.96 * np.sqrt(2) / 4)  # 2 flips in 4 pairs
 
     def test_without_classes(self) -> None:
-        found = compare_predictions(one_hot([0, 1, 2, 3]), one_hot([0, 1, 2, 2]), None)
+        found = compare_logits(one_hot([0, 1, 2, 3]), one_hot([0, 1, 2, 2]), None)
         assert (found.agreement, found.drop, found.top1) == (75, None, None)
         assert str(found) == "75.0% of 4 images get the same class as the reference (+/-32.7)"
 
@@ -160,8 +160,8 @@ class TestPairedComparison:
         first, second, truths = np.random.default_rng(0).integers(0, 4, (3, 50))
         expected = compare_classes(first, second, truths)
         logits = one_hot(first.tolist()), one_hot(second.tolist())
-        assert compare_predictions(*logits, truths) == expected
-        assert compare_predictions(*logits, [(t,) for t in truths.tolist()]) == expected
+        assert compare_logits(*logits, truths) == expected
+        assert compare_logits(*logits, [(t,) for t in truths.tolist()]) == expected
         assert expected.drop == pytest.approx(100 * (expected.worse - expected.better) / 50)
 
     def test_margin_of_the_drop_is_that_of_a_mean_of_differences(self) -> None:
@@ -186,9 +186,9 @@ class TestPairedComparison:
 
     def test_invalid_inputs_are_refused(self) -> None:
         with pytest.raises(RequestError, match="the inputs describe 1 and 2 images"):
-            compare_predictions(one_hot([0]), one_hot([0, 1]), None)
+            compare_logits(one_hot([0]), one_hot([0, 1]), None)
         with pytest.raises(RequestError, match="there are no images to evaluate"):
-            compare_predictions(np.zeros((0, 4)), np.zeros((0, 4)), None)
+            compare_logits(np.zeros((0, 4)), np.zeros((0, 4)), None)
 
 
 def test_agreement() -> None:

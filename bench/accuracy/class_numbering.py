@@ -1,8 +1,8 @@
 """Checks whether the class numbers of a dataset are those of the model.
 
 Numbers in a truth file or in the names of class folders may count from 1, or may be in another
-order. Such a dataset gives an accuracy near zero. Then the predictions themselves show how the
-numbers were meant.
+order. The accuracy on such a dataset is near zero, but the predictions show how the numbers were
+meant: most of them differ from the numbers in the data in the same way.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ MIN_SHARE = 0.2
 """Smallest share of the images that must support another numbering."""
 
 MIN_RATIO = 3
-"""How many times more images must support another numbering than the given one."""
+"""How many times more images must support another numbering than the one in the data."""
 
 
 def check_class_numbering(
     truths: Sequence[Sequence[int]], predicted: Sequence[int | None], class_count: int
 ) -> tuple[str, ...]:
-    """Compare the predictions with class numbers that are shifted or sorted in another way.
+    """Check whether shifted or reordered class numbers fit the predictions far better.
 
     Args:
         truths: The correct class numbers of each image, as the data states them. Images with
@@ -33,8 +33,9 @@ def check_class_numbering(
         class_count: Number of possible class numbers, which count from 0.
 
     Returns:
-        A sentence if another numbering fits far better, otherwise nothing.
+        One sentence in a tuple if another numbering fits far better, otherwise an empty tuple.
     """
+    # The correct and the predicted class number of each image with a single correct class.
     pairs = [
         (truth[0], prediction)
         for truth, prediction in zip(truths, predicted)
@@ -44,12 +45,14 @@ def check_class_numbering(
         return ()
     correct_count = sum(truth == prediction for truth, prediction in pairs)
     offset, offset_count = _find_best_offset(pairs)
+    # A model that was trained on folders "0", "1", "10", "2", ..., sorted as text, predicts the
+    # index of a folder in this order.
     order = sorted(range(class_count), key=str)
     index_of_number = {number: index for index, number in enumerate(order)}
     sorted_count = sum(index_of_number[truth] == prediction for truth, prediction in pairs)
     best_count = max(offset_count, sorted_count)
-    fits_better = best_count >= max(MIN_IMAGES, MIN_SHARE * len(pairs))
-    if not fits_better or best_count <= MIN_RATIO * correct_count:
+    has_enough_support = best_count >= max(MIN_IMAGES, MIN_SHARE * len(pairs))
+    if not has_enough_support or best_count <= MIN_RATIO * correct_count:
         return ()
     if offset_count >= sorted_count:
         direction = "lower" if offset < 0 else "higher"
@@ -67,7 +70,10 @@ def check_class_numbering(
 
 
 def _find_best_offset(pairs: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """Return the most frequent difference of prediction and truth except 0, and its frequency."""
+    """Return the most frequent value of prediction minus truth except 0, and how often it occurs.
+
+    Of equally frequent values, the one closest to 0 is returned. If there is none, both are 0.
+    """
     differences = Counter(prediction - truth for truth, prediction in pairs)
     del differences[0]
     if not differences:
@@ -76,6 +82,6 @@ def _find_best_offset(pairs: Sequence[tuple[int, int]]) -> tuple[int, int]:
 
 
 def _rank_offset(item: tuple[int, int]) -> tuple[int, int]:
-    """Rank frequent differences first, then small ones."""
+    """Return the sort key of (offset, count): frequent offsets first, then those close to 0."""
     offset, count = item
     return -count, abs(offset)

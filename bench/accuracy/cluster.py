@@ -30,8 +30,8 @@ def predict_on_cluster(
 
     Args:
         path: Path of the artifact.
-        dataset: The labeled images. Their `location` must be known, because each worker opens the
-            dataset again.
+        dataset: The labeled images. `dataset.location` must not be None, because each worker opens
+            the dataset again.
         options: How to evaluate.
         start: Index of the first image to classify, among the samples that `match_dataset` keeps
             for the labels of this artifact.

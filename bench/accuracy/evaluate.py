@@ -42,10 +42,13 @@ class Evaluation:
         samples: The images.
         truths: For each image the indices of all correct classes in `labels`.
         predictions: The prediction for each image.
-        seconds: Duration of the evaluation.
+        seconds: Duration of the evaluation, without the earlier run that wrote the journal.
         engine: Engine, version, device, threads and precision, as the engine reports them.
         preprocess: The preprocessing that was applied to the images.
-        notes: Sentences about images that were skipped or could not be read.
+        notes: Sentences about images that were skipped or could not be read, and about class
+            numbers that seem to be wrong.
+        journal_count: Number of the predictions, at the beginning of `predictions`, that were in
+            the journal of an earlier run.
     """
 
     path: str
@@ -57,6 +60,7 @@ class Evaluation:
     engine: RuntimeInfo
     preprocess: Preprocess
     notes: tuple[str, ...] = ()
+    journal_count: int = 0
 
     @cached_property
     def is_correct(self) -> tuple[bool | None, ...]:
@@ -83,7 +87,7 @@ def evaluate(
         progress: Receives the number of classified images; None to report nothing.
 
     Returns:
-        The predictions, with notes about images that were skipped or could not be read.
+        The predictions, with notes (see `Evaluation.notes`).
 
     Raises:
         RequestError: A class of the data is not a class of the model, too many images cannot be
@@ -115,7 +119,7 @@ def evaluate(
             *_check_numbering(matched, predictions),
         )
         evaluation = make_evaluation(path, classifier, matched, predictions, seconds)
-        return replace(evaluation, notes=notes)
+        return replace(evaluation, notes=notes, journal_count=done_count)
 
 
 def make_evaluation(
@@ -218,8 +222,10 @@ def _check_numbering(
     if numbers is None:
         return ()
     truths = [tuple(numbers[index] for index in indices) for indices in matched.class_indices]
-    predicted = [numbers[item.classes[0]] if item.classes else None for item in predictions]
-    return check_class_numbering(truths, predicted, max(numbers) + 1)
+    predicted = [
+        numbers[prediction.classes[0]] if prediction.classes else None for prediction in predictions
+    ]
+    return check_class_numbering(truths, predicted, class_count=max(numbers) + 1)
 
 
 def _describe_unreadable(

@@ -2,8 +2,8 @@
 
 The extra "bench" installs the packages that this module imports. The parquet files of a dataset's
 validation split are read. As in all "imagefolder" datasets of the Hub, the column "image" of these
-files has values {"bytes", "path"}, and the column "label" has class numbers (ImageNet-1k's numbers
-if the model's labels have WordNet ids).
+files has values {"bytes", "path"}, and the column "label" has class numbers. If the model's labels
+have WordNet ids, the numbers must be those of ImageNet-1k, otherwise the indices of the labels.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ def open_hub_dataset(repo: str) -> Dataset:
             must accept its terms on the Hub and log in.
 
     Raises:
-        RequestError: The dataset cannot be downloaded, or has other columns.
+        RequestError: The dataset cannot be downloaded, or does not have the columns "image" and
+            "label".
         MissingDependencyError: huggingface_hub or pyarrow is not installed.
     """
     try:
@@ -79,7 +80,7 @@ def read_parquet_dataset(files: Sequence[Path], name: str) -> Dataset:
         name: Name of the dataset in its description and in error messages.
 
     Raises:
-        RequestError: The files have other columns, or no images.
+        RequestError: The files do not have these columns, or have no images.
         MissingDependencyError: pyarrow is not installed.
     """
     try:
@@ -131,7 +132,10 @@ def _read_image(file: Path, group: int, row: int) -> bytes:
 
 @lru_cache(maxsize=2)
 def _read_image_column(file: Path, group: int) -> Any:
-    """Return the column "image" of a row group, as a `pyarrow.ChunkedArray`."""
+    """Return the column "image" of a row group, as a `pyarrow.ChunkedArray`.
+
+    Images are read in order, so that it is enough to keep the last two row groups in memory.
+    """
     from pyarrow import parquet
 
     table = parquet.ParquetFile(file).read_row_group(group, columns=["image"])

@@ -1,9 +1,9 @@
 """The journal of an accuracy run: a file of predictions, with which the run can be resumed.
 
 Each line of the file is JSON. The first line is an object whose values are strings: the settings,
-which are everything on which the predictions depend. Every other line is a list of predictions
-[[classes], score, error] of consecutive images. If the last line is incomplete because the run was
-interrupted, this line is ignored, and its images are classified again.
+which are everything on which the predictions depend. Every other line is a list with one prediction
+[classes, score, error] for each of several consecutive images. If the last line is incomplete
+because the run was interrupted, this line is ignored, and its images are classified again.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ def open_journal(path: Path, settings: Mapping[str, str]) -> Iterator[Journal]:
         The journal, with the predictions that are already in the file.
 
     Raises:
-        RequestError: The file is not a journal, is damaged, or was created with other settings,
-            which the error names.
+        RequestError: The file is not a journal, is damaged, is larger than 1 GiB, or was created
+            with other settings, which the error names.
     """
     if not path.exists() or not path.stat().st_size:
         path.write_bytes((json.dumps(settings, sort_keys=True) + "\n").encode("ascii"))

@@ -12,6 +12,8 @@ from tinyvit.runtimes.classifier import Classifier
 
 PreprocessChoice = Literal["artifact", "paper", "timm"]
 _PRESETS = {"paper": paper_preprocess, "timm": timm_preprocess}
+"""Value of `EvaluationOptions.preprocess` -> function that returns the preprocessing for an image
+size in pixels."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,9 @@ def open_classifier(path: str, options: EvaluationOptions) -> Classifier:
         path: Path of the artifact.
         options: How to evaluate; only `engine_name`, `device`, `threads` and `preprocess` are used.
 
+    Returns:
+        The opened artifact. The caller closes it.
+
     Raises:
         TinyViTError: The artifact cannot be opened, or `preprocess` is not "artifact" although the
             preprocessing is part of the artifact's graph.
@@ -56,6 +61,7 @@ def open_classifier(path: str, options: EvaluationOptions) -> Classifier:
     classifier = Classifier(path, options.engine_name, options.device, options.threads)
     if options.preprocess == "artifact":
         return classifier
+    # Only the opened artifact states the image size. Therefore the artifact is opened twice.
     with classifier:
         make_preprocess = _PRESETS[options.preprocess]
         preprocess = make_preprocess(classifier.preprocess.size)

@@ -22,7 +22,8 @@ _CHUNK_IMAGES = 32
 
 If the engine uses every core, all cores first prepare a chunk of images, and then the network runs
 on them. If both ran at the same time, they would slow down each other. If the engine leaves cores
-free, there are no chunks, and images are prepared while the network runs.
+free or does not state its number of threads, there are no chunks, and images are prepared while the
+network runs.
 """
 
 

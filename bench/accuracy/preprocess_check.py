@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import get_args
 
 import numpy as np
 
@@ -27,23 +28,25 @@ from tinyvit.data.dataset_matching import MatchedDataset, match_dataset
 from tinyvit.errors import ImageError
 from tinyvit.images import ChannelOrder, ImageSource, open_image
 from tinyvit.manifest import EmbeddedPreprocessing
-from tinyvit.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from tinyvit.preprocess import IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocess
 from tinyvit.progress import NullProgress, Progress
 from tinyvit.runtimes.classifier import Classifier
 
 DEFAULT_IMAGES = 500
-"""Number of images without --limit. Far fewer images reveal a wrong mean or channel order."""
+"""Number of images if --limit is not given. To reveal a wrong mean or channel order, far fewer
+would be enough."""
 _SIGNIFICANCE = 0.01
 """Significance level of McNemar's test. Each p-value is multiplied by the number of candidates
 (Bonferroni correction), because one of many tests is easily significant by chance."""
 _CROP_FRACTIONS = (0.875, 0.95, 1.0)
 """Center crops to try, as fractions of the image's shorter side (crop_pct in timm)."""
 _ZEROS, _HALVES, _ONES = (0.0, 0.0, 0.0), (0.5, 0.5, 0.5), (1.0, 1.0, 1.0)
+"""Means and standard deviations to try, one number per channel."""
 
 
 @dataclass(frozen=True)
 class PreprocessCandidate:
-    """Preprocessing with which an artifact is evaluated: its own, or one that differs in one way.
+    """Preprocessing with which an artifact is evaluated: its own, or one that differs from its own.
 
     Attributes:
         name: Description of the difference from the artifact's own preprocessing.
@@ -87,21 +90,25 @@ def list_candidates(
     candidates = [PreprocessCandidate("red and blue exchanged", own, channels="bgr")]
     if embedded_preprocessing == "full":
         return candidates
-    others: dict[str, Preprocess] = {}
+    preprocess_by_name: dict[str, Preprocess] = {}
     for fraction in _CROP_FRACTIONS:
         name = f"the middle {fraction:.1%} of the shorter side"
-        others[name] = replace(own, resize=int(own.size / fraction), crop="center")
-    others["squashed, not cropped"] = replace(own, resize=own.size, crop="squash")
-    others["bicubic interpolation"] = replace(own, interpolation="bicubic")
-    others["bilinear interpolation"] = replace(own, interpolation="bilinear")
-    others["lanczos interpolation"] = replace(own, interpolation="lanczos")
+        resize = int(own.size / fraction)
+        preprocess_by_name[name] = replace(own, resize=resize, crop="center")
+    squashed = replace(own, resize=own.size, crop="squash")
+    preprocess_by_name["squashed, not cropped"] = squashed
+    for interpolation in get_args(Interpolation):
+        name = f"{interpolation} interpolation"
+        preprocess_by_name[name] = replace(own, interpolation=interpolation)
     if embedded_preprocessing == "host":
-        others["ImageNet's mean and std"] = replace(own, mean=IMAGENET_MEAN, std=IMAGENET_STD)
-        others["mean and std 0.5"] = replace(own, mean=_HALVES, std=_HALVES)
-        others["values from 0 to 1 without mean and std"] = replace(own, mean=_ZEROS, std=_ONES)
+        preprocess_by_name |= {
+            "ImageNet's mean and std": replace(own, mean=IMAGENET_MEAN, std=IMAGENET_STD),
+            "mean and std 0.5": replace(own, mean=_HALVES, std=_HALVES),
+            "values from 0 to 1 without mean and std": replace(own, mean=_ZEROS, std=_ONES),
+        }
     candidates += [
         PreprocessCandidate(name, preprocess)
-        for name, preprocess in others.items()
+        for name, preprocess in preprocess_by_name.items()
         if preprocess != own
     ]
     return candidates
@@ -119,7 +126,7 @@ def check_preprocess(
         progress: Receives the number of candidates that were tried; None to report nothing.
 
     Returns:
-        The result of each candidate, and the conclusion.
+        The results of the artifact's own preprocessing and of each candidate, and the conclusion.
 
     Raises:
         TinyViTError: The artifact or the data cannot be used.
@@ -129,8 +136,8 @@ def check_preprocess(
         embedded_preprocessing = classifier.describe().embedded_preprocessing
         matched = match_dataset(dataset, classifier.labels, options.only_known_classes)
         own = PreprocessCandidate("its own preprocessing", classifier.preprocess)
-        baseline = _evaluate_candidate(classifier, own, path, matched)
-    results = [replace(make_accuracy_result(baseline), preprocess=own.name)]
+        own_evaluation = _evaluate_candidate(classifier, own, path, matched)
+    results = [replace(make_accuracy_result(own_evaluation), preprocess=own.name)]
     candidates = list_candidates(own.preprocess, embedded_preprocessing)
     # The artifact's own preprocessing counts as the first one that was tried.
     for done_count, candidate in enumerate(candidates, start=1):
@@ -144,25 +151,25 @@ def check_preprocess(
             preprocess=candidate.preprocess if embedded_preprocessing != "full" else None,
         ) as classifier:
             evaluation = _evaluate_candidate(classifier, candidate, path, matched)
-        results.append(
-            replace(make_accuracy_result(evaluation, baseline), preprocess=candidate.name)
-        )
+        result = make_accuracy_result(evaluation, reference=own_evaluation)
+        results.append(replace(result, preprocess=candidate.name))
     progress.advance("trying kinds of preprocessing", len(results), len(results))
     return PreprocessCheck(tuple(results), draw_conclusion(results))
 
 
 def draw_conclusion(results: Sequence[AccuracyResult]) -> str:
-    """State in a sentence whether a candidate is significantly better than the artifact's own.
+    """State in a sentence whether a candidate is better than the artifact's own preprocessing.
 
     Args:
         results: The result of the artifact's own preprocessing, then those of the candidates, which
             are compared with it.
     """
-    own, *others = results
-    better_results = [result for result in others if _is_better(result, len(others))]
+    own, *candidate_results = results
+    count = len(candidate_results)
+    better_results = [result for result in candidate_results if _is_better(result, count)]
     if not better_results:
         return (
-            f"none of {len(others)} other kinds of preprocessing is significantly better than the"
+            f"none of {count} other kinds of preprocessing is significantly better than the"
             f" artifact's own ({own.top1:.1f}% of {own.classified_count} images are correct)"
         )
     best = max(better_results, key=lambda result: result.top1)
@@ -200,9 +207,8 @@ def _evaluate_candidate(
 def _read_array(sample: Sample) -> ImageSource:
     """Decode an image to an array, because only arrays have a selectable channel order.
 
-    The EXIF orientation is ignored, as `predict_samples` does for every other candidate.
-
-    If the image cannot be decoded, its source is returned, and the classifier reports the error.
+    The EXIF orientation is ignored, as `predict_samples` does for every other candidate. If the
+    image cannot be decoded, its source is returned, and the classifier reports the error.
     """
     source = sample.get_source()
     with suppress(ImageError):

@@ -43,13 +43,14 @@ def make_accuracy_result(
     readable = _list_readable_images(evaluation)
     if not readable:
         raise RequestError("none of the images can be read", "check the files in --data")
-    ranked_classes = _rank_classes(evaluation, readable)
+    ranked_classes = _stack_ranked_classes(evaluation, readable)
     truths = [evaluation.truths[i] for i in readable]
     is_top1_correct = top_k_correct(ranked_classes, truths, k=1)
     is_top5_correct = top_k_correct(ranked_classes, truths, k=5)
     top1_count, top5_count = int(is_top1_correct.sum()), int(is_top5_correct.sum())
     scores = np.array([evaluation.predictions[i].score for i in readable])
     classified_count = len(readable)
+    newly_classified_count = sum(i >= evaluation.journal_count for i in readable)
     predicted_classes = [p.classes[0] if p.classes else -1 for p in evaluation.predictions]
     return AccuracyResult(
         artifact=read_artifact_info(evaluation.path, evaluation.engine),
@@ -62,7 +63,7 @@ def make_accuracy_result(
         top5_interval=wilson_interval(top5_count, classified_count),
         expected_calibration_error=expected_calibration_error(scores, is_top1_correct),
         preprocess=_describe_preprocess(evaluation.preprocess),
-        images_per_s=classified_count / max(evaluation.seconds, _MIN_SECONDS),
+        images_per_s=newly_classified_count / max(evaluation.seconds, _MIN_SECONDS),
         reference=_compare_with_reference(evaluation, reference) if reference else None,
         classes=_compute_class_accuracies(evaluation, reference),
         predictions=tuple(predicted_classes) if keep_predictions else (),
@@ -91,11 +92,11 @@ def _list_readable_images(evaluation: Evaluation) -> list[int]:
     return [i for i, prediction in enumerate(evaluation.predictions) if prediction.classes]
 
 
-def _rank_classes(evaluation: Evaluation, indices: Sequence[int]) -> npt.NDArray[np.int64]:
+def _stack_ranked_classes(evaluation: Evaluation, indices: Sequence[int]) -> npt.NDArray[np.int64]:
     """Return the predicted classes of the images with the given indices, best first.
 
     Returns:
-        Class indices, (images, TOP_K); -1 fills the rows of a model with fewer classes.
+        Class indices, (images, TOP_K); -1 fills the rows of a model with fewer than TOP_K classes.
     """
     ranked_classes = np.full((len(indices), TOP_K), -1, np.int64)
     for row, index in zip(ranked_classes, indices):
@@ -108,8 +109,8 @@ def _compare_with_reference(evaluation: Evaluation, reference: Evaluation) -> Re
     """Compare the predicted classes of the images that were readable in both evaluations."""
     shared = find_shared_images(evaluation, reference)
     comparison = compare_classes(
-        _rank_classes(evaluation, shared)[:, 0],
-        _rank_classes(reference, shared)[:, 0],
+        _stack_ranked_classes(evaluation, shared)[:, 0],
+        _stack_ranked_classes(reference, shared)[:, 0],
         [evaluation.truths[i] for i in shared],
     )
     return ReferenceComparison(
@@ -158,9 +159,9 @@ def _are_correct(evaluation: Evaluation, indices: Sequence[int]) -> npt.NDArray[
 
 
 def _sort_key(accuracy: ClassAccuracy) -> tuple[float, str, str]:
-    """Return what classes are sorted by: the change from the reference, or the accuracy itself.
+    """Return the sort key of a class: first the change from the reference, or the accuracy itself.
 
-    The WordNet id and the label make the order of equal classes reproducible.
+    The WordNet id and the label make the order of classes with equal numbers reproducible.
     """
     change = accuracy.top1 - (accuracy.reference_top1 or 0)
     return change, accuracy.wnid, accuracy.label

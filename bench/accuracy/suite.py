@@ -45,8 +45,8 @@ class SuiteResult:
 
     Attributes:
         record: The accuracy record.
-        reference: The evaluation of the reference artifact; None if a single artifact was
-            evaluated without a reference.
+        reference: The evaluation of the reference artifact; None if only one artifact could be
+            evaluated and `SuiteConfig.reference` is None.
         evaluations: The evaluation of each artifact that could be evaluated.
     """
 

@@ -7,7 +7,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tinyvit.bench.arguments import add_device_argument, add_record_arguments
+from tinyvit.bench.arguments import (
+    add_artifacts_argument,
+    add_device_argument,
+    add_record_arguments,
+)
 from tinyvit.cli import positive_int
 from tinyvit.errors import RequestError
 from tinyvit.plurals import format_count
@@ -26,19 +30,17 @@ EXAMPLES = """\
     --truth ILSVRC2012_devkit_t12.tar.gz --resume val.journal
   tinyvit-bench accuracy demo.onnx --data val/ --preprocess-check"""
 _REFUSED_WITH_CHECK = ("reference", "contact_sheet", "resume", "predictions")
-"""Options that cannot be used with --preprocess-check."""
+"""Options that cannot be used with --preprocess-check. Each was given if its value is true. The
+options --preprocess and --ray cannot be used either, but this rule does not apply to them."""
 _MAX_CONTACT_SHEET_ARTIFACTS = 2
 """One artifact, and the reference with which it is compared."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the subcommand to its parser."""
-    parser.add_argument(
-        "files",
-        nargs="+",
-        metavar="ARTIFACT",
-        help="Exported files of one model. Each is compared with the first one, or with"
-        " --reference.",
+    add_artifacts_argument(
+        parser,
+        "Exported files of one model. Each is compared with the first one, or with --reference.",
     )
     _add_data_arguments(parser)
     _add_analysis_arguments(parser)
@@ -199,6 +201,8 @@ def _refuse_options_with_check(args: argparse.Namespace) -> None:
             "give one artifact",
         )
     refused_names = [name for name in _REFUSED_WITH_CHECK if getattr(args, name)]
+    if args.preprocess != "artifact":  # the check starts from the artifact's own preprocessing
+        refused_names.append("preprocess")
     if args.ray is not None:  # "" for --ray without an address
         refused_names.append("ray")
     if refused_names:
@@ -244,17 +248,26 @@ def _evaluate(args: argparse.Namespace, dataset: Dataset, progress: Progress) ->
 def _write_contact_sheet(result: SuiteResult, path: Path) -> None:
     """Write the contact sheet of misclassified images, and report that on standard error.
 
-    The sheet shows the artifact that is not the reference, or the reference itself if no other
-    artifact was evaluated.
+    The sheet shows images that the artifact misclassifies and the reference classifies correctly.
+    Without an artifact to compare with the reference, it shows all images that the only evaluated
+    artifact misclassifies.
     """
     from tinyvit.bench.accuracy.contact_sheet import write_contact_sheet
 
     reference_path = result.reference.path if result.reference else None
-    others = [evaluation for evaluation in result.evaluations if evaluation.path != reference_path]
-    evaluation = (others or result.evaluations)[-1]
-    count = write_contact_sheet(evaluation, result.reference, path)
+    compared_evaluations = [
+        evaluation for evaluation in result.evaluations if evaluation.path != reference_path
+    ]
+    evaluation = (compared_evaluations or result.evaluations)[-1]
+    reference = result.reference if compared_evaluations else None
+    count = write_contact_sheet(evaluation, reference, path)
     if count:
         message = f"{path} shows {format_count(count, 'misclassified image')}"
+    elif reference:
+        message = (
+            "no image that the reference classifies correctly is misclassified, so"
+            f" {path} is not written"
+        )
     else:
         message = f"no image is misclassified, so {path} is not written"
     print(message, file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 
@@ -28,7 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="AFTER",
         help="Record to check for regressions. It must be of the same kind (latency or accuracy)"
-        " and device, and the artifacts must have the same file names.",
+        " and device, and the artifacts must have the same file names. If a record has several"
+        " files of one name, these must have the same paths.",
     )
     add(
         "--max-regress",
@@ -59,6 +61,9 @@ def run(args: argparse.Namespace) -> int:
 
     Returns:
         Exit code 1 if there is a regression, otherwise 0.
+
+    Raises:
+        RequestError: A file is not a record, or the records cannot be compared.
     """
     from tinyvit.bench.compare import compare_records
     from tinyvit.bench.record import read_record
@@ -67,9 +72,9 @@ def run(args: argparse.Namespace) -> int:
     comparison = compare_records(
         read_record(args.before),
         read_record(args.after),
-        args.max_regress,
-        args.max_drop,
-        args.across_devices,
+        max_regress=args.max_regress,
+        max_drop=args.max_drop,
+        across_devices=args.across_devices,
     )
     if args.json:
         print(json.dumps(asdict(comparison)))
@@ -81,9 +86,9 @@ def run(args: argparse.Namespace) -> int:
 def _parse_percentage(text: str) -> float:
     """Convert "3%" or "3" to the fraction 0.03."""
     try:
-        value = float(text.strip().removesuffix("%")) / 100
+        fraction = float(text.strip().removesuffix("%")) / 100
     except ValueError:
-        value = -1
-    if not 0 <= value < 10:
+        fraction = math.nan
+    if not 0 <= fraction <= 10:  # also true for NaN
         raise argparse.ArgumentTypeError(f"{text!r} is not a percentage from 0% to 1000%")
-    return value
+    return fraction

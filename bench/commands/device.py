@@ -28,7 +28,7 @@ EXAMPLES = """\
   tinyvit-bench device demo.int8.tflite --adb --runner benchmark_model
   tinyvit-bench device demo.onnx --local"""
 _ANDROID_THREADS = 4
-"""Number of CPU threads on an Android device without --threads."""
+"""Number of CPU threads on an Android device if --threads is not given."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,7 +79,7 @@ def _make_session_config(args: argparse.Namespace) -> SessionConfig:
 
 
 def _make_transport(args: argparse.Namespace) -> Transport:
-    """Return the access to the device of --local or --ssh."""
+    """Return the object that runs commands on the device of --local or --ssh, and copies files."""
     from tinyvit.bench.devices.transport import LocalTransport, SshTransport
 
     if args.local:
@@ -126,7 +126,7 @@ def _run_android(args: argparse.Namespace) -> int:
 
 
 def _report_results(args: argparse.Namespace, file_stem: str, results: DeviceResults) -> int:
-    """Write the results of the device to files, print them, and return the exit code."""
+    """Write the results of the device to files, print the outcome, and return the exit code."""
     written_files: list[Path] = []
     problems: list[str] = []
     if results.verifications:
@@ -159,7 +159,18 @@ def _print_outcome(
     latency: Record | None,
     remaining_folder: str | None,
 ) -> int:
-    """Print the problems, latencies and paths of the written files, and return the exit code."""
+    """Print the problems, the latencies and the paths of the written files.
+
+    Args:
+        args: The command-line arguments, of which only `json` is used.
+        written_files: Paths of the written files.
+        problems: One line for everything that failed on the device.
+        latency: The latency record; None if no latency was measured.
+        remaining_folder: Folder that was not deleted on the device; None if there is none.
+
+    Returns:
+        The exit code: 1 if there are problems, otherwise 0.
+    """
     from tinyvit.bench.report.console import format_latency_record
 
     for problem in problems:

@@ -7,7 +7,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from tinyvit.bench.arguments import add_device_argument, add_record_arguments
+from tinyvit.bench.arguments import (
+    add_artifacts_argument,
+    add_device_argument,
+    add_record_arguments,
+)
 from tinyvit.bench.record import BASELINES, Scenario
 from tinyvit.cli import positive_int
 from tinyvit.progress import make_progress
@@ -24,11 +28,8 @@ EXAMPLES = """\
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the subcommand to its parser."""
-    parser.add_argument(
-        "files",
-        nargs="+",
-        metavar="ARTIFACT",
-        help="Exported files to measure. Each is compared with the first one.",
+    add_artifacts_argument(
+        parser, "Exported files to measure. Each is compared with the first one."
     )
     _add_engine_arguments(parser)
     _add_scenario_arguments(parser)
@@ -112,9 +113,10 @@ def _add_scenario_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         metavar="N",
         help="Number of queries to time per artifact (default: 662, the minimum for reporting a"
-        " 99th percentile). A number above 12 is rounded up to a multiple of 12. If several"
-        " artifacts are timed in turns, a number above 11 is rounded up to a multiple of 11"
-        " instead. With --scenario server, the number is not rounded.",
+        " 99th percentile). Queries are timed in turns of 12, so that a number above 12 is rounded"
+        " up to a multiple of 12. With several artifacts, the first query of each turn is not"
+        " counted, so that a number above 11 is rounded up to a multiple of 11 instead. With"
+        " --scenario server, the number is not rounded.",
     )
     add(
         "--seconds",
@@ -157,6 +159,9 @@ def run(args: argparse.Namespace) -> int:
 
     Returns:
         Exit code 1 if an artifact could not be measured, otherwise 0.
+
+    Raises:
+        TinyViTError: Options contradict each other, or no artifact can be measured.
     """
     from tinyvit.bench.latency.measure import measure_latency
     from tinyvit.bench.report.console import format_latency_record
@@ -179,6 +184,7 @@ def _make_config(args: argparse.Namespace) -> LatencyConfig:
     from tinyvit.bench.latency.percentiles import MIN_SAMPLES
     from tinyvit.bench.latency.queries import read_images
 
+    # In the tuples, None stands for the default (see `LatencyConfig`).
     return LatencyConfig(
         scenario=args.scenario,
         engine_names=tuple(args.runtime or [None]),

@@ -63,9 +63,13 @@ def run(args: argparse.Namespace) -> int:
 
     suffix = args.output.suffix.lower()
     if suffix not in _SUFFIXES:
-        found = f"the suffix {suffix}" if suffix else "no suffix"
+        cause = (
+            f"-o {args.output} has the suffix {suffix}, which does not name a report format"
+            if suffix
+            else f"-o {args.output} has no suffix, but the suffix determines the format"
+        )
         raise RequestError(
-            f"-o {args.output} has {found}, which does not name a report format",
+            cause,
             f"give a name that ends with {', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}",
         )
     refuse_existing(args.output, args.overwrite)

@@ -26,14 +26,14 @@ from tinyvit.bench.failures import Failures
 from tinyvit.bench.latency.config import NETWORK_ALONE
 from tinyvit.bench.latency.percentiles import MIN_SAMPLES
 from tinyvit.bench.record import PACKAGE_VERSION, LatencyResult, Record, current_time
-from tinyvit.errors import RequestError
+from tinyvit.errors import RequestError, TinyViTError
 from tinyvit.progress import NullProgress, Progress
 from tinyvit.runtimes.artifact import detect_format, list_artifact_files
 from tinyvit.runtimes.base import RuntimeInfo
 from tinyvit.runtimes.registry import engines_for_format
 
 _PARENT_FOLDER = "/data/local/tmp"
-"""Folder on the device in which the user of adb may write files and run programs."""
+"""Folder on the device in which commands of adb may write files and run programs."""
 _WARMUP_RUNS = 20
 
 
@@ -51,7 +51,7 @@ def measure_on_android(
         A latency record. Artifacts that cannot be measured are in its `failures`.
 
     Raises:
-        RequestError: No artifact can be measured; the error states the first cause.
+        TinyViTError: No artifact can be measured; the error states the first cause.
     """
     progress = progress or NullProgress()
     date, device_info = current_time(), adb_device.read_device_info()
@@ -64,7 +64,7 @@ def measure_on_android(
             progress.message(f"{adb_device.name}: measuring {path.name}")
             try:
                 results.append(_measure_artifact(adb_device, path, folder, config))
-            except RequestError as error:
+            except TinyViTError as error:
                 failures.add(str(path), error)
     if not results:
         raise failures.make_error()
@@ -155,7 +155,7 @@ def _make_result(
     runs, median_ms = config.runs, times_ms["median"]
     info = RuntimeInfo(
         engine=runner.engine_name,
-        version="",
+        version="",  # the runner prints neither its version nor its precision
         device="cpu",
         threads=config.threads,
         precision="unstated",

@@ -39,27 +39,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_device_arguments(group: argparse._MutuallyExclusiveGroup) -> None:
-    """Add the options that choose the device, of which exactly one must be given."""
-    group.add_argument(
-        "--ssh",
-        metavar="USER@HOST",
-        help="Measure on a Linux host that has an ssh server and Python 3.10 or later, such as a"
-        " Jetson, a Raspberry Pi or a server.",
+def _add_ssh_arguments(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--port", type=int, metavar="PORT", help="Port of the ssh server (default: ssh's own).")
+    add("--identity", type=Path, metavar="KEY", help="Private key file (default: ssh's own).")
+    add(
+        "--ssh-config",
+        type=Path,
+        metavar="FILE",
+        help="Configuration file of ssh (default: ~/.ssh/config).",
     )
-    group.add_argument(
-        "--adb",
-        nargs="?",
-        const="",
-        metavar="SERIAL",
-        help="Measure on the Android device with this serial number. Without SERIAL, measure on the"
-        " only connected device. Needs --runner.",
+
+
+def _add_environment_arguments(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add(
+        "--python",
+        default=DEFAULT_PYTHON,
+        metavar="PATH",
+        help="Python program on the device, which creates the virtual environment (default:"
+        " python3).",
     )
-    group.add_argument(
-        "--local",
-        action="store_true",
-        help="Measure on this machine, in a new virtual environment.",
+    add(
+        "--use-env",
+        metavar="DIR",
+        help="Folder of an existing virtual environment on the device, which is used instead of a"
+        " new one. It must contain tinyvit-edge.",
     )
+    add(
+        "--wheels",
+        type=Path,
+        metavar="DIR",
+        help="Folder on this machine with wheels from pip download. They are sent along, for a"
+        " device without a network.",
+    )
+    add("--keep", action="store_true", help="Do not delete the temporary folder on the device.")
 
 
 def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -120,41 +134,27 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_ssh_arguments(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
-    add("--port", type=int, metavar="PORT", help="Port of the ssh server (default: ssh's own).")
-    add("--identity", type=Path, metavar="KEY", help="Private key file (default: ssh's own).")
-    add(
-        "--ssh-config",
-        type=Path,
-        metavar="FILE",
-        help="Configuration file of ssh (default: ~/.ssh/config).",
+def _add_device_arguments(group: argparse._MutuallyExclusiveGroup) -> None:
+    """Add the options that choose the device, of which exactly one must be given."""
+    group.add_argument(
+        "--local",
+        action="store_true",
+        help="Measure on this machine, in a new virtual environment.",
     )
-
-
-def _add_environment_arguments(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
-    add(
-        "--python",
-        default=DEFAULT_PYTHON,
-        metavar="PATH",
-        help="Python program on the device, which creates the virtual environment (default:"
-        " python3).",
+    group.add_argument(
+        "--ssh",
+        metavar="USER@HOST",
+        help="Measure on a Linux host that has an ssh server and Python 3.10 or later, such as a"
+        " Jetson, a Raspberry Pi or a server.",
     )
-    add(
-        "--use-env",
-        metavar="DIR",
-        help="Folder of an existing virtual environment on the device, which is used instead of a"
-        " new one. It must contain tinyvit-edge.",
+    group.add_argument(
+        "--adb",
+        nargs="?",
+        const="",
+        metavar="SERIAL",
+        help="Measure on the Android device with this serial number. Without SERIAL, measure on the"
+        " only connected device. Needs --runner.",
     )
-    add(
-        "--wheels",
-        type=Path,
-        metavar="DIR",
-        help="Folder on this machine with wheels from pip download. They are sent along, for a"
-        " device without a network.",
-    )
-    add("--keep", action="store_true", help="Do not delete the temporary folder on the device.")
 
 
 def require_compatible_options(args: argparse.Namespace) -> None:

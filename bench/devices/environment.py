@@ -25,7 +25,9 @@ def prepare_python(
     wheel_name: str,
     progress: Progress,
 ) -> str:
-    """Find or create a Python on the device that has this package and its engines.
+    """Return a Python on the device that has this package and the engines of the artifacts.
+
+    This is the Python of `config.use_env`, or that of a new environment.
 
     Args:
         transport: Access to the device.

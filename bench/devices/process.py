@@ -26,7 +26,7 @@ _MAX_REASON_CHARACTERS = 200
 _MAX_COMMAND_CHARACTERS = 80
 """Number of characters of a command in an error message, counted from its end."""
 _DISK_FULL_MESSAGES = ("no space left", "quota exceeded", ": wrote only")
-"""Parts of error messages, in lower case, that mean a full disk. The last one is GNU tar's."""
+"""Parts of error messages, in lower case, that mean a full disk. GNU tar prints the last one."""
 
 
 class _SshFailure(NamedTuple):
@@ -34,7 +34,7 @@ class _SshFailure(NamedTuple):
 
     Attributes:
         message: Part of ssh's error message, in lower case.
-        cause: Cause in the error message, after the name of the device: "cannot be found".
+        cause: Clause that follows the name of the device in the error, such as "cannot be found".
         remedy: What the user can do.
     """
 
@@ -202,6 +202,6 @@ def _read_output(process: subprocess.Popen[bytes], timeout_s: float) -> tuple[by
         process.wait()
     finally:
         timer.cancel()
-        process.kill()
+        process.kill()  # an exception, such as KeyboardInterrupt, must not leave it running
         process.wait()
     return output, has_timed_out.is_set()

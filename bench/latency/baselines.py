@@ -1,9 +1,10 @@
 """Times baselines alternately with an artifact, and divides the artifact's latency by theirs.
 
-There are two kinds of baselines. The first kind is timm's model of the same variant (in PyTorch,
-compiled, or exported by PyTorch's own exporter); it shows how much faster the artifact is. The
-second kind is the benchmark tool that comes with the artifact's engine. It checks this package's
-timing: both time the same file in the same engine, so that the ratio should be 1.
+There are two kinds of baselines. The first kind is timm's model of the same variant (run by PyTorch
+directly, compiled by `torch.compile`, or exported by `torch.onnx.export`); it shows how much faster
+the artifact is. The second kind is the benchmark tool that comes with the artifact's engine. It
+checks this package's timing: the tool and this package time the same file in the same engine, so
+that the ratio should be 1.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinyvit.bench.failures import Failures
-from tinyvit.bench.latency.interleave import Timing, TurnPlan, run_interleaved, run_turns
+from tinyvit.bench.latency.interleave import Timing, TurnPlan, run_interleaved, run_plan
 from tinyvit.bench.latency.open_artifact import OpenArtifact
 from tinyvit.bench.latency.percentiles import ratio_interval
 from tinyvit.bench.latency.queries import Query, make_network_query
@@ -208,6 +209,7 @@ def _measure_tool(open_artifact: OpenArtifact, threads: int) -> BaselineResult:
         raise MissingDependencyError(f"{tool.program} is not on PATH", tool.remedy)
     _require_single_images(open_artifact)
     query = make_network_query(open_artifact, images_per_query=1)
+    # The plan contains one round, because the tool runs between two rounds.
     plan = TurnPlan(
         rounds=1,
         runs_per_turn=_TOOL_RUNS + _TOOL_WARMUP_RUNS,
@@ -215,7 +217,7 @@ def _measure_tool(open_artifact: OpenArtifact, threads: int) -> BaselineResult:
     )
     artifact_turns_ms, tool_turns_ms = list[tuple[float, ...]](), list[tuple[float, ...]]()
     for _ in range(_TOOL_ROUNDS):
-        artifact_turns_ms += run_turns({"artifact": query}, plan)["artifact"].turns_ms
+        artifact_turns_ms += run_plan({"artifact": query}, plan)["artifact"].turns_ms
         # The tool reports only the median of its turn.
         tool_median_ms = _run_tool(tool, program_path, open_artifact, threads)
         tool_turns_ms.append((tool_median_ms,))

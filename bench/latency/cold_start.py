@@ -5,8 +5,8 @@ The command
     python -m tinyvit.bench.latency.cold_start FILE [--runtime NAME] [--threads N] [--device NAME]
 
 measures the cold start of its own process, and prints one JSON object. `measure_cold_start` starts
-such processes. The times include reading the file from disk only if it is not in the page cache of
-the operating system, for example after a reboot.
+such processes. The times include reading the file from disk only if the file is not in the page
+cache of the operating system, for example after a reboot.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(
         prog="python -m tinyvit.bench.latency.cold_start",
-        description="Time the import of an engine, opening an artifact, and the first inference.",
+        description="Time the import of an engine, the opening of an artifact, and the first"
+        " inference.",
     )
     parser.add_argument("file", metavar="FILE", help="exported file")
     parser.add_argument(

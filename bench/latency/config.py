@@ -26,12 +26,13 @@ class LatencyConfig:
     Attributes:
         scenario: When each query starts; see `scenarios`.
         engine_names: Names of engines; None for the best installed one for the artifact.
-        threads: Thread counts of the engine, from 1; None for the engine's default.
-        batches: Numbers of images per query, from 1; None for the default of the scenario.
+        threads: Thread counts of the engine, each at least 1; None for the engine's default.
+        batches: Numbers of images per query, each at least 1; None for the scenario's default.
         device: Device of the engine, such as "cpu" or "gpu".
-        runs: Number of queries to time for each combination, from 1. Except in the scenario
+        runs: Number of queries to time for each combination, at least 1. Except in the scenario
             "server", it is rounded up to whole turns (see `scenarios.run_back_to_back`).
-        seconds: Time limit of one combination; it may end the timing before `runs` queries.
+        seconds: Time limit per combination, which may end the timing before `runs` queries. The
+            scenario "server" has no time limit.
         rate: Arrival rate in queries per second, only in the scenario "server".
         p99_ms: Highest allowed 99th percentile of the latency, in milliseconds. The measurement
             searches for the highest arrival rate that stays within it. Only in the scenario
@@ -41,7 +42,8 @@ class LatencyConfig:
         cold_starts: Number of new processes in which a cold start is measured; 0 to skip it.
         operators: Whether to list the operators that take the most time.
         roofline: Whether to measure the peak compute and memory rates of the machine.
-        baselines: Names from `record.BASELINES` to time alternately with each artifact.
+        baselines: Names (from `record.BASELINES`) of baselines to time alternately with each
+            artifact.
     """
 
     scenario: Scenario = "single-stream"
@@ -92,7 +94,7 @@ class LatencyConfig:
                 )
 
     def _check_counts(self) -> None:
-        """Raise RequestError if a number of queries, images, threads or seconds is too low."""
+        """Raise RequestError if an option that is a number is below its minimum."""
         counts = [("--runs", self.runs)]
         counts += [("--batch", batch) for batch in self.batches if batch is not None]
         counts += [("--threads", threads) for threads in self.threads if threads is not None]

@@ -22,9 +22,9 @@ _BUSY_NAMES = ("user", "nice", "system", "irq", "softirq")
 """Columns that count the time in which this machine's own processes and interrupts used a core."""
 
 # A disturbance above one of these fractions causes a warning.
-_MAX_STOLEN_CORE = 0.01
+_MAX_STOLEN_SHARE = 0.01
 """CPU time that the hypervisor used for other virtual machines, as a fraction of one core."""
-_MAX_OTHERS_CORE = 0.05
+_MAX_OTHERS_SHARE = 0.05
 """CPU time of other processes, as a fraction of one core."""
 _MAX_CLOCK_LOSS = 0.1
 """Decrease of the clock rate, as a fraction of the rate before the measurement."""
@@ -90,19 +90,19 @@ def detect_interference(before: Snapshot, after: Snapshot) -> list[str]:
     if before.busy_s is None:
         warnings.append("this system does not report whether other processes were running")
     wall_s = max(after.wall_s - before.wall_s, 1e-9)
-    stolen_core = (_subtract(after.stolen_s, before.stolen_s) or 0) / wall_s
-    if stolen_core > _MAX_STOLEN_CORE:
+    stolen_share = (_subtract(after.stolen_s, before.stolen_s) or 0) / wall_s
+    if stolen_share > _MAX_STOLEN_SHARE:
         warnings.append(
-            f"the hypervisor used {stolen_core:.0%} of a core for other virtual machines:"
+            f"the hypervisor used {stolen_share:.0%} of a core for other virtual machines:"
             " measure on a machine that is not shared, or for longer"
         )
     busy_s = _subtract(after.busy_s, before.busy_s)
     if busy_s is not None:
         own_s = after.own_s - before.own_s
-        others_core = (busy_s - own_s) / wall_s
-        if others_core > _MAX_OTHERS_CORE:
+        others_share = (busy_s - own_s) / wall_s
+        if others_share > _MAX_OTHERS_SHARE:
             warnings.append(
-                f"other processes used {others_core:.0%} of a core during the measurement:"
+                f"other processes used {others_share:.0%} of a core during the measurement:"
                 " stop them and measure again"
             )
     slowdowns = (after.throttle_count or 0) - (before.throttle_count or 0)
@@ -179,8 +179,8 @@ def _compute_slowdown(samples_ms: Sequence[float]) -> float:
     """Compare the median of the last quarter of the samples with that of the first quarter.
 
     Returns:
-        The change as a fraction of the first median, below 0 if the artifact became faster; 0 if
-        there are too few samples.
+        The change as a fraction of the first quarter's median, below 0 if the artifact became
+        faster; 0 if there are too few samples.
     """
     quarter = len(samples_ms) // 4
     if quarter < _MIN_DRIFT_SAMPLES:

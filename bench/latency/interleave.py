@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 _MIN_TIMED_ROUNDS = 3
-"""Rounds that are timed even if the time budget is used up, so that a median can ignore one."""
+"""Number of rounds that are timed even if the time budget is used up. With three rounds, one slow
+round does not change the median much."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def run_interleaved(
     runs_per_turn: int = 1,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timing]:
-    """Time several workloads alternately.
+    """Time several workloads alternately, with `run_plan` and the usual number of skipped runs.
 
     If a turn has several runs, the first one is discarded, because threads of the previous
     workload's engine may still be busy-waiting on the cores.
@@ -92,15 +93,15 @@ def run_interleaved(
         skipped_runs=1 if runs_per_turn > 1 else 0,
         budget_s=budget_s,
     )
-    return run_turns(workloads, plan, clock)
+    return run_plan(workloads, plan, clock)
 
 
-def run_turns(
+def run_plan(
     workloads: Mapping[str, Callable[[], object]],
     plan: TurnPlan,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timing]:
-    """Time several workloads alternately, with a schedule that the caller chooses.
+    """Time several workloads alternately, according to a plan.
 
     Args:
         workloads: The workloads by name; each call of one is one run.
@@ -129,11 +130,11 @@ def median_ratio(timing: Timing, reference: Timing) -> float:
     """Divide the latency of one workload by that of another.
 
     Latencies are divided round by round, because the speed of the machine changes little within a
-    round. If the machine slows down for seconds, a ratio of overall medians would be wrong.
+    round. If the machine slows down for seconds, a ratio of overall medians can be wrong.
 
     Args:
         timing: Latencies of the workload.
-        reference: Latencies of the reference workload, from the same call of `run_interleaved`.
+        reference: Latencies of the reference workload, measured in the same rounds.
 
     Returns:
         The median of `ratios_by_round`; below 1 if the workload is faster than the reference.
@@ -146,7 +147,7 @@ def ratios_by_round(timing: Timing, reference: Timing) -> list[float]:
 
     Args:
         timing: Latencies of the workload.
-        reference: Latencies of the reference workload, from the same call of `run_interleaved`.
+        reference: Latencies of the reference workload, measured in the same rounds.
 
     Returns:
         One ratio per round; below 1 if the workload was faster than the reference.

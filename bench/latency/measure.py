@@ -54,7 +54,8 @@ def measure_latency(
     """Measure the latency of artifacts.
 
     Args:
-        paths: Paths of the artifacts. Each further artifact is compared with the first one.
+        paths: Paths of the artifacts. All combinations of artifact and options are compared with
+            the first combination.
         config: The options of the measurement.
         device_name: Name of this machine in the record; by default the name of the board or host.
         progress: Receives the progress; none is shown by default.
@@ -65,7 +66,8 @@ def measure_latency(
         be measured are in its `failures`.
 
     Raises:
-        TinyViTError: No combination can be measured; the error states the first cause.
+        TinyViTError: No combination can be opened; the error states the first cause. Or no arrival
+            rate meets the limit `config.p99_ms`.
     """
     clock, progress = clock or WallClock(), progress or NullProgress()
     date, device = current_time(), machine.read_device_info(device_name)

@@ -18,7 +18,7 @@ class OpenArtifact:
     Attributes:
         path: Path of the artifact, as the user gave it; for messages and records.
         engine_name: Name of the engine.
-        artifact: The artifact's manifest, and the same path with "~" replaced by the home folder.
+        artifact: The artifact's manifest and its path, with "~" replaced by the home folder.
         runtime: The artifact as the engine opened it, ready to run.
         fixed_batch: Number of images that every run must have; None if any number is allowed.
         load_ms: Time that the engine took to open the artifact.
@@ -76,7 +76,7 @@ def open_in_engine(path: str, engine_name: str | None, options: RuntimeOptions) 
 
 
 def _find_fixed_batch(runtime: Runtime) -> int | None:
-    """Return the first size of the first input; None if that size is dynamic or missing."""
+    """Return the size of the first input's first axis; None if it is dynamic or missing."""
     if not runtime.inputs or not runtime.inputs[0].shape:
         return None
     batch = runtime.inputs[0].shape[0]

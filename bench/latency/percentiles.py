@@ -2,9 +2,9 @@
 
 A 99th percentile cannot be estimated from a few samples, because the slowest runs may not be among
 them. LoadGen, the load generator of MLPerf Inference, therefore reports a percentile only if there
-is a minimum number of samples, and reports an upper bound that the percentile is below with 99%
-confidence. This module uses the same minimum numbers, and `bound_rank` computes the same bound
-(loadgen/early_stopping.cc in https://github.com/mlcommons/inference).
+is a minimum number of samples. It also reports an upper bound: with 99% confidence, the percentile
+is below this bound. This module uses the same minimum numbers, and `bound_rank` finds the same
+bound (loadgen/early_stopping.cc in https://github.com/mlcommons/inference).
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class RatioInterval:
     """A ratio of two latencies with its 95% confidence interval.
 
     Attributes:
-        median: The ratio, a median of the ratios of single rounds.
+        median: The ratio: the median of the ratios of all rounds (see `interleave`).
         low: Lower end of the interval.
         high: Upper end of the interval.
     """
@@ -133,13 +133,14 @@ class RatioInterval:
 def ratio_interval(timing: Timing, reference: Timing) -> RatioInterval:
     """Divide the latency of one workload by that of another, with a 95% confidence interval.
 
-    The ends of the interval are the k-th lowest and the k-th highest ratio of a round. The sign
-    test gives k, and assumes nothing about the distribution of latencies. Fewer than six rounds
-    cannot give 95% confidence; the interval then reaches from the lowest to the highest ratio.
+    Each round of the measurement gives one ratio. The ends of the interval are the k-th lowest and
+    the k-th highest of these ratios. The sign test determines k, and assumes nothing about the
+    distribution of latencies. Fewer than six rounds cannot give 95% confidence; the interval then
+    reaches from the lowest to the highest ratio.
 
     Args:
         timing: Latencies of the workload.
-        reference: Latencies of the reference workload, from the same call of `run_interleaved`.
+        reference: Latencies of the reference workload, measured in the same rounds.
 
     Returns:
         The median of `ratios_by_round` and its interval; the median is below 1 if the workload is

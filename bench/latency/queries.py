@@ -1,8 +1,8 @@
-"""Makes the queries to time.
+"""Makes the functions to time.
 
-A query is a function without arguments; each call answers one query, and is timed. A query
-consists of one or more runs of the network. It starts either from random input, which times the
-network alone, or from the bytes of image files and ends with their classes (end to end).
+Such a function has no arguments, and each of its calls answers one query. To answer a query, the
+network runs once or several times. A query starts either from random input, so that the network
+alone is timed, or from the bytes of image files; then it ends with their classes (end to end).
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def make_network_query(open_artifact: OpenArtifact, images_per_query: int) -> Qu
 
     Args:
         open_artifact: The artifact, open in an engine.
-        images_per_query: Number of images in one query. If the artifact's batch is fixed, this is a
-            multiple of the batch, and a query consists of one run per batch.
+        images_per_query: Number of images in one query. If the artifact's batch is fixed, this
+            number must be a multiple of the batch, and the network runs once for each batch.
     """
     batch = _make_random_batch(open_artifact, open_artifact.fixed_batch or images_per_query)
     runs_per_query = images_per_query // len(batch)

@@ -1,4 +1,4 @@
-"""Adds two details to the latency result of an artifact: the executed kernels, and a cold start."""
+"""Adds details to the latency result of an artifact: facts about the kernels, and a cold start."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MAX_OPERATORS = 12
 def add_kernel_profile(
     result: LatencyResult, combination: Combination, core_count: int, *, list_operators: bool
 ) -> tuple[LatencyResult, list[str]]:
-    """Add the kernels that the engine executed, if it has a profiler and runs on the CPU.
+    """Add facts about the executed kernels, if the engine has a profiler and runs on the CPU.
 
     Args:
         result: The latency of the combination.
@@ -31,7 +31,7 @@ def add_kernel_profile(
 
     Returns:
         The result with the number of multiply-accumulates, their share in integer kernels and the
-        operators; and a list of warnings, which has one item if the profile failed.
+        operators; and a list of warnings, which has one item if the profiler failed.
     """
     open_artifact = combination.open_artifact
     engine_name = open_artifact.engine_name

@@ -68,8 +68,9 @@ def compute_peak_share(result: LatencyResult, peak_rates: PeakRates) -> float | 
         peak_rates: The peak rates of the machine.
 
     Returns:
-        The lowest possible time per image, divided by the measured median time per image, 0 to 1;
-        None if the number of multiply-accumulates is unknown.
+        The lowest possible time per image, divided by the measured median time per image. This is
+        at most 1, unless caches deliver the weights faster than the memory. None if the number of
+        multiply-accumulates is unknown.
     """
     int8_share = result.artifact.int8_mac_share
     if result.gmacs_per_image is None or int8_share is None:
@@ -87,7 +88,7 @@ def _time_product(
 ) -> float:
     """Return the shortest time in seconds in which onnxruntime multiplies `matrix` by the weights.
 
-    `model` is an ONNX model that consists of this one product.
+    `model` is an ONNX model that consists of this one product, with the input "x".
     """
     import onnxruntime
 
@@ -98,7 +99,7 @@ def _time_product(
 
 
 def _measure_copy_rate(threads: int) -> float:
-    """Return the bytes per second that some threads read and write while they copy arrays."""
+    """Return the bytes that all threads together read and write per second when copying arrays."""
     sources = [np.ones(_ARRAY_BYTES, np.uint8) for _ in range(threads)]
     copies = [np.empty_like(source) for source in sources]
     with ThreadPoolExecutor(threads) as pool:

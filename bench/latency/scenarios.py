@@ -22,7 +22,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from tinyvit.bench.latency.interleave import Timing, TurnPlan, run_turns
+from tinyvit.bench.latency.interleave import Timing, TurnPlan, run_plan
 from tinyvit.bench.latency.percentiles import MIN_SAMPLES, bound_rank, summarize
 from tinyvit.bench.latency.queries import Query
 
@@ -42,11 +42,11 @@ _MAX_WARMUP_QUERIES = 240
 _ARRIVAL_SEED = 0
 """Seed of the random arrival times of the scenario server."""
 _SEARCH_STEPS = 8
-"""Steps of the bisection for the highest rate; they narrow the range to 1/256."""
+"""Steps of the bisection for the highest rate; they narrow the range to 1/256 of its width."""
 _PEAK_RATE_QUERIES = 64
 """Queries that are run back to back to measure the upper end of the range."""
 _PEAK_RATE_SECONDS = 60
-"""Time limit of these queries."""
+"""Time limit of the `_PEAK_RATE_QUERIES` together."""
 
 
 class Clock(Protocol):
@@ -142,7 +142,8 @@ def run_back_to_back(
         query_count: Number of queries to time per artifact. A number above 12 is rounded up to a
             multiple of 12. If several artifacts alternate, a number above 11 is rounded up to a
             multiple of 11 instead.
-        seconds: Time limit per artifact; it may end the timing before `query_count` queries.
+        seconds: Time limit per artifact. It may end the timing before `query_count` queries, but
+            not before each artifact had three turns.
         clock: The clock for timing.
 
     Returns:
@@ -157,7 +158,7 @@ def run_back_to_back(
         skipped_runs=skipped_per_turn,
         budget_s=seconds * len(queries),
     )
-    return run_turns(queries, plan, clock.now)
+    return run_plan(queries, plan, clock.now)
 
 
 def run_server(
@@ -177,9 +178,9 @@ def run_server(
         queries_per_s: Mean arrival rate.
         query_count: Number of queries.
         clock: The clock for timing.
-        p99_limit_ms: Limit of the 99th percentile. No more queries are run as soon as the upper
-            bound of the percentile is certain to exceed this limit, because too many queries took
-            longer. None to run all queries.
+        p99_limit_ms: Limit of the 99th percentile. The run ends early as soon as so many queries
+            took longer than this limit that the upper bound of the percentile is certain to exceed
+            it. None to run all queries.
 
     Returns:
         The latencies as one turn, each from the arrival of the query to its answer.
@@ -222,7 +223,7 @@ def find_highest_rate(
     query_count = max(query_count, MIN_SAMPLES[0.99])
     timings = run_back_to_back({"query": query}, _PEAK_RATE_QUERIES, _PEAK_RATE_SECONDS, clock)
     back_to_back = timings["query"]
-    # A clock of low resolution can measure 0 ms.
+    # The limit of 1e-6 ms avoids a division by zero if a clock of low resolution measured 0 ms.
     low, high = 0.0, 1e3 / max(back_to_back.median_ms, 1e-6)
     best: ServerTiming | None = None
     for _ in range(_SEARCH_STEPS):

@@ -65,7 +65,7 @@ def time_combinations(
 def _warm_up_all(
     combinations: Sequence[Combination], clock: Clock, progress: Progress
 ) -> list[Warmup]:
-    """Warm up each combination, and discard the times of the warm-up's stages."""
+    """Warm up each combination, and discard the stage times that its warm-up recorded."""
     warmups = []
     for index, combination in enumerate(combinations):
         progress.advance(_WARMUP_STEP, index, len(combinations))
@@ -80,6 +80,7 @@ def _time_alternately(
     combinations: Sequence[Combination], config: LatencyConfig, clock: Clock
 ) -> list[Timing]:
     """Return the latencies of each combination, in all scenarios except server."""
+    # Paths cannot be the names, because several combinations can have the same path.
     queries = {str(index): combination.query for index, combination in enumerate(combinations)}
     return list(run_back_to_back(queries, config.runs, config.seconds, clock).values())
 
@@ -180,15 +181,15 @@ def _compare(
 ) -> LatencyRatio:
     """Divide the latency per image of a combination by that of the first combination."""
     interval = ratio_interval(timing, reference_timing)
-    # The interval is that of latencies per query; the record states the latency per image.
+    # The interval is for latencies per query, but the record compares latencies per image.
     scale = reference.images_per_query / combination.images_per_query
-    name = reference.open_artifact.path
-    if combination.open_artifact.path == name:  # the same artifact with other options
+    reference_name = reference.open_artifact.path
+    if combination.open_artifact.path == reference_name:  # the same artifact with other options
         threads = reference.options.threads or "engine default"
         engine_name = reference.open_artifact.engine_name
-        name += f" ({engine_name}, threads {threads}, batch {reference.images_per_query})"
+        reference_name += f" ({engine_name}, threads {threads}, batch {reference.images_per_query})"
     return LatencyRatio(
-        reference=name,
+        reference=reference_name,
         median=interval.median * scale,
         low=interval.low * scale,
         high=interval.high * scale,

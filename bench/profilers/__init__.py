@@ -1,4 +1,4 @@
-"""Profilers, which list the nodes that an engine executed, and with which kernels.
+"""Contains the profilers, which list the nodes that an engine executed, and the kernel of each.
 
 Each engine that can report its kernels has one module here, named like the engine. The module
 defines `list_executed_nodes(path, threads) -> list[ExecutedNode]`, a function that runs an artifact

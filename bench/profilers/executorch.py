@@ -1,4 +1,4 @@
-"""The profiler of ExecuTorch.
+"""Implements the profiler of ExecuTorch.
 
 ExecuTorch's event trace lists the kernels that XNNPACK executed, with their data types but without
 shapes. The events are in the order of the nodes of the XNNPACK graphs in the file. Each event is

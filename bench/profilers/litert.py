@@ -1,4 +1,4 @@
-"""The profiler of LiteRT, which always runs on one thread.
+"""Implements the profiler of LiteRT, which always runs on one thread.
 
 LiteRT's profile lists kernels in the order of the file's operators, but without shapes. The
 multiply-accumulates are therefore computed from the shapes of the operators in the file.
@@ -104,15 +104,15 @@ def _count_product_macs(model: Any, operators: Any) -> list[int]:
         code = codes[operator.opcodeIndex]
         if code not in product_codes:
             continue
-        data, weight, output = (
+        input_shape, weight_shape, output_shape = (
             graph.tensors[index].shape.tolist()
             for index in (*operator.inputs[:2], operator.outputs[0])
         )
         if code == operators.BATCH_MATMUL:
-            macs_per_output = data[-1]
+            macs_per_output = input_shape[-1]
         elif code == operators.DEPTHWISE_CONV_2D:  # weight: (1, height, width, channels)
-            macs_per_output = prod(weight[1:3])
+            macs_per_output = prod(weight_shape[1:3])
         else:  # weight: (output channels, ..., input channels)
-            macs_per_output = prod(weight[1:])
-        macs.append(prod(output) * macs_per_output)
+            macs_per_output = prod(weight_shape[1:])
+        macs.append(prod(output_shape) * macs_per_output)
     return macs

@@ -1,4 +1,4 @@
-"""The profiler of onnxruntime.
+"""Implements the profiler of onnxruntime.
 
 The times and most shapes are in onnxruntime's own profile. The profile lacks the shapes of weights
 that a kernel has repacked. These shapes are read from the optimized graph, which onnxruntime writes
@@ -58,11 +58,11 @@ _UNCOUNTED_KERNELS = (
 
 @dataclass
 class _NodeProfile:
-    """The entries of one node in onnxruntime's profile.
+    """The entries of one node in onnxruntime's profile, which has one entry per node and run.
 
     Attributes:
-        event_args: Value of "args" in an entry: the kernel's name ("op_name"), and the types and
-            shapes of inputs and outputs.
+        event_args: Value of "args" in the first entry: the kernel's name ("op_name"), and the types
+            and shapes of inputs and outputs.
         times_ms: Time of the node in each run.
     """
 

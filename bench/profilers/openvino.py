@@ -1,4 +1,4 @@
-"""The profiler of OpenVINO.
+"""Implements the profiler of OpenVINO.
 
 OpenVINO returns the graph that it executed, with the time of each node. One node of this graph may
 compute several products of the file, such as both matrix products of an attention module. The node
@@ -131,11 +131,12 @@ def _read_node(node: Any, product_macs: dict[str, int]) -> list[ExecutedNode]:
         return [ExecutedNode(kernel_name, macs, is_integer=is_input_8bit[0], time_ms=time_ms)]
     names = facts["originalLayersNames"].split(",")
     fused_macs = [product_macs[name] for name in names if name in product_macs]
-    # Element i of `is_product_integer` is for the i-th product of the node; a node with one product
-    # uses only the first element. The first product of an attention node multiplies the first two
-    # inputs, the queries and the keys. The second product multiplies its result by the third input,
-    # the values. This result is 8-bit exactly if the values are, because no kernel multiplies 8-bit
-    # by floating-point numbers.
+    # Element i of `is_product_integer` belongs to the i-th product of the node; for a node with one
+    # product, only the first element matters. The first product of an attention node multiplies the
+    # first two inputs, the queries and the keys. The second product multiplies the attention
+    # weights, which are computed inside the node, by the third input, the values. It is an integer
+    # product exactly if the values are 8-bit, because no kernel multiplies 8-bit numbers by
+    # floating-point numbers.
     is_product_integer = (all(is_input_8bit[:2]), *is_input_8bit[2:])
     macs_by_type: dict[bool, int] = defaultdict(int)
     for macs, is_integer in zip(fused_macs, is_product_integer):
@@ -160,12 +161,12 @@ def _read_shape(port: Any) -> tuple[int, ...]:
 
 def _count_file_macs(node: Any) -> int:
     """Count the multiply-accumulates of a product of the file, whose shapes are all static."""
-    left, right, output = map(_read_shape, (*node.inputs(), node.output(0)))
+    input_shape, weight_shape, output_shape = map(_read_shape, (*node.inputs(), node.output(0)))
     if node.get_type_name() == "MatMul":
         summed_axis = -2 if node.get_attributes()["transpose_a"] else -1
-        return prod(output) * int(left[summed_axis])
-    output_channels = output[1]
-    return prod(output) * prod(right) // output_channels
+        return prod(output_shape) * int(input_shape[summed_axis])
+    output_channels = output_shape[1]
+    return prod(output_shape) * prod(weight_shape) // output_channels
 
 
 def _count_executed_macs(node: Any, layer: str) -> int:
@@ -173,8 +174,8 @@ def _count_executed_macs(node: Any, layer: str) -> int:
 
     OpenVINO may rename such nodes, so that their names do not lead to the file's product.
     """
-    data, weight, output = map(_read_shape, (*node.inputs()[:2], node.output(0)))
+    input_shape, weight_shape, output_shape = map(_read_shape, (*node.inputs()[:2], node.output(0)))
     if layer == "FullyConnected":
-        return prod(output) * int(data[-1])
-    output_channels = output[1]
-    return prod(output) * (prod(weight) // output_channels)
+        return prod(output_shape) * int(input_shape[-1])
+    output_channels = output_shape[1]
+    return prod(output_shape) * (prod(weight_shape) // output_channels)

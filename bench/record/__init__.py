@@ -1,4 +1,4 @@
-"""Benchmark records: the device, the date, and one result per artifact (exported model file).
+"""Benchmark records: the device, the date, and the results of each artifact (exported model file).
 
 `tinyvit-bench latency --json` and `tinyvit-bench accuracy --json` print one record. The subcommands
 `report` and `compare` read records. In a latency result, a baseline is another implementation, such

@@ -14,7 +14,8 @@ class ClassAccuracy:
     Attributes:
         label: Name of the class.
         wnid: WordNet id of the class; "" if the class has none.
-        image_count: Number of images of the class.
+        image_count: Number of classified images of the class; with a reference, of images that
+            both artifacts classified.
         top1: Top-1 accuracy of the artifact on these images, in percent.
         reference_top1: Top-1 accuracy of the reference artifact on these images, in percent; None
             without a reference.
@@ -64,9 +65,11 @@ class AccuracyResult:
             probability of the predicted class) is from the accuracy, on average over 15 bins of
             confidence. It has nothing to do with the calibration of int8 networks.
         preprocess: Description of the preprocessing in words.
-        images_per_s: Throughput in images per second, including reading and preprocessing.
+        images_per_s: Throughput in images per second, including reading and preprocessing. Images
+            that an earlier, interrupted run classified are not counted (option --resume).
         reference: Comparison with the reference artifact; None without a reference.
-        classes: Accuracy per class. With a reference, the classes with the largest loss come
+        classes: Accuracy of each class that has images. An image with several correct classes
+            counts for the first of them. With a reference, the classes with the largest loss come
             first; otherwise those with the lowest accuracy.
         predictions: Index of the predicted class of every image, -1 for an unreadable image;
             empty if not requested.

@@ -23,7 +23,8 @@ class DeviceInfo:
             if the system does not report it.
         clock_before_mhz: Clock rate of the first core before the measurement; None if the system
             does not report it.
-        clock_after_mhz: The same after the measurement.
+        clock_after_mhz: Clock rate of the first core after the measurement; None if the system does
+            not report it, or in an accuracy record.
     """
 
     name: str
@@ -50,7 +51,8 @@ class ArtifactInfo:
         precision: Precision from the manifest; "" for a file without a manifest.
         engine: Engine, version, device, threads and precision, as the engine reports them.
         int8_mac_share: Share of the multiply-accumulates (MACs) that ran in integer kernels, 0 to
-            1, computed from the engine's profile; None if the engine reports no profile.
+            1, computed from the engine's profile; None if the engine reports no profile, and in an
+            accuracy record.
     """
 
     path: str

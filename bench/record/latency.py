@@ -25,8 +25,9 @@ class LatencyRatio:
     Attributes:
         reference: Path of the reference artifact, followed by its engine, threads and batch if the
             same file is compared with other options; or name of the baseline.
-        median: Median of the ratios of all rounds of the measurement; below 1 if the artifact is
-            faster than the reference.
+        median: Median of the ratios of all rounds; below 1 if the artifact is faster than the
+            reference. In each round, both are timed in one turn each, and the ratio of the round
+            is that of the median latencies of these two turns.
         low: Lower end of the 95% confidence interval.
         high: Upper end of the 95% confidence interval.
     """
@@ -39,13 +40,16 @@ class LatencyRatio:
 
 @dataclass(frozen=True)
 class ColdStart:
-    """Time and memory of a new process up to the end of its first inference.
+    """Times and memory of new processes that each run an artifact; see the option --cold.
+
+    In a record, each time is the median of all processes, and the peak memory is the highest.
 
     Attributes:
         import_ms: Time to import the engine's package.
         load_ms: Time to open the artifact.
         first_inference_ms: Time of the first inference.
-        peak_memory_bytes: Peak memory of the process; None if the system does not report it.
+        peak_memory_bytes: Peak memory of a process, which runs ten more inferences after the first;
+            None if the system does not report it.
     """
 
     import_ms: float
@@ -62,7 +66,7 @@ class OperatorTime:
         name: The engine's name of the kernel or operator.
         node_count: Number of nodes with this operator.
         time_ms: Total time of these nodes in one inference.
-        is_integer: Whether the operator computes with integers.
+        is_integer: Whether the operator multiplies integers.
     """
 
     name: str
@@ -76,7 +80,7 @@ class PeakRates:
     """The highest measured rates of the device (see `tinyvit.bench.latency.roofline`).
 
     Attributes:
-        threads: CPU threads that were used.
+        threads: Number of CPU threads with which the rates were measured.
         float32_gmacs_per_s: Billions of float32 multiply-accumulates per second.
         int8_gmacs_per_s: Billions of int8 multiply-accumulates per second.
         memory_gb_per_s: Bytes that are read plus bytes that are written, in 10**9 bytes per second.
@@ -95,7 +99,8 @@ class BaselineResult:
     Attributes:
         name: One of `BASELINES`, with the name of the benchmark program in place of "tool".
         artifact_path: Path of the artifact that is compared with the baseline.
-        median_ms: Median latency of the baseline; a benchmark program prints its own.
+        median_ms: Median latency of the baseline. For a benchmark program, which prints only its
+            median, this is the median of these medians over several runs of the program.
         ratio: The artifact's latency divided by the baseline's. For a benchmark program, which runs
             the same file in the same engine, it should be close to 1.
     """
@@ -110,9 +115,9 @@ class BaselineResult:
 class LatencyResult:
     """Latencies of one artifact in one scenario, in milliseconds of wall-clock time.
 
-    A query is one call with `batch` images, and a sample is the latency of one query. Outliers are
-    kept. If several artifacts are measured, they take turns; a turn is a short series of queries to
-    one artifact.
+    A query classifies `batch` images, and a sample is the latency of one query. Outliers are kept.
+    If several artifacts are measured, they take turns; a turn is a short series of queries to one
+    artifact.
 
     On Android, the engine's own benchmark program takes the measurements. Values that this program
     does not report are None.
@@ -134,23 +139,22 @@ class LatencyResult:
             `p90_ms`.
         p99_bound_ms: Upper bound of the 99th percentile with 99% confidence; None if there is no
             `p99_ms`.
-        images_per_s: Throughput in images per second.
-        turns_ms: All samples in order of measurement, one inner tuple per turn.
+        images_per_s: Throughput in images per second; in the server scenario, the arrival rate.
+        turns_ms: All samples in order of measurement, one inner tuple per turn; empty on Android.
         load_ms: Time to open the artifact.
         queries_per_s: Arrival rate of the queries; None except in the server scenario.
         p99_limit_ms: Limit of the 99th percentile, from the option --p99-ms. With a limit,
-            `queries_per_s` is the highest rate at which the 99th percentile is below the limit.
-            None if the option was not given.
+            `queries_per_s` is the highest rate of those tried at which `p99_bound_ms` is at most
+            the limit. None if the option was not given.
         ratio: Latency per image divided by that of the record's first result. None for the first
             result, in the server scenario, and on Android.
-        cold_start: Time and memory that a new process needs for one inference; None if not
-            measured.
+        cold_start: Times and memory of new processes that run the artifact; None if not measured.
         stages_ms: Median time of each stage between the bytes of an image file and the predicted
             classes, by the stage's name; empty if only the network was timed.
         operators: The operators that take the most time; empty if not requested.
         gmacs_per_image: Billions of multiply-accumulates per image; None if unknown.
-        peak_share: Shortest time that the device's peak rates allow, divided by the median latency,
-            0 to 1; None if unknown.
+        peak_share: Shortest time per query that the device's peak rates allow, divided by the
+            median latency, 0 to 1; None if unknown.
         benchmark_tool: Name of the engine's benchmark program that took the measurements; "" if
             this package took them.
     """

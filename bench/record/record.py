@@ -87,7 +87,8 @@ class Record:
         """Parse the JSON text of a record.
 
         Args:
-            text: JSON in the format of `to_json`, as text or UTF-8 bytes, from any source.
+            text: JSON in the format of `to_json`, as text or UTF-8 bytes. It may come from an
+                untrusted source.
             name: Name of the record in error messages.
 
         Raises:

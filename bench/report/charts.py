@@ -22,7 +22,9 @@ from tinyvit.bench.report.rows import Row, find_pareto_front
 from tinyvit.errors import MissingDependencyError
 
 _INK, _FAINT, _STRONG, _PALE = "#010203", "#040506", "#070809", "#0a0b0c"
+"""Placeholder colors of text, of lines, of bars and emphasized points, and of other points."""
 _STAGE_COLORS = ("#0d0e0f", "#101112", "#131415", "#161718")
+"""Placeholder colors of the stages of a query, in their order."""
 _VARIABLES = {_INK: "--ink", _FAINT: "--faint", _STRONG: "--strong", _PALE: "--pale"} | {
     color: f"--stage{i}" for i, color in enumerate(_STAGE_COLORS)
 }
@@ -93,7 +95,7 @@ def draw_pareto_chart(rows: Sequence[Row]) -> str:
 
 
 def draw_latency_chart(rows: Sequence[Row]) -> str:
-    """Draw the median latency of each row, and a line from its 10th to its 90th percentile.
+    """Draw the median latency of each row, and a line from the 10th to the 90th percentile.
 
     Returns:
         An SVG element; "" if no row has a latency.
@@ -229,7 +231,7 @@ def _open_figure(height_in: float) -> Iterator[tuple[Any, Any]]:
         raise MissingDependencyError.for_package("matplotlib", extra="bench") from error
     style = {
         "svg.fonttype": "none",
-        "svg.hashsalt": "tinyvit",
+        "svg.hashsalt": "tinyvit",  # so that the ids in the SVG are always the same
         "font.family": "sans-serif",
         "font.size": 10,
     }

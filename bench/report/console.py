@@ -10,11 +10,11 @@ from tinyvit.bench.report.rows import describe_engine, describe_threads
 from tinyvit.bench.report.tables import format_percentile, format_ratio
 
 _MAX_CLASSES = 5
-"""Maximum number of classes of an artifact that are listed."""
+"""Maximum number of classes with a loss of accuracy that are listed for an artifact."""
 
 
 def format_latency_record(record: Record) -> list[str]:
-    """Format the warnings, the latencies, and the precision and device of each artifact."""
+    """Format the warnings, the latencies, the details of each artifact, and the baselines."""
     device = record.device
     lines = [
         f"device {device.name}: {device.cpu} ({', '.join(device.cpu_features)}), cores:"
@@ -24,7 +24,7 @@ def format_latency_record(record: Record) -> list[str]:
         *(f"warning: {warning}" for warning in record.warnings),
         "",
         "| artifact | engine | batch | median ms | p90 | p99 | min to max | images/s |"
-        " latency / first artifact's |",
+        " latency / that of the first artifact |",
         "|---" * 9 + "|",
         *(_format_latency_row(result) for result in record.latency),
         "",
@@ -65,7 +65,7 @@ def format_preprocess_check(record: Record) -> list[str]:
     ]
     for result in record.accuracy:
         comparison = result.reference
-        cells = " | | "
+        cells = " | | "  # three empty cells: nothing is compared with its own preprocessing
         if comparison:
             cells = f"{comparison.better} | {comparison.worse} | {comparison.p_value:.2g}"
         lines.append(f"| {result.preprocess} | {result.top1:.2f}% | {cells} |")
@@ -113,19 +113,19 @@ def _format_latency_details(result: LatencyResult) -> list[str]:
     if result.p99_limit_ms is not None:
         lines.append(
             f"  {result.queries_per_s:.1f} queries per second, the highest rate with a 99th"
-            f" percentile below {result.p99_limit_ms:g} ms"
+            f" percentile of at most {result.p99_limit_ms:g} ms"
         )
     if result.stages_ms:
         stages = ", ".join(f"{stage} {ms:.2f} ms" for stage, ms in result.stages_ms.items())
         lines.append(f"  stages: {stages}")
     if result.cold_start:
-        start = result.cold_start
+        cold_start = result.cold_start
         peak_memory = ""
-        if start.peak_memory_bytes is not None:
-            peak_memory = f"; peak memory {start.peak_memory_bytes / 2**20:.0f} MiB"
+        if cold_start.peak_memory_bytes is not None:
+            peak_memory = f"; peak memory {cold_start.peak_memory_bytes / 2**20:.0f} MiB"
         lines.append(
-            f"  cold start: import {start.import_ms:.0f} ms, load {start.load_ms:.0f} ms,"
-            f" first inference {start.first_inference_ms:.0f} ms{peak_memory}"
+            f"  cold start: import {cold_start.import_ms:.0f} ms, load {cold_start.load_ms:.0f} ms,"
+            f" first inference {cold_start.first_inference_ms:.0f} ms{peak_memory}"
         )
     if result.peak_share is not None:
         lines.append(f"  {result.peak_share:.0%} of the speed that the device's peak rates allow")

@@ -37,7 +37,6 @@ def list_notes(records: Sequence[Record]) -> list[Note]:
     If the records are from several devices, each note begins with the name of its device.
     """
     has_several_devices = len({record.device.name for record in records}) > 1
-
     failures, warnings = [], []
     for record in records:
         prefix = f"{record.device.name}: " if has_several_devices else ""
@@ -47,7 +46,7 @@ def list_notes(records: Sequence[Record]) -> list[Note]:
 
 
 def list_tables(records: Sequence[Record], rows: Sequence[Row]) -> list[Table]:
-    """Return the tables of a report in their order; empty tables and columns are left out."""
+    """Return the tables in the order of the report; empty tables and columns are left out."""
     tables = [
         make_summary_table(rows),
         *make_latency_tables(records, rows),

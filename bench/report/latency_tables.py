@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tinyvit.bench.record import LatencyResult, Record
-from tinyvit.bench.report.rows import Row, device_key
+from tinyvit.bench.report.rows import Row
 from tinyvit.bench.report.tables import (
     Table,
     format_number,
@@ -27,7 +27,7 @@ def make_latency_tables(records: Sequence[Record], rows: Sequence[Row]) -> list[
         _make_cold_start_table(rows),
         _make_operator_table(rows),
         _make_baseline_table(records),
-        _make_peak_table(records, rows),
+        _make_peak_table(rows),
     ]
 
 
@@ -94,16 +94,16 @@ def _make_cold_start_table(rows: Sequence[Row]) -> Table:
     )
     cells = []
     for row in rows:
-        if row.latency and (start := row.latency.cold_start):
-            memory = start.peak_memory_bytes
+        if row.latency and (cold_start := row.latency.cold_start):
+            peak_memory_bytes = cold_start.peak_memory_bytes
             cells.append(
                 (
                     row.label,
                     row.device.name,
-                    f"{start.import_ms:.0f}",
-                    f"{start.load_ms:.0f}",
-                    f"{start.first_inference_ms:.1f}",
-                    f"{memory / 2**20:.0f}" if memory else "",
+                    f"{cold_start.import_ms:.0f}",
+                    f"{cold_start.load_ms:.0f}",
+                    f"{cold_start.first_inference_ms:.1f}",
+                    f"{peak_memory_bytes / 2**20:.0f}" if peak_memory_bytes else "",
                 )
             )
     return Table("Cold start of a new process", header, tuple(cells))
@@ -142,21 +142,19 @@ def _make_baseline_table(records: Sequence[Record]) -> Table:
     return Table("Baselines", header, tuple(cells))
 
 
-def _make_peak_table(records: Sequence[Record], rows: Sequence[Row]) -> Table:
+def _make_peak_table(rows: Sequence[Row]) -> Table:
     header = (
         "artifact",
         "device",
         "float32 GMAC/s",
         "int8 GMAC/s",
         "memory GB/s",
+        "threads for these rates",
         "share of peak speed",
     )
-    rates_by_device = {
-        device_key(record.device): record.peak_rates for record in records if record.peak_rates
-    }
     cells = []
     for row in rows:
-        rates = rates_by_device.get(device_key(row.device))
+        rates = row.peak_rates
         if rates and row.latency and row.latency.peak_share is not None:
             cells.append(
                 (
@@ -165,6 +163,7 @@ def _make_peak_table(records: Sequence[Record], rows: Sequence[Row]) -> Table:
                     f"{rates.float32_gmacs_per_s:.0f}",
                     f"{rates.int8_gmacs_per_s:.0f}",
                     f"{rates.memory_gb_per_s:.0f}",
+                    str(rates.threads),
                     format_share(row.latency.peak_share),
                 )
             )

@@ -10,7 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinyvit.bench.record import AccuracyResult, ArtifactInfo, DeviceInfo, LatencyResult, Record
+from tinyvit.bench.record import (
+    AccuracyResult,
+    ArtifactInfo,
+    DeviceInfo,
+    LatencyResult,
+    PeakRates,
+    Record,
+)
 from tinyvit.runtimes.base import RuntimeInfo
 
 _Result = LatencyResult | AccuracyResult
@@ -29,6 +36,8 @@ class Row:
         label: File name of the artifact. If a file name occurs twice on one device, the label also
             states the engine, threads, batch and scenario, except those that are the same in all
             rows. Two files of the same name in different folders can have equal labels.
+        peak_rates: Highest rates of the device, which were measured together with the latency; None
+            if they were not measured.
     """
 
     device: DeviceInfo
@@ -36,6 +45,7 @@ class Row:
     latency: LatencyResult | None
     accuracy: AccuracyResult | None
     label: str
+    peak_rates: PeakRates | None = None
 
     @property
     def engine(self) -> str:
@@ -64,21 +74,23 @@ def make_rows(records: Sequence[Record]) -> list[Row]:
     for _, accuracy in accuracies:
         first_accuracies.setdefault(_make_join_key(accuracy.artifact), accuracy)
     latency_keys = {_make_join_key(latency.artifact) for _, latency in latencies}
-    accuracies_alone = [
+    accuracies_without_latency = [
         (device, accuracy)
         for device, accuracy in accuracies
         if _make_join_key(accuracy.artifact) not in latency_keys
     ]
-    labels = iter(_make_labels([*latencies, *accuracies_alone]))
+    labels = iter(_make_labels([*latencies, *accuracies_without_latency]))
     rows = [
         Row(
-            device=device,
+            device=record.device,
             artifact=latency.artifact,
             latency=latency,
             accuracy=first_accuracies.get(_make_join_key(latency.artifact)),
             label=next(labels),
+            peak_rates=record.peak_rates,
         )
-        for device, latency in latencies
+        for record in records
+        for latency in record.latency
     ]
     rows += [
         Row(
@@ -88,7 +100,7 @@ def make_rows(records: Sequence[Record]) -> list[Row]:
             accuracy=accuracy,
             label=next(labels),
         )
-        for device, accuracy in accuracies_alone
+        for device, accuracy in accuracies_without_latency
     ]
     return rows
 

@@ -35,7 +35,7 @@ def make_summary_table(rows: Sequence[Row]) -> Table:
         "engine",
         "precision",
         "median ms",
-        "latency / first artifact's",
+        "latency / that of the first artifact",
         "top-1",
         "top-5",
         "images/s",

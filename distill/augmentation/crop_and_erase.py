@@ -27,8 +27,8 @@ def draw_crop(
 ) -> CropBox:
     """Draw a crop like torchvision's RandomResizedCrop.
 
-    If none of ten random boxes fits into the image, the result is the largest box in its center
-    whose aspect ratio is allowed.
+    If none of ten random boxes fits into the image, the result is the largest box in the center of
+    the image whose aspect ratio is allowed.
 
     Args:
         random: Source of all randomness.

@@ -1,4 +1,4 @@
-"""Mixes a view with a view of another image, which is called the partner."""
+"""Mixes the view of an image with the view of a second image, which is called the partner."""
 
 from __future__ import annotations
 
@@ -9,41 +9,44 @@ import numpy.typing as npt
 
 Pixels = npt.NDArray[np.uint8]
 
-_FULL_WEIGHT = 256
-"""Weight of a view that is not blended. `blend_views` rounds each weight to a multiple of 1/256, so
-that blending needs only integers, which give the same result on every machine."""
+_WEIGHT_UNITS = 256
+"""Number of units in the weight 1. `blend_views` rounds weights to whole units and computes with
+integers, because integer arithmetic gives the same result on every machine."""
 
 
 def blend_views(own: Pixels, partner: Pixels, own_fraction: float) -> tuple[Pixels, float]:
     """Blend two views (Mixup, Zhang et al., 2018).
 
     Args:
-        own: A view of the image itself, uint8 (size, size, 3).
-        partner: A view of the partner, of the same shape.
+        own: The view of the image itself, uint8 (size, size, 3).
+        partner: The view of the partner, of the same shape.
         own_fraction: Weight of `own`, 0 to 1.
 
     Returns:
-        (pixels, own_fraction): the blended view, and the weight after rounding.
+        (pixels, own_fraction): the blended view, and the weight of `own` after rounding.
     """
-    weight = round(_FULL_WEIGHT * own_fraction)
-    total = own.astype(np.uint16) * weight + partner.astype(np.uint16) * (_FULL_WEIGHT - weight)
-    return (total // _FULL_WEIGHT).astype(np.uint8), weight / _FULL_WEIGHT
+    own_units = round(_WEIGHT_UNITS * own_fraction)
+    partner_units = _WEIGHT_UNITS - own_units
+    total = own.astype(np.uint16) * own_units + partner.astype(np.uint16) * partner_units
+    return (total // _WEIGHT_UNITS).astype(np.uint8), own_units / _WEIGHT_UNITS
 
 
 def paste_box(
     own: Pixels, partner: Pixels, own_fraction: float, center: tuple[float, float]
 ) -> tuple[Pixels, float]:
-    """Paste a box of the partner into a view, at the same place (CutMix, Yun et al., 2019).
+    """Paste a box of the partner's view into the image's view (CutMix, Yun et al., 2019).
+
+    The box has the same position in both views.
 
     Args:
-        own: A view of the image itself, uint8 (size, size, 3).
-        partner: A view of the partner, of the same shape.
-        own_fraction: Fraction of the view that the box should leave, 0 to 1.
-        center: Center (x, y) of the box, as fractions of the size. Parts of the box outside the
-            view are cut off.
+        own: The view of the image itself, uint8 (size, size, 3).
+        partner: The view of the partner, of the same shape.
+        own_fraction: Fraction of `own` that the whole box would leave uncovered, 0 to 1.
+        center: Center (x, y) of the box, as fractions of the view's size. Parts of the box outside
+            the view are cut off.
 
     Returns:
-        (pixels, own_fraction): the mixed view, and the fraction of it that is from `own`.
+        (pixels, own_fraction): the mixed view, and the fraction of it that really is from `own`.
     """
     size = len(own)
     half_side = math.sqrt(1 - own_fraction) / 2
@@ -55,6 +58,9 @@ def paste_box(
 
 
 def _clip_edges(center: float, half_side: float, size: int) -> tuple[int, int]:
-    """Return the first pixel of the box along one axis, and the pixel after its last one."""
-    first, end = (min(max(edge, 0), 1) for edge in (center - half_side, center + half_side))
-    return round(size * first), round(size * end)
+    """Return the first pixel of the box along one axis, and the pixel after the last one.
+
+    `center` and `half_side` are fractions of the view's size, which is `size` pixels.
+    """
+    start, end = (min(max(edge, 0), 1) for edge in (center - half_side, center + half_side))
+    return round(size * start), round(size * end)

@@ -1,4 +1,4 @@
-"""Detects whether two machines make the same views: they compare the hash of a few probe views."""
+"""Detects whether two machines make the same views, by comparing hashes of a few probe views."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROBE_VIEW_COUNT = 8
 
 
 def hash_probe_views(source: ViewSource, keys: Sequence[str], store_seed: int) -> str:
-    """Hash the pixels of the probe views, whose images are spread evenly over the data set.
+    """Hash the pixels of the probe views, which are views of images spread over the data set.
 
     Args:
         source: The images and the settings.
@@ -28,16 +28,20 @@ def hash_probe_views(source: ViewSource, keys: Sequence[str], store_seed: int) -
         Hex SHA-256 of the augmentation's version and settings, and of `PROBE_VIEW_COUNT` views.
     """
     digest = hashlib.sha256(f"{VERSION}:{source.augmentation}".encode())
-    for number in range(PROBE_VIEW_COUNT):
-        index = number * len(keys) // PROBE_VIEW_COUNT
-        # Each view is of another epoch, so that views differ even if the image is the same.
-        seed = compute_view_seed(store_seed, epoch=number, key=keys[index], view_number=0)
+    for probe_number in range(PROBE_VIEW_COUNT):
+        index = probe_number * len(keys) // PROBE_VIEW_COUNT
+        # Each view has the seed of another epoch, so that the views differ even if a small data
+        # set has several probe views of one image.
+        seed = compute_view_seed(store_seed, epoch=probe_number, key=keys[index], view_number=0)
         digest.update(make_view(source, index, seed).pixels.tobytes())
     return digest.hexdigest()
 
 
 def get_library_versions() -> dict[str, str]:
-    """Return the versions of the libraries that determine the pixels of a view, by name."""
+    """Return the versions of the code that determines the pixels of a view, by name.
+
+    The names are "augmentation", for this package (`settings.VERSION`), and those of libraries.
+    """
     return {
         "augmentation": str(VERSION),
         "numpy": np.__version__,

@@ -1,10 +1,11 @@
 """Applies RandAugment to Pillow images, as timm's "rand-m9-mstd0.5-inc1" does.
 
-The paper uses these settings (timm/data/auto_augment.py): two of fifteen operations are drawn for
-each image, and each is applied with probability 0.5. The magnitude of each operation is drawn from
-a normal distribution with mean 9 and standard deviation 0.5, and limited to 0 to 10. "inc1" means
-that a larger magnitude always changes the image more. The ranges of the operations are timm's.
-Distances are fractions of the image size, so that a view has the same content at every resolution.
+The paper uses these settings: two of fifteen operations are drawn for each image, and each is
+applied with probability 0.5. The magnitude of each operation is drawn from a normal distribution
+with mean 9 and standard deviation 0.5, and limited to 0 to 10. "inc1" selects those variants of the
+operations that change the image more if the magnitude is larger. The ranges of the operations are
+timm's (timm/data/auto_augment.py), but distances are fractions of the image size, so that a view
+has the same content at every resolution.
 """
 
 from __future__ import annotations
@@ -20,23 +21,29 @@ MAX_MAGNITUDE = 10.0
 OPERATION_PROBABILITY = 0.5
 """Probability that an operation is applied after it was drawn."""
 FILL_COLOR = (124, 116, 104)
-"""The mean color of ImageNet as RGB, 0 to 255. It fills areas outside the original image."""
+"""The mean color of ImageNet as RGB, 0 to 255. Operations that move pixels fill the areas outside
+the original image with it."""
 
 # The effect of each operation at `MAX_MAGNITUDE`.
 _MAX_SHEAR = 0.3
+"""Shift of a row (or column) relative to the next one, in pixels."""
 _MAX_SHIFT = 0.45
 """Fraction of the image's width or height."""
 _MAX_ROTATION_DEGREES = 30
 _MAX_ADDED_LEVEL = 110
+"""Number that `_solarize_add` adds to dark levels."""
 _MAX_ENHANCEMENT = 0.9
-"""Largest difference of an enhancement's factor from 1, which leaves the image unchanged."""
+"""Difference between the factor of an enhancement and 1. The factor 1 leaves the image unchanged.
+"""
 
 _MAX_KEPT_BITS = 4
 """Number of bits of each color value that posterizing keeps at magnitude 0. At `MAX_MAGNITUDE`, it
 keeps none."""
 
 _LEVELS = 256
+"""Number of values (levels) that a color value of a pixel can have."""
 _MIDDLE_LEVEL = 128
+"""Levels below this one are dark for `_solarize_add`."""
 _RESAMPLING_FILTERS = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
 _AffineMatrix = tuple[float, float, float, float, float, float]
 
@@ -84,14 +91,14 @@ def rand_augment(
         The changed image, RGB, of the same size.
     """
     for index in random.randint(len(OPERATIONS), size=count):
-        # All numbers are drawn even for an operation that is not applied, so that the later
-        # operations of a view do not depend on it.
+        # All numbers are drawn even for an operation that is not applied, so that the random
+        # numbers of later operations do not depend on whether this one is applied.
         is_applied = random.random_sample() < OPERATION_PROBABILITY
         sign = 2 * random.randint(2) - 1
         resampling = _RESAMPLING_FILTERS[random.randint(len(_RESAMPLING_FILTERS))]
-        own_magnitude = min(max(random.normal(magnitude, deviation), 0.0), MAX_MAGNITUDE)
+        drawn_magnitude = min(max(random.normal(magnitude, deviation), 0.0), MAX_MAGNITUDE)
         if is_applied:
-            parameters = OperationParameters(own_magnitude / MAX_MAGNITUDE, sign, resampling)
+            parameters = OperationParameters(drawn_magnitude / MAX_MAGNITUDE, sign, resampling)
             image = OPERATIONS[index](image, parameters)
     return image
 
@@ -148,7 +155,8 @@ def _rotate(image: Image.Image, parameters: OperationParameters) -> Image.Image:
 
 def _posterize(image: Image.Image, parameters: OperationParameters) -> Image.Image:
     kept_bits = _MAX_KEPT_BITS - int(_MAX_KEPT_BITS * parameters.strength)
-    if kept_bits == 0:  # Pillow's posterize would raise an error; timm's gives a black image
+    # Older versions of Pillow return a black image for 0 bits, and newer ones raise an error.
+    if kept_bits == 0:
         return Image.new("RGB", image.size)
     return ImageOps.posterize(image, kept_bits)
 
@@ -159,7 +167,7 @@ def _solarize(image: Image.Image, parameters: OperationParameters) -> Image.Imag
 
 
 def _solarize_add(image: Image.Image, parameters: OperationParameters) -> Image.Image:
-    """Make all dark levels brighter."""
+    """Make all dark levels brighter by the same amount."""
     increment = int(_MAX_ADDED_LEVEL * parameters.strength)
     brighter_levels = [level + increment for level in range(_MIDDLE_LEVEL)]
     unchanged_levels = list(range(_MIDDLE_LEVEL, _LEVELS))

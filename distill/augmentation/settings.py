@@ -11,11 +11,16 @@ VERSION = 2
 """Version of the augmentation code. It changes when the same seed gives another view, for example
 because random numbers are drawn in another order. Stores of another version are refused."""
 _MAX_OPERATIONS = 10
+"""Largest number of RandAugment operations."""
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Augmentation settings; the defaults are the paper's (microsoft/Cream, TinyViT/config.py).
+    """Settings of the augmentation.
+
+    The defaults are the paper's for training with saved logits and for fine-tuning (microsoft/
+    Cream, TinyViT/config.py and TinyViT/configs). In the paper, only training from scratch uses
+    Mixup and CutMix.
 
     Attributes:
         scale: Smallest and largest area of the random crop, as a fraction of the image.
@@ -55,6 +60,7 @@ class Augmentation:
         if not is_valid:
             raise RequestError(
                 f"the augmentation settings are not valid: {self}",
-                "use values from 0 to 1 for scale, flip and erase, values from 0 to 10 for "
-                "operations and magnitude, positive values for ratio, and no negative value",
+                "use values from 0 to 1 for flip and erase, from 0 to 10 for operations and "
+                "magnitude, and of at least 0 for deviation, mixup and cutmix; scale and ratio "
+                "need two values above 0, the smaller one first, and scale at most 1",
             )

@@ -4,8 +4,8 @@ A view is cropped, flipped, changed by RandAugment and random erasing, and, if t
 mixed with another image (Mixup or CutMix). Its pixels depend only on the data set, the settings,
 the index of the image, a seed and a size. Random numbers come from numpy's RandomState, whose
 streams numpy keeps stable (NEP 19). Pillow computes the pixels, and its results do not depend on
-the processor. So a teacher and a student on different machines see the same pixels. Exceptions,
-such as another version of Pillow, are detected by the module `probe`.
+the processor. So a teacher and a student on different machines see the same pixels. The module
+`probe` detects exceptions, which are caused, for example, by another version of Pillow.
 """
 
 from __future__ import annotations
@@ -103,12 +103,12 @@ def make_view(source: ViewSource, index: int, seed: int) -> View:
     if not methods:
         pixels = augment_image(source.open_image(index), random, source.size, augmentation)
         return View(pixels, partner=index, own_fraction=1.0)
-    # These numbers are drawn before any augmentation, because random erasing draws a number for
-    # each pixel. If they were drawn afterwards, the partner would depend on the size of the view.
     method = methods[random.randint(len(methods))]
     own_fraction = float(random.beta(alphas[method], alphas[method]))
     partner = int(random.randint(source.image_count))
     center_x, center_y = random.random_sample(2)
+    # The two images do not share a random generator: random erasing draws a number for each erased
+    # pixel, so the crop of the partner would depend on the size of the view.
     own_pixels, partner_pixels = (
         augment_image(
             source.open_image(image_index),
@@ -129,7 +129,7 @@ def make_view(source: ViewSource, index: int, seed: int) -> View:
 def augment_image(
     image: Image.Image, random: np.random.RandomState, size: int, augmentation: Augmentation
 ) -> Pixels:
-    """Crop, flip, change and erase one image, without mixing.
+    """Crop and flip an image, and apply RandAugment and random erasing to it.
 
     Args:
         image: An RGB image.

@@ -1,7 +1,7 @@
 """The subcommand `check-logits`: check that saved teacher predictions are undamaged.
 
-The predictions are in a store, which is a folder that `save-logits` wrote, or in the format of the
-logits that the TinyViT paper released.
+The predictions are in a store (a folder that `save-logits` wrote), or in the format of the logits
+that the TinyViT paper released.
 """
 
 from __future__ import annotations
@@ -37,14 +37,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="also check that the store was made from the images in this folder, and that "
-        "augmenting them on this machine gives the same pixels as when the store was made",
+        "augmenting them on this machine gives the same pixels as when the store was made; only "
+        "for a folder that save-logits wrote",
     )
     parser.add_argument(
         "--teacher",
         action="append",
         metavar="TEACHER",
-        help="also check, on one batch, that this teacher (in a form that save-logits accepts) "
-        "predicts the stored probabilities; repeat the option for several teachers; needs --data",
+        help="also check, on one batch, that this teacher predicts the stored probabilities; "
+        "TEACHER has the same forms as for save-logits; repeat the option for several teachers; "
+        "needs --data",
     )
 
 

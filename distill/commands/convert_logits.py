@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="SOURCE",
         help="a store; for --format store, a folder that convert-logits --format paper wrote, "
-        "with the store.json in it",
+        "including its store.json",
     )
     parser.add_argument(
         "--data",

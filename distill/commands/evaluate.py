@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import get_args
 
 from tinyvit.cli import positive_int
+from tinyvit.image_sizes import Windows
 from tinyvit.progress import make_progress
-from tinyvit.variants import Windows
 
 HELP = "measure the top-1 and top-5 accuracy of a checkpoint in PyTorch, in float32"
 EXAMPLES = """\
@@ -41,8 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--windows",
         choices=get_args(Windows),
-        help="attention windows at another image size: those of the checkpoint with padding, or "
-        "scaled in proportion (default: as tinyvit-export)",
+        help="attention windows at another image size; checkpoint: they keep their sizes, and "
+        "feature maps are padded; scaled: they are scaled in proportion to the image size "
+        "(default: what tinyvit-export uses by default)",
     )
     parser.add_argument("--json", action="store_true", help="print the result as a JSON object")
 
@@ -63,8 +64,9 @@ def run(args: argparse.Namespace) -> int:
     from tinyvit.nn.checkpoint import load_checkpoint
     from tinyvit.quant.validation_data import read_validation_set
 
-    original = load_checkpoint(args.checkpoint)
-    checkpoint = original.at_size(args.img_size or original.img_size, args.windows)
+    file_checkpoint = load_checkpoint(args.checkpoint)
+    img_size = args.img_size or file_checkpoint.img_size
+    checkpoint = file_checkpoint.at_size(img_size, args.windows)
     labels = checkpoint.labels or numbered_labels(checkpoint.num_classes)
     folder = find_split_folder(args.data, "val")
     validation = read_validation_set(folder, checkpoint.preprocess, labels)

@@ -65,8 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="DIR",
-        help="folder of the store; it may contain a store that the same command began, or one "
-        "with fewer epochs",
+        help="folder of the store; if it contains a store that the same command wrote, possibly "
+        "with a smaller --epochs, the missing predictions are added",
     )
     _add_view_arguments(parser)
     _add_teacher_arguments(parser)
@@ -78,8 +78,8 @@ def _add_view_arguments(parser: argparse.ArgumentParser) -> None:
         "--img-size",
         type=positive_int,
         metavar="PIXELS",
-        help="width and height of the views (default: the input size of the teacher); a checkpoint "
-        "gets the attention windows that tinyvit-export chooses by default",
+        help="width and height of the views (default: the input size of the first teacher); for "
+        "another size, a checkpoint gets the attention windows that tinyvit-export uses by default",
     )
     group.add_argument(
         "--views",
@@ -177,7 +177,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _describe_store(store: Store) -> str:
-    """Return a line with the folder, the number of views, and the size of a finished store."""
+    """Return a line with the folder of a store, the number of its views, and its size."""
     header = store.header
     bytes_per_view = header.dtype.itemsize
     total_mb = store.epochs * header.records_per_epoch * bytes_per_view / 1e6

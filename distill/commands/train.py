@@ -104,21 +104,23 @@ def _add_network_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="CHECKPOINT",
         help="checkpoint to start from: a file, or the name of a released checkpoint such as "
-        "tinyvit_5m; classes whose labels the checkpoint has too keep their classifier weights",
+        "tinyvit_5m; for a class whose label the checkpoint has too, training starts with the "
+        "checkpoint's classifier weights",
     )
     group.add_argument(
         "--classes",
         choices=("folders", "teacher"),
         default="folders",
         help="classes of the trained model: those with a class folder, or all classes of the "
-        "teacher (default: folders, or teacher if --data has no class folders)",
+        "teacher of the store in --logits (default: folders, or teacher if --data has no class "
+        "folders)",
     )
     group.add_argument(
         "--img-size",
         type=positive_int,
         metavar="PIXELS",
-        help="image size (default: that of the checkpoint or variant); the attention biases of "
-        "--init are interpolated to windows in proportion to it",
+        help="image size (default: that of the checkpoint or variant); the attention windows of "
+        "--init are scaled in proportion to it, and the attention biases are interpolated",
     )
     group.add_argument(
         "--license",
@@ -187,7 +189,7 @@ def _add_qat_arguments(parser: argparse.ArgumentParser) -> None:
         choices=(4, 7, 8),
         default=7,
         help="bits of each weight if --qat is given without RECIPE (default: 7, because "
-        "sums of products with 8-bit weights overflow on x86 processors without VNNI)",
+        "sums of products with 8-bit weights can saturate on x86 processors without VNNI)",
     )
 
 
@@ -221,7 +223,7 @@ def run(args: argparse.Namespace) -> int:
         qat=args.qat,
         weight_bits=args.weight_bits,
     )
-    # The same command with --overwrite would start from the beginning.
+    # With --overwrite, the repeated command would start from the beginning.
     condition = " without --overwrite" if args.overwrite else ""
     with explain_interrupt(f"run the same command again{condition} to resume {args.output}"):
         best_checkpoint = train_student(request, make_progress())
@@ -230,7 +232,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _make_config(args: argparse.Namespace) -> TrainingConfig:
-    """Return the settings of --config or of the preset, changed by --set and the options."""
+    """Return the settings of --config or a preset, changed by --set, --epochs, --batch, --lr."""
     from tinyvit.distill.training.config import apply_overrides, parse_assignment, read_config
     from tinyvit.distill.training.presets import choose_preset, get_preset
     from tinyvit.errors import RequestError

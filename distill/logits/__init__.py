@@ -1,11 +1,11 @@
 """Saves a teacher's predictions in a store, and reads, checks and converts stores.
 
 A store is a folder that holds, for every view (augmented version of an image), the seed of the
-augmentation and the teacher's K largest class probabilities. The paper calls these saved
-predictions "logits", and so do the names here. `save.save_logits` fills a store, and
-`store.open_store` opens one.
+augmentation and the teacher's K largest class probabilities. The paper (Wu et al., "TinyViT") calls
+these saved probabilities "logits", and the names in this package follow the paper.
+`save.save_logits` fills a store, and `store.open_store` opens one.
 
-It needs `pip install 'tinyvit-edge[train]'`.
+The package needs `pip install 'tinyvit-edge[train]'`.
 """
 
 from tinyvit.errors import MissingDependencyError

@@ -1,4 +1,4 @@
-"""Checks that saved teacher predictions are undamaged, and belong to given images and teachers.
+"""Checks that saved teacher predictions are undamaged, and come from certain images and teachers.
 
 The predictions are in a store, or in the format of the logits that the paper released.
 """
@@ -20,8 +20,9 @@ from tinyvit.errors import RequestError
 from tinyvit.plurals import format_count
 
 MAX_PROBABILITY_DIFFERENCE = 2e-2
-"""Largest accepted difference between a stored probability and the same one computed here. A small
-difference is normal, because records are float16 and machines use different kernels."""
+"""Largest accepted difference between a stored probability and the same probability as this machine
+computes it. A small difference is normal, because records are float16 and machines use different
+kernels."""
 
 
 def check_store(folder: Path, data: Path | None, teachers: tuple[str, ...]) -> Iterator[str]:
@@ -30,7 +31,8 @@ def check_store(folder: Path, data: Path | None, teachers: tuple[str, ...]) -> I
     Args:
         folder: The folder to check.
         data: Folder of the images that the store was made from; None skips the checks of images and
-            teachers.
+            teachers. It must be None for the paper's released logits, whose augmentation is not
+            reproduced here.
         teachers: Texts that select the teachers of the store, as on the command line. Their
             predictions for one batch are compared with the stored ones. An empty tuple skips this
             check.
@@ -39,9 +41,15 @@ def check_store(folder: Path, data: Path | None, teachers: tuple[str, ...]) -> I
         One sentence for each check that passed.
 
     Raises:
-        RequestError: A check failed.
+        RequestError: A check failed, or is not possible for the paper's released logits.
     """
     if any(folder.glob("logits_top*_epoch*")):
+        if data is not None:
+            raise RequestError(
+                f"{folder} is in the format of the paper's released logits, whose images and "
+                "teachers cannot be checked",
+                "leave out --data and --teacher",
+            )
         yield from _check_paper_logits(folder)
         return
     store = open_store(folder)
@@ -72,13 +80,18 @@ def check_store(folder: Path, data: Path | None, teachers: tuple[str, ...]) -> I
 
 
 def _check_teachers(store: Store, images: ImageFolder, names: tuple[str, ...]) -> str:
-    """Compare the first batch of a store with what the teachers predict on this machine."""
+    """Compare the first batch of a store with what the teachers predict on this machine.
+
+    Returns:
+        The sentence for `check_store` to yield.
+    """
     header = store.header
     teachers = open_teachers(names, header.size, select_device())
     hashes_here = [teacher.sha256 for teacher in teachers]
     if hashes_here != [teacher.sha256 for teacher in header.teachers]:
         raise RequestError(
-            "the store was made with other teachers, or with other weights of these teachers",
+            "the store was made with other teachers, with other weights of these teachers, or with "
+            "these teachers in another order",
             "use " + " ".join(f"--teacher {teacher.name}" for teacher in header.teachers),
         )
     batch = next(header.batch_ranges())
@@ -102,7 +115,7 @@ def _check_teachers(store: Store, images: ImageFolder, names: tuple[str, ...]) -
 def _check_paper_logits(folder: Path) -> Iterator[str]:
     logits = open_paper_logits(folder)
     for epoch in sorted(logits.epoch_folders):
-        count = sum(len(rank.keys) for rank in logits.read_ranks(epoch))
+        count = sum(len(rank_records.keys) for rank_records in logits.read_ranks(epoch))
         yield (
             f"Epoch {epoch}: all records are valid ({format_count(count, 'record')} in the "
             f"paper's format, top {logits.top_k})."

@@ -22,24 +22,25 @@ from tinyvit.distill.logits.store import Store, StoreWriter, open_store, require
 from tinyvit.errors import RequestError
 
 _RECORDS_PER_WRITE = 2**14
-"""Number of records that are converted at once, which limits the memory for the conversion."""
+"""Number of records that are converted at once. It limits the memory for their int64 and float64
+copies, which are four times as large as the records."""
 
 
 def convert_store(source: Path, data: Path, target_format: str, output: Path) -> list[Path]:
-    """Convert a store to the paper's format, or such a conversion back to a store.
+    """Convert a store to the format of the paper's released logits, or convert it back.
 
     Args:
-        source: A store, or a folder in the paper's format. To convert back, it must contain the
-            `store.json` that the conversion to the paper's format wrote, because the paper's
-            format does not state the augmentation.
+        source: A store; for the format "store", a folder that this function wrote in the format
+            "paper". Its copy of `store.json` is needed, because the paper's format does not state
+            the augmentation.
         data: Folder of the images that the store was made from. In the paper's format, the path of
             an image is the key of its record.
         target_format: The format to write, "paper" or "store".
         output: Folder to create.
 
     Returns:
-        The paths that were written, one for each epoch: folders in the paper's format, files of a
-        store.
+        The paths that were written, one for each epoch: folders in the format "paper", files in
+        the format "store".
 
     Raises:
         RequestError: `output` exists, or `source` cannot be converted.

@@ -36,7 +36,8 @@ class TeacherInfo:
     """The identity of a teacher.
 
     Attributes:
-        name: The text that selected the teacher on the command line; for a file, only its name.
+        name: The text that selected the teacher on the command line; for a checkpoint file or an
+            artifact, the file name without the folder.
         sha256: Hex SHA-256 of the teacher's weights or file.
     """
 
@@ -55,11 +56,11 @@ class StoreHeader:
         top_k: Number K of classes in a record.
         size: Width and height of the views in pixels.
         batch: Number of views that the teachers predict at once.
-        seed: Seed of all views.
+        seed: Seed of the store, from which the seed of every view is computed.
         views_per_image: Number of views of each image in an epoch.
         augmentation: The augmentation settings.
         image_count: Number of images.
-        images_sha256: Hex SHA-256 of the paths and sizes of all image files.
+        images_sha256: Hex SHA-256 of the paths and sizes in bytes of all image files.
         probe_sha256: Hex SHA-256 of the pixels of a few views, which shows whether another machine
             makes the same views, see `probe.hash_probe_views`.
         versions: Versions of the libraries that made the views, see `probe.get_library_versions`.
@@ -110,8 +111,8 @@ class StoreHeader:
             )
 
     def __hash__(self) -> int:
-        # The method that `dataclass` generates would fail, because `versions` is a dictionary.
-        # The cache in `ray_workers` needs a hash.
+        # The cache in `ray_workers` needs a hash, and the method that `dataclass` generates would
+        # fail, because `versions` is a dictionary.
         return hash((self.images_sha256, self.probe_sha256))
 
     @property

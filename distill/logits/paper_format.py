@@ -4,7 +4,7 @@ Each epoch is a folder "logits_top{K}_epoch{E}". It contains two files from each
 computed logits; R is the number (rank) of the process. "rank{R}-keys.txt" has a key on each line:
 the path of an image relative to the data set. "rank{R}-values.bin" has one little-endian record for
 each key: the seed of the view (int32), K class indices (int16) and their probabilities (float16),
-largest first. Source: microsoft/Cream, TinyViT/data/augmentation/manager.py.
+with the most probable class first. Source: microsoft/Cream, TinyViT/data/augmentation/manager.py.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MAX_CLASSES = 2**15
 """Number of classes that the signed 16-bit class indices allow."""
 _EPOCH_FOLDER = re.compile(r"logits_top(?P<top_k>\d+)_epoch(?P<epoch>\d+)")
 _MAX_PROBABILITY_SUM = 1.01
-"""Largest accepted sum of a record's probabilities: float16 rounding may make it larger than 1."""
+"""Largest accepted sum of a record's probabilities; rounding to float16 may make it exceed 1."""
 _FOLDER_REMEDY = "use a folder that the paper's save_logits.py wrote"
 
 
@@ -79,7 +79,7 @@ class PaperLogits:
             yield self._read_rank(path)
 
     def _read_rank(self, values_path: Path) -> RankRecords:
-        """Read and validate a file rank*-values.bin and its rank*-keys.txt."""
+        """Read and validate a file rank*-values.bin and the file rank*-keys.txt beside it."""
         dtype = make_paper_record_dtype(self.top_k)
         keys_path = values_path.with_name(values_path.name.replace("-values.bin", "-keys.txt"))
         keys = _read_keys(keys_path)
@@ -143,8 +143,8 @@ def write_paper_logits(store: Store, keys: tuple[str, ...], folder: Path) -> lis
 
     Args:
         store: The store.
-        keys: Keys of the store's images, in order. If an image has several views, their records
-            get the keys "key", "key#1", "key#2", ...
+        keys: Keys of the store's images, in order. If an image with the key KEY has several views,
+            their records get the keys "KEY", "KEY#1", "KEY#2", ...
         folder: The folder in which the folders of the epochs are written.
 
     Returns:
@@ -180,12 +180,12 @@ def write_paper_logits(store: Store, keys: tuple[str, ...], folder: Path) -> lis
 def read_records(
     logits: PaperLogits, epoch: int, header: StoreHeader, keys: tuple[str, ...]
 ) -> Records:
-    """Read an epoch, and convert its records to those of a store, with empty checksums.
+    """Read an epoch, and convert its records to records of a store, whose checksums are 0.
 
     Args:
         logits: Logits in the paper's format.
         epoch: Number of the epoch, a key of `logits.epoch_folders`.
-        header: Header of the store.
+        header: Header of the store that the records are for.
         keys: Keys of the store's images, in order.
 
     Returns:
@@ -198,12 +198,14 @@ def read_records(
     position_by_key = {key: position for position, key in enumerate(record_keys)}
     store_records = np.zeros(header.records_per_epoch, header.dtype)
     is_found = np.zeros(header.records_per_epoch, bool)
-    for rank in logits.read_ranks(epoch):
-        unknown = -1
-        positions = np.array([position_by_key.get(key, unknown) for key in rank.keys], np.int64)
-        is_known = positions != unknown
+    no_position = -1  # for a key of an image that is not in the store
+    for keys_of_rank, records in logits.read_ranks(epoch):
+        positions = np.array(
+            [position_by_key.get(key, no_position) for key in keys_of_rank], np.int64
+        )
+        is_known = positions != no_position
         known_positions = positions[is_known]
-        store_records[known_positions] = _copy_fields(rank.records[is_known], header.dtype)
+        store_records[known_positions] = _copy_fields(records[is_known], header.dtype)
         is_found[known_positions] = True
     if not is_found.all():
         first_missing = int(np.flatnonzero(~is_found)[0])
@@ -225,7 +227,7 @@ def _make_record_keys(image_keys: tuple[str, ...], views_per_image: int) -> list
 
 
 def _copy_fields(records: Records, dtype: np.dtype[np.void]) -> Records:
-    """Copy records between the dtypes of the two formats; a checksum becomes 0."""
+    """Copy records to the dtype of the other format; in a store's records, checksums are 0."""
     copy = np.zeros(len(records), dtype)
     for name in ("seed", "classes", "probabilities"):
         copy[name] = records[name]
@@ -249,7 +251,12 @@ def _read_keys(path: Path) -> list[str]:
 
 
 def _validate_records(records: Records, path: Path) -> None:
-    """Raise an error for invalid or unsorted probabilities, and for classes that occur twice."""
+    """Raise an error for a record that the paper's code cannot have written.
+
+    Probabilities must be finite, at least 0, sorted from the largest to the smallest, and not have
+    a sum above `_MAX_PROBABILITY_SUM`. The classes of a record must differ. Seeds and class indices
+    must be at least 0.
+    """
     probabilities = records["probabilities"].astype(np.float32)
     sorted_classes = np.sort(records["classes"], axis=1)
     is_invalid = (

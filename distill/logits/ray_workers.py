@@ -28,7 +28,7 @@ from tinyvit.distill.logits.teacher_predictions import (
 def compute_predictions_on_cluster(
     request: LogitsRequest, header: StoreHeader, epoch: int, record_ranges: Sequence[range]
 ) -> Iterator[TeacherPredictions]:
-    """Compute the same as `teacher_predictions.compute_predictions`, on a Ray cluster.
+    """Compute what `teacher_predictions.compute_predictions` computes, but on a Ray cluster.
 
     Args:
         request: The request, with the address of the cluster.
@@ -43,6 +43,7 @@ def compute_predictions_on_cluster(
         RequestError: The cluster does not answer, or too many workers failed.
     """
     with connect_cluster(request.ray_address or "") as ray:
+        # If this machine has a GPU, the other machines are expected to have GPUs too.
         gpus = 1 if torch.cuda.is_available() else 0
         make_remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=MAX_RETRIES)
         submit_batch: Callable[..., Any] = make_remote(compute_batch_in_worker).remote
@@ -62,7 +63,8 @@ def compute_batch_in_worker(
         record_range: Positions of the records of the batch in the epoch.
 
     Raises:
-        RequestError: This machine has other images, or its augmentation gives other pixels.
+        TinyViTError: The images or a teacher cannot be used on the machine of this worker, or the
+            images or their augmented pixels differ from those of the store.
     """
     inputs = _open_worker_inputs(request, header)
     (predictions,) = compute_predictions(header, inputs, epoch, [record_range])
@@ -71,7 +73,7 @@ def compute_batch_in_worker(
 
 @lru_cache(maxsize=1)
 def _open_worker_inputs(request: LogitsRequest, header: StoreHeader) -> ImagesAndTeachers:
-    """Open the images and teachers, and keep them for the next batches of this worker."""
+    """Open the images and teachers. The cache keeps them for the next batches of this worker."""
     inputs = open_images_and_teachers(request)
     require_matching_images(Store(request.output, header), inputs.images)
     return inputs

@@ -21,7 +21,7 @@ _CRC_BYTES = 4
 """Size of the checksum at the beginning of a record."""
 
 Records = npt.NDArray[np.void]
-"""Records of the dtype that `make_record_dtype` returns."""
+"""A one-dimensional array of records. In a store, their dtype is that of `make_record_dtype`."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def find_intact_records(records: Records, start: int) -> npt.NDArray[np.bool_]:
 
     Args:
         records: Consecutive records, (B,).
-        start: Position of the first record in its epoch.
+        start: Position of `records[0]` in its epoch.
 
     Returns:
         Whether each record is intact, bool (B,).
@@ -119,20 +119,20 @@ def find_intact_records(records: Records, start: int) -> npt.NDArray[np.bool_]:
 
 
 def compute_checksums(records: Records, start: int) -> npt.NDArray[np.uint32]:
-    """Compute the CRC-32 of each record, from its position and its other fields.
+    """Compute the CRC-32 of each record, from its position and all fields except "crc".
 
     Args:
         records: Consecutive records, (B,).
-        start: Position of the first record in its epoch.
+        start: Position of `records[0]` in its epoch.
 
     Returns:
         The checksums, uint32 (B,), never 0.
     """
     record_bytes = records.view(np.uint8).reshape(len(records), -1)
     checksums = np.zeros(len(records), np.uint32)
-    for index, content in enumerate(record_bytes[:, _CRC_BYTES:]):
+    for index, other_fields in enumerate(record_bytes[:, _CRC_BYTES:]):
         position_crc = zlib.crc32((start + index).to_bytes(8, "little"))
-        checksums[index] = zlib.crc32(content.tobytes(), position_crc) or 1
+        checksums[index] = zlib.crc32(other_fields.tobytes(), position_crc) or 1
     return checksums
 
 

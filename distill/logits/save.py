@@ -22,11 +22,12 @@ from tinyvit.progress import NullProgress, Progress
 
 
 def save_logits(request: LogitsRequest, progress: Progress | None = None) -> Store:
-    """Make a store, or compute the missing records of a store from the same request.
+    """Make a store, or compute the missing records of a store that the same request began.
 
     Args:
         request: The images, the teachers and the settings of the store.
-        progress: Receives the number of finished views of each epoch.
+        progress: Receives a message about the images, and the number of finished views of each
+            epoch.
 
     Returns:
         The store, with at least `request.epochs` finished epochs.
@@ -47,7 +48,7 @@ def save_logits(request: LogitsRequest, progress: Progress | None = None) -> Sto
     for epoch in range(request.epochs):
         if not store.epoch_path(epoch).is_file():
             _fill_epoch(store, epoch, request, inputs, progress)
-    return Store(store.folder, store.header)  # a new object counts the new epochs
+    return Store(store.folder, store.header)  # a new object, because `epochs` is cached
 
 
 def _fill_epoch(
@@ -62,11 +63,11 @@ def _fill_epoch(
             for batch in header.batch_ranges()
             if not writer.is_written[batch.start : batch.stop].all()
         ]
-        done = header.records_per_epoch - sum(len(batch) for batch in missing_batches)
+        done_count = header.records_per_epoch - sum(len(batch) for batch in missing_batches)
         for predictions in _compute_batches(request, header, inputs, epoch, missing_batches):
             writer.write(predictions)
-            done += len(predictions.seeds)
-            progress.advance(description, done, header.records_per_epoch)
+            done_count += len(predictions.seeds)
+            progress.advance(description, done_count, header.records_per_epoch)
 
 
 def _compute_batches(
@@ -121,12 +122,12 @@ def _open_or_create(request: LogitsRequest, header: StoreHeader, images: ImageFo
         header.save(path)
     store = Store(request.output, read_header(path))
     # Other library versions are accepted if they make the same views, which probe_sha256 shows.
-    existing = replace(store.header, versions=header.versions)
-    if existing != header:
+    existing_header = replace(store.header, versions=header.versions)
+    if existing_header != header:
         differences = [
-            item.name
-            for item in fields(StoreHeader)
-            if getattr(existing, item.name) != getattr(header, item.name)
+            header_field.name
+            for header_field in fields(StoreHeader)
+            if getattr(existing_header, header_field.name) != getattr(header, header_field.name)
         ]
         if differences == ["probe_sha256"]:
             require_matching_images(store, images)  # raises an error that names the versions

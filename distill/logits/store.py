@@ -91,7 +91,7 @@ class Store:
         if epoch >= self.epochs:
             raise RequestError(
                 f"{self.folder} has {format_count(self.epochs, 'finished epoch')}, but "
-                f"{epoch + 1} must be finished",
+                f"{epoch + 1} are needed",
                 f"run save-logits again with --epochs {epoch + 1} or more",
             )
         size_bytes = path.stat().st_size
@@ -115,12 +115,12 @@ class Store:
         Raises:
             RequestError: The record is damaged.
         """
-        record = records[position : position + 1]
-        self.verify_records(epoch, position, record)
+        self.verify_records(epoch, position, records[position : position + 1])
+        record = records[position]
         return TeacherRecord(
-            int(record["seed"][0]),
-            record["classes"][0].astype(np.int64),
-            record["probabilities"][0].astype(np.float32),
+            seed=int(record["seed"]),
+            classes=record["classes"].astype(np.int64),
+            probabilities=record["probabilities"].astype(np.float32),
         )
 
     def verify_records(self, epoch: int, start: int, records: Records) -> None:
@@ -128,7 +128,7 @@ class Store:
 
         Args:
             epoch: Epoch that the records belong to, for the error message.
-            start: Position of the first record in the epoch.
+            start: Position of `records[0]` in the epoch.
             records: Records, (B,).
 
         Raises:
@@ -171,7 +171,7 @@ def open_store(folder: str | Path) -> Store:
 
 
 def require_matching_images(store: Store, images: ImageFolder) -> None:
-    """Check that these images give the same views on this machine as the teacher saw.
+    """Check that augmenting these images on this machine gives the views that the teacher saw.
 
     Args:
         store: The store.
@@ -199,7 +199,7 @@ def require_matching_images(store: Store, images: ImageFolder) -> None:
 
 
 def _describe_version_differences(store_versions: dict[str, str]) -> str:
-    """List the libraries whose versions differ between a store and this machine."""
+    """Describe, for an error message, which versions differ between a store and this machine."""
     versions_here = get_library_versions()
     differences = [
         f"{name} {version}, here {versions_here.get(name, 'missing')}"
@@ -250,8 +250,8 @@ class StoreWriter:
         offset = start * records.itemsize
         # os.pwrite may write less than requested: at most 2 GiB, or less if the disk is full.
         while remaining:
-            count = os.pwrite(self._file.fileno(), remaining, offset)
-            remaining, offset = remaining[count:], offset + count
+            written_bytes = os.pwrite(self._file.fileno(), remaining, offset)
+            remaining, offset = remaining[written_bytes:], offset + written_bytes
         self.is_written[start:end] = True
 
     def close(self) -> None:

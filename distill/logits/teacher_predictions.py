@@ -23,7 +23,7 @@ from tinyvit.distill.logits.teachers import average_probabilities, open_teachers
 from tinyvit.distill.training.device import Precision, select_device
 
 DEFAULT_BATCH = 16
-"""Number of views that the teachers predict at once, unless the request states another."""
+"""Number of views that the teachers predict at once, unless the request states another number."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class LogitsRequest:
             with 1,000 classes.
         size: Width and height of the views in pixels; None for the input size of the first teacher.
         views_per_image: Number of views of each image in an epoch.
-        seed: Seed of all views.
+        seed: Seed of the store, from which the seed of every view is computed.
         batch: Number of views that the teachers predict at once.
         augmentation: The augmentation settings.
         precision: "auto", "float32" or "bfloat16", for teachers that run in PyTorch.
@@ -64,7 +64,7 @@ class LogitsRequest:
 
 @dataclass(frozen=True)
 class ImagesAndTeachers:
-    """The images and teachers of a request, which are open and ready to use.
+    """The open images and teachers of a request.
 
     Attributes:
         images: The images.
@@ -130,8 +130,8 @@ def compute_predictions(
         return _make_view_batch(header, inputs.images, epoch, record_range)
 
     batches: Iterator[_ViewBatch]
-    # A thread makes the views of the next two batches while the teacher computes. Ray workers
-    # compute one batch per call, which needs no thread.
+    # A thread makes the views of the next batch while the teachers compute. Ray workers call this
+    # function for one batch, which needs no thread.
     if len(record_ranges) == 1:
         batches = map(make_batch, record_ranges)
     else:

@@ -6,8 +6,9 @@ A text on the command line selects a teacher. It has one of these forms:
     tinyvit_21m or demo           a released checkpoint, or the packaged demo model, by name
     tinyvit_21m.onnx              an exported artifact, which its engine runs
     timm:convnext_base.fb_in22k   a timm model with its published weights; needs timm
-    teacher.py:make_teacher       a function without arguments that returns a PyTorch module
-                                  (or package.module:make_teacher); its code is executed
+    teacher.py:make_teacher       a function without arguments that returns a PyTorch module; the
+                                  file is executed
+    package.module:make_teacher   the same in a module that Python can import
 """
 
 from __future__ import annotations
@@ -43,19 +44,20 @@ def open_teachers(
         device: The device to run PyTorch modules on.
 
     Raises:
-        RequestError: A teacher cannot be opened, its classes differ from those of another, or it
+        RequestError: A teacher cannot be opened, two teachers have different classes, or a teacher
             does not accept views of this size.
     """
     teachers = tuple(_open_teacher(name, size, device) for name in names)
-    first = teachers[0]
-    for other in teachers[1:]:
-        if (other.num_classes, other.labels) != (first.num_classes, first.labels):
+    first_teacher = teachers[0]
+    for teacher in teachers[1:]:
+        has_same_count = teacher.num_classes == first_teacher.num_classes
+        if not has_same_count or teacher.labels != first_teacher.labels:
             raise RequestError(
-                f"{first.name} and {other.name} have different classes ({first.num_classes} and "
-                f"{other.num_classes} classes, or other labels)",
+                f"{first_teacher.name} ({first_teacher.num_classes} classes) and {teacher.name} "
+                f"({teacher.num_classes} classes) have different classes or class labels",
                 "use teachers with the same class labels in the same order",
             )
-    view_size = size or first.preprocess.size
+    view_size = size or first_teacher.preprocess.size
     for teacher in teachers:
         if teacher.preprocess.size != view_size and not teacher.accepts_any_size:
             raise RequestError(
@@ -125,8 +127,8 @@ def _open_artifact(path: Path) -> Teacher:
     def compute_logits(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         if manifest.input.layout == "NHWC":
             images = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
-        batch = manifest.input.shape[0]
-        return run_in_batches(runtime.run, images, batch)
+        batch_size = manifest.input.shape[0]
+        return run_in_batches(runtime.run, images, batch_size)
 
     return Teacher(
         name=path.name,

@@ -2,7 +2,7 @@
 
 A store is a folder of saved teacher predictions; the package `logits` makes stores.
 
-It needs `pip install 'tinyvit-edge[train]'`.
+The package needs `pip install 'tinyvit-edge[train]'`.
 """
 
 from tinyvit.errors import MissingDependencyError

@@ -1,7 +1,8 @@
-"""Selects the classes that a student has during training, and those that the result keeps.
+"""Selects the classes that a student has during training, and those that its checkpoint keeps.
 
 With a store (saved predictions of a teacher), the student has all classes of the teacher while it
-trains. The checkpoint that training saves usually keeps only the classes that have a class folder.
+trains. The checkpoints that training saves, which are called the result here, usually keep only the
+classes that have a class folder.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ class ClassSelection:
         labels: Labels of the classes during training; None if they are not known.
         num_classes: Number of classes during training.
         class_indices: Index of each image's class, 0 to `num_classes` - 1, int64 (N,); None if the
-            classes of the images are not known or not used.
-        kept_rows: Rows of the classifier that the result keeps; None keeps all.
-        kept_labels: Labels of the result.
+            classes of the images are not known or not needed.
+        kept_rows: Rows of the classifier that the result keeps; None keeps all. The classifier has
+            one row for each class during training.
+        kept_labels: Labels of the classes of the result, in the order of `kept_rows`.
     """
 
     labels: tuple[Label, ...] | None
@@ -46,31 +48,36 @@ def select_classes(
     Args:
         images: The training images.
         store: The teacher's saved predictions; None trains from class labels only.
-        classes: Classes of the result with a store: "folders" keeps those with a class folder,
-            "teacher" keeps all.
+        classes: Classes of the result, if there is a store: "folders" keeps those with a class
+            folder, or all if there are no class folders; "teacher" keeps all.
         uses_labels: Whether the loss uses class labels in addition to the teacher's predictions.
 
     Raises:
-        RequestError: `classes` has another value, there is neither a store nor a class folder, or
-            the class folders are not classes of the teacher.
+        RequestError: `classes` has another value, or is "teacher" without a store; class labels are
+            used, but an image is in no class folder; or a class folder is no class of the teacher.
     """
     if classes not in ("folders", "teacher"):
         raise RequestError(
             f"--classes {classes} is not possible",
             "use --classes folders or --classes teacher",
         )
+    if store is None and classes == "teacher":
+        raise RequestError(
+            "--classes teacher was given without --logits",
+            "add --logits with a store, or leave out --classes",
+        )
     if store is None:
         return _select_folder_classes(images)
     header = store.header
     teacher_labels = header.labels or numbered_labels(header.num_classes)
     if classes == "teacher" or images.class_indices is None:
-        used_indices = None
+        class_indices = None
         if uses_labels:
-            used_indices = _match_teacher_classes(images, teacher_labels, store)
+            class_indices = _match_teacher_classes(images, teacher_labels, store)
         return ClassSelection(
             labels=header.labels,
             num_classes=header.num_classes,
-            class_indices=used_indices,
+            class_indices=class_indices,
             kept_rows=None,
             kept_labels=teacher_labels,
         )
@@ -109,10 +116,11 @@ def _select_folder_classes(images: ImageFolder) -> ClassSelection:
 def _find_folder_rows(
     folder_indices: npt.NDArray[np.int64], teacher_indices: npt.NDArray[np.int64]
 ) -> list[int]:
-    """Return the row of the teacher's classifier that belongs to each class folder.
+    """Return the row of the teacher's classifier for each class folder, in the folders' order.
 
-    Both arguments have the class of every image: as an index among the class folders, and as an
-    index among the classes of the teacher. So the first image of a folder shows the folder's row.
+    `folder_indices` has the index of every image's class among the class folders, and
+    `teacher_indices` among the classes of the teacher. The row for a folder is the teacher index of
+    the first image in the folder.
     """
     _, first_images = np.unique(folder_indices, return_index=True)
     return [int(row) for row in teacher_indices[first_images]]

@@ -1,4 +1,4 @@
-"""Defines the settings of a training run, reads them from TOML files, and changes single ones."""
+"""Defines the settings of a training run, reads them from TOML files, and replaces some of them."""
 
 from __future__ import annotations
 
@@ -25,23 +25,24 @@ class TrainingConfig:
 
     Attributes:
         preset: Name of the preset that the settings are based on.
-        epochs: Number of epochs, each of which trains once on every image.
+        epochs: Number of epochs. An epoch uses every view of every image once, except the views of
+            an incomplete last batch.
         batch: Images per step, in all processes together.
         lr: Peak learning rate.
-        warmup_lr: Learning rate of the first step.
-        min_lr: Learning rate at the end.
-        warmup_epochs: Duration of the linear warm-up in epochs.
+        warmup_lr: Learning rate of the first step of the warm-up.
+        min_lr: Learning rate to which the rate falls until the end of the last epoch.
+        warmup_epochs: Duration of the linear warm-up in epochs; 0 starts with the peak rate.
         weight_decay: AdamW's weight decay.
-        layer_decay: Learning rate of a block divided by that of the next block, see
+        layer_decay: Learning rate of a block divided by the learning rate of the next block, see
             `optimizer.compute_learning_rate_factor`. With 1, all blocks have the same rate.
         drop_path: Stochastic-depth rate of the last block. "paper" selects the rate that the
             paper uses for the preset and the variant, see `presets.select_drop_path_rate`.
         ema_decay: Decay of the exponential moving average of the weights; 0 turns it off.
         label_smoothing: Label smoothing of the cross-entropy.
-        label_weight: Weight of the cross-entropy with class labels in the loss, if the run also
+        label_weight: Weight of the cross-entropy with class labels in the loss of a run that also
             learns from a store. 0 means that the student learns only from the teacher.
-        max_grad_norm: Largest norm of the gradient, to which longer gradients are clipped; 0 turns
-            clipping off.
+        max_grad_norm: Largest norm of the gradient. A longer gradient is scaled to this norm; 0
+            turns scaling off.
         frozen_batchnorm: Whether BatchNorm layers stay in eval mode, so that their running
             statistics do not change.
         seed: Seed of new weights, of the order of images, of stochastic depth and, in a run without
@@ -118,8 +119,9 @@ def apply_overrides(config: TrainingConfig, overrides: Mapping[str, object]) -> 
         table_name, dot, setting = name.partition(".")
         if not dot:
             settings[name] = value
-        elif isinstance(settings[table_name], dict):  # otherwise the parser refuses the table
+        elif isinstance(settings[table_name], dict):
             settings[table_name][setting] = value
+        # Otherwise, an earlier override replaced the table by a value that is refused below.
     return _parse_settings(settings, "the settings")
 
 
@@ -173,7 +175,7 @@ def read_config(path: Path) -> TrainingConfig:
 
 
 def _parse_settings(table: dict[str, Any], source: str) -> TrainingConfig:
-    """Convert the table [training] to settings; errors name `source` as the table's origin."""
+    """Convert the table [training] to settings; errors state that the table is from `source`."""
     try:
         return parse_dataclass(TrainingConfig, table)
     except ValueError as error:

@@ -24,13 +24,14 @@ from tinyvit.distill.logits.store import Store
 from tinyvit.errors import TinyViTError
 
 Sample = dict[str, Any]
-"""The fields of a `TrainingBatch` for one view, as numpy values and dictionaries of them."""
+"""The fields of a `TrainingBatch` for one view, by name. `labels` and `teacher` are dictionaries of
+their own fields; the values are numpy arrays and numbers."""
 
 _SEED_LIMIT = 2**32
 """numpy's RandomState accepts only seeds below this limit."""
-_SEED_STRIDE = 1_000_003
-"""Factor of the run's seed (a prime number), so that the epochs of runs with adjacent seeds have
-different orders of samples."""
+_SEED_FACTOR = 1_000_003
+"""The seed of an epoch's order is the run's seed times this prime number, plus the epoch. Without
+the factor, epoch 1 of a run would have the same order as epoch 0 of a run with the next seed."""
 _MAX_DEFAULT_WORKERS = 8
 
 
@@ -65,11 +66,11 @@ class BatchPredictions:
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """The views of one training step, with what the student learns from them.
+    """The views of one training step in one process, with their classes and predictions.
 
     Attributes:
         pixels: The views, uint8 (B, S, S, 3).
-        labels: The classes of the views; None if they are not known or not used.
+        labels: The classes of the views; None if they are not known or not needed.
         teacher: The teacher's predictions for the views; None without a store.
     """
 
@@ -85,11 +86,11 @@ class TrainingData:
     Attributes:
         images: The images.
         class_indices: Index of each image's class among the classes of the student, int64 (N,).
-            None if the classes are not known or not used.
+            None if the classes are not known or not needed.
         store: The teacher's saved predictions; None trains from class labels only. A store
             determines the augmentation and the seeds of the views.
         augmentation: The augmentation; not used with a store.
-        seed: Seed of the views; not used with a store.
+        seed: Seed of the run, from which the seed of every view is computed; not used with a store.
         size: Width and height of the views in pixels.
     """
 
@@ -119,8 +120,9 @@ class TrainingData:
 class _EpochDataset(Dataset["Sample | TinyViTError"]):
     """The samples of one epoch.
 
-    An error is returned as a sample, and `load_batches` raises it. If it were raised in a worker
-    process, torch would raise a copy without `cause` and `remedy` in the training process.
+    A TinyViTError is returned in place of a sample, and `load_batches` raises it. If the error were
+    raised in a worker process, torch would raise a copy without `cause` and `remedy` in the
+    training process.
     """
 
     def __init__(self, data: TrainingData, epoch: int) -> None:
@@ -163,8 +165,8 @@ def load_batches(
     """Load the batches of an epoch.
 
     Args:
-        data: The images, with what the student learns from them.
-        epoch: Epoch, from 0. If the store has fewer epochs, they are used repeatedly.
+        data: The images, with their classes and the teacher's predictions.
+        epoch: Epoch, from 0. If the store has fewer epochs than the run, they are used repeatedly.
         order: Indices of the samples to load, in this order, int64 (n,). An incomplete last batch
             is left out.
         batch: Number of samples per batch.
@@ -174,7 +176,7 @@ def load_batches(
         The batches.
 
     Raises:
-        RequestError: A record of the store is damaged.
+        RequestError: A file or a record of the store is damaged.
         ImageError: An image cannot be decoded.
     """
     loader = DataLoader(
@@ -220,7 +222,7 @@ def shuffle_indices(seed: int, epoch: int, sample_count: int) -> npt.NDArray[np.
     Returns:
         Indices of the samples, int64 (sample_count,).
     """
-    random = np.random.RandomState((seed * _SEED_STRIDE + epoch) % _SEED_LIMIT)
+    random = np.random.RandomState((seed * _SEED_FACTOR + epoch) % _SEED_LIMIT)
     return random.permutation(sample_count).astype(np.int64)
 
 

@@ -16,8 +16,8 @@ Precision = Literal["auto", "float32", "bfloat16"]
 """The precision that a user requests; "auto" is bfloat16 if the hardware supports it."""
 
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
-"""Flags of /proc/cpuinfo, each of which shows hardware support of bfloat16 ("bf16" is Arm's flag).
-Without any of them, torch emulates bfloat16, which is ten times slower than float32."""
+"""Flags in /proc/cpuinfo. Any of them shows that the processor supports bfloat16 ("bf16" is Arm's
+flag). On other processors, torch emulates bfloat16, which is ten times slower than float32."""
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
@@ -71,8 +71,8 @@ def select_device(precision: Precision = "auto", local_rank: int = 0) -> Compute
 
     Args:
         precision: The requested precision.
-        local_rank: Index of this process among those on this machine, which is the index of its
-            GPU.
+        local_rank: Index of this process among those on this machine. The process uses the GPU
+            with the same index.
 
     Raises:
         RequestError: bfloat16 was requested on a CPU without bfloat16 instructions.

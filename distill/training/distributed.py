@@ -54,11 +54,11 @@ class ProcessGroup:
 
 @contextmanager
 def join_process_group() -> Iterator[ProcessGroup]:
-    """Join the group that torchrun's environment variables describe, and leave it at the end.
+    """Join the group that torchrun's environment variables describe; leave it after the context.
 
     Yields:
         The position of this process in the group. If torchrun did not start this process, it is the
-        only one.
+        only process of its group.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:

@@ -1,7 +1,8 @@
 """Adds stochastic depth: during training, residual branches are skipped for random images.
 
-Source: Huang et al., "Deep Networks with Stochastic Depth", 2016. Forward hooks on the branches do
-this, so the modules of the network stay as they are, and the network can be exported later.
+Source: Huang et al., "Deep Networks with Stochastic Depth", 2016. Forward hooks set the outputs of
+the skipped branches to 0. So the modules of the network stay as they are, and the network can be
+exported later.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from tinyvit.nn.model import Block, TinyViT
 
 
 def add_drop_path(model: TinyViT, rate: float) -> None:
-    """Make a network skip residual branches for random images, in training mode.
+    """Make a network skip residual branches for random images while it is in training mode.
 
-    The probability increases linearly from 0 in the first block to `rate` in the last block
-    (microsoft/Cream, TinyViT/models/tiny_vit.py). The output of a branch that is not skipped is
-    divided by the probability of not skipping it, so that the expected output is unchanged.
+    The probability of skipping increases linearly from 0 in the first block to `rate` in the last
+    block (microsoft/Cream, TinyViT/models/tiny_vit.py). The output of a branch that is not skipped
+    is divided by the probability of not skipping it, so that the expected output is unchanged.
 
     Args:
         model: The network, which is changed in place.

@@ -20,7 +20,7 @@ class AccuracyScores:
     Attributes:
         top1: Percentage of images whose predicted class is correct.
         top5: Percentage of images whose correct class is among the five most probable classes.
-        image_count: Number of images.
+        image_count: Number of images, without those that could not be read.
     """
 
     top1: float
@@ -40,12 +40,15 @@ def evaluate_model(
     """Measure the accuracy of a network.
 
     Args:
-        model: The network, on the device. It may be in training mode, and is in the same mode
-            afterwards.
+        model: The network, on the device. If it is in training mode, it is evaluated in eval mode,
+            and all its modules are in training mode afterwards.
         validation: The images with their classes.
         device: The device and the precision.
-        kept_rows: Rows of the classifier that correspond to the labels of `validation`, in the
-            order of the labels; None if all rows correspond to them.
+        kept_rows: Rows of the classifier for the classes of `validation`, in the order of the class
+            indices; None if the classifier has exactly these rows.
+
+    Raises:
+        RequestError: Too many images cannot be read.
     """
     was_training = model.training
     model.eval()

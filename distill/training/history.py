@@ -41,8 +41,8 @@ class TensorBoardLog:
 
         Args:
             folder: Folder of the event files.
-            first_step: Number of the next step, from 1. An interrupted run may have written
-                events of this step and later ones to earlier files; TensorBoard hides those events.
+            first_step: Number of the first step that will be recorded, from 1. If an interrupted
+                run recorded this or later steps in an earlier file, TensorBoard hides those events.
 
         Raises:
             MissingDependencyError: TensorBoard is not installed.
@@ -65,7 +65,7 @@ class TensorBoardLog:
         self._writer.add_scalar("train/learning_rate", rate, step)
 
     def add_epoch(self, step: int, summary: EpochSummary) -> None:
-        """Record the accuracy after an epoch, if it was measured.
+        """Record the accuracy after an epoch, if it was measured, and write all events to disk.
 
         Args:
             step: Number of the last step of the epoch.
@@ -115,7 +115,7 @@ def draw_history(history: Sequence[EpochSummary], path: Path) -> None:
 
 
 def _draw_accuracies(axes: Any, accuracies: Sequence[tuple[int, float]]) -> None:
-    """Draw the points (epoch, top-1 accuracy in percent), and label the best one."""
+    """Draw a line through the points (epoch, top-1 accuracy in percent); label the best point."""
     epochs, percentages = zip(*accuracies)
     axes.plot(epochs, percentages, color=_ACCURACY_COLOR, label="top-1, validation")
     axes.set_ylabel("top-1, validation (%)")

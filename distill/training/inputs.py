@@ -31,11 +31,11 @@ class TrainingInputs:
 
     Attributes:
         init: Checkpoint with the initial weights; None for random weights.
-        student: The network to train, before fake quantization is added.
+        student: The network to train, without simulated quantization.
         data: The training images, with their classes or the teacher's predictions.
-        selection: The classes during training and those of the result.
+        selection: The classes during training, and those that the saved checkpoints keep.
         validation: Images that determine the best epoch; None if there are none.
-        result_labels: Labels of the classes that the result keeps.
+        result_labels: Labels of the classes that the saved checkpoints keep.
     """
 
     init: Checkpoint | None
@@ -53,7 +53,7 @@ def open_inputs(request: TrainingRequest) -> TrainingInputs:
         request: The request.
 
     Raises:
-        TinyViTError: An input cannot be used, or does not fit another.
+        TinyViTError: An input cannot be used, or two inputs do not fit together.
     """
     config = request.config
     images = read_image_folder(request.data)
@@ -90,7 +90,11 @@ def open_inputs(request: TrainingRequest) -> TrainingInputs:
 def _read_validation(
     request: TrainingRequest, preprocess: Preprocess, labels: tuple[Label, ...]
 ) -> ValidationSet | None:
-    """Read the images of --val-data or, without it, of the subfolder "val" if there is one."""
+    """Read the validation images: those of --val-data or, without it, of the split "val" in --data.
+
+    Returns:
+        The images; None if neither exists.
+    """
     if request.val_data is not None:
         folder = find_split_folder(request.val_data, "val")
     else:
@@ -136,13 +140,13 @@ def _open_qat_recipe(request: TrainingRequest, inputs: TrainingInputs) -> Recipe
     """Read the recipe of quantization-aware training, or calibrate one.
 
     Raises:
-        RequestError: A checkpoint or a store is missing, or the recipe belongs to another
-            checkpoint.
+        RequestError: A checkpoint or a store is missing, the student's image size or classes differ
+            from the checkpoint's, or the recipe is not one of this checkpoint.
     """
     init, student = inputs.init, inputs.student
     if init is None or inputs.data.store is None:
         raise RequestError(
-            "--qat needs a trained checkpoint, and its own predictions in a store",
+            "--qat needs a trained checkpoint, and a store of the checkpoint's own predictions",
             "use --init with the checkpoint, and --logits with a store that save-logits made with "
             "this checkpoint as the teacher",
         )
@@ -157,11 +161,23 @@ def _open_qat_recipe(request: TrainingRequest, inputs: TrainingInputs) -> Recipe
         images = read_calibration_set(inputs.data.images.folder, init.preprocess)
         return calibrate_recipe(init, fold_model(init.build()), images, request.weight_bits)
     recipe = read_recipe(Path(request.qat))
-    calibrated = (recipe.checkpoint_sha256, recipe.img_size, recipe.windows)
-    if calibrated != (init.sha256, init.img_size, init.windows):
-        raise RequestError(
-            f"{request.qat} is the recipe of another checkpoint, or of this one at another image "
-            "size",
-            "use --qat without a file, or with the recipe of an export of the checkpoint in --init",
-        )
+    _require_recipe_of_checkpoint(recipe, request.qat, init)
     return recipe
+
+
+def _require_recipe_of_checkpoint(recipe: Recipe, recipe_name: str, init: Checkpoint) -> None:
+    """Check that a recipe was calibrated on this checkpoint, with its mean and std."""
+    preprocess = init.preprocess
+    is_same_network = (recipe.checkpoint_sha256, recipe.img_size, recipe.windows) == (
+        init.sha256,
+        init.img_size,
+        init.windows,
+    )
+    is_same_normalization = (recipe.mean, recipe.std) == (preprocess.mean, preprocess.std)
+    if not is_same_network or not is_same_normalization:
+        raise RequestError(
+            f"{recipe_name} is the recipe of another checkpoint, or of this one at another image "
+            "size, with another kind of attention windows, or with another mean or std",
+            "use --qat without a file, or with the recipe of an export of the checkpoint in --init "
+            "without --img-size, --windows, --mean and --std",
+        )

@@ -11,35 +11,37 @@ from tinyvit.distill.training.data_loader import TrainingBatch
 
 
 def compute_sparse_divergence(logits: Tensor, classes: Tensor, probabilities: Tensor) -> Tensor:
-    """Compute the Kullback-Leibler divergence from a teacher's K largest probabilities.
+    """Compute the Kullback-Leibler divergence of a student's predictions from a teacher's.
 
-    The rest of the teacher's probability is spread evenly over the other C - K classes (section 3.1
-    of the paper). To save memory, the only tensor of shape (B, C) is the log-softmax of the
-    student. The divergence is the cross-entropy minus the teacher's entropy. The entropy does not
-    change the gradient, but it makes the smallest possible loss 0.
+    Only the K largest probabilities of the teacher are known. The rest of the probability is spread
+    evenly over the other C - K classes (section 3.1 of the TinyViT paper). To save memory, no
+    probabilities of the teacher are expanded to all C classes. The divergence is the cross-entropy
+    minus the teacher's entropy. The entropy does not change the gradient, but with it, the smallest
+    possible loss is 0.
 
     Args:
         logits: Logits of the student, float (B, C).
         classes: The teacher's K most probable classes, int64 (B, K), distinct in each row.
-        probabilities: The teacher's probabilities of these classes, (B, K).
+        probabilities: The teacher's probabilities of these classes, float (B, K).
 
     Returns:
-        The mean divergence in nats, a scalar of at least 0.
+        The mean divergence in nats, a scalar of at least 0 (except for rounding).
     """
     other_count = logits.shape[1] - classes.shape[1]
-    top = probabilities.float()
-    top = top / top.sum(1, keepdim=True).clamp_min(1.0)  # float16 rounding may make the sum > 1
+    p_top = probabilities.float()
+    p_top = p_top / p_top.sum(1, keepdim=True).clamp_min(1.0)  # in float16, the sum may exceed 1
     # The teacher's probability of each of the other classes, (B,).
     if other_count:
-        other = (1 - top.sum(1)).clamp_min(0.0) / other_count
+        p_other = (1 - p_top.sum(1)).clamp_min(0.0) / other_count
     else:
-        other = torch.zeros_like(top[:, 0])
-    negative_entropy = torch.xlogy(top, top).sum(1) + other_count * torch.xlogy(other, other)
+        p_other = torch.zeros_like(p_top[:, 0])
+    top_terms = torch.xlogy(p_top, p_top).sum(1)
+    negative_entropy = top_terms + other_count * torch.xlogy(p_other, p_other)
 
     student_logs = F.log_softmax(logits.float(), 1)
     top_student_logs = student_logs.gather(1, classes)
     sum_of_other_logs = student_logs.sum(1) - top_student_logs.sum(1)
-    negative_cross_entropy = (top * top_student_logs).sum(1) + other * sum_of_other_logs
+    negative_cross_entropy = (p_top * top_student_logs).sum(1) + p_other * sum_of_other_logs
     return (negative_entropy - negative_cross_entropy).mean()
 
 
@@ -71,9 +73,9 @@ def compute_mixed_cross_entropy(
 def compute_training_loss(logits: Tensor, batch: TrainingBatch, config: TrainingConfig) -> Tensor:
     """Compute the loss of a batch.
 
-    If the batch has teacher predictions, the loss is the divergence from them, plus
-    `config.label_weight` times the cross-entropy with the class labels. Otherwise, the loss is the
-    cross-entropy.
+    If the batch has teacher predictions, the loss is the divergence from them. If it also has
+    class labels, `config.label_weight` times the cross-entropy with them is added. If it has only
+    class labels, the loss is the cross-entropy.
 
     Args:
         logits: Logits of the student, float (B, C).

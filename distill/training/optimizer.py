@@ -1,4 +1,4 @@
-"""Makes the optimizer AdamW, and computes learning rates and the average of the weights.
+"""Makes the optimizer AdamW, and computes learning rates and the moving average of the weights.
 
 The rules for parameter groups and learning rates are those of microsoft/Cream (optimizer.py,
 lr_scheduler.py and models/tiny_vit.py in the folder TinyViT).
@@ -88,7 +88,7 @@ def compute_learning_rate(
 
     Args:
         config: The training settings; their rates are for `REFERENCE_BATCH` images per step.
-        step: Number of the step, from 0, in all epochs together.
+        step: Number of the step, counted from 0 through all epochs.
         steps_per_epoch: Number of steps per epoch.
         batch: Images per step, in all processes together.
     """
@@ -114,9 +114,9 @@ def make_weight_average(model: TinyViT, decay: float) -> AveragedModel:
         decay: Decay after the first updates, 0 to 1.
     """
 
-    def update_average(average: Any, weights: Any, update_count: Tensor | int) -> None:
-        updates = int(update_count)
-        current_decay = min(decay, (1 + updates) / (10 + updates))
+    def update_average(average: Any, weights: Any, num_averaged: Tensor | int) -> None:
+        update_count = int(num_averaged)
+        current_decay = min(decay, (1 + update_count) / (10 + update_count))
         torch._foreach_lerp_(list(average), list(weights), 1 - current_decay)
 
     return AveragedModel(model, multi_avg_fn=update_average)

@@ -1,4 +1,4 @@
-"""Named presets of training settings.
+"""Defines named presets of training settings.
 
 The presets "transfer" and "qat" are this project's. The others have the paper's settings, from
 TinyViT/config.py and TinyViT/configs in the repository microsoft/Cream.

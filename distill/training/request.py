@@ -1,4 +1,4 @@
-"""Defines a request to train, and checks the parts that need no other file."""
+"""Defines a request to train, and checks what can be checked before any file is opened."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ class TrainingRequest:
             subfolder "val" if `data` contains "train" and "val", otherwise for no validation.
         logits: Folder of a store (saved teacher predictions); None trains from class labels only.
         img_size: Image size in pixels; None for that of the checkpoint or variant.
-        classes: Classes of the result with a store: "folders" keeps those with a class folder,
-            "teacher" keeps all.
-        license: License of the result; None for that of `init`.
-        workers: Number of processes that load images; None chooses by the number of cores.
-        overwrite: Whether a run in `output` is replaced, even one with the same request. Without
-            it, a run with the same request is resumed, and another is an error.
+        classes: Classes of the trained model, if there is a store: "folders" keeps those with a
+            class folder, or all if there are no class folders; "teacher" keeps all.
+        license: License of the trained model; None for that of `init`.
+        workers: Number of processes that load images; 0 loads them in the training process, and
+            None chooses by the number of cores.
+        overwrite: Whether a run in `output` is replaced, even one with the same request. If false,
+            a run with the same request is resumed, and a run with another request is an error.
         qat: Recipe file for quantization-aware training; "" calibrates a recipe on `data`; None
             trains without simulated quantization.
         weight_bits: Number of bits of the weights if the recipe is calibrated.
@@ -52,7 +53,10 @@ class TrainingRequest:
 
 
 def check_request(request: TrainingRequest) -> None:
-    """Check that a request names a network, and that the run would not replace its own inputs.
+    """Check a request as far as possible before any file is opened.
+
+    It must name a network, the number of workers must be possible, and the run must not replace its
+    own inputs.
 
     Args:
         request: The request.

@@ -75,13 +75,14 @@ def open_run_folder(
 
     Args:
         folder: The folder of the run.
-        description: What identifies the run in addition to its settings: the table [run] of
-            run.toml.
-        config: The training settings: the table [training] of run.toml.
+        description: The table [run] of run.toml, which identifies the run together with its
+            settings.
+        config: The training settings, which become the table [training] of run.toml.
         overwrite: Whether a run in the folder is replaced, even one with the same request.
 
     Raises:
-        RequestError: The folder contains a different run, or results without a run.toml.
+        RequestError: Without `overwrite`, the folder contains a different run, a damaged run.toml,
+            or results without a run.toml.
     """
     tables = {"run": dict(description), "training": asdict(config)}
     text = _RUN_FILE_COMMENT + format_toml(tables)
@@ -95,30 +96,33 @@ def open_run_folder(
                 "use -o with a new folder, or --overwrite to replace that run",
             )
         return
-    existing = [name for name in _RESULT_FILES if (folder / name).exists()]
-    if existing and not overwrite:
+    existing_files = [name for name in _RESULT_FILES if (folder / name).exists()]
+    if existing_files and not overwrite:
         raise RequestError(
-            f"{folder} contains {', '.join(existing)}, but no {RUN_FILE}, so it is unknown which "
-            "run wrote them",
+            f"{folder} contains {', '.join(existing_files)}, but no {RUN_FILE}, so it is unknown "
+            "which run wrote them",
             "use -o with a new folder, or --overwrite to replace them",
         )
-    for name in existing:
+    for name in existing_files:
         (folder / name).unlink()
     write_atomically(path, text)
 
 
-def _find_differences(path: Path, text: str) -> list[str]:
-    """Return the names ("table.name") of the values that differ between a run.toml and a text."""
+def _find_differences(path: Path, requested_text: str) -> list[str]:
+    """Return the names ("table.name") of the values that differ between two texts of a run.toml.
+
+    One is the content of the file `path`, and the other is that of the requested run.
+    """
     try:
-        existing = parse_toml(path.read_text(encoding="utf-8"))
+        existing_tables = parse_toml(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise RequestError(
             f"{path} is damaged ({error})",
             "use -o with a new folder, or --overwrite to replace that run",
         ) from error
     differences = []
-    for table, requested_values in parse_toml(text).items():
-        existing_values = existing.get(table, {})
+    for table, requested_values in parse_toml(requested_text).items():
+        existing_values = existing_tables.get(table, {})
         for name in requested_values.keys() | existing_values.keys():
             if requested_values.get(name) != existing_values.get(name):
                 differences.append(f"{table}.{name}")
@@ -126,7 +130,9 @@ def _find_differences(path: Path, text: str) -> list[str]:
 
 
 def save_state(folder: Path, state: TrainingState, parts: Mapping[str, Stateful]) -> None:
-    """Save everything that the next step depends on, or leave the previous file as it is.
+    """Save everything that the next step depends on.
+
+    If saving fails, a file that was saved before stays as it is.
 
     Args:
         folder: The folder of the run.

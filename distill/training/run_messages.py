@@ -1,4 +1,4 @@
-"""Writes the messages that a training run shows at its start and at its end."""
+"""Composes the messages that a training run shows at its start and at its end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tinyvit.plurals import format_count
 
 
 def describe_start(run: TrainingRun) -> list[str]:
-    """Describe what will be trained, from what, and how.
+    """Describe the network, the data and the settings of a run.
 
     Args:
         run: The run, before its first step.
@@ -30,14 +30,17 @@ def describe_start(run: TrainingRun) -> list[str]:
         f"{task.student.head_origin}",
         f"training images: {task.data.images.describe()}",
         *([f"validation images: {task.validation.describe()}"] if task.validation else []),
-        _describe_teaching(task.data.store, config.epochs),
+        _describe_supervision(task.data.store, config.epochs),
         f"preset {config.preset}: {epochs} of {steps}, with "
         f"{format_count(config.batch, 'image')} per step",
     ]
 
 
-def _describe_teaching(store: Store | None, epochs: int) -> str:
-    """Return whether the student learns from labels or from a store, and how long the store is."""
+def _describe_supervision(store: Store | None, epochs: int) -> str:
+    """Return the message that says what the student learns from.
+
+    For a store, it also states the number of its epochs, and whether they are used repeatedly.
+    """
     if store is None:
         return "the student learns from the class labels"
     teachers = " and ".join(teacher.name for teacher in store.header.teachers)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.files import write_atomically
+from tinyvit.image_sizes import check_size
 from tinyvit.labels import Label, numbered_labels
 from tinyvit.nn.checkpoint import Checkpoint, is_checkpoint_path, load_checkpoint
 from tinyvit.nn.hub import load_released
@@ -23,7 +24,7 @@ from tinyvit.nn.layers import MBConv
 from tinyvit.nn.model import TinyViT
 from tinyvit.plurals import format_count
 from tinyvit.preprocess import Preprocess, timm_preprocess
-from tinyvit.variants import VARIANTS, Variant, check_size, suggest_names
+from tinyvit.variants import VARIANTS, Variant, suggest_names
 
 INITIAL_STD = 0.02
 """Standard deviation of the initial weights of linear layers (microsoft/Cream,
@@ -31,6 +32,7 @@ TinyViT/models/tiny_vit.py)."""
 UNKNOWN_LICENSE = "unknown"
 _RANDOM_HEAD = "the classifier starts with random weights"
 _SIZE_FIELD_BYTES = 8
+"""A safetensors file begins with the size of its header, which is a number of this many bytes."""
 _ALIGNMENT_BYTES = 8
 """A safetensors header is padded, so that the tensors begin at a multiple of 8 bytes."""
 
@@ -69,8 +71,8 @@ def make_student(
     Args:
         name: Name of a variant, such as "tiny_vit_5m_224" or "tinyvit_5m"; not needed with `init`.
         init: Checkpoint with the initial weights; None for random weights.
-        labels: Labels of the classes; None if they are not known. If the checkpoint has a class
-            with the same label, the student starts with that class's row of the classifier.
+        labels: Labels of the classes; None if they are not known. For a label that the checkpoint
+            has too, the student starts with the checkpoint's row of the classifier.
         num_classes: Number of classes.
         size: Image size in pixels; None for that of the checkpoint or variant.
         seed: Seed of random weights.
@@ -123,10 +125,10 @@ def _make_student_from_checkpoint(
             "leave out --student, or use --init with another checkpoint",
         )
     if size is not None and size != init.img_size:
-        # The paper scales the windows when it goes on training at another size.
+        # In the paper, fine-tuning at another size scales the windows in proportion.
         init = init.at_size(size, "scaled")
     model = init.build()
-    # Without labels, the same number of classes is taken for the same classes.
+    # Without labels, the classes are assumed to be the checkpoint's if their numbers are equal.
     has_unlabeled_match = labels is None and num_classes == init.num_classes
     if has_unlabeled_match:
         labels = init.labels
@@ -166,7 +168,9 @@ def read_init(init: Path) -> Checkpoint:
 
 
 def _replace_head(model: TinyViT, old_labels: Sequence[Label], new_labels: Sequence[Label]) -> str:
-    """Replace the classifier, but copy the rows of labels that the old one has too.
+    """Replace the classifier by one for new labels, and copy the rows of labels that both have.
+
+    The weights of the other rows are random.
 
     Returns:
         The value of `Student.head_origin`.

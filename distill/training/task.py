@@ -24,12 +24,12 @@ class TrainingTask:
         folder: The folder that the run writes to.
         student: The network to train.
         data: The training images, with their classes or the teacher's predictions.
-        validation: Images on which every epoch is evaluated to find the best one; None makes the
-            last epoch the best one.
+        validation: Images on which the network is evaluated after every epoch, to find the best
+            epoch; with None, the last epoch is the best one.
         labels: Labels of the saved checkpoints, one for each row of the classifier that is kept.
         kept_rows: Rows of the classifier that saved checkpoints keep; None keeps all.
         config: The training settings.
-        workers: Number of processes that load images.
+        workers: Number of processes that load images; 0 loads them in the training process.
         make_state_dict: Function that takes the trained network and returns the state dict to save.
         recipe: Quantization scales that the network is trained with, which are saved beside the
             best checkpoint; None without quantization-aware training.

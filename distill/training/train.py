@@ -30,13 +30,14 @@ def train_student(request: TrainingRequest, progress: Progress | None = None) ->
 
     Args:
         request: The network, the data and the settings.
-        progress: Receives messages and the number of finished steps.
+        progress: Receives messages and the number of finished steps, from the first process only.
 
     Returns:
         Path of the best checkpoint.
 
     Raises:
-        TinyViTError: The request is impossible, or an input cannot be used.
+        TinyViTError: The request is impossible, an input cannot be used, the output folder
+            contains a different run, or the loss is NaN or infinite.
     """
     require_training_packages()
     check_request(request)
@@ -96,7 +97,10 @@ def _describe_run(request: TrainingRequest, task: TrainingTask) -> dict[str, Any
 
 
 def _describe_store(store: Store, epochs: int) -> dict[str, Any]:
-    """Return what determines the stored predictions that a run of so many epochs uses."""
+    """Return the values that determine which stored predictions a run uses.
+
+    `epochs` is the number of epochs of the run.
+    """
     header = store.header
     return {
         "probe_sha256": header.probe_sha256,

@@ -52,7 +52,7 @@ class TrainingRun:
     Attributes:
         task: The inputs and outputs.
         device: The device of this process.
-        processes: The position of this process among all.
+        processes: The position of this process among those that train together.
         model: The network that is trained.
         average: The exponential moving average of the network's weights; None if the settings turn
             it off.
@@ -72,7 +72,7 @@ class TrainingRun:
         Args:
             task: The inputs and outputs.
             device: The device of this process.
-            processes: The position of this process among all.
+            processes: The position of this process among those that train together.
             progress: Receives a message for each epoch and the number of finished steps.
 
         Raises:
@@ -101,7 +101,7 @@ class TrainingRun:
         if config.ema_decay:
             self.average = make_weight_average(self.model, config.ema_decay)
         self._optimizer = make_optimizer(self.model, config)
-        self._network: nn.Module = processes.wrap(self.model)
+        self._synchronized_model: nn.Module = processes.wrap(self.model)
         scale, shift = task.student.preprocess.scale_and_shift()
         self._scale = torch.from_numpy(scale).to(device.name)
         self._shift = torch.from_numpy(shift).to(device.name)
@@ -120,13 +120,17 @@ class TrainingRun:
         return parts
 
     def run(self, resume: bool) -> TrainingState:
-        """Train until the last epoch.
+        """Train until the end of the last epoch.
 
         Args:
             resume: Whether to continue from the saved state in the folder.
 
         Returns:
-            The progress of the run, with the results of all epochs.
+            The progress of the run. In the first process, it has the results of all epochs.
+
+        Raises:
+            TinyViTError: The saved state is damaged, an image or a record cannot be read, or the
+                loss is NaN or infinite.
         """
         if resume:
             self.state = run_folder.load_state(
@@ -187,14 +191,14 @@ class TrainingRun:
         return compute_learning_rate(self._config, step, self.steps_per_epoch, self._config.batch)
 
     def step(self, batch: TrainingBatch, rate: float) -> float:
-        """Make one optimizer step.
+        """Compute the loss of a batch and its gradient, and update the weights.
 
         Args:
             batch: This process's part of the batch.
             rate: The learning rate.
 
         Returns:
-            The loss of this part of the batch.
+            The loss of this process's part of the batch.
 
         Raises:
             RequestError: The loss is NaN or infinite.
@@ -202,7 +206,7 @@ class TrainingRun:
         torch.manual_seed(self._config.seed + _SEED_STRIDE * self.state.step + self.processes.rank)
         set_learning_rate(self._optimizer, rate)
         with self.device.autocast():
-            logits = self._network(self._normalize(batch.pixels))
+            logits = self._synchronized_model(self._normalize(batch.pixels))
         loss = compute_training_loss(logits, batch, self._config)
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -211,13 +215,13 @@ class TrainingRun:
         self._optimizer.step()
         if self.average:
             self.average.update_parameters(self.model)
-        value = float(loss.detach())
-        if not np.isfinite(value):
+        loss_value = float(loss.detach())
+        if not np.isfinite(loss_value):
             raise RequestError(
-                f"the loss is {value} at step {self.state.step + 1}",
+                f"the loss is {loss_value} at step {self.state.step + 1}",
                 "use a lower --lr, and -o with another folder",
             )
-        return value
+        return loss_value
 
     def _normalize(self, pixels: Tensor) -> Tensor:
         """Convert uint8 (B, S, S, 3) to normalized float32 (B, 3, S, S) on the device."""

@@ -177,12 +177,18 @@ def show_frames(classified: LatestSlot[ClassifiedFrame], show: ShowFrame) -> lis
 def start_thread(
     work: Callable[[], None], output: LatestSlot[Any], errors: list[BaseException]
 ) -> threading.Thread:
-    """Run `work` in a thread; at its end, close its output and append its error to `errors`."""
+    """Run a function in a thread.
+
+    Args:
+        work: The function.
+        output: The slot into which the function puts items. It is closed when the function ends.
+        errors: Receives the error of the function, if it raises one.
+    """
 
     def run() -> None:
         try:
             work()
-        except (SystemExit, Exception) as error:
+        except (SystemExit, Exception) as error:  # capture_frames raises SystemExit
             errors.append(error)
         finally:
             output.close()

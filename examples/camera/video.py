@@ -48,8 +48,8 @@ def capture_frames(source: str) -> Iterator[CapturedFrame]:
             was_read, frame = capture.read()
             if not was_read:
                 return
-            # After a slow read, only the next frame is yielded without waiting; the lost time is
-            # not made up any further.
+            # After a slow read, one frame follows without a wait; more of the lost time is not made
+            # up, so that frames never come in a burst.
             next_frame_s = max(next_frame_s + interval_s, time.monotonic() - interval_s)
             time.sleep(max(0.0, next_frame_s - time.monotonic()))
             yield CapturedFrame(frame, time.monotonic())  # type: ignore[arg-type]
@@ -91,7 +91,7 @@ class VideoFile:
         return True
 
     def close(self) -> None:
-        """Finish and close the file; do nothing if no frame was written."""
+        """Close the file, which makes it playable; do nothing if no frame was written."""
         if self._writer is not None:
             self._writer.release()
 

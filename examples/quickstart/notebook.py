@@ -27,7 +27,7 @@ def make_cells(script: str) -> list[Cell]:
     Returns:
         The cells without outputs, in version 4.5 of the notebook format.
     """
-    # An empty line that an indented line follows is inside a block, and does not end it.
+    # An empty line before an indented line is inside a block, and does not end it.
     docstring, *blocks = re.split(r"\n\n(?! )", script.strip())
     title = docstring.strip('"')
     cells = [make_text_cell(f"# Quickstart\n\n{title}")]

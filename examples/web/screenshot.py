@@ -25,7 +25,7 @@ VIEWPORTS = {"web.png": (1000, 640), "web-phone.png": (390, 844)}
 """File name of a screenshot -> width and height of the viewport in pixels."""
 
 CHROMIUM_FLAGS = (
-    "--no-sandbox",
+    "--no-sandbox",  # the sandbox does not work for root, for example in a container
     "--use-fake-device-for-media-stream",  # a camera that shows a test image
     "--use-fake-ui-for-media-stream",  # permission to use the camera, without a dialog
 )
@@ -43,6 +43,9 @@ def serve_page(folder: Path) -> Iterator[str]:
 
     Yields:
         The address of the page. The server stops at the end.
+
+    Raises:
+        SystemExit: The server does not start.
     """
     vite = folder / "node_modules" / "vite" / "bin" / "vite.js"
     command = ["node", str(vite), "preview", "--port", "0", "--host", "127.0.0.1"]
@@ -53,7 +56,14 @@ def serve_page(folder: Path) -> Iterator[str]:
         try:
             assert server.stdout is not None
             # Vite prints a line that ends with the address.
-            yield next(line.split()[-1] for line in server.stdout if "http://" in line)
+            addresses = (line.split()[-1] for line in server.stdout if "http://" in line)
+            address = next(addresses, None)
+            if address is None:
+                raise SystemExit(
+                    f"error: vite ended without serving {folder}: run 'npm ci' and 'npm run build'"
+                    " there"
+                )
+            yield address
         finally:
             server.terminate()
 

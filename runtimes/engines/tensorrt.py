@@ -196,7 +196,7 @@ class _TensorRTRuntime(Runtime):
         self._info = RuntimeInfo(
             engine=ENGINE.name,
             version=loaded_plan.version,
-            device=f"{device.name}, compute capability {device.compute}",
+            device=f"{device.name}, compute capability {device.compute_capability}",
             threads=None,
             precision=precision or describe_unstated_precision(self.outputs),
         )

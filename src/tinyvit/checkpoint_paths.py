@@ -1,4 +1,4 @@
-"""Names of checkpoint files, which are recognized without torch."""
+"""Suffixes of checkpoint files, and names for checkpoints. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ def name_checkpoint(path: Path) -> str:
         path: The file or folder.
 
     Returns:
-        The name without the endings of checkpoint files: "model_best" for "model_best.pth.tar".
+        For a folder, its name. For a file, its name without the suffixes of checkpoint files:
+        "model_best" for "model_best.pth.tar". If its last suffix is any other, only that suffix is
+        removed.
     """
     if path.is_dir():
         return path.resolve().name

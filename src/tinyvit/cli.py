@@ -173,7 +173,8 @@ def _replace_closed_streams() -> None:
         with suppress(OSError):
             os.fstat(descriptor)
             continue
-        os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest free number
+        # `os.open` uses the lowest free descriptor, which is this one.
+        os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             null = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (open until the end)

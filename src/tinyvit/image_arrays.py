@@ -1,4 +1,4 @@
-"""Conversion of arrays and tensors to images. No library of tensors is imported."""
+"""Conversion of arrays and tensors to images, without importing torch or TensorFlow."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def _read_array(array: SupportsArray, name: str) -> npt.NDArray[np.uint8]:
 
 
 def _read_tensor(tensor: SupportsArray, name: str) -> npt.NDArray[np.uint8]:
-    """Return the pixels of a tensor of torch, uint8 (height, width, 3), whose layout is found."""
+    """Return the pixels of a tensor of torch, uint8 (height, width, 3), in either layout."""
     if str(tensor.dtype) != "torch.uint8":
         raise _make_dtype_error(name, "(255 * x).round().to(torch.uint8)")
     shape = tuple(tensor.shape)

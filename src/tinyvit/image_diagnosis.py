@@ -21,9 +21,9 @@ HEAD_BYTES = 512
 _MAX_NAME_LENGTH = 500
 """Longer strings are not repeated in messages: they are no path, or one that nobody reads."""
 
-_SUPPORTED_FORMATS = "give a JPEG, PNG, WebP, GIF, BMP, TIFF or PPM file"
+_FORMAT_REMEDY = "give a JPEG, PNG, WebP, GIF, BMP, TIFF or PPM file"
 _NOT_MISSING = (errno.EACCES, errno.EPERM, errno.EIO, errno.ELOOP, errno.ESTALE)
-"""Error numbers of `os.stat` for files that may exist."""
+"""Numbers of the errors that `os.stat` also raises for files that exist."""
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_\s-]{64,}=*\s*")
@@ -39,7 +39,8 @@ def describe_source(source: object) -> str:
         source: The object that was passed as an image, of any type.
 
     Returns:
-        Its path if it has one, otherwise its type and size.
+        Its path if it has one, otherwise its type and size. A text that is too long for a path is
+        described by its length and its first characters.
     """
     if isinstance(source, (str, os.PathLike)):
         text = os.fsdecode(source)
@@ -121,6 +122,8 @@ def explain_unknown_format(head: bytes, name: str) -> ImageError:
             f"{name} is a HEIC photo, which Pillow cannot decode by itself",
             "pip install pillow-heif, or convert it to JPEG",
         )
+    # Pillow registers the decoder of AVIF (in Image.OPEN) even if it was built without the codec,
+    # but the encoder (in Image.SAVE) only with it.
     if _read_brands(head) & _AVIF_BRANDS and "AVIF" not in Image.SAVE:
         return ImageError(
             f"{name} is an AVIF image, which this version of Pillow cannot decode",
@@ -129,11 +132,11 @@ def explain_unknown_format(head: bytes, name: str) -> ImageError:
     for description, is_format, remedy in _OTHER_FORMATS:
         if is_format(head):
             return ImageError(f"{name} is {description}, not an image", remedy)
-    return ImageError(f"{name} is not an image, or has an unknown format", _SUPPORTED_FORMATS)
+    return ImageError(f"{name} is not an image, or has an unknown format", _FORMAT_REMEDY)
 
 
 def _read_brands(head: bytes) -> frozenset[bytes]:
-    """Return the brands of an ISO media file, such as b"heic"; none for any other file."""
+    """Return the format codes (brands) of an ISO media file, such as b"heic"; none for others."""
     if head[4:8] != b"ftyp":
         return frozenset()
     end = min(int.from_bytes(head[:4], "big"), len(head))
@@ -141,7 +144,10 @@ def _read_brands(head: bytes) -> frozenset[bytes]:
 
 
 def _starts_with(*prefixes: bytes) -> Callable[[bytes], bool]:
-    """Return a function that tells whether text begins with a prefix, in lower case."""
+    """Return a function that tells whether a file begins with one of some lower-case prefixes.
+
+    The function ignores a byte order mark, white space before the text, and upper case.
+    """
 
     def is_format(head: bytes) -> bool:
         return head.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(prefixes)
@@ -150,7 +156,7 @@ def _starts_with(*prefixes: bytes) -> Callable[[bytes], bool]:
 
 
 def _is_path(head: bytes) -> bool:
-    """Return whether bytes are the path of an existing file. TensorFlow lists paths as bytes."""
+    """Return whether the bytes are the path of a file; TensorFlow's datasets have such paths."""
     return len(head) < HEAD_BYTES and b"\0" not in head and os.path.isfile(head)
 
 
@@ -178,7 +184,7 @@ _OTHER_FORMATS: tuple[tuple[str, Callable[[bytes], bool], str], ...] = (
 
 
 def _explain_missing_file(text: str, name: str, error: OSError | ValueError) -> ImageError:
-    """Return the error for a path to which `os.stat` finds no file."""
+    """Return the error for a text for which `os.stat` failed with `error`; `name` describes it."""
     if text.startswith("data:"):
         return ImageError(
             f"the data URL of {len(text)} characters is not an image file",
@@ -193,8 +199,8 @@ def _explain_missing_file(text: str, name: str, error: OSError | ValueError) -> 
         )
     if error.errno in _NOT_MISSING:
         return explain_unreadable(name, error)
-    is_in_a_folder = os.path.isdir(os.path.dirname(text))
-    if _BASE64.fullmatch(text) and not is_in_a_folder:
+    folder_exists = os.path.isdir(os.path.dirname(text))
+    if _BASE64.fullmatch(text) and not folder_exists:
         return ImageError(
             f"{name} is not the path of an image",
             "check the path; if it is base64 text, give its bytes: base64.b64decode(text)",

@@ -237,7 +237,8 @@ def _convert_to_rgb(image: Image.Image, raw_mode: object, name: str) -> Image.Im
         return _scale_16_bits(image, name)
     if not image.has_transparency_data:
         return image.convert("RGB")
-    # The gray value or the color (tuple) whose pixels are transparent, or a bytes table.
+    # The gray value or the color (tuple) whose pixels are transparent, or, for a palette image, its
+    # index or the opacity of each color (bytes).
     transparent = image.info.get("transparency")
     if isinstance(transparent, int) and raw_mode in _LOW_GRAY_FACTORS:
         # Pillow scales 2-bit and 4-bit gray values to 8 bits, but not the transparent value.

@@ -12,10 +12,10 @@ from json import dumps
 from typing import Any, Literal
 
 from tinyvit.errors import ArtifactError
+from tinyvit.image_sizes import Windows
 from tinyvit.labels import MAX_CLASSES, Label
 from tinyvit.preprocess import PREPROCESS_FIELDS, Preprocess
 from tinyvit.serialization import parse_dataclass, parse_json, require_fields
-from tinyvit.variants import Windows
 
 FORMAT = 3
 """Version of the JSON format. Manifests of any other version are refused."""
@@ -32,8 +32,8 @@ MAX_BYTES = 64 * 2**20
 EmbeddedPreprocessing = Literal["host", "normalize", "full"]
 """Which steps of the preprocessing are inside the artifact. The caller performs the others.
 
-- "host": none; the caller (on the host processor) performs all. The input is float32 NCHW: resized,
-  cropped and normalized images.
+- "host": none; the caller (on the host processor) performs all. The input is float32 NCHW or NHWC,
+  depending on the target: resized, cropped and normalized images.
 - "normalize": normalization. The input is uint8 NHWC: resized and cropped images.
 - "full": resizing, cropping and normalization. The input is one uint8 image of any size.
 """
@@ -57,7 +57,7 @@ class TensorSpec:
         name: Name of the tensor in the artifact.
         shape: Size of each dimension; a name such as "batch" marks a dimension of any size.
         dtype: Element type, "float32" or "uint8".
-        layout: Order of the dimensions: "NCHW", "NHWC" or "NC".
+        layout: Order of the dimensions: "NCHW", "NHWC" or "NC"; "" if it is not known.
     """
 
     name: str
@@ -72,8 +72,8 @@ class SourceCheckpoint:
 
     Attributes:
         name: Name of the released model, or file name without suffix.
-        sha256: Hex digest of the checkpoint file; of split weights, see
-            `tinyvit.nn.weight_folders.hash_weight_files`.
+        sha256: Hex digest of the checkpoint file. For weights that are split into several files, it
+            is the result of `tinyvit.nn.weight_folders.hash_weight_files`.
     """
 
     name: str
@@ -275,7 +275,7 @@ class Manifest:
         return hashlib.sha256(self._to_json(digest="").encode("ascii")).hexdigest()
 
     def _to_json(self, digest: str) -> str:
-        """Return the JSON in which `manifest_sha256` is the given digest."""
+        """Return the JSON in which `manifest_sha256` is `digest`."""
         data = {**asdict(self), "manifest_sha256": digest}
         data["labels"] = {
             "names": [label.name for label in self.labels],

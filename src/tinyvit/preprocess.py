@@ -118,7 +118,7 @@ class Preprocess:
         """
         width, height = self.resized_size(*image.size)
         left, top = round((width - self.size) / 2), round((height - self.size) / 2)
-        # The crop in pixels of the original image, which is what is resampled.
+        # The crop, in pixels of the original image: only this part of it is resampled.
         x_scale, y_scale = image.width / width, image.height / height
         box = (
             left * x_scale,
@@ -210,7 +210,8 @@ def timm_preprocess(size: int) -> Preprocess:
         size: Side of the network's input in pixels.
 
     Returns:
-        For `size` < 384: a resize to `size` / 0.95 and a center crop (timm's crop_pct 0.95).
+        For `size` < 384: a resize to `size` / 0.95, rounded down, and a center crop (timm's
+        crop_pct 0.95).
         For 384 <= `size` < 512: a resize to `size` and a center crop (crop_pct 1.0).
         For `size` >= 512: "squash" (timm's crop_mode "squash").
     """
@@ -226,8 +227,8 @@ def paper_preprocess(size: int) -> Preprocess:
         size: Side of the network's input in pixels.
 
     Returns:
-        For `size` <= 224: a resize to `size` * 256/224 and a center crop. For larger sizes:
-        "squash".
+        For `size` <= 224: a resize to `size` * 256/224, rounded down, and a center crop. For larger
+        sizes: "squash".
     """
     if size > 224:
         return Preprocess(size, resize=size, crop="squash")

@@ -24,7 +24,7 @@ SETTING_OPTIONS = {
     "crop": "--crop-pct",
     "crop_pct": "--crop-pct",
 }
-"""The option of tinyvit-export that overrides each setting."""
+"""The option of tinyvit-export that overrides each setting; --crop-pct selects the center crop."""
 
 _TOLERANCE = 1e-3
 """Largest difference of two numbers that state the same setting, such as 0.485 and 0.4850."""
@@ -108,22 +108,24 @@ class MergedSettings:
 
     Attributes:
         settings: Each setting as the first source states it.
-        sources: Name of the source of each setting that is known.
-        notes: One sentence for each contradiction between sources.
+        source_names: Maps the name of each known setting to the name of its source.
+        notes: The notes of all sources, and one sentence for each contradiction between them.
     """
 
     settings: PreprocessSettings
-    sources: dict[str, str]
+    source_names: dict[str, str]
     notes: tuple[str, ...]
 
 
-def make_settings_from_options(
+def make_source_from_options(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
     crop_pct: float | None,
     interpolation: str | None,
 ) -> PreprocessSource:
-    """Check the options of a command that override the preprocessing of a checkpoint.
+    """Make a source from the options of a command that override a checkpoint's preprocessing.
+
+    An argument is None if the user did not give the option.
 
     Args:
         mean: Value of --mean.
@@ -132,7 +134,7 @@ def make_settings_from_options(
         interpolation: Value of --interpolation.
 
     Returns:
-        A source with the settings, whose name lists the options that were given.
+        A source with these settings. Its name lists the options that the user gave.
 
     Raises:
         RequestError: A value is not possible.
@@ -166,24 +168,24 @@ def merge_sources(sources: Iterable[PreprocessSource]) -> MergedSettings:
         sources: The sources, the most important first.
 
     Returns:
-        The settings.
+        The settings with the names of their sources.
 
     Raises:
         CheckpointError: The first source that states a setting states a value that cannot be used.
     """
     merged = PreprocessSettings()
-    winners: dict[str, str] = {}
+    source_names: dict[str, str] = {}
     notes: list[str] = []
     for source in sources:
-        for name in (entry.name for entry in fields(PreprocessSettings)):
+        for name in (setting.name for setting in fields(PreprocessSettings)):
             value = getattr(source.settings, name)
-            if name in winners:
+            if name in source_names:
                 if value is not None and not _is_same(value, getattr(merged, name)):
                     notes.append(
                         f"different values of {name} are stated:"
-                        f" {format_setting(getattr(merged, name))} by {winners[name]}, and"
-                        f" {format_setting(value)} by {source.name}; that of {winners[name]} is"
-                        " used"
+                        f" {format_setting(getattr(merged, name))} by {source_names[name]}, and"
+                        f" {format_setting(value)} by {source.name}; that of {source_names[name]}"
+                        " is used"
                     )
             elif name in source.problems:
                 raise CheckpointError(
@@ -192,33 +194,35 @@ def merge_sources(sources: Iterable[PreprocessSource]) -> MergedSettings:
                 )
             elif value is not None:
                 merged = replace(merged, **{name: value})
-                winners[name] = source.name
+                source_names[name] = source.name
         notes += source.notes
-    return MergedSettings(merged, winners, tuple(notes))
+    return MergedSettings(merged, source_names, tuple(notes))
 
 
-def describe_sources(winners: Mapping[str, str], default: str) -> str:
+def describe_sources(source_names: Mapping[str, str], default: str) -> str:
     """Describe where the preprocessing comes from.
 
     Args:
-        winners: Name of the source of each setting that is known.
-        default: Name of the source of all other settings.
+        source_names: `MergedSettings.source_names`.
+        default: Name of the source of all settings that are not in `source_names`.
 
     Returns:
         The only source, or each source with its settings, such as "--mean (mean), config.json
         (std, interpolation, crop)".
     """
-    known = dict(winners)
-    # Both settings describe the crop; one of them may be left to its usual value.
-    crop = known.pop("crop_pct", None) or known.get("crop")
-    if crop is not None:
-        known["crop"] = crop
+    names = dict(source_names)
+    # `crop` and `crop_pct` both describe the crop, so they are listed as one setting.
+    crop_source = names.pop("crop_pct", None) or names.get("crop")
+    if crop_source is not None:
+        names["crop"] = crop_source
     settings_by_source: dict[str, list[str]] = {}
-    for name in ("mean", "std", "interpolation", "crop"):
-        settings_by_source.setdefault(known.get(name, default), []).append(name)
+    for setting in ("mean", "std", "interpolation", "crop"):
+        settings_by_source.setdefault(names.get(setting, default), []).append(setting)
     if len(settings_by_source) == 1:
         return next(iter(settings_by_source))
-    return ", ".join(f"{name} ({', '.join(names)})" for name, names in settings_by_source.items())
+    return ", ".join(
+        f"{source} ({', '.join(settings)})" for source, settings in settings_by_source.items()
+    )
 
 
 def format_setting(value: object) -> str:
@@ -229,8 +233,8 @@ def format_setting(value: object) -> str:
 
 
 def is_number(value: Any) -> bool:
-    """Return whether a value is a finite int or float, but not a bool."""
-    # NaN and infinite numbers fail the comparison.
+    """Return whether a value is an int or float, not a bool, with a magnitude below 1e9."""
+    # NaN fails the comparison.
     return type(value) in (int, float) and abs(value) < 1e9
 
 
@@ -252,13 +256,14 @@ def _check_channels(
     )
     if len(numbers) == 3 and all(is_number(number) and 0 <= number <= 255 for number in numbers):
         scaled = ",".join(f"{number / 255:.4g}" for number in numbers)
-        remedy = f"{remedy} (for pixel values from 0 to 255, these are {scaled})"
+        remedy = f"{remedy}; if yours are for pixel values from 0 to 255, divide by 255: {scaled}"
     raise RequestError(f"{option} {text} is not possible", remedy)
 
 
 def _list_stated(settings: PreprocessSettings) -> list[str]:
-    """Return the names of the settings that are known."""
-    return [entry.name for entry in fields(settings) if getattr(settings, entry.name) is not None]
+    """Return the names of the settings that are not None."""
+    names = [setting.name for setting in fields(settings)]
+    return [name for name in names if getattr(settings, name) is not None]
 
 
 def _is_same(first: Any, second: Any) -> bool:

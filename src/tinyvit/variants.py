@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, replace
 
 from tinyvit.errors import RequestError
+from tinyvit.image_sizes import compute_window_sizes
 from tinyvit.preprocess import Preprocess, paper_preprocess, timm_preprocess
 
 HEAD_DIM = 32
@@ -26,19 +26,6 @@ MLP_RATIO = 4
 
 IMAGENET_1K, IMAGENET_22K = 1000, 21841
 """Numbers of classes of ImageNet-1k and ImageNet-22k."""
-
-MIN_SIZE, MAX_SIZE = 32, 1024
-"""Smallest and largest supported side of the input image in pixels."""
-
-Windows = Literal["checkpoint", "scaled"]
-"""How the attention windows of a network follow its image size.
-
-- "checkpoint": the windows have as many tokens as in the checkpoint file. Feature maps in which
-  they do not fit are padded, as in timm's TinyViT.
-- "scaled": the sides of the windows are proportional to the image size (`compute_window_sizes`),
-  and the attention biases are interpolated to them, as in the paper's fine-tuning at 384 and 512
-  pixels.
-"""
 
 
 @dataclass(frozen=True)
@@ -125,123 +112,59 @@ class ReleasedCheckpoint:
         )
 
 
-def is_supported_size(img_size: object) -> bool:
-    """Return whether TinyViT can run at an image size: a multiple of 32 from MIN_SIZE to MAX_SIZE.
-
-    Args:
-        img_size: Side of the square input in pixels. A value of another type is not supported.
-    """
-    if isinstance(img_size, bool) or not isinstance(img_size, int):
-        return False
-    return img_size % 32 == 0 and MIN_SIZE <= img_size <= MAX_SIZE
-
-
-def check_size(img_size: int) -> None:
-    """Check that TinyViT can run at an image size.
-
-    Args:
-        img_size: Side of the square input in pixels.
-
-    Raises:
-        RequestError: The size is not a multiple of 32, or not between MIN_SIZE and MAX_SIZE. The
-            message contains the nearest possible sizes.
-    """
-    if not is_supported_size(img_size):
-        lower = min(max(img_size // 32 * 32, MIN_SIZE), MAX_SIZE)
-        nearest = sorted({lower, min(lower + 32, MAX_SIZE)})
-        raise RequestError(
-            f"TinyViT cannot run at {img_size} pixels",
-            f"use a multiple of 32, such as {' or '.join(map(str, nearest))}",
-        )
-
-
-def check_windows(windows: str | None) -> None:
-    """Check a request for one of `Windows`.
-
-    Args:
-        windows: The requested value; None requests nothing.
-
-    Raises:
-        RequestError: The value is not one of `Windows`.
-    """
-    if windows is not None and windows not in get_args(Windows):
-        raise RequestError(
-            f"--windows {windows} is not possible",
-            "use checkpoint (keep the attention windows of the checkpoint and pad feature maps) or"
-            " scaled (interpolate the attention biases to windows in proportion to the image size)",
-        )
-
-
-def compute_window_sizes(img_size: int) -> tuple[int, int, int, int]:
-    """Compute the sides of the attention windows for an image size.
-
-    For an image with a side of N pixels, these are N/32, N/32, N/16 and N/32 tokens, as in the
-    configs of the paper's code (microsoft/Cream, TinyViT/configs).
-
-    Args:
-        img_size: Side of the square input in pixels, a multiple of 32.
-
-    Returns:
-        Sides in tokens, one for each stage. The first stage has no attention and does not use its
-        number.
-    """
-    side = img_size // 32
-    return side, side, 2 * side, side
-
+_TINY_VIT_5M = Variant(
+    name="tiny_vit_5m_224",
+    embed_dims=(64, 128, 160, 320),
+    depths=(2, 2, 6, 2),
+    num_heads=(2, 4, 5, 10),
+    img_size=224,
+    params=5_392_764,
+    macs=1_255_174_720,
+    paper_gmacs=1.3,
+)
+_TINY_VIT_11M = replace(
+    _TINY_VIT_5M,
+    name="tiny_vit_11m_224",
+    embed_dims=(64, 128, 256, 448),
+    num_heads=(2, 4, 8, 14),
+    params=10_996_972,
+    macs=2_016_046_144,
+    paper_gmacs=2.0,
+)
+_TINY_VIT_21M = replace(
+    _TINY_VIT_5M,
+    name="tiny_vit_21m_224",
+    embed_dims=(96, 192, 384, 576),
+    num_heads=(3, 6, 12, 18),
+    params=21_198_568,
+    macs=4_250_329_536,
+    paper_gmacs=4.3,
+)
+_TINY_VIT_21M_384 = replace(
+    _TINY_VIT_21M,
+    name="tiny_vit_21m_384",
+    img_size=384,
+    params=21_230_488,
+    macs=13_697_865_216,
+    paper_gmacs=13.8,
+)
+_TINY_VIT_21M_512 = replace(
+    _TINY_VIT_21M,
+    name="tiny_vit_21m_512",
+    img_size=512,
+    params=21_268_120,
+    macs=26_883_623_424,
+    paper_gmacs=27.0,
+)
 
 VARIANTS: dict[str, Variant] = {
     variant.name: variant
     for variant in (
-        Variant(
-            name="tiny_vit_5m_224",
-            embed_dims=(64, 128, 160, 320),
-            depths=(2, 2, 6, 2),
-            num_heads=(2, 4, 5, 10),
-            img_size=224,
-            params=5_392_764,
-            macs=1_255_174_720,
-            paper_gmacs=1.3,
-        ),
-        Variant(
-            name="tiny_vit_11m_224",
-            embed_dims=(64, 128, 256, 448),
-            depths=(2, 2, 6, 2),
-            num_heads=(2, 4, 8, 14),
-            img_size=224,
-            params=10_996_972,
-            macs=2_016_046_144,
-            paper_gmacs=2.0,
-        ),
-        Variant(
-            name="tiny_vit_21m_224",
-            embed_dims=(96, 192, 384, 576),
-            depths=(2, 2, 6, 2),
-            num_heads=(3, 6, 12, 18),
-            img_size=224,
-            params=21_198_568,
-            macs=4_250_329_536,
-            paper_gmacs=4.3,
-        ),
-        Variant(
-            name="tiny_vit_21m_384",
-            embed_dims=(96, 192, 384, 576),
-            depths=(2, 2, 6, 2),
-            num_heads=(3, 6, 12, 18),
-            img_size=384,
-            params=21_230_488,
-            macs=13_697_865_216,
-            paper_gmacs=13.8,
-        ),
-        Variant(
-            name="tiny_vit_21m_512",
-            embed_dims=(96, 192, 384, 576),
-            depths=(2, 2, 6, 2),
-            num_heads=(3, 6, 12, 18),
-            img_size=512,
-            params=21_268_120,
-            macs=26_883_623_424,
-            paper_gmacs=27.0,
-        ),
+        _TINY_VIT_5M,
+        _TINY_VIT_11M,
+        _TINY_VIT_21M,
+        _TINY_VIT_21M_384,
+        _TINY_VIT_21M_512,
     )
 }
 """The variants by name."""
@@ -288,9 +211,9 @@ def find_released(name: str) -> ReleasedCheckpoint:
     """Find a published checkpoint by its name.
 
     Args:
-        name: A full name such as "tiny_vit_5m_224.in1k". The name of a variant alone, such as
-            "tiny_vit_5m_224" or "tinyvit_5m", selects the checkpoint that was trained on
-            ImageNet-22k and then on ImageNet-1k.
+        name: A full name such as "tiny_vit_5m_224.in1k", or "timm/" and a full name. The name of a
+            variant alone, such as "tiny_vit_5m_224" or "tinyvit_5m", selects the checkpoint that
+            was trained on ImageNet-22k and then on ImageNet-1k.
 
     Returns:
         The checkpoint.

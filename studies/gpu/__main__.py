@@ -67,11 +67,11 @@ def _run(args: argparse.Namespace) -> int:
     _check_device(args)
     settings = quick_settings(args.device) if args.quick else full_settings()
     record = Record(args.out, asdict(settings), settings.total_s)
-    with tempfile.TemporaryDirectory(prefix="tinyvit-") as name:
-        for part_name, measure in _list_parts(settings, Path(name)).items():
-            if args.only and part_name not in args.only:
+    with tempfile.TemporaryDirectory(prefix="tinyvit-") as folder:
+        for name, measure in _list_parts(settings, Path(folder)).items():
+            if args.only and name not in args.only:
                 continue
-            part = record.begin_part(part_name, settings.budgets_s[part_name])
+            part = record.begin_part(name, settings.budgets_s[name])
             part.run(measure)
     record.save()
     failures = [name for name, part in record.parts.items() if part.failed]

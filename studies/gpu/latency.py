@@ -6,7 +6,7 @@ import copy
 import time
 from dataclasses import asdict
 from functools import cache, partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +36,7 @@ _COMPILED_WARMUP_RUNS = 3
 
 
 def measure_latency(mode: Mode, settings: Settings, part: Part) -> None:
-    """Measure the latency of all cases that fit into the time.
+    """Measure the latency of all cases that fit into the time budget.
 
     The networks are folded, as they are exported.
 
@@ -74,9 +74,10 @@ def measure_latency(mode: Mode, settings: Settings, part: Part) -> None:
 
 @cache
 def _make_network(variant: str, img_size: int) -> TinyViT:
-    """Return a network on the CPU: the demo model if it is this variant, else random weights."""
+    """Return a network on the CPU: the demo model if it has this variant, else random weights."""
     demo = load_released(DEMO_MODEL)
     if demo.variant.name == variant:
+        # "scaled": the attention windows change in proportion to the image size.
         return demo.at_size(img_size, windows="scaled").build().eval()
     student = make_student(variant, init=None, labels=None, num_classes=1000, size=img_size, seed=0)
     return student.model.eval()
@@ -139,7 +140,8 @@ def _compile(network: nn.Module, images: Tensor, settings: Settings) -> tuple[nn
     torch.compiler.reset()
     begin_s = time.perf_counter()
     options: Any = settings.compile_options  # torch annotates each argument with its own type
-    compiled: nn.Module = torch.compile(network, **options)
+    # torch.compile returns a module for a module, but its annotation says a callable.
+    compiled = cast(nn.Module, torch.compile(network, **options))
     for _ in range(_COMPILED_WARMUP_RUNS):
         compiled(images)
     synchronize(settings.device)

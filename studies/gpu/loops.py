@@ -28,7 +28,7 @@ from tinyvit.studies.gpu.steps import FROM_LABELS, FROM_STORE, in_the_loop, step
 from tinyvit.studies.gpu.storing import open_images, store_folder
 from tinyvit.studies.gpu.teachers import DeviceTeacher
 from tinyvit.studies.gpu.timing import free_memory, synchronize
-from tinyvit.studies.gpu.training import LEARNING_RATE, Shape, make_config, make_run
+from tinyvit.studies.gpu.training import LEARNING_RATE, Shape, make_config, make_data, make_run
 
 LOADING = "loading only"
 """Name of the loop that loads batches and does not train."""
@@ -55,14 +55,7 @@ def measure_loops(settings: Settings, folder: Path, part: Part) -> None:
     shape = Shape(settings.loop_student, size, settings.loop_batch)
     workers = _count_workers(settings, size)
     config = make_config(shape.batch)
-    labels_data = TrainingData(
-        images=images,
-        class_indices=images.class_indices,
-        store=None,
-        augmentation=config.augmentation,
-        seed=0,
-        size=size,
-    )
+    labels_data = make_data(images, config, size, class_indices=images.class_indices)
     run = make_run(shape, config, device)
     for kind, make_loop in _list_loops(settings, folder, shape, run, labels_data).items():
         case = {
@@ -106,7 +99,7 @@ def _time_loop(make_loop: MakeLoop, settings: Settings, workers: int, device: Co
     """Prepare a loop, and time it after the first batch of every worker.
 
     All workers deliver their batches at about the same time, in waves. So a loop is timed from the
-    end of one wave to the end of another.
+    end of the first wave to the end of the last one.
     """
     data, train_on = make_loop()
     wave_size = max(1, workers)  # in batches
@@ -132,12 +125,13 @@ def _load(
     workers: int,
     device: ComputeDevice,
 ) -> Iterator[TrainingBatch]:
+    """Load batches with worker processes, and move the images of each to the device."""
     for batch in load_batches(data, epoch=0, order=order, batch=batch_size, workers=workers):
         yield replace(batch, pixels=batch.pixels.to(device.name, non_blocking=True))
 
 
 def _make_order(data: TrainingData, count: int) -> npt.NDArray[np.int64]:
-    """Return `count` indices of samples; every image occurs several times."""
+    """Return `count` indices of samples in random order, which is repeated as often as needed."""
     return np.resize(shuffle_indices(seed=0, epoch=0, sample_count=len(data)), count)
 
 

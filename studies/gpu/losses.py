@@ -12,17 +12,18 @@ from tinyvit.studies.gpu.training import Shape, find_img_size, make_batch, make_
 
 STEP_COUNT = 5
 LEARNING_RATE = 1e-4
-"""It is high enough to change the loss from step to step."""
+"""Learning rate of the compared steps, which is high enough to change the loss in each step."""
 TOLERANCES: dict[Precision, float] = {"float32": 1e-5, "bfloat16": 1e-2}
-"""Arithmetic on the GPU -> largest difference from the loss in float32 on the CPU, as a fraction of
-that loss."""
+"""Arithmetic on the GPU -> largest allowed difference from the loss in float32 on the CPU, as a
+fraction of that loss."""
 
 
 def measure_losses(settings: Settings, part: Part) -> None:
     """Train every student for a few steps on both devices, and compare the losses.
 
     The loss is the divergence from the teacher plus half the cross-entropy with labels, so that
-    both are tested. Stochastic depth is off, because its random numbers differ between devices.
+    both terms are compared. Images, labels and teacher outputs are random. Stochastic depth is off,
+    because its random numbers differ between devices.
 
     Args:
         settings: The settings of the study.
@@ -44,7 +45,7 @@ def measure_losses(settings: Settings, part: Part) -> None:
                 part.check(
                     f"largest relative difference of a loss of {student} in {precision} from the"
                     " CPU's in float32",
-                    _largest_difference(row["losses"], reference["losses"]),
+                    _find_largest_difference(row["losses"], reference["losses"]),
                     tolerance,
                 )
         free_memory(settings.device)
@@ -62,5 +63,8 @@ def _train(shape: Shape, device: str, precision: Precision) -> Row:
         return {"losses": [run.step(batch, LEARNING_RATE) for batch in batches]}
 
 
-def _largest_difference(losses: list[float], reference: list[float]) -> float:
-    return max(abs(loss - other) / abs(other) for loss, other in zip(losses, reference))
+def _find_largest_difference(losses: list[float], reference_losses: list[float]) -> float:
+    """Return the largest difference of a loss, as a fraction of the reference loss."""
+    return max(
+        abs(loss - reference) / abs(reference) for loss, reference in zip(losses, reference_losses)
+    )

@@ -143,6 +143,7 @@ def _format_storing(rows: list[_Row]) -> str:
     """Format the throughput of storing logits, and of its steps."""
     body = []
     for row in _select_measured_rows(rows):
+        # A row contains either one result, or one result for each batch size.
         results = (
             {str(row.get("batch", "")): row} if "images_per_s" in row else _index_by_batch(row)
         )

@@ -1,4 +1,4 @@
-"""The record of the study: a JSON file that is written again after every row."""
+"""Writes the record of the study: a JSON file that is written again after every row."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from tinyvit.bench.machine import count_cores, describe_cpu
 from tinyvit.files import write_atomically
 
 SIGNIFICANT_DIGITS = 5
-"""Digits of the floats in a record."""
+"""Number of significant decimal digits to which the floats in a record are rounded."""
 NO_TIME = "skipped: time budget"
-"""Status of a row or part that did not fit into the time."""
+"""Status of a row or part that did not fit into the time budget."""
 
 _MAX_ERROR_LENGTH = 300
 
@@ -42,7 +42,7 @@ class Part:
 
         Args:
             name: Name of the part.
-            deadline_s: Time of `time.monotonic` after which nothing more begins.
+            deadline_s: Time of `time.monotonic` after which no measurement begins.
             save: A function that writes the whole record.
         """
         self._name, self._deadline_s, self._save = name, deadline_s, save
@@ -83,7 +83,7 @@ class Part:
             needed_s: Estimate of the seconds that the measurement takes.
 
         Returns:
-            The row; None if the measurement failed or did not fit into the time.
+            The row; None if the measurement failed or did not fit into the time budget.
         """
         if self.remaining_s < needed_s or self.remaining_s <= 0:
             self.add({**case, "status": NO_TIME})
@@ -127,11 +127,12 @@ class Part:
         self._update()
 
     def _update(self) -> None:
+        """Update the duration of the part, and write the whole record."""
         self._seconds = time.monotonic() - self._begin_s
         self._save()
 
     def describe(self) -> Row:
-        """Return the entry of the part in the record."""
+        """Return the JSON values of the part in the record."""
         return {"seconds": self._seconds, "checks": self._checks, "rows": self.rows}
 
 
@@ -148,7 +149,7 @@ class Record:
         Args:
             path: The file to write.
             settings: The settings of the study, as JSON values.
-            total_s: Seconds from now after which nothing more begins.
+            total_s: Seconds from now after which no measurement begins.
         """
         self._path, self._settings = path, settings
         self._begin_s = time.monotonic()
@@ -166,7 +167,7 @@ class Record:
 
         Args:
             name: Name of the part.
-            budget_s: Seconds from now after which the part begins nothing more.
+            budget_s: Seconds from now after which the part begins no measurement.
         """
         deadline_s = min(time.monotonic() + budget_s, self._deadline_s)
         self.parts[name] = Part(name, deadline_s, self.save)

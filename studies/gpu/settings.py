@@ -1,4 +1,4 @@
-"""The settings of the study: the full measurement, and a tiny one for tests."""
+"""Defines the settings of the study: for the full measurement, and for a tiny one in tests."""
 
 from __future__ import annotations
 
@@ -70,7 +70,8 @@ class Settings:
         loop_batch: Images per step in training loops, and the larger of the two batch sizes with
             which the steps of storing are measured.
         loop_waves: Steps of a training loop for each process that loads images, at least 2.
-        workers: Number of processes that load images; None for the number of cores less one.
+        workers: Number of processes that load images; None for the number of cores minus one, or
+            fewer if their batches would not fit into the shared memory.
         store_batch: Batch size of the teacher in `save-logits`.
         latency_cases: Latencies to measure, the most important first.
         latency_timing_s: Seconds after which a measurement of latency, or of a step of storing,
@@ -78,8 +79,8 @@ class Settings:
         max_rounds: Largest number of rounds in a measurement.
         compile_options: Arguments of torch.compile.
         compile_s: Estimate of the seconds that the first compilation takes.
-        budgets_s: Name of each part -> seconds after which it begins nothing more.
-        total_s: Seconds after which no part begins anything more.
+        budgets_s: Name of each part -> seconds after which the part begins no measurement.
+        total_s: Seconds after which no part begins a measurement.
     """
 
     device: str
@@ -209,7 +210,7 @@ def quick_settings(device: str) -> Settings:
         ),
         latency_timing_s=0.1,
         max_rounds=3,
-        # This backend traces the network but generates no code, which would take a minute.
+        # Generating code would take a minute, and this backend only traces the network.
         compile_options={"backend": "eager"},
         compile_s=0.0,
         budgets_s=dict.fromkeys(PARTS, 60.0),

@@ -37,7 +37,9 @@ from tinyvit.studies.gpu.training import (
 )
 
 FROM_LABELS, FROM_STORE = "no teacher", "store"
+"""Names of two kinds of steps in the record; see `in_the_loop` for the others."""
 OUT_OF_MEMORY = "out of memory"
+"""Status of a case that needs more memory than the GPU has."""
 
 
 def measure_steps(settings: Settings, part: Part) -> None:
@@ -53,7 +55,8 @@ def measure_steps(settings: Settings, part: Part) -> None:
             continue  # a smaller batch already exceeded the memory
         row = _record_case(case, settings, part)
         while row is None and case.teachers and part.remaining_s > 0:
-            # A teacher that fails must not prevent the comparison of the other kinds of steps.
+            # A teacher that fails must not prevent the comparison of the other kinds of steps, so
+            # the case is repeated without its last teacher.
             case = replace(case, teachers=case.teachers[:-1])
             row = _record_case(case, settings, part)
         if row and row.get("status") == OUT_OF_MEMORY:
@@ -77,7 +80,7 @@ def in_the_loop(teacher: str) -> str:
 
 
 def step_with_teacher(
-    run: TrainingRun, teacher: DeviceTeacher, batch: TrainingBatch, rate: float
+    run: TrainingRun, teacher: DeviceTeacher, batch: TrainingBatch, learning_rate: float
 ) -> float:
     """Let a teacher predict, and make one optimizer step.
 
@@ -85,12 +88,12 @@ def step_with_teacher(
         run: The training run.
         teacher: The teacher.
         batch: A batch whose views are on the device.
-        rate: The learning rate.
+        learning_rate: The learning rate.
 
     Returns:
         The loss.
     """
-    return run.step(teacher.add_outputs(batch), rate)
+    return run.step(teacher.add_outputs(batch), learning_rate)
 
 
 def _describe_case(case: StepCase, settings: Settings) -> Row:
@@ -156,7 +159,12 @@ def _measure_kinds(case: StepCase, settings: Settings) -> Row:
 
 
 def _compare(name: str, times: dict[str, Timing]) -> Row:
-    """Return the ratios of one kind of step to the kinds that the paper compares it with."""
+    """Return the ratios of one kind's time to those of steps without a teacher and with a store.
+
+    Args:
+        name: Name of the kind of step.
+        times: Times of all kinds, by name.
+    """
     references = {FROM_LABELS: (), FROM_STORE: (FROM_LABELS,)}.get(name, (FROM_LABELS, FROM_STORE))
     return {
         f"ratio_to_{reference.replace(' ', '_')}": asdict(

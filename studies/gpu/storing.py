@@ -20,6 +20,7 @@ from tinyvit.distill.logits.store import Store
 from tinyvit.distill.logits.teacher_predictions import LogitsRequest
 from tinyvit.distill.logits.teachers import open_teachers
 from tinyvit.distill.training.device import select_device
+from tinyvit.errors import RequestError
 from tinyvit.progress import NullProgress
 from tinyvit.studies.decoding_throughput import make_jpegs
 from tinyvit.studies.gpu.record import Part, Row
@@ -35,10 +36,11 @@ _MAX_VIEWS = 128
 _IMAGES_NAME = "images"
 
 
-class _RateMeter(NullProgress):
+class RateMeter(NullProgress):
     """Measures images per second from the progress of `save_logits`."""
 
     def __init__(self) -> None:
+        # After each batch: the time in seconds, and the number of images stored so far.
         self._points: list[tuple[float, int]] = []
 
     def advance(self, description: str, done: int, total: int) -> None:
@@ -47,9 +49,19 @@ class _RateMeter(NullProgress):
 
     @property
     def images_per_s(self) -> float:
-        """The rate from the end of the first batch to that of the last."""
-        (begin_s, first), (end_s, last) = self._points[0], self._points[-1]
-        return (last - first) / (end_s - begin_s)
+        """The rate between the ends of the first and the last batch.
+
+        Raises:
+            RequestError: All images were in one batch, so that these ends are the same.
+        """
+        (begin_s, first_count), (end_s, last_count) = self._points[0], self._points[-1]
+        if first_count == last_count:
+            raise RequestError(
+                f"save-logits stored all {last_count} images in one batch, and the first batch is"
+                " not timed",
+                "make image_count larger than store_batch in the settings of the study",
+            )
+        return (last_count - first_count) / (end_s - begin_s)
 
 
 def open_images(folder: Path) -> ImageFolder:
@@ -124,7 +136,7 @@ def measure_storing(settings: Settings, folder: Path, part: Part) -> None:
 
 def _measure_save_logits(name: str, settings: Settings, folder: Path) -> Row:
     """Run `save-logits` for one epoch; the first batch is not timed."""
-    meter = _RateMeter()
+    meter = RateMeter()
     request = LogitsRequest(
         data=folder / _IMAGES_NAME,
         teachers=(command_line_name(name),),
@@ -146,6 +158,7 @@ def _make_pixels(batch: int, size: int) -> Pixels:
 
 
 def _measure_rate(run: Callable[[], object], batch: int, device: str, settings: Settings) -> Row:
+    """Time a function that processes `batch` images."""
     timings = time_alternating(
         {"step": run}, device, settings.max_rounds, settings.latency_timing_s
     )
@@ -154,6 +167,7 @@ def _measure_rate(run: Callable[[], object], batch: int, device: str, settings: 
 
 
 def _measure_views(images: ImageFolder, size: int) -> Row:
+    """Time making one view (augmented image) of each image, at most `_MAX_VIEWS` in all."""
     source = ViewSource(images.open, len(images), size, Augmentation())
     count = min(len(images), _MAX_VIEWS)
     begin_s = time.perf_counter()
@@ -173,7 +187,7 @@ def _measure_teacher(name: str, size: int, settings: Settings) -> Row:
 
 
 def _measure_device_teacher(name: str, pixels: Pixels, settings: Settings) -> Row:
-    """Time a teacher whose inputs are on the device already, as images of 8 bits."""
+    """Time a teacher whose inputs, uint8 images, are already on the device."""
     device = select_device()
     teacher = DeviceTeacher(name, num_classes=1000, top_k=_TOP_K, device=device)
     views = torch.from_numpy(pixels).to(device.name)
@@ -181,6 +195,7 @@ def _measure_device_teacher(name: str, pixels: Pixels, settings: Settings) -> Ro
 
 
 def _measure_packing(batch: int, settings: Settings) -> Row:
+    """Time selecting the K most probable classes and packing them into records."""
     class_count = 1000
     probabilities = np.random.default_rng(0).dirichlet(np.ones(class_count), batch)
     seeds = np.arange(batch, dtype=np.uint32)

@@ -1,4 +1,4 @@
-"""Teachers with random weights, which take the same time as trained ones."""
+"""Makes teachers with random weights, which take the same time as trained ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def make_tinyvit_21m(num_classes: int = _NUM_CLASSES) -> nn.Module:
     Args:
         num_classes: Number of classes.
     """
-    return _make_tinyvit("tiny_vit_21m_224", num_classes, 224)
+    return _make_tinyvit("tiny_vit_21m_224", num_classes, size=224)
 
 
 def make_small_tinyvit(num_classes: int = _NUM_CLASSES) -> nn.Module:
@@ -32,7 +32,7 @@ def make_small_tinyvit(num_classes: int = _NUM_CLASSES) -> nn.Module:
     Args:
         num_classes: Number of classes.
     """
-    return _make_tinyvit("tiny_vit_5m_224", num_classes, 64)
+    return _make_tinyvit("tiny_vit_5m_224", num_classes, size=64)
 
 
 def make_clip_vit_large(num_classes: int = _NUM_CLASSES) -> nn.Module:
@@ -43,7 +43,7 @@ def make_clip_vit_large(num_classes: int = _NUM_CLASSES) -> nn.Module:
     """
     timm = import_timm()
     torch.manual_seed(0)
-    # The CPU takes 15 seconds to draw the random weights.
+    # The random weights are drawn on the GPU, because the CPU takes 15 seconds.
     with torch.device(select_device().name):
         model: nn.Module = timm.create_model(
             "vit_large_patch14_clip_224", pretrained=False, num_classes=num_classes
@@ -105,7 +105,7 @@ class DeviceTeacher:
         self._shift = torch.from_numpy(shift).to(device.name)
 
     def move(self, device: str) -> None:
-        """Move the weights to a device, to exclude them from a measurement of memory.
+        """Move the weights. On the CPU, they do not count in a measurement of the GPU's memory.
 
         Args:
             device: "cuda" or "cpu".

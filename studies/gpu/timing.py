@@ -1,4 +1,4 @@
-"""Timing, arithmetic and memory on the GPU, or on the CPU in tests."""
+"""Measures time and memory and sets the arithmetic, on the GPU, or on the CPU in tests."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from tinyvit.studies.gpu.settings import Precision
 
 _MIN_ROUNDS = 3
 _WARMUP_ROUNDS = {"cuda": 3, "cpu": 1}
+"""Device -> number of rounds before the timed ones."""
 
 
 @contextmanager
 def use_precision(precision: Precision) -> Iterator[None]:
-    """Let matrix products and convolutions of float32 tensors use TF32, or forbid it.
+    """Allow or forbid TF32 in matrix products and convolutions of float32 tensors, in a block.
 
     Args:
         precision: The arithmetic; only "tf32" allows TF32.
@@ -52,7 +53,7 @@ def _apply_tf32_settings(settings: tuple[bool, bool]) -> None:
 
 
 def make_device(name: str, precision: Precision) -> ComputeDevice:
-    """Return the device to train on.
+    """Return the device that computes with a precision.
 
     Args:
         name: "cuda" or "cpu".
@@ -98,6 +99,9 @@ def time_alternating(
     runs: Mapping[str, Callable[[], object]], device: str, rounds: int, budget_s: float
 ) -> dict[str, Timing]:
     """Time several workloads alternately; each round runs every workload once.
+
+    `bench.latency.interleave.run_interleaved` does the same with the clock of the CPU, which does
+    not show when the GPU has finished.
 
     Args:
         runs: The workloads by name.

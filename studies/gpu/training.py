@@ -1,4 +1,4 @@
-"""Training runs and batches that the parts of this study and `teacher_overhead` share."""
+"""Makes the training runs and batches that the parts of this study and `teacher_overhead` use."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from tinyvit.data.class_folders import ImageFolder
+from tinyvit.distill.logits.store import Store
 from tinyvit.distill.training.config import TrainingConfig
 from tinyvit.distill.training.data_loader import (
     BatchLabels,
@@ -67,6 +70,32 @@ def make_config(batch: int) -> TrainingConfig:
     return replace(PRESETS["pretrain-22k"], batch=batch)
 
 
+def make_data(
+    images: ImageFolder,
+    config: TrainingConfig,
+    size: int,
+    class_indices: npt.NDArray[np.int64] | None = None,
+    store: Store | None = None,
+) -> TrainingData:
+    """Make the data of a training run.
+
+    Args:
+        images: The images.
+        config: The training settings, of which only the augmentation is used.
+        size: Side of the augmented images in pixels.
+        class_indices: Class of every image; None for a student that does not learn from labels.
+        store: The teacher's predictions; None for a student that does not learn from a store.
+    """
+    return TrainingData(
+        images=images,
+        class_indices=class_indices,
+        store=store,
+        augmentation=config.augmentation,
+        seed=0,
+        size=size,
+    )
+
+
 def make_run(
     shape: Shape, config: TrainingConfig, device: ComputeDevice, data: TrainingData | None = None
 ) -> TrainingRun:
@@ -88,16 +117,10 @@ def make_run(
     )
     folder = Path(tempfile.gettempdir())
     if data is None:
+        # The images do not exist and are not read; their number makes an epoch of one step.
         keys = tuple(str(index) for index in range(shape.batch))
         images = ImageFolder(folder, keys, labels=None, class_indices=None)
-        data = TrainingData(
-            images=images,
-            class_indices=None,
-            store=None,
-            augmentation=config.augmentation,
-            seed=0,
-            size=shape.img_size,
-        )
+        data = make_data(images, config, shape.img_size)
     task = TrainingTask(
         folder=folder,
         student=student,

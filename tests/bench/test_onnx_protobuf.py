@@ -77,6 +77,18 @@ def test_negative_attributes_and_duplicate_names_are_read() -> None:
     assert [node.int_attributes["axis"] for node in nodes_by_name.values()] == [-1, 1]
 
 
+def test_integers_are_read_without_value_or_without_type() -> None:
+    onnx = pytest.importorskip("onnx")
+    node = onnx.NodeProto(op_type="Softmax", name="node")
+    # A writer may omit a 0, and the first version of ONNX had no types.
+    node.attribute.add(name="zero", type=onnx.AttributeProto.INT)
+    node.attribute.add(name="untyped", i=3)
+    node.attribute.add(name="float", type=onnx.AttributeProto.FLOAT, f=1.0)
+    model = onnx.helper.make_model(onnx.helper.make_graph([node], "test", [], []))
+    graph = read_graph(model.SerializeToString())
+    assert graph.nodes["node"].int_attributes == {"zero": 0, "untyped": 3}
+
+
 @pytest.mark.parametrize("data", [b"\x07", b"\xff" * 40, b"\x3a\x7f\x00"])
 def test_bytes_that_are_not_a_message_are_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="the bytes are not an ONNX message"):

@@ -92,6 +92,21 @@ def page(screenshot: ModuleType, url: str) -> Iterator[Any]:
         assert not other_hosts
 
 
+def test_a_server_that_does_not_start_is_explained(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    node = tmp_path / "node"
+    node.write_text("#!/bin/sh\necho no such module\nexit 1\n")
+    node.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    script = load_script(WEB / "screenshot.py")
+    with (
+        pytest.raises(SystemExit, match="vite ended without serving"),
+        script.serve_page(tmp_path),
+    ):
+        pass
+
+
 def wait_for_scores(page: Any, previous_timings: str = "") -> dict[str, float]:
     """Wait until the page shows timings other than the previous ones; return label -> score."""
     page.wait_for_function(

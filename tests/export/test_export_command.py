@@ -104,7 +104,7 @@ def test_options_without_meaning_are_refused(
         (["--model", "absent.pth"], "give an existing file with --checkpoint"),
         (["--checkpoint", "tinyvit_5m"], "the name of a released model: use --model tinyvit_5m"),
         (["--model", "demo", "--mean", "0.5,0.5"], "--mean 0.5,0.5 is not possible"),
-        (["--model", "demo", "--std", "58,57,57"], "these are 0.2275,0.2235,0.2235"),
+        (["--model", "demo", "--std", "58,57,57"], "divide by 255: 0.2275,0.2235,0.2235"),
         (["--model", "demo", "--crop-pct", "87.5"], "--crop-pct 87.5 is not possible"),
         (["--model", "demo", "--interpolation", "nearest"], "use bicubic, bilinear, lanczos"),
     ],

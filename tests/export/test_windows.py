@@ -22,6 +22,7 @@ from tinyvit.export.manifest_builder import build_manifest
 from tinyvit.export.plan import ExportPlan
 from tinyvit.export.source_network import load_source_network
 from tinyvit.export.targets import get_target, target_names
+from tinyvit.image_sizes import Windows
 from tinyvit.manifest import Manifest
 from tinyvit.nn.hub import load_released
 from tinyvit.quant.accuracy_budget import AccuracyBudget
@@ -30,7 +31,6 @@ from tinyvit.quant.recipe import Recipe
 from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.manifest_summary import summarize_manifest
 from tinyvit.runtimes.verify import verify
-from tinyvit.variants import Windows
 
 SIZE = 256
 """Image size in pixels, at which the windows of all stages of the demo model need padding."""

@@ -20,7 +20,7 @@ from tinyvit.nn.checkpoint import load_checkpoint
 from tinyvit.nn.model import TinyViT
 from tinyvit.nn.setting_values import make_crop_pct
 from tinyvit.preprocess import Preprocess
-from tinyvit.preprocess_settings import make_settings_from_options
+from tinyvit.preprocess_settings import make_source_from_options
 from tinyvit.variants import VARIANTS
 
 State = dict[str, torch.Tensor]
@@ -148,7 +148,7 @@ def test_what_artifacts_do_not_offer_is_refused_until_an_option_replaces_it(
     path = save(args=timm_args(**changes))
     with pytest.raises(CheckpointError, match=message):
         load_checkpoint(path)
-    options = make_settings_from_options([0.5], [0.5], 0.875, "bilinear")
+    options = make_source_from_options([0.5], [0.5], 0.875, "bilinear")
     preprocess = load_checkpoint(path, options=options).preprocess
     assert preprocess == Preprocess(224, 256, "center", "bilinear", HALF, HALF)
 
@@ -320,7 +320,7 @@ def test_two_sources_that_disagree_are_reported(save: Save, tmp_path: Path) -> N
 
 def test_options_come_first_and_contradictions_are_reported(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(CONFIG))
-    options = make_settings_from_options([0.1, 0.2, 0.3], None, None, None)
+    options = make_source_from_options([0.1, 0.2, 0.3], None, None, None)
     checkpoint = load_checkpoint(folder, options=options)
     assert checkpoint.preprocess.mean == (0.1, 0.2, 0.3)
     assert checkpoint.preprocess.std == HALF
@@ -375,7 +375,7 @@ def test_the_image_processor_of_hugging_face_is_used(
     [
         (([0.5, 0.5], None, None, None), "--mean 0.5,0.5 is not possible: give one number"),
         (([0.5, 0.5, float("nan")], None, None, None), "--mean"),
-        (([123.675, 116.28, 103.53], None, None, None), r"these are 0\.485,0\.456,0\.406"),
+        (([123.675, 116.28, 103.53], None, None, None), r"divide by 255: 0\.485,0\.456,0\.406"),
         ((None, [0.5, 0.5, 0.0], None, None), "--std 0.5,0.5,0.0 is not possible"),
         ((None, None, 95, None), "--crop-pct 95 is not possible"),
         ((None, None, None, "nearest"), "--interpolation nearest .* bicubic, bilinear, lanczos"),
@@ -383,7 +383,7 @@ def test_the_image_processor_of_hugging_face_is_used(
 )
 def test_impossible_options_are_refused(options: tuple[Any, ...], message: str) -> None:
     with pytest.raises(RequestError, match=message):
-        make_settings_from_options(*options)
+        make_source_from_options(*options)
 
 
 def test_every_resize_has_a_crop_pct() -> None:

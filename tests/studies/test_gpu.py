@@ -14,10 +14,12 @@ pytest.importorskip("torch")
 
 import torch
 
+from tinyvit.errors import RequestError
 from tinyvit.studies.gpu.__main__ import main
 from tinyvit.studies.gpu.page import main as write_page
 from tinyvit.studies.gpu.record import NO_TIME, Part, Record, round_floats
 from tinyvit.studies.gpu.settings import PARTS, full_settings
+from tinyvit.studies.gpu.storing import RateMeter
 from tinyvit.studies.gpu.teachers import BUILDERS, command_line_name
 from tinyvit.studies.gpu.timing import use_precision
 from tinyvit.variants import VARIANTS
@@ -89,6 +91,15 @@ def test_storing_measures_each_step(record: dict[str, Any]) -> None:
     ]
     assert rows[0]["bytes_per_image"] == 48
     assert rows[0]["images_per_s"] > 0
+
+
+def test_a_rate_needs_more_than_one_batch() -> None:
+    meter = RateMeter()
+    meter.advance("storing", 16, 16)
+    with pytest.raises(RequestError, match="all 16 images in one batch"):
+        _ = meter.images_per_s
+    meter.advance("storing", 32, 32)
+    assert meter.images_per_s > 0
 
 
 def test_compiled_logits_equal_eager_ones(record: dict[str, Any]) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from tinyvit.bench.latency.interleave import Timing
 from tinyvit.studies import onnx_profile
 
 
@@ -22,3 +24,16 @@ def test_table_lists_the_nodes_of_the_network(
     assert counts["Gelu"] == "23"
     assert counts["LayerNormalization"] == "21"
     assert all(float(row[1].removesuffix(" |")) > 0 for row in rows)
+
+
+def test_the_lowest_decile_of_a_few_noisy_runs_is_not_negative(
+    demo: dict[str, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnx")
+
+    def return_noisy_times(runs: Mapping[str, object], rounds: int) -> dict[str, Timing]:
+        return {name: Timing(((1.0,), (100.0,), (100.0,))[:rounds]) for name in runs}
+
+    monkeypatch.setattr(onnx_profile, "run_interleaved", return_noisy_times)
+    assert onnx_profile.main([str(demo["onnx"]), "--rounds", "3", "--without"]) == 0
+    assert "| nothing | 20.80 |" in capsys.readouterr().out

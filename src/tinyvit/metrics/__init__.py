@@ -3,8 +3,7 @@
 Quantization, benchmarks and distillation all compute their statistics with this package, which
 needs only numpy. Accuracies, agreements and their intervals are in percent (0 to 100); differences
 of these are in percentage points. A comparison is between a classifier and a reference classifier
-on the same images. Flips are the images that only one of the two classifies correctly. If the
-correct classes are unknown, they are the images whose predicted classes differ.
+on the same images. Flips are the images that only one of the two classifies correctly.
 """
 
 from tinyvit.metrics.accuracy import (
@@ -21,7 +20,7 @@ from tinyvit.metrics.comparison import (
     PairedComparison,
     agreement,
     compare_classes,
-    compare_predictions,
+    compare_logits,
     count_flips,
 )
 from tinyvit.metrics.significance import gain_interval, mcnemar_p_value, wilson_interval
@@ -35,7 +34,7 @@ __all__ = [
     "accuracy_per_class",
     "agreement",
     "compare_classes",
-    "compare_predictions",
+    "compare_logits",
     "count_flips",
     "expected_calibration_error",
     "gain_interval",

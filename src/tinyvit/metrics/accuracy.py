@@ -108,13 +108,16 @@ class AccuracyCounter:
 
     @property
     def top1(self) -> float:
-        """Percent of images whose best class is correct. Without images, RequestError is raised."""
+        """Percent of images whose best class is correct.
+
+        Without images, RequestError is raised.
+        """
         require_images(self._image_count)
         return 100 * self._top1_correct / self._image_count
 
     @property
     def top5(self) -> float:
-        """Percent of images of which one of the best five classes is correct.
+        """Percent of images for which one of the best five classes is correct.
 
         Without images, RequestError is raised.
         """
@@ -144,7 +147,7 @@ def accuracy_per_class(
     classes: npt.NDArray[np.integer[Any]],
     reference_correct: npt.NDArray[np.bool_] | None = None,
 ) -> tuple[ClassAccuracy, ...]:
-    """Return the top-1 accuracy on the images of each class that has at least one.
+    """Return the top-1 accuracy of each class, computed on the images of this class.
 
     Args:
         correct: Whether each image is classified correctly, (n,).
@@ -154,7 +157,7 @@ def accuracy_per_class(
             there is no reference.
 
     Returns:
-        One entry for each class with an image, in ascending order of the class index.
+        One entry for each class that has at least one image, in ascending order of the class index.
 
     Raises:
         RequestError: The inputs describe different numbers of images.
@@ -166,7 +169,7 @@ def accuracy_per_class(
     image_counts = np.bincount(positions, minlength=class_count)
 
     def compute_top1(is_correct: npt.NDArray[np.bool_]) -> list[float]:
-        """Return the percentage of correct images of each class in `present_classes`."""
+        """Return the percentage of correctly classified images for each of `present_classes`."""
         correct_counts = np.bincount(positions, weights=is_correct, minlength=class_count)
         percentages: list[float] = (100 * correct_counts / image_counts).tolist()
         return percentages
@@ -188,9 +191,9 @@ def expected_calibration_error(
     """Return the confidence error (expected calibration error, ECE) of a classifier.
 
     Images are grouped by the score of their best class into bins of equal width. The gap of a bin
-    is the difference between its mean score and its accuracy. The error is the mean of the gaps,
-    weighted by the number of images in each bin (Guo et al., "On Calibration of Modern Neural
-    Networks", ICML 2017, who use 15 bins).
+    is the absolute difference between the mean score and the accuracy of its images. The error is
+    the mean of the gaps, weighted by the number of images in each bin (Guo et al., "On Calibration
+    of Modern Neural Networks", ICML 2017, who use 15 bins).
 
     Args:
         scores: Softmax probability of the best class of each image, (n,), 0 to 1.
@@ -206,6 +209,7 @@ def expected_calibration_error(
     require_images(len(scores))
     require_same_length(len(scores), len(correct))
     bin_indices = np.minimum((scores * bins).astype(np.int64), bins - 1)
-    # The sum of score - correct in a bin is its gap times its number of images.
-    weighted_gaps = np.bincount(bin_indices, weights=scores - correct, minlength=bins)
-    return float(100 * np.abs(weighted_gaps).sum() / len(scores))
+    # The sum of score - correct over the images of a bin is, except for its sign, the gap times the
+    # number of images.
+    signed_sums = np.bincount(bin_indices, weights=scores - correct, minlength=bins)
+    return float(100 * np.abs(signed_sums).sum() / len(scores))

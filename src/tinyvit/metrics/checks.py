@@ -31,5 +31,5 @@ def require_same_length(image_count: int, other_image_count: int) -> None:
     if image_count != other_image_count:
         raise RequestError(
             f"the inputs describe {image_count} and {other_image_count} images",
-            "give one entry for each image in both",
+            "give both inputs one entry for each image",
         )

@@ -41,8 +41,8 @@ class Flips:
     """Numbers of images that only a classifier, or only its reference, classifies correctly.
 
     Attributes:
-        worse: Images that only the reference classifies correctly.
-        better: Images that only the classifier itself classifies correctly.
+        worse: Number of images that only the reference classifies correctly.
+        better: Number of images that only the classifier itself classifies correctly.
     """
 
     worse: int
@@ -79,8 +79,10 @@ class PairedComparison:
         top1: Top-1 accuracy of the classifier in percent; None if the correct classes are unknown.
         reference_top1: Top-1 accuracy of the reference in percent; None if the correct classes are
             unknown.
-        worse: Images that only the reference classifies correctly.
-        better: Images that only the classifier itself classifies correctly.
+        worse: Number of images that only the reference classifies correctly; 0 if the correct
+            classes are unknown.
+        better: Number of images that only the classifier itself classifies correctly; 0 if the
+            correct classes are unknown.
     """
 
     image_count: int
@@ -133,10 +135,10 @@ class PairedComparison:
         )
 
 
-def compare_predictions(
+def compare_logits(
     logits: npt.NDArray[Any], reference_logits: npt.NDArray[Any], truths: Truths | None = None
 ) -> PairedComparison:
-    """Compare the top-1 classes of a classifier and a reference, given the logits of both.
+    """Compare the top-1 classes of a classifier with those of a reference, by the logits of both.
 
     Args:
         logits: Logits (n, classes) of the classifier.

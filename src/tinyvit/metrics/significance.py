@@ -56,7 +56,7 @@ def mcnemar_p_value(worse: int, better: int) -> float:
     count, smaller_count = worse + better, min(worse, better)
     if count == 0:
         return 1.0
-    # Logarithms of binomial probabilities: for thousands of flips, coefficients overflow a float.
+    # Logarithms, because the binomial coefficients of thousands of flips overflow a float.
     log_probabilities = (
         math.lgamma(count + 1)
         - math.lgamma(k + 1)

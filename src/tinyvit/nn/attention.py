@@ -1,7 +1,7 @@
 """Window attention of TinyViT: self-attention among the tokens of one square window.
 
-Tokens are the positions of a feature map, as the rows of a matrix. A window is a square of adjacent
-tokens.
+A token is one position of a feature map, stored as one row of a matrix. A window is a square of
+adjacent tokens.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Attention(nn.Module):
         self.qkv: nn.Module = FusedProjection(dim)
         self.proj = nn.Linear(dim, dim)
         self.softmax = nn.Softmax(-1)
-        # Two tokens are 0 to window - 1 rows and as many columns apart: there are window**2
+        # Two tokens are 0 to window - 1 rows and 0 to window - 1 columns apart: there are window**2
         # distances, as many as tokens.
         self.attention_biases = nn.Parameter(torch.zeros(num_heads, self.window_tokens))
 
@@ -105,9 +105,10 @@ class Attention(nn.Module):
             Tokens in the same order and shape, without the residual connection.
         """
         n, heads = self.window_tokens, self.num_heads
-        # In a folded network, whose LayerNorm has no scale and shift here, zeros stay zeros, so the
-        # padding can come after the LayerNorm. It does, because the LayerNorm of zeros divides 0 by
-        # the square root of its epsilon, which is 0 on some processors in float16.
+        # In a folded network, the padding is added after the LayerNorm, otherwise before it. The
+        # LayerNorm of a folded network has no scale and shift, so zeros stay zeros in either order.
+        # But it would divide these zeros by the square root of its epsilon, which is 0 in float16
+        # on some processors.
         normalizes_first = bool(grid.padding) and isinstance(self.qkv, SplitProjection)
         x = grid.split(self.norm(x) if normalizes_first else x)
         bias = self.attention_biases.index_select(1, bias_index).reshape(heads, n, n)
@@ -120,12 +121,12 @@ class Attention(nn.Module):
             q, k, v = (t.reshape(-1, n, heads, HEAD_DIM) for t in (q, k, v))
             transposed_k = k.permute(0, 2, 3, 1)
         weights = self.softmax(q.transpose(-3, -2) @ transposed_k + bias)
-        mixed = (weights @ v.transpose(-3, -2)).transpose(-3, -2)
-        mixed = mixed.reshape(-1, heads * HEAD_DIM)
+        weighted_sums = (weights @ v.transpose(-3, -2)).transpose(-3, -2)
+        weighted_sums = weighted_sums.reshape(-1, heads * HEAD_DIM)
         if grid.padding:
             # The padding is removed first, so that it is not projected.
-            return self.proj(grid.join(mixed))  # type: ignore[no-any-return]
-        return grid.join(self.proj(mixed))
+            return self.proj(grid.join(weighted_sums))  # type: ignore[no-any-return]
+        return grid.join(self.proj(weighted_sums))
 
 
 def make_bias_index(window: int) -> Tensor:

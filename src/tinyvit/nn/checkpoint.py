@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tinyvit.checkpoint_paths import CHECKPOINT_SUFFIXES, name_checkpoint
 from tinyvit.errors import CheckpointError
+from tinyvit.image_sizes import Windows, check_size, check_windows, compute_window_sizes
 from tinyvit.labels import Label
 from tinyvit.nn.label_sources import find_labels
 from tinyvit.nn.model import TinyViT
@@ -32,14 +33,7 @@ from tinyvit.nn.weight_files import Weights, read_weights
 from tinyvit.nn.weight_folders import find_weight_files, hash_weight_files
 from tinyvit.preprocess import Preprocess
 from tinyvit.preprocess_settings import PreprocessSettings, PreprocessSource
-from tinyvit.variants import (
-    VARIANTS,
-    Variant,
-    Windows,
-    check_size,
-    check_windows,
-    compute_window_sizes,
-)
+from tinyvit.variants import VARIANTS, Variant
 
 
 @dataclass(frozen=True)

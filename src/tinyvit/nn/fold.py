@@ -77,9 +77,9 @@ def unfold_model(folded: TinyViT) -> TinyViT:
     return model
 
 
-def _fold_batch_norm(pair: ConvNorm) -> nn.Conv2d:
-    """Return one convolution with bias that replaces a convolution and its BatchNorm."""
-    conv, bn = copy.deepcopy(pair.conv), copy.deepcopy(pair.bn).double()
+def _fold_batch_norm(conv_norm: ConvNorm) -> nn.Conv2d:
+    """Return one convolution with bias that replaces a convolution and the BatchNorm after it."""
+    conv, bn = copy.deepcopy(conv_norm.conv), copy.deepcopy(conv_norm.bn).double()
     assert bn.running_mean is not None
     assert bn.running_var is not None
     weight, bias = fuse_conv_bn_weights(
@@ -95,13 +95,13 @@ def _fold_batch_norm(pair: ConvNorm) -> nn.Conv2d:
     return conv
 
 
-def _unfold_batch_norm(pair: ConvNorm, conv: nn.Module) -> None:
-    """Copy a folded convolution into a pair, whose BatchNorm then only adds the bias."""
-    pair.conv.weight.copy_(conv.get_parameter("weight"))
-    assert pair.bn.running_var is not None
+def _unfold_batch_norm(conv_norm: ConvNorm, conv: nn.Module) -> None:
+    """Copy a folded convolution into a `ConvNorm`, whose BatchNorm then only adds the bias."""
+    conv_norm.conv.weight.copy_(conv.get_parameter("weight"))
+    assert conv_norm.bn.running_var is not None
     # BatchNorm divides by sqrt(running_var + eps), which becomes 1.
-    pair.bn.running_var.fill_(1 - pair.bn.eps)
-    pair.bn.bias.copy_(conv.get_parameter("bias"))
+    conv_norm.bn.running_var.fill_(1 - conv_norm.bn.eps)
+    conv_norm.bn.bias.copy_(conv.get_parameter("bias"))
 
 
 def _move_scale_and_shift(norm: nn.LayerNorm, linear: nn.Linear) -> nn.LayerNorm:

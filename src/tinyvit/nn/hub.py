@@ -32,15 +32,15 @@ def load_released(name: str, options: PreprocessSource | None = None) -> Checkpo
 
     Raises:
         RequestError: No released checkpoint has this name.
-        CheckpointError: The file can neither be downloaded nor found in the cache.
+        CheckpointError: The file can neither be downloaded nor found in the cache, or is damaged.
         MissingDependencyError: huggingface_hub is not installed.
     """
     if name == DEMO_MODEL:
         with resources.as_file(resources.files("tinyvit").joinpath(_DEMO_FILE)) as path:
             return load_checkpoint(path, name, options, reads_config=False)
     released = find_released(name)
-    # timm's library may have stored config.json beside the file, or not. The result must not
-    # depend on it, and its settings are the defaults of timm.
+    # timm may have stored config.json beside the file, or not. The result must not depend on that,
+    # and the settings in config.json are timm's defaults anyway.
     path = fetch_checkpoint(released)
     checkpoint = load_checkpoint(path, released.name, options, reads_config=False)
     labels_source = "ImageNet, on which the released checkpoint was trained"

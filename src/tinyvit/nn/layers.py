@@ -45,7 +45,7 @@ class ConvNorm(nn.Sequential):
 
 
 class PatchEmbed(nn.Module):
-    """Two convolutions of stride 2, which turn an image into the first feature map."""
+    """Two convolutions of stride 2 with GELU between them: an image becomes a feature map."""
 
     def __init__(self, dim: int) -> None:
         """Create the layers with random weights.
@@ -85,7 +85,7 @@ class MBConv(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """Downsampling between two stages, by a depthwise convolution of stride 2."""
+    """Downsampling between two stages: 1 x 1, depthwise (stride 2) and 1 x 1 convolution."""
 
     def __init__(self, in_dim: int, out_dim: int) -> None:
         """Create the layers with random weights.

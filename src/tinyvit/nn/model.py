@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from tinyvit.image_sizes import compute_window_sizes
 from tinyvit.nn.attention import Attention, make_bias_index
 from tinyvit.nn.layers import (
     ConvNorm,
@@ -25,7 +26,7 @@ from tinyvit.nn.layers import (
     tokens_to_map,
 )
 from tinyvit.nn.window_grid import WindowGrid
-from tinyvit.variants import Variant, compute_window_sizes
+from tinyvit.variants import Variant
 
 
 class Block(nn.Module):

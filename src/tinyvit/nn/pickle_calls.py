@@ -75,12 +75,12 @@ def record_call(name: str, args: tuple[Any, ...]) -> Any:
 
 
 def _copy_list(args: list[Any]) -> list[Any]:
-    """Return the entries that are given to a constructor of list, set or tuple."""
+    """Return a list of the entries of a list, set or tuple, from its constructor's arguments."""
     return list(args[0]) if args and isinstance(args[0], (list, tuple)) else []
 
 
 def _copy_dict(args: list[Any]) -> dict[Any, Any]:
-    """Return the items that are given to a constructor of a dict, as a dict or as pairs."""
+    """Return a dict from its constructor's arguments: another dict, or a list of pairs."""
     content = args[0] if args else None
     if isinstance(content, dict):
         return dict(content)
@@ -101,4 +101,5 @@ _CONTAINER_TYPES: dict[str, Callable[[list[Any]], Any]] = {
     "builtins.tuple": lambda args: tuple(_copy_list(args)),
     "torch.Size": lambda args: tuple(_copy_list(args)),
 }
-"""Functions that create a copy, from the arguments of a call, by the name of the type."""
+"""Maps the name of a container type to a function that makes a plain container from the arguments
+of the type's constructor. A set becomes a list."""

@@ -29,9 +29,10 @@ _MAX_INTEGER_BITS = 2048
 """A larger integer is refused, because computing with it can take long."""
 
 _MAX_COPIED_BYTES = 512 * 2**20
-"""A pickle whose operations copy more than this is refused: texts in characters, containers in
-bytes of memory. An operation of few bytes can copy a large value, which the pickle has only once,
-and joining a text with itself again and again would double it each time."""
+"""A pickle whose operations copy more than this is refused. Texts are counted in characters,
+containers in bytes of memory. Without this limit, a small file could fill the memory: an operation
+of a few bytes can copy a large value, and can join a text with itself, which doubles it each time.
+"""
 
 
 class _Mark:
@@ -48,7 +49,7 @@ def read_pickle(file: BinaryIO) -> Pickle:
         The content.
 
     Raises:
-        PickleRecordError: The pickle is damaged, or cannot be represented.
+        PickleRecordError: The pickle is damaged, too large, or cannot be represented by records.
         DangerousNameError: The pickle names a function that could run code.
     """
     machine = _Machine()
@@ -121,7 +122,7 @@ class _Machine:
         self.stack.append(PickledName(check_pickled_name(name)))
 
     def add_stack_name(self) -> None:
-        """Put the class or function on the stack whose module and name are on the stack."""
+        """Replace a module and a name on the stack by the class or function of that name."""
         module, name = self.pop_many(2)
         if not isinstance(module, str) or not isinstance(name, str):
             raise PickleRecordError("it names a class or function by something that is not a text")
@@ -135,14 +136,14 @@ class _Machine:
             raise PickleRecordError("its operations copy too much")
 
     def call_top(self) -> None:
-        """Call the function on the stack with the arguments above it."""
+        """Replace a function and the tuple of its arguments above it by the result of the call."""
         args = self.pop()
         self.add_call(args, self.pop())
 
     def create_with_keywords(self) -> None:
-        """Create an object of the class on the stack from the arguments above it.
+        """Replace a class, the tuple of its arguments and the dict of its keyword arguments.
 
-        The keyword arguments, which are on top, are dropped.
+        An object takes their place. The keyword arguments, which are on top, are dropped.
         """
         self.pop()
         self.call_top()
@@ -183,7 +184,7 @@ class _Machine:
         entries.extend(values)
 
     def add_instance(self, values: list[Any]) -> None:
-        """Put an object on the stack, from its class and arguments."""
+        """Put an object on the stack; `values` are its class and, after that, its arguments."""
         self.add_call(tuple(values[1:]), values[0])
 
     def add_instance_of(self, name: str) -> None:
@@ -204,7 +205,7 @@ def _load_persistent(machine: _Machine, argument: Any) -> None:
         return
     if kind != "storage" or not isinstance(identifier[1], PickledName):
         raise PickleRecordError("it refers to something outside that is not a storage")
-    # Texts of nested containers can be of any length.
+    # str() of a nested container, which a damaged pickle may have here, could be of any length.
     if not isinstance(identifier[2], (str, int, bytes)):
         raise PickleRecordError("it has a storage whose key is not a text")
     # Old versions of torch write (key, offset, size) of a storage that is a part of another.
@@ -235,6 +236,7 @@ _CONSTANTS: dict[str, Callable[[], Any]] = {
 """Operations without arguments that put a value on the stack. A set is represented by a list."""
 
 _IGNORED = {"PROTO", "STOP", "FRAME", "READONLY_BUFFER"}
+"""Operations that do not change the stack."""
 
 _OPERATIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "APPEND": lambda m, _: m.extend([m.pop()]),

@@ -48,10 +48,10 @@ class DangerousNameError(ValueError):
 
 
 def check_pickled_name(name: str) -> str:
-    """Return the whole name of a class or function in Python 3.
+    """Check the name of a class or function in a pickle, and convert the name to Python 3.
 
     Args:
-        name: Module and name, separated by a space, as a pickle has them.
+        name: Module and name, separated by a space.
 
     Returns:
         Module and name, separated by a period.

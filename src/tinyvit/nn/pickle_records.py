@@ -44,8 +44,8 @@ def read_attributes(state: Any) -> dict[Any, Any]:
     """Return the attributes of an object by name.
 
     Args:
-        state: The state of a `PickledObject`: a dict, or for a class with slots a pair of the other
-            attributes and those in slots.
+        state: The state of a `PickledObject`: a dict or, for a class with `__slots__`, a pair: the
+            dict or None, and a dict of the attributes in slots.
 
     Returns:
         The attributes; {} if the state has another form.

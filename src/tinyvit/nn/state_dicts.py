@@ -18,9 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tinyvit.errors import CheckpointError
+from tinyvit.image_sizes import is_supported_size
 from tinyvit.nn.model import TinyViT
 from tinyvit.plurals import format_count
-from tinyvit.variants import VARIANTS, Variant, is_supported_size
+from tinyvit.variants import VARIANTS, Variant
 
 _LAYOUT_KEYS = {"timm": "patch_embed.conv1.conv.weight", "official": "patch_embed.seq.0.c.weight"}
 """For each layout, a key that occurs in no other layout."""
@@ -257,7 +258,7 @@ def _find_img_size(bias_count: int) -> int | None:
     """Return the image size at which a head of the third stage has this many attention biases.
 
     A head has window**2 biases. In the third stage, the side of a window in tokens is 1/16 of the
-    side of the image in pixels (see `tinyvit.variants.compute_window_sizes`).
+    side of the image in pixels (see `tinyvit.image_sizes.compute_window_sizes`).
 
     Returns:
         The side of the image in pixels, or None if no supported size has this many biases.

@@ -69,33 +69,33 @@ def make_loaded_tensor(tensor: Tensor) -> StoredTensor:
     return StoredTensor(tuple(tensor.shape), identity=None, load=lambda: tensor, problem=problem)
 
 
-def make_stored_tensor(value: Any, read_storage: ReadStorage) -> StoredTensor | None:
+def make_stored_tensor(record: Any, read_storage: ReadStorage) -> StoredTensor | None:
     """Convert the record of a tensor.
 
     Args:
-        value: A record of a pickle.
+        record: Any value in the tree of records of a pickle.
         read_storage: Returns the bytes of a storage.
 
     Returns:
-        The tensor; None if the record is something else.
+        The tensor; None if the value is not the record of a tensor.
 
     Raises:
         ValueError: The record is damaged.
     """
-    if not isinstance(value, PickledObject):
+    if not isinstance(record, PickledObject):
         return None
-    module, _, function = value.name.rpartition(".")
-    args = value.args
-    if value.name == "torch._tensor._rebuild_from_type_v2":
+    module, _, function = record.name.rpartition(".")
+    args = record.args
+    if record.name == "torch._tensor._rebuild_from_type_v2":
         return _make_from_subclass(args, read_storage)
     if module == "torch._utils" and function in _BUILDERS:
         return _BUILDERS[function](args, read_storage)
-    if value.name == "torch.nn.parameter.Parameter" and args:
+    if record.name == "torch.nn.parameter.Parameter" and args:
         return make_stored_tensor(args[0], read_storage)
-    if value.name in ("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"):
-        array = read_array(value)
+    if record.name in ("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"):
+        array = read_array(record)
         return _make_from_array(array) if array is not None and array.dtype.kind in "biuf" else None
-    if value.name.startswith("torch.distributed.") and function == "ShardedTensor":
+    if record.name.startswith("torch.distributed.") and function == "ShardedTensor":
         return _make_unusable((), "is only a part (a shard) of a weight")
     return None
 
@@ -192,7 +192,7 @@ def _make_strided(
 
 
 def _check_sizes(sizes: Any) -> tuple[int, ...]:
-    """Check that these are a few small numbers that are not negative."""
+    """Return the sizes; raise ValueError unless they are up to 8 integers from 0 to 2**40 - 1."""
     is_valid = isinstance(sizes, (tuple, list)) and len(sizes) <= _MAX_DIMENSIONS
     if not is_valid or any(type(size) is not int or not 0 <= size < 2**40 for size in sizes):
         raise ValueError("a tensor with a wrong shape")
@@ -228,7 +228,14 @@ def _make_from_subclass(args: tuple[Any, ...], read_storage: ReadStorage) -> Sto
 def _make_from_wrapper(
     name: str, args: tuple[Any, ...], state: Any, read_storage: ReadStorage
 ) -> StoredTensor:
-    """Convert a tensor whose values are in attributes, such as a DTensor."""
+    """Convert a tensor whose values are in attributes, such as a DTensor.
+
+    Args:
+        name: Name of the class of the tensor.
+        args: Arguments of `torch._utils._rebuild_wrapper_subclass`; the third is the shape.
+        state: Attributes of the tensor.
+        read_storage: Returns the bytes of a storage.
+    """
     shape = _check_sizes(args[2]) if len(args) > 2 else ()
     if name.endswith(".DTensor"):
         tensor = make_stored_tensor(read_attributes(state).get("_local_tensor"), read_storage)
@@ -257,12 +264,13 @@ _BUILDERS: dict[str, Callable[[tuple[Any, ...], ReadStorage], StoredTensor]] = {
     "_rebuild_meta_tensor_no_storage": lambda a, read: _make_unusable((), "has no values (meta)"),
     "_rebuild_wrapper_subclass": lambda a, read: _make_from_wrapper(a[0].name, a, None, read),
 }
-"""For each function of torch._utils that creates a tensor, a function of its arguments `a`. Those
-of _rebuild_tensor and its versions begin with storage, offset, shape and strides."""
+"""Maps each function of torch._utils that creates a tensor to a function of its arguments `a`. The
+arguments of _rebuild_tensor, _v2 and _v3 begin with storage, offset, shape and strides; the seventh
+argument of _v3 is the dtype."""
 
 
 def _find_dtype(record: Any) -> torch.dtype:
-    """Return the dtype with this name in torch."""
+    """Return the dtype of torch that a `PickledName` names; raise ValueError for anything else."""
     name = record.name.rpartition(".")[2] if isinstance(record, PickledName) else ""
     dtype = getattr(torch, name, None)
     if not isinstance(dtype, torch.dtype):
@@ -271,7 +279,11 @@ def _find_dtype(record: Any) -> torch.dtype:
 
 
 def find_item_size(storage: StoredStorage) -> int:
-    """Return the size of an element of a storage in bytes; 1 if its type is not known."""
+    """Return the size of an element of a storage in bytes.
+
+    For types other than those of `_STORAGE_TYPES`, which tensors cannot be read from: 4 for QInt32,
+    otherwise 1.
+    """
     dtype = _STORAGE_TYPES.get(storage.type_name.rpartition(".")[2])
     quantized_bytes = 4 if "QInt32" in storage.type_name else 1
     return quantized_bytes if dtype is None else dtype.itemsize

@@ -106,7 +106,7 @@ def find_preprocess(
     notes = (*merged.notes, *_explain_crop(merged, layout, img_size), *unused)
     return TrainingPreprocess(
         preprocess=preprocess,
-        source=describe_sources(merged.sources, default_name),
+        source=describe_sources(merged.source_names, default_name),
         notes=tuple(dict.fromkeys(notes)),
         settings=settings,
     )
@@ -196,8 +196,9 @@ def _explain_crop(merged: MergedSettings, layout: str, img_size: int) -> tuple[s
     """Return a note if a stated crop_pct replaces the squash that is usual at this size."""
     settings, default = merged.settings, _DEFAULTS[layout](img_size)
     if settings.crop is None and settings.crop_pct not in (None, 1) and default.crop == "squash":
+        source_name = merged.source_names["crop_pct"]
         return (
-            f"{merged.sources['crop_pct']} states a crop_pct and no crop_mode: the image is resized"
+            f"{source_name} states a crop_pct and no crop_mode: the image is resized"
             " and the center is cropped, instead of squashing it into a square",
         )
     return ()

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tinyvit.variants import Windows, is_supported_size
+from tinyvit.image_sizes import Windows, is_supported_size
 
 _SIZE_KEYS = ("img_size", "input_size", "image_size", "imgsz")
 """Names under which training scripts store the image size. timm's train.py has the first two, and
@@ -57,7 +57,7 @@ def find_training_windows(
         config: Content of the `config.json` that belongs to the file; {} if there is none.
         layout: Naming of the keys of the weights: "timm" or "official".
         window_img_size: Side of the image in pixels whose scaled windows (see
-            `tinyvit.variants.compute_window_sizes`) are those of the weights.
+            `tinyvit.image_sizes.compute_window_sizes`) are those of the weights.
 
     Returns:
         The image size and the default.

@@ -14,6 +14,7 @@ from tinyvit.bench.accuracy.hub import open_labeled_images
 from tinyvit.bench.accuracy.journal import open_journal
 from tinyvit.bench.accuracy.options import EvaluationOptions
 from tinyvit.bench.accuracy.predictions import ImagePrediction
+from tinyvit.bench.accuracy.results import make_accuracy_result
 from tinyvit.data.dataset import Dataset, DatasetLocation
 from tinyvit.errors import RequestError
 
@@ -48,6 +49,10 @@ def test_an_interrupted_run_continues(
     assert blocks <= images // 4 + 1
     continued = evaluate(str(small_classifier), dataset, options)
     assert continued.predictions == complete.predictions
+    # Only the images of this run count for the throughput.
+    assert continued.journal_count == images
+    result = make_accuracy_result(continued)
+    assert result.images_per_s == pytest.approx((40 - images) / continued.seconds)
 
 
 def test_without_a_journal_the_message_names_the_option(

@@ -189,8 +189,12 @@ def test_the_contact_sheet_shows_the_artifact_that_is_not_the_reference(
     assert cli.main(["accuracy", *files, *options]) == 0
     output, errors = capsys.readouterr()
     assert "| copy.onnx | onnxruntime | 40 | 92.50% (80.1 to 97.4) |" in output
-    assert "no image is misclassified" in errors  # the reference misclassifies the same ones
+    # The reference misclassifies the same ones.
+    assert "no image that the reference classifies correctly is misclassified" in errors
     assert not sheet.exists()
+    files = [str(small_classifier), "--reference", str(small_classifier)]
+    assert cli.main(["accuracy", *files, *options]) == 0
+    assert "sheet.png shows 3 misclassified images" in capsys.readouterr().err
 
 
 def test_json_output_shows_no_progress(
@@ -232,6 +236,10 @@ def test_classes_of_another_model_are_refused_or_left_out(
     ("options", "message"),
     [
         (["a.onnx", "b.onnx", "--preprocess-check"], "takes one artifact, but 2 are given"),
+        (
+            ["a.onnx", "--preprocess-check", "--preprocess", "paper"],
+            "--preprocess-check cannot be used with --preprocess",
+        ),
         (
             ["a.onnx", "--preprocess-check", "--predictions", "--ray"],
             "--preprocess-check cannot be used with --predictions and --ray",

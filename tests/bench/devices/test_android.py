@@ -15,7 +15,9 @@ import pytest
 from tests.helpers import fake_adb
 from tinyvit.bench import cli
 from tinyvit.bench.devices.adb import AdbDevice
+from tinyvit.bench.devices.android import measure_on_android
 from tinyvit.bench.devices.android_runners import RUNNERS, read_times
+from tinyvit.bench.devices.config import AndroidConfig
 from tinyvit.bench.record import read_record
 from tinyvit.errors import RequestError
 
@@ -120,6 +122,24 @@ def test_program_without_a_median_is_an_error(
     assert measure(workspace, small_classifier, "--adb", "R5CT", runner=runner) == 1
     assert text in capsys.readouterr().err
     assert not list(device_folder(workspace).iterdir())
+
+
+def test_a_damaged_artifact_does_not_prevent_the_others(
+    workspace: Path, small_classifier: Path
+) -> None:
+    damaged = workspace / "damaged.onnx"
+    damaged.write_bytes(b"not a model")
+    config = AndroidConfig(
+        paths=(damaged, small_classifier),
+        runner=Path(write_runner(workspace, "percentiles")),
+        threads=1,
+        runs=100,
+        timeout_s=60,
+    )
+    record = measure_on_android(AdbDevice(), config)
+    assert [result.artifact.path for result in record.latency] == [str(small_classifier)]
+    (failure,) = record.failures
+    assert "damaged.onnx is damaged" in failure
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,23 @@ def test_a_loss_of_accuracy_must_be_significant(
     assert change.is_regression is is_regression
 
 
+def test_files_of_one_name_are_matched_by_path() -> None:
+    before = make_latency_record(make_latency("x/a.onnx", 20), make_latency("y/a.onnx", 40))
+    after = make_latency_record(
+        make_latency("y/a.onnx", 80), make_latency("x/a.onnx", 20), make_latency("z/a.onnx", 1)
+    )
+    comparison = compare_records(before, after, max_regress=0.03, max_drop=0.5)
+    changes = {change.artifact: change.is_regression for change in comparison.changes}
+    assert changes == {"x/a.onnx": False, "y/a.onnx": True}
+    assert comparison.unmatched == ("z/a.onnx onnxruntime single-stream 1 2",)
+
+
+def test_two_results_of_one_file_are_refused() -> None:
+    record = make_latency_record(make_latency("a.onnx", 20), make_latency("a.onnx", 40))
+    with pytest.raises(RequestError, match=r"several results for a\.onnx onnxruntime"):
+        compare_records(record, record, max_regress=0.03, max_drop=0.5)
+
+
 LATENCY = make_latency_record(make_latency("a", 20))
 ACCURACY = make_accuracy_record(make_accuracy("a", 1))
 

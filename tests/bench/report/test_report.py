@@ -20,7 +20,7 @@ from tests.helpers.records import (
     make_latency_record,
 )
 from tinyvit.bench import cli
-from tinyvit.bench.record import Record
+from tinyvit.bench.record import PeakRates, Record
 from tinyvit.bench.report.rows import find_pareto_front, make_rows
 
 VOID_TAGS = {"meta", "link", "br", "img", "hr", "input"}
@@ -180,6 +180,24 @@ def test_labels_state_what_differs() -> None:
         "demo.onnx, batch 8",
         "demo.int8.onnx, batch 1",
     ]
+
+
+def test_peak_rates_are_those_of_the_latency_record(tmp_path: Path) -> None:
+    records = [
+        make_latency_record(
+            make_latency(path, 20, peak_share=share),
+            peak_rates=PeakRates(
+                threads=threads,
+                float32_gmacs_per_s=50 * threads,
+                int8_gmacs_per_s=200 * threads,
+                memory_gb_per_s=20,
+            ),
+        )
+        for path, share, threads in (("one.onnx", 0.7, 1), ("two.onnx", 0.6, 2))
+    ]
+    text = write_report(records, tmp_path, ".md")
+    assert "| one.onnx | 50 | 200 | 20 | 1 | 70% |" in text
+    assert "| two.onnx | 100 | 400 | 20 | 2 | 60% |" in text
 
 
 def test_the_pareto_front_has_no_dominated_point() -> None:

@@ -61,6 +61,8 @@ def test_released_files_are_read(released_files: Path) -> None:
     ]
     expected = write_rank(released_files / "again", 1, [f"n0/1-{i}" for i in range(4)], seed=1)
     assert ranks[1][1].tobytes() == expected.tobytes()
+    with pytest.raises(RequestError, match="whose images and teachers cannot be checked"):
+        list(check_store(released_files, released_files, ()))
     assert list(check_store(released_files, None, ())) == [
         f"Epoch {epoch}: all records are valid (8 records in the paper's format, top 3)."
         for epoch in range(2)

@@ -188,10 +188,19 @@ def test_a_run_leaves_a_checkpoint_and_its_recipe(
     replace(recipe, checkpoint_sha256=sha256(init), img_size=64).save(other_size)
     with pytest.raises(RequestError, match="of this one at another image size"):
         train_student(replace(request, output=tmp_path / "size", qat=str(other_size)))
+    init_recipe = replace(recipe, checkpoint_sha256=sha256(init))
+    for number, other_recipe in enumerate(
+        (replace(init_recipe, mean=(0.5, 0.5, 0.5)), replace(init_recipe, std=(0.5, 0.5, 0.5)))
+    ):
+        path = tmp_path / f"other_normalization_{number}.json"
+        other_recipe.save(path)
+        with pytest.raises(RequestError, match="or with another mean or std: use --qat without"):
+            train_student(replace(request, output=tmp_path / "normalization", qat=str(path)))
     with pytest.raises(RequestError, match="cannot change the image size"):
         train_student(replace(request, output=tmp_path / "third", img_size=64))
     with pytest.raises(
-        RequestError, match="--qat needs a trained checkpoint, and its own predictions in a store"
+        RequestError,
+        match="--qat needs a trained checkpoint, and a store of the checkpoint's own predictions",
     ):
         train_student(replace(request, output=tmp_path / "fourth", logits=None, classes="folders"))
 

@@ -453,6 +453,7 @@ def test_workers_make_the_same_views(
         ({"img_size": 50}, "cannot run at 50 pixels"),
         ({"workers": -1}, "--workers -1 is not possible"),
         ({"classes": "mine"}, "--classes mine is not possible"),
+        ({"classes": "teacher", "logits": None}, "--classes teacher was given without --logits"),
         ({"config": replace(CONFIG, batch=100)}, "cannot fill a batch of 100"),
         ({"data": Path("nowhere")}, "is not a folder"),
         ({"logits": Path("nowhere")}, "is not a logits store"),

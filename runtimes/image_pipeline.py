@@ -1,0 +1,109 @@
+"""Computes the logits of many images: decodes the next images while the engine runs.
+
+A few threads decode and resize the images. The number of images that wait in memory is limited.
+Results are in the order of the images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+import numpy as np
+
+from tinyvit.data.batching import run_in_batches
+from tinyvit.data.decoding import choose_decoding_threads, map_ahead
+from tinyvit.errors import ImageError
+from tinyvit.images import ChannelOrder, ImageSource, open_image
+from tinyvit.runtimes.base import Runtime
+from tinyvit.runtimes.image_arguments import copy_if_mutable
+from tinyvit.runtimes.model_io import ModelIO, Pixels
+from tinyvit.runtimes.predictions import Logits
+
+_DEFAULT_BATCH_SIZE = 8
+"""Number of images in one run of a network that accepts batches of any size."""
+
+
+class ImagePipeline:
+    """Decodes and prepares images, and runs an opened artifact on them in batches.
+
+    Attributes:
+        batch_size: Number of images in one run of the network. If the network accepts any batch
+            size, the last run may have fewer.
+        decoding_threads: Threads that decode and resize images.
+    """
+
+    def __init__(self, runtime: Runtime, model_io: ModelIO) -> None:
+        """Choose the batch size and the number of threads.
+
+        Args:
+            runtime: The opened artifact. The caller closes it.
+            model_io: How to prepare images for the artifact.
+        """
+        self._runtime = runtime
+        self._model_io = model_io
+        self.batch_size = model_io.batch_size or _DEFAULT_BATCH_SIZE
+        self.decoding_threads = choose_decoding_threads()
+
+    def compute_logits(
+        self,
+        images: Iterable[ImageSource],
+        channels: ChannelOrder,
+        exif: bool,
+        chunk: int | None,
+    ) -> Iterator[Logits | ImageError]:
+        """Compute the logits of images, and yield them image by image.
+
+        Args:
+            images: The images; an endless iterator is allowed.
+            channels: Order of the channels in arrays.
+            exif: Whether to rotate images as their EXIF orientation states.
+            chunk: Number of images to decode and resize before the network runs on them. With None,
+                images are decoded while the network runs.
+
+        Yields:
+            For each image, its logits, float32 (classes,), or an ImageError if the image cannot
+            be read.
+
+        Raises:
+            ArtifactError: If the engine fails.
+            RequestError: If `channels` is not a known order.
+        """
+
+        def prepare(image: ImageSource | ImageError) -> Pixels | ImageError:
+            if isinstance(image, ImageError):
+                return image
+            try:
+                return self._model_io.prepare_input(open_image(image, channels=channels, exif=exif))
+            except ImageError as error:
+                return error
+
+        # Images wait until a thread prepares them. Meanwhile, the caller may overwrite an array or
+        # close a Pillow image; `copy_if_mutable` therefore copies these before they wait.
+        waiting_images = (copy_if_mutable(image, channels, exif) for image in images)
+        # Without a chunk, inputs for the next batch are prepared while the network runs.
+        inputs = map_ahead(
+            prepare,
+            waiting_images,
+            threads=self.decoding_threads,
+            ahead=chunk or self.batch_size + self.decoding_threads,
+            chunk=chunk or 1,
+        )
+        while batch := list(islice(inputs, self.batch_size)):
+            yield from self._run_batch(batch)
+
+    def _run_batch(self, inputs: list[Pixels | ImageError]) -> Iterator[Logits | ImageError]:
+        """Run the network on the images that could be read, and yield one result for each input.
+
+        Args:
+            inputs: For each image, the network's input without the batch dimension, or the error
+                of an image that cannot be read. The result of such an image is the same error.
+        """
+        readable_inputs = [pixels for pixels in inputs if not isinstance(pixels, ImageError)]
+        rows: Iterable[Logits] = ()
+        if readable_inputs:
+            images = np.stack(readable_inputs)
+            rows = run_in_batches(self._runtime.run, images, self._model_io.batch_size)
+        remaining_rows = iter(rows)
+        for pixels in inputs:
+            yield pixels if isinstance(pixels, ImageError) else next(remaining_rows)
