@@ -141,6 +141,7 @@ def test_the_key_of_a_map_tells_its_direction(tmp_path: Path) -> None:
         ([{"id": 0}, {"id": 1}], "its entries have no name: 'id' are their keys"),
         ({"label": {"names": ["a"]}, "coarse_label": {"names": ["b"]}}, "different labels"),
         ([{f"k{i}": 1} for i in range(200)], "more than 100 different keys"),
+        ({"classes": ["a"], "CLASSES": ["b"]}, "classes and CLASSES contain different labels"),
         (["2", "0", "1"], "each line contains one number"),
         ({"0": {"name": "ant"}}, "the name of class 0 is {'name': 'ant'}, not a string"),
     ],

@@ -43,6 +43,7 @@ def find(metadata: dict[str, Any], count: int = 3, config: dict[str, Any] | None
         ({"idx_to_class": {2: "c", 0: "a", 1: "b"}}, "idx_to_class in the checkpoint"),
         ({"id2label": {"2": "c", "0": "a", "1": "b"}}, "id2label in the checkpoint"),
         ({"classes": {"c": 2, "a": 0, "b": 1}}, "classes in the checkpoint"),
+        ({"class_names": ["2: c", "0: a", "1: b"]}, "class_names in the checkpoint"),
         ({"classes_": ABC}, "classes_ in the checkpoint"),
         ({"label2idx": {"c": 2, "a": 0, "b": 1}}, "label2idx in the checkpoint"),
         ({"class_indices": {"c": 2, "a": 0, "b": 1}}, "class_indices in the checkpoint"),

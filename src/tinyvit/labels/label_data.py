@@ -34,6 +34,8 @@ LabelNames: TypeAlias = "Sequence[str | Label] | Mapping[Any, Any]"
 """Labels in one of the forms that `labels_from_data` reads, such as a list of names in the order of
 the logits, or a map between indices and names."""
 
+_KEY_RANKS = {key: rank for rank, key in enumerate(LABEL_KEYS)}
+
 _INVERSES = {"id2label": ("label2id",), "idx_to_class": ("class_to_idx",)}
 """For a key, the keys of inverse maps that are ignored beside it. Hugging Face writes incomplete
 inverse maps."""
@@ -150,15 +152,16 @@ def _is_whole_number(value: object) -> TypeGuard[int]:
 
 def _find_containers(data: Mapping[Any, Any], depth: int = 0) -> dict[str, object]:
     """Return the lists and dicts under usual keys, in nested dicts only if there are no others."""
-    usual = {normalize_key(key): value for key, value in data.items() if isinstance(key, str)}
-    nested = {
-        key: _unwrap(usual[key])
-        for key in LABEL_KEYS
-        if isinstance(_unwrap(usual.get(key)), (Mapping, list, tuple))
-    }
-    for key, inverses in _INVERSES.items():
-        if key in nested:
-            nested = {name: value for name, value in nested.items() if name not in inverses}
+    usual = [
+        key
+        for key, value in data.items()
+        if isinstance(key, str)
+        and normalize_key(key) in _KEY_RANKS
+        and isinstance(_unwrap(value), (Mapping, list, tuple))
+    ]
+    usual.sort(key=_rank_key)
+    ignored = {inverse for key in usual for inverse in _INVERSES.get(normalize_key(key), ())}
+    nested = {key: _unwrap(data[key]) for key in usual if normalize_key(key) not in ignored}
     if nested or depth >= _MAX_DEPTH or len(data) > _MAX_ENTRIES:
         return nested
     for name, value in data.items():
@@ -166,6 +169,11 @@ def _find_containers(data: Mapping[Any, Any], depth: int = 0) -> dict[str, objec
             inner = _find_containers(value, depth + 1)
             nested.update({f"{name}.{key}": labels for key, labels in inner.items()})
     return nested
+
+
+def _rank_key(key: str) -> int:
+    """Return the rank of a usual key, which is smaller for maps than for lists."""
+    return _KEY_RANKS[normalize_key(key)]
 
 
 def _unwrap(value: object) -> object:
@@ -179,7 +187,7 @@ def _parse_containers(nested: Mapping[str, object]) -> tuple[Label, ...]:
     if len(nested) > _MAX_CONTAINERS:
         raise ValueError(f"more than {_MAX_CONTAINERS} of its keys can contain the labels")
     parsed = {
-        key: _parse_dict(value, key.rpartition(".")[2])
+        key: _parse_dict(value, normalize_key(key.rpartition(".")[2]))
         if isinstance(value, Mapping)
         else labels_from_data(value)
         for key, value in nested.items()

@@ -27,6 +27,9 @@ from tinyvit.nn.metadata_search import walk_dicts
 from tinyvit.nn.weight_files import Weights
 from tinyvit.variants import IMAGENET_1K, IMAGENET_22K
 
+_KEY_AND_NAME = re.compile(r"\s*\d{1,9}\s*[:=|;]\s*\S")
+"""Matches the beginning of entries such as "0: cat", which have an index."""
+
 _PLACEHOLDER = re.compile(r"(LABEL|label|class)[_ ]?\d+")
 """Matches names such as "LABEL_0", which Hugging Face writes if the names are not known."""
 
@@ -190,6 +193,9 @@ def _read_names(key: str, value: Any) -> list[tuple[str, str]]:
     if all(isinstance(entry, Mapping) and "name" in entry for entry in value):
         return [(label.name, label.wnid) for label in labels_from_data(value)]
     if all(isinstance(entry, str) for entry in value):
+        # Other numbers at the beginning may be parts of the names of folders, which are in order.
+        if all(_KEY_AND_NAME.match(entry) for entry in value):
+            return [(label.name, label.wnid) for label in labels_from_data(value)]
         return [_read_name(entry) for entry in value]
     # Whole numbers can be the classes of images, or the indices of the classes.
     if key != "labels" and all(type(entry) is int for entry in value) and _are_names(value):
