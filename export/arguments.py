@@ -182,8 +182,8 @@ def _add_preprocess_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that replace the preprocessing of the training."""
     group = parser.add_argument_group(
         "preprocessing",
-        "How an image becomes the input. By default as in the training: the checkpoint's own "
-        "arguments, config.json beside it, or the defaults of timm or of the paper's code.",
+        "How an image becomes the input. The defaults are the settings of the training: those in "
+        "the checkpoint, in config.json beside it, or the defaults of timm or of the paper's code.",
     )
     group.add_argument(
         "--mean",

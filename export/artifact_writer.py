@@ -143,7 +143,11 @@ def _save(lowered: LoweredModel, path: Path, manifest: Manifest) -> list[Path]:
 def _measure_speed(
     target: Target, network: PreparedNetwork, runtime: Runtime, manifest: Manifest
 ) -> SpeedComparison | None:
-    """Return the speed measured during preparation, or compare the artifact with eager torch."""
+    """Compare a float32 artifact with eager torch.
+
+    For other precisions, return the comparison with the float32 artifact, which was made earlier.
+    Return None if the target's engine does not run on this machine.
+    """
     if target.parity_method != "engine" or network.torch_baseline is None:
         return network.speed
     assert manifest.golden is not None

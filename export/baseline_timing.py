@@ -1,8 +1,8 @@
 """Times an artifact and its baseline alternately on this machine, each on one thread.
 
-With more threads, torch's threads wait for one another hundreds of times in each run. While other
-work runs on the machine, these waits multiply torch's time by 2 to 50, and the engine's time is
-multiplied by 2. On one thread, both slow down alike (docs/performance.md).
+With more threads, torch's threads wait for one another hundreds of times in each run. Other work on
+the machine makes these waits longer: torch then takes 2 to 50 times as long, but the engine only
+twice as long. On one thread, both slow down alike (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ ROUNDS = 12
 WARMUP_ROUNDS = 2
 """Number of rounds before the timed ones, whose times are not counted."""
 RUNS_PER_ROUND = 3
-"""Number of runs of the artifact, and of the baseline, in each round."""
+"""Number of runs of the artifact, and of the baseline, in each round. The time of the first of them
+is not counted (see `run_interleaved`)."""
 MAX_SECONDS = 3.0
-"""Timing stops after this time, but not before three rounds are complete."""
+"""After this time, warm-up included, no further round begins; but at least three are timed."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def compare_with_float32(artifact: Artifact, float32: Artifact) -> SpeedComparis
 def _time_alternately(
     run_artifact: Callable[[], object], run_baseline: Callable[[], object], baseline_name: str
 ) -> SpeedComparison:
-    """Time both functions alternately; each call of one runs one batch."""
+    """Time both functions alternately; each call of a function runs one batch."""
     timings = run_interleaved(
         {"artifact": run_artifact, "baseline": run_baseline},
         rounds=ROUNDS,

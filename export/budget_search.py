@@ -1,8 +1,9 @@
 """Searches for an int8 network within the accuracy budget, for one target.
 
 The network is quantized with the scales of a recipe, and the int8 artifact is compared with the
-float32 artifact in the same engine. While the int8 artifact misses the budget, the units (layers
-and attention modules) in which int8 causes the largest error return to float32.
+float32 artifact in the same engine. If the int8 artifact misses the budget, the units (layers and
+attention modules) are ranked by the error that int8 causes per multiply-accumulate. Then the first
+1, 2, 4, ... units of the ranking return to float32, until the artifact is within the budget.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from tinyvit.quant_scheme import QuantScheme
 from tinyvit.runtimes.artifact import Artifact
 
 MIN_INT8_SHARE = 0.5
-"""The search gives up if this share of the multiply-accumulates, 0 to 1, or less is in int8: an
-artifact that is mostly float32 is not an int8 artifact."""
+"""The search gives up if an artifact misses the budget although only this `BudgetTrial.int8_share`
+(0 to 1) or less is in int8: an artifact that is mostly float32 is not an int8 artifact."""
 
 PROBE_IMAGE_COUNT = 8
 """Number of images on which the float32 logits of two targets' engines are compared."""
@@ -41,9 +42,9 @@ class SharedMeasurements:
     """Measurements of one export that several targets share.
 
     Attributes:
-        candidates_by_scheme: For targets whose engines do not run on this machine: quantization
-            scheme of the ONNX file that is measured in place of the target's own file (an
-            `OnnxSubstitute`) -> the result of the search with it.
+        candidates_by_scheme: Results of the searches for targets whose engines do not run on this
+            machine. They are measured with an ONNX file in place of the target's own file
+            (`parity.OnnxSubstitute`); each key is the quantization scheme of such an ONNX file.
         float32_outputs: The outputs of the float32 artifact in the first engine that ran it; None
             before that.
     """
@@ -105,7 +106,11 @@ def search_within_budget(
     measurements: SharedMeasurements,
     progress: Progress,
 ) -> QuantizedCandidate:
-    """Find the int8 network with the fewest units in float32 that is within the budget.
+    """Move units back to float32 until the int8 network is within the budget.
+
+    After each artifact that misses the budget, more units are in float32: 1, 2, 4, and so on. Thus
+    few artifacts have to be made, but almost twice as many units may be in float32 as the budget
+    requires.
 
     Args:
         workspace: Where the artifacts are written; afterwards it contains the float32 artifact and
@@ -120,7 +125,8 @@ def search_within_budget(
         `measure_candidate`.
 
     Raises:
-        RequestError: No network is within the budget; the error describes every step.
+        RequestError: No network that was tried is within the budget; the error describes every
+            step.
     """
     config, recipe = quantization.config, quantization.recipe
     float32 = workspace.save(workspace.lower(workspace.graph, "float32"), "float32")
@@ -165,11 +171,11 @@ def measure_candidate(
         The candidate with its measurements.
     """
     artifact = workspace.locate_artifact(precision)
-    int8_mac_fraction = None
+    integer_kernel_share = None
     if can_profile_kernels(artifact.path):
-        int8_mac_fraction = profile_kernels(artifact.path).integer_share
+        integer_kernel_share = profile_kernels(artifact.path).integer_share
     speed = compare_with_float32(artifact, workspace.locate_artifact("float32"))
-    return replace(candidate, int8_mac_fraction=int8_mac_fraction, speed=speed)
+    return replace(candidate, integer_kernel_share=integer_kernel_share, speed=speed)
 
 
 def _build_candidate(
@@ -184,7 +190,7 @@ def _build_candidate(
 
 
 def _compute_int8_share(workspace: Workspace, recipe: Recipe) -> float:
-    """Return the share of the multiply-accumulates in the units that are quantized, 0 to 1."""
+    """Return `BudgetTrial.int8_share` of the network that a recipe quantizes."""
     macs = count_unit_macs(workspace.folded)
     units = quantized_units(workspace.folded, recipe, workspace.target.scheme)
     return sum(macs[unit] for unit in units) / sum(macs.values())
@@ -200,7 +206,7 @@ def _rank_units(
     share_of_one_image = ""
     if quantization.config.val_data is None:
         count = comparison.image_count
-        share_of_one_image = f" (one of {count} images is {100 / count:.1f}%)"
+        share_of_one_image = f" ({count} images, {100 / count:.1f}% each)"
     progress.message(
         f"the accuracy budget is missed{share_of_one_image}: measuring how sensitive each layer is "
         "to int8, which takes minutes"
@@ -217,7 +223,8 @@ def _rank_units(
 def _choose_float_units(ranking: list[UnitSensitivity], trial_count: int) -> tuple[str, ...]:
     """Choose the most sensitive units, which return to float32.
 
-    In all, one unit is chosen after the first trial, two after the second, then four, and so on.
+    The number of units, including those of earlier calls, is one after the first trial, two after
+    the second, then four, and so on.
     A unit in which int8 causes no error is never chosen: float32 would not make it more accurate.
     """
     unit_count = 2 ** (trial_count - 1)

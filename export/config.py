@@ -49,8 +49,8 @@ class ExportConfig:
         crop_pct: Side of the input divided by the length to which the image is resized, instead of
             the training's crop. The center is cropped.
         interpolation: "bicubic", "bilinear" or "lanczos", instead of the training's.
-        labels: A file of labels; the names in the order of the logits; or a dict of indices and
-            names. None keeps the checkpoint's own labels.
+        labels: A file of labels; the names in the order of the logits; or a dict from indices to
+            names or from names to indices. None keeps the checkpoint's own labels.
         output: For one target, a file, an existing folder, or a new folder if the path ends with
             "/". For several targets, a folder. None for the current folder. Files in a folder are
             named after the model.
@@ -99,10 +99,11 @@ class ExportConfig:
         return None if source.is_empty else source
 
     def validate(self) -> None:
-        """Check every option that can be checked without reading a file.
+        """Check all options as far as possible without reading images and weights.
 
         Raises:
-            RequestError: An option has an impossible value, or two options contradict each other.
+            RequestError: An option has an impossible value, two options contradict each other, or
+                a file for quantization does not exist or cannot be used.
         """
         self._validate_source()
         self._validate_input()
@@ -131,10 +132,11 @@ class ExportConfig:
 
     def _validate_input(self) -> None:
         """Check the options that determine the shape and the type of the artifact's input."""
-        stages = get_args(EmbeddedPreprocessing)
-        if self.preprocess not in stages:
+        allowed = get_args(EmbeddedPreprocessing)
+        if self.preprocess not in allowed:
             raise RequestError(
-                f"--preprocess {self.preprocess} is not possible", f"use one of {', '.join(stages)}"
+                f"--preprocess {self.preprocess} is not possible",
+                f"use one of {', '.join(allowed)}",
             )
         if self.batch is not None and not (
             isinstance(self.batch, int) and 1 <= self.batch <= MAX_BATCH

@@ -147,7 +147,7 @@ def quantization_from_arguments(arguments: argparse.Namespace) -> QuantizationCo
         if values:
             raise RequestError(
                 f"--{next(iter(values)).replace('_', '-')} is an option of --int8",
-                "add --int8, or leave it out",
+                f"add --int8, or leave out --{next(iter(values)).replace('_', '-')}",
             )
         return None
     _check_budget_options(arguments)

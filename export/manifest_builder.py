@@ -58,9 +58,10 @@ Sides and shifts are multiples of the side of a patch, 4 pixels.
 """
 
 _CENTER_MARGIN = 64
-"""Columns added on either side of a square golden image for embedded preprocessing "full". After
-the image is halved, the center crop removes 32 pixels more at the left than at the top; 32 is a
-multiple of the side of a patch, so the squares stay aligned with the patches."""
+"""Columns added on either side of a square golden image for embedded preprocessing "full" with a
+center crop, so that the image is not square, as most images are not. After the image is halved, the
+center crop removes 32 pixels more at the left than at the top; 32 is a multiple of the side of a
+patch, so the squares stay aligned with the patches."""
 
 
 @dataclass(frozen=True)

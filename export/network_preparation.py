@@ -194,7 +194,7 @@ class QuantizedPreparer:
                     workspace, self.quantization, self.measurements, self.progress
                 )
             self.measurements.candidates_by_scheme[substitute.scheme] = candidate
-        # The same recipe, in the data types of the target instead of onnxruntime's.
+        # The candidate has onnxruntime's data types; its recipe is applied with the target's.
         return candidate.with_scheme(self.source.folded, target.scheme)
 
 

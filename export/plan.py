@@ -152,8 +152,9 @@ def _option_names(target: Target) -> set[str]:
 
 def _with_own_options(target: Target, options: Mapping[str, str]) -> Target:
     """Return the target with its own options set; options of other targets are ignored."""
-    own = {name: value for name, value in options.items() if name in _option_names(target)}
-    return target.with_options(own) if own else target
+    names = _option_names(target)
+    own_options = {name: value for name, value in options.items() if name in names}
+    return target.with_options(own_options) if own_options else target
 
 
 def _resolve_labels(labels: str | Path | LabelNames | None) -> tuple[Label, ...] | None:
@@ -190,7 +191,7 @@ def _resolve_paths(config: ExportConfig, targets: Sequence[Target]) -> tuple[Pat
 def _name_paths(config: ExportConfig, targets: Sequence[Target]) -> tuple[Path, ...]:
     """Name one path for each target: in the folder `output`, or `output` itself if it is a file."""
     output = Path(".") if config.output is None else Path(config.output)
-    stem = choose_file_stem(config)  # Called for every output: it refuses an unknown model.
+    stem = choose_file_stem(config)  # Called even if unused, because it refuses unknown models.
     if _output_is_folder(config, output, targets[0].suffix):
         if output.exists() and not output.is_dir():
             raise RequestError(
@@ -242,8 +243,9 @@ def choose_file_stem(config: ExportConfig) -> str:
         config: The options.
 
     Returns:
-        The model's short name or the checkpoint's file name, followed by the image size and the
-        precision if they are not the defaults; without a suffix.
+        The model's short name, with the training if a short name does not select it, or the file
+        name of the checkpoint; then the image size and the precision if they are not the defaults.
+        The stem has no suffix.
 
     Raises:
         RequestError: No released checkpoint has the requested name.

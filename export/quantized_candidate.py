@@ -29,7 +29,9 @@ class BudgetTrial:
 
     Attributes:
         float_units: Names of the units that stay float32.
-        int8_share: Share of the multiply-accumulates in the units that are quantized, 0 to 1.
+        int8_share: Multiply-accumulates of the units that are quantized, as a share of those of all
+            units, 0 to 1. Layers that are never quantized are not units. The share states what is
+            requested, not what the engine does.
         comparison: Comparison of the int8 artifact with the float32 artifact; None if they were
             not compared.
     """
@@ -49,7 +51,7 @@ class BudgetTrial:
 
 @dataclass(frozen=True)
 class QuantizedCandidate:
-    """An int8 network that is within the budget, or that --force accepts regardless.
+    """An int8 network that is accepted: it is within the budget, not measured, or forced (--force).
 
     Attributes:
         network: The quantized network.
@@ -58,8 +60,9 @@ class QuantizedCandidate:
         trials: The steps of the search; the last one tried this network.
         lowered: The network as the target lowered it, without preprocessing; None if the target's
             engine does not run here, so that an ONNX file was measured instead.
-        int8_mac_fraction: Fraction of the multiply-accumulates that ran in integer kernels, 0 to
-            1; None if the engine does not run here or does not report its kernels.
+        integer_kernel_share: Share of the network's multiply-accumulates that the engine ran in
+            integer kernels, 0 to 1; None if the engine does not run here or does not report its
+            kernels.
         speed: Latency compared with the float32 artifact; None if the engine does not run here.
     """
 
@@ -68,7 +71,7 @@ class QuantizedCandidate:
     recipe: Recipe
     trials: tuple[BudgetTrial, ...]
     lowered: LoweredModel | None
-    int8_mac_fraction: float | None = None
+    integer_kernel_share: float | None = None
     speed: SpeedComparison | None = None
 
     @property
@@ -99,7 +102,7 @@ class QuantizedCandidate:
         Returns:
             The field `quantization` of the manifest.
         """
-        int8_mac_fraction = self.int8_mac_fraction
+        int8_mac_fraction = self.integer_kernel_share
         if int8_mac_fraction is not None:
             int8_mac_fraction = round(int8_mac_fraction, 4)
         entry = Quantization(

@@ -113,8 +113,9 @@ def _describe_batch(artifact: ExportedArtifact) -> str:
 
 
 def _describe_runs(speed: SpeedComparison) -> str:
-    runs, baseline_runs = len(speed.artifact.samples_ms), len(speed.baseline.samples_ms)
-    return f"medians of {runs} and {baseline_runs} alternating runs on one thread each"
+    # The artifact and the baseline run equally often, because every round has a turn of both.
+    run_count = len(speed.artifact.samples_ms)
+    return f"medians of {run_count} alternating runs each, on one thread"
 
 
 def _describe_quantization(candidate: QuantizedCandidate) -> list[str]:
@@ -123,9 +124,9 @@ def _describe_quantization(candidate: QuantizedCandidate) -> list[str]:
     if len(candidate.trials) > 1:
         trial_lines = [f"  trial:  {trial}" for trial in candidate.trials]
     kernels = "the engine does not report its kernels here"
-    if candidate.int8_mac_fraction is not None:
+    if candidate.integer_kernel_share is not None:
         kernels = (
-            f"{candidate.int8_mac_fraction:.0%} of the multiply-accumulates in integer kernels"
+            f"{candidate.integer_kernel_share:.0%} of the multiply-accumulates in integer kernels"
         )
     recipe = candidate.recipe
     return [

@@ -63,7 +63,7 @@ def load_source_network(plan: ExportPlan, progress: Progress) -> SourceNetwork:
             progress.message(
                 "the checkpoint has the same labels in another order; those of --labels are used"
             )
-        checkpoint = replace(checkpoint, labels_source=_name_labels(config))
+        checkpoint = replace(checkpoint, labels_source=_name_labels_source(config))
     original = checkpoint.build()
     size = checkpoint.img_size
     progress.message(
@@ -95,8 +95,8 @@ def _load_checkpoint(config: ExportConfig, progress: Progress) -> Checkpoint:
     return load_checkpoint(path, options=options)
 
 
-def _name_labels(config: ExportConfig) -> str:
-    """Name the labels that were requested."""
+def _name_labels_source(config: ExportConfig) -> str:
+    """Name the source of the labels that were requested."""
     if isinstance(config.labels, (str, Path)):
         return f"--labels {Path(config.labels).name}"
     return "the labels of the request"
@@ -105,25 +105,25 @@ def _name_labels(config: ExportConfig) -> str:
 def _resize_checkpoint(
     checkpoint: Checkpoint, config: ExportConfig, progress: Progress
 ) -> Checkpoint:
-    """Adapt a checkpoint to the requested image size and windows, and state what was chosen."""
+    """Adapt a checkpoint to the requested image size, and report the windows that it gets."""
     resized = checkpoint.at_size(config.img_size or checkpoint.img_size, config.windows)
     windows = resized.describe_windows()
     if windows is None:
         return resized
     message = f"attention windows: {windows}"
     if config.windows is None:
-        other = "scaled" if resized.windows == "checkpoint" else "checkpoint"
+        alternative = "scaled" if resized.windows == "checkpoint" else "checkpoint"
         reason = checkpoint.default_windows_reason
-        message += f" ({reason}; --windows {other} makes another network)"
+        message += f" ({reason}; --windows {alternative} makes another network)"
     progress.message(message)
     return resized
 
 
-def _is_reordered(labels: tuple[Label, ...], own: tuple[Label, ...] | None) -> bool:
+def _is_reordered(labels: tuple[Label, ...], checkpoint_labels: tuple[Label, ...] | None) -> bool:
     """Return whether labels have the names of the checkpoint's own labels in another order."""
     names = [label.name for label in labels]
-    own_names = [label.name for label in own or ()]
-    return names != own_names and sorted(names) == sorted(own_names)
+    checkpoint_names = [label.name for label in checkpoint_labels or ()]
+    return names != checkpoint_names and sorted(names) == sorted(checkpoint_names)
 
 
 def _choose_labels(

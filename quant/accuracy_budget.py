@@ -1,4 +1,4 @@
-"""The accuracy that an int8 artifact may lose, and its comparison with the float32 artifact.
+"""Decides whether an int8 artifact is accurate enough, compared with the float32 artifact.
 
 An artifact is an exported file. The int8 artifact and the float32 artifact run on the same images
 in the same engine. `tinyvit.metrics` compares their outputs image by image, and an `AccuracyBudget`
@@ -22,7 +22,7 @@ from tinyvit.runtimes.base import Runtime
 BatchFactory: TypeAlias = (
     "Callable[[], Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64] | None]]]"
 )
-"""A function that returns a new iterator over batches of images, the same in every call.
+"""A function that returns a new iterator in every call, always over the same batches of images.
 
 Each batch is a pair: RGB pixels, uint8 (B, S, S, 3), already resized and cropped to the input size
 S; and the correct class of each image as an index into the labels of the model, int64 (B,), or None
@@ -83,7 +83,8 @@ def run_artifact(
         manifest: The manifest of the artifact, which states the shape and layout of the input and
             the preprocessing.
         make_batches: Returns the images, in batches of any size. For an artifact with a fixed batch
-            size, they are divided into batches of that size, and the last batch is padded.
+            size, each of these batches is divided into batches of the artifact's size; the last of
+            them is padded, and the logits of the padding are left out.
 
     Returns:
         The logits of all images in order, and the correct classes if they are known.
@@ -94,10 +95,10 @@ def run_artifact(
     for pixels, batch_classes in make_batches():
         # Only one batch of the artifact is normalized at a time, to limit the memory: float32
         # pixels need four times as much as uint8 pixels.
-        size = fixed_batch if isinstance(fixed_batch, int) else len(pixels)
-        for start in range(0, len(pixels), size):
+        step = fixed_batch if isinstance(fixed_batch, int) else len(pixels)
+        for start in range(0, len(pixels), step):
             inputs = manifest.preprocess.normalize(
-                pixels[start : start + size], manifest.input.layout
+                pixels[start : start + step], manifest.input.layout
             )
             logits.append(run_in_batches(runtime.run, inputs, fixed_batch))
         if batch_classes is not None:

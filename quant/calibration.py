@@ -1,7 +1,7 @@
 """Calibration: runs the float32 network on images and chooses the scale of each activation.
 
-An observer (a class of torchao) collects statistics of one tensor while the images pass through the
-network, and computes the scale from these statistics.
+An observer (an object of a class of torchao) collects statistics of one tensor while the images
+pass through the network, and computes the scale from these statistics.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from tinyvit.quant.quantized_network import (
 from tinyvit.quant.recipe import Recipe
 
 OBSERVER = "HistogramObserver"
-"""The default observer class of torchao. It keeps a histogram of all values and chooses the range
-with the least mean square error. docs/int8.md compares it with others."""
+"""Name of the observer class of torchao that is used by default. It keeps a histogram of all values
+and chooses the range with the least mean square error. docs/int8.md compares it with others."""
 METHOD = f"torchao {OBSERVER}"
 """The value of `Recipe.method` for the default observer."""
 BATCH_SIZE = 8
@@ -146,7 +146,10 @@ def calibrate(
 
 
 def _create_observers(folded: nn.Module, class_name: str) -> dict[str, Any]:
-    """Return a new observer for every quantization point."""
+    """Return a new observer for every quantization point.
+
+    Outputs of the layers for keys and values get 7 bits; all other tensors get 8 bits.
+    """
     seven_bit_endings = tuple(f"{operand}:out" for operand in SEVEN_BIT_OPERANDS)
     observers = {}
     for point in _find_observed_tensors(folded):
@@ -172,7 +175,7 @@ def _create_observer(class_name: str, largest_integer: int) -> Any:
 
 
 def _find_observed_tensors(folded: nn.Module) -> dict[str, _ObservedTensor]:
-    """Return the tensor of every quantization point, except the outputs of softmax, by its name."""
+    """Return the tensor of every quantization point except outputs of softmax, by point name."""
     tensors: dict[str, _ObservedTensor] = {}
     for name, layer in quantizable_layers(folded):
         point = input_scale_key(folded, name)

@@ -88,7 +88,10 @@ class _DistinctImages:
     notes: tuple[str, ...]
 
     def describe(self, data: Path, seed: int) -> str:
-        """Describe on one line where the images come from and how many were left out."""
+        """Describe where the images come from and how many were left out.
+
+        The text follows the number of images in use, as in "64 of 900 images in photos, seed 0".
+        """
         facts = [f"of {self.available} images in {data.name}", f"seed {seed}"]
         if self.unreadable:
             facts.append(f"{self.unreadable} unreadable")
@@ -136,10 +139,11 @@ def read_calibration_split(
 ) -> tuple[CalibrationSet, Pixels]:
     """Read images for calibration, and other images of the same source to measure int8 on.
 
-    The other images are held out from calibration. If the source has fewer than `count` +
-    `max_held_out` images, `count` of them are used for calibration and the rest is held out. At
-    least a fifth of all images, and at least `MIN_AGREEMENT_IMAGES`, are held out even if fewer
-    than `count` then remain for calibration, but never fewer than `MIN_IMAGES` remain.
+    The images to measure on are held out from calibration. With `count` + `max_held_out` or more
+    images, `count` are used for calibration and `max_held_out` are held out. With fewer, the number
+    of images held out is the largest of: all images but `count`, a fifth of all images, and
+    `MIN_AGREEMENT_IMAGES`. But it is at most `max_held_out`, and at least `MIN_IMAGES` images
+    remain for calibration, if necessary fewer than `count`.
 
     Args:
         data: A source of images, in any form that `read_calibration_set` accepts.
@@ -158,18 +162,19 @@ def read_calibration_split(
     """
     check_calibration_count(count)
     images = _read_distinct_images(Path(data), preprocess, count + max_held_out, seed)
-    distinct = len(images.pixels)
-    desired_held_out = max(distinct // 5, MIN_AGREEMENT_IMAGES, distinct - count)
-    held_out = min(max_held_out, desired_held_out, distinct - MIN_IMAGES)
-    if held_out < 1:
+    distinct_count = len(images.pixels)
+    desired_count = max(distinct_count // 5, MIN_AGREEMENT_IMAGES, distinct_count - count)
+    held_out_count = min(max_held_out, desired_count, distinct_count - MIN_IMAGES)
+    if held_out_count < 1:
         raise RequestError(
-            f"{data} has only {distinct} different images, all of which calibration needs",
+            f"{data} has only {distinct_count} different images, all of which calibration needs",
             f"give {2 * MIN_IMAGES} or more images, or labeled images with --val-data",
         )
-    pixels = images.pixels[: distinct - held_out]
-    source = f"{len(pixels)} {images.describe(Path(data), seed)}, {held_out} held out"
+    calibration_count = distinct_count - held_out_count
+    pixels = images.pixels[:calibration_count]
+    source = f"{len(pixels)} {images.describe(Path(data), seed)}, {held_out_count} held out"
     calibration = CalibrationSet.from_pixels(pixels, source, preprocess, images.unreadable)
-    return calibration, images.pixels[distinct - held_out :]
+    return calibration, images.pixels[calibration_count:]
 
 
 def check_calibration_count(count: int) -> None:
@@ -202,7 +207,7 @@ def _read_distinct_images(
     for image, decoded in zip(images, decoded_images):
         if isinstance(decoded, ImageError):
             errors.append(decoded)
-            # Stops early, when more images of the whole source are unreadable than are allowed.
+            # A source with too many unreadable images is refused before all have been decoded.
             check_unreadable(errors, image_count=len(images))
             continue
         _check_not_single_color(decoded, image, data)
@@ -221,8 +226,8 @@ def _read_distinct_images(
         copies=copies,
         notes=listing.notes,
     )
-    read_count = len(digests) + copies + len(errors)
-    check_unreadable(errors, image_count=read_count)
+    decoded_count = len(digests) + copies + len(errors)
+    check_unreadable(errors, image_count=decoded_count)
     _check_enough_images(distinct, data)
     return distinct
 

@@ -15,8 +15,9 @@ SYNTHETIC = "synthetic"
 """Value of --calib-data that selects images made from the network itself (`quant.synthetic`)."""
 CPU_WEIGHT_BITS = {"any": 7, "vnni": 8}
 """Number of bits of the weights for each value of --cpu. On x86 processors without the VNNI
-instructions, int8 kernels add two products of 8-bit integers in a 16-bit integer, and the sum can
-saturate. With weights of 7 bits (at most 63) it cannot: 2 x 255 x 63 < 2^15."""
+instructions, int8 kernels add two products of an activation (an integer from 0 to 255) and a weight
+in a 16-bit integer, and the sum can saturate. With weights of 7 bits (at most 63) it cannot:
+2 x 255 x 63 < 2^15."""
 TRAINED_WEIGHT_BITS = 4
 """Number of bits of weights that only quantization-aware training can make accurate. With so few
 bits, no sum saturates on any processor, so --cpu does not matter."""
@@ -29,9 +30,9 @@ class QuantizationConfig:
     Attributes:
         calib_data: Images to calibrate on, in any form that `calibration_data.read_calibration_set`
             accepts, or "synthetic". If nothing is calibrated (with `weights_only`, or with a recipe
-            file that exists), these images are used only to compare int8 with float32. None
-            selects synthetic images, which are made only if they are needed for calibration or if
-            `needs_measurement` is true.
+            file that exists), these images are used only to compare int8 with float32 and to find
+            the layers that are most sensitive to int8. None selects synthetic images, which are
+            made only if they are needed for calibration or if `needs_measurement` is true.
         calib_count: Number of calibration images. None selects 256, or 32 if they are synthetic.
         calib_seed: Seed for the choice of images, or for making synthetic images.
         recipe: A recipe file (the scales of an earlier calibration). If the file exists, it is used
@@ -76,11 +77,11 @@ class QuantizationConfig:
         """Whether int8 is compared with float32.
 
         This is so if images were given or are made for the calibration anyway, or if a budget, a
-        number of images or a seed was requested. Otherwise, synthetic images would be made for
-        minutes only to measure.
+        number of images or a seed was requested. In all other cases, measuring would need synthetic
+        images that nothing else needs, and making them takes minutes.
         """
-        images = (self.calib_data, self.val_data, self.calib_count)
-        is_requested = any(value is not None for value in images) or self.calib_seed != 0
+        image_options = (self.calib_data, self.val_data, self.calib_count)
+        is_requested = any(value is not None for value in image_options) or self.calib_seed != 0
         return is_requested or self.budget != AccuracyBudget() or self.needs_calibration
 
     def validate(self) -> None:
@@ -111,11 +112,11 @@ class QuantizationConfig:
             )
 
     def _check_budget(self) -> None:
-        limits = {
+        percentages = {
             "--max-drop": (self.budget.max_drop, "percentage points"),
             "--min-agreement": (self.budget.min_agreement, "percent"),
         }
-        for option, (value, unit) in limits.items():
+        for option, (value, unit) in percentages.items():
             if not 0 <= value <= 100:
                 raise RequestError(
                     f"{option} {value} is outside the allowed range", f"give 0 to 100 {unit}"
@@ -134,7 +135,7 @@ class QuantizationConfig:
 
 
 def _check_weight_bits(recipe: Recipe, path: Path, cpu: str) -> None:
-    """Refuse a recipe file whose weights have another number of bits than --cpu needs."""
+    """Refuse a recipe with a number of weight bits that does not fit --cpu; 4 bits always fit."""
     if recipe.weight_bits not in (TRAINED_WEIGHT_BITS, CPU_WEIGHT_BITS[cpu]):
         raise RequestError(
             f"the recipe {path} is for weights of {recipe.weight_bits} bits, but --cpu {cpu} needs"

@@ -1,6 +1,6 @@
 """Decodes images in threads, resizes and crops them, and limits the number of unreadable images.
 
-The EXIF orientation of photographs is ignored, as in the published evaluations.
+The EXIF orientation of photographs is ignored, as in the evaluations of timm and of the paper.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def check_unreadable(errors: Sequence[ImageError], image_count: int) -> None:
 
     Args:
         errors: The error of each unreadable image.
-        image_count: Number of images that the errors are from, readable and unreadable.
+        image_count: Number of all images, readable and unreadable.
 
     Raises:
         RequestError: More than `MAX_UNREADABLE_SHARE` of the images are unreadable.

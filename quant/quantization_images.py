@@ -2,7 +2,8 @@
 
 - Calibration images are those from which the scales of activations are calibrated.
 - Measurement images are those on which the predictions of int8 and float32 are compared.
-- Sensitivity images are a few of these images, for ranking layers by the error that int8 causes.
+- Sensitivity images are a few of the measurement images, or of the calibration images if accuracy
+  is measured on --val-data. Layers are ranked by the error that int8 causes on these images.
 """
 
 from __future__ import annotations
@@ -94,17 +95,19 @@ class QuantizationImages:
         self._progress = progress
 
     def announce_synthetic(self) -> None:
-        """Announce what synthetic images are used for, or that int8 is not measured."""
+        """Announce what synthetic images are used for, if any, or that int8 is not measured."""
         config = self._config
         if not config.needs_measurement:
             self._progress.message(NOT_MEASURED)
             return
         is_synthetic = config.calib_data in (None, SYNTHETIC)
+        # In the second case, synthetic images are made only if layers have to be ranked.
         if not is_synthetic or (not config.needs_calibration and config.val_data is not None):
             return
+        reason = "no --calib-data: " if config.calib_data is None else ""
         purpose = "calibrating" if config.needs_calibration else "measuring"
         self._progress.message(
-            f"no --calib-data: {purpose} on images made from the network itself;"
+            f"{reason}{purpose} on images made from the network itself;"
             " only --val-data shows how much accuracy int8 costs"
         )
 
@@ -134,9 +137,8 @@ class QuantizationImages:
     def _sets(self) -> _ImageSets:
         """The images, which are read or made at the first use.
 
-        If images are synthetic and only one of the sets is needed, both are the same images. With
-        --val-data, no measurement images are needed. Otherwise, with `weights_only`, no
-        calibration images are needed.
+        Images of --calib-data are always divided into the two sets. Synthetic images are made only
+        for a set that is needed; if only one is, it also stands for the other set.
         """
         if self._config.calib_data is None or self._config.calib_data == SYNTHETIC:
             return self._synthesize_sets()
@@ -151,14 +153,18 @@ class QuantizationImages:
         return _ImageSets(calibration, held_out)
 
     def _synthesize_sets(self) -> _ImageSets:
-        """Make the synthetic images that the options need."""
+        """Make the synthetic images that the options need.
+
+        With --val-data, no measurement images are needed. Without it, an export that calibrates
+        nothing needs no calibration images.
+        """
         config, count = self._config, self._config.calib_count or DEFAULT_COUNT
         for_calibration = SyntheticConfig(count, seed=config.calib_seed)
-        # Another seed gives other images than those for calibration.
+        # With another seed, the images differ from those for calibration.
         for_measuring = SyntheticConfig(
             count, seed=config.calib_seed + 1, class_weight=CLASS_WEIGHT
         )
-        if config.weights_only and config.val_data is None:
+        if config.val_data is None and not config.needs_calibration:
             images = self._synthesize(for_measuring, "for measuring int8")
             return _ImageSets(images, images.pixels)
         calibration = self._synthesize(for_calibration, "for calibration")

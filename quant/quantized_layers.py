@@ -103,12 +103,13 @@ class QuantizedLayer(nn.Module):
 
     Attributes:
         input_quantizer: Quantizes the input. If None, the input and the bias stay float32.
-        rounds_weights: Whether the exported graph contains float weights and a quantize operator
-            that rounds them (`QuantScheme.weights` is "rounded"), instead of integer weights.
+        exports_float_weights: Whether the exported graph contains the dequantized weights and a
+            quantize operator that converts them back to integers (`QuantScheme.weights` is
+            "rounded_float32"), instead of the integers.
         convolution: Stride, padding and groups of a convolution; None for a linear layer.
         weight: Weights, int8, in the shape of the original layer.
         rounded: The dequantized weights, float32, in the same shape. The attribute exists only if
-            `rounds_weights` is true.
+            `exports_float_weights` is true.
         scales: Scales of the weights, float32 (output channels,).
         zeros: Zero points of the weights, int64 (output channels,): all 0.
         bias: int32 or float32 (output channels,), or None.
@@ -136,12 +137,13 @@ class QuantizedLayer(nn.Module):
             layer: The float32 layer, which is not changed.
             input_quantizer: Quantizes the input. If None, the input stays float32.
             weight_bits: Number of bits of the weights, one of `recipe.WEIGHT_BITS`.
-            scheme: The form (integers or floats) in which the target's engine needs weights and
-                biases.
+            scheme: States whether the graph contains weights and biases as integers or as float32.
         """
         super().__init__()
         self.input_quantizer = input_quantizer
-        self.rounds_weights = scheme.weights == "rounded" and input_quantizer is not None
+        self.exports_float_weights = (
+            scheme.weights == "rounded_float32" and input_quantizer is not None
+        )
         self.convolution: tuple[int, int, int] | None = None
         if isinstance(layer, nn.Conv2d):
             self.convolution = (layer.stride[0], int(layer.padding[0]), layer.groups)
@@ -151,7 +153,7 @@ class QuantizedLayer(nn.Module):
         channel_scales = _match_axes(scales.double(), weight)
         integers = (weight / channel_scales).round().clamp(-largest, largest)
         self.register_buffer("weight", integers.to(torch.int8))
-        if self.rounds_weights:
+        if self.exports_float_weights:
             self.register_buffer("rounded", (integers * channel_scales).float())
         self.register_buffer("scales", scales)
         self.register_buffer("zeros", torch.zeros(len(scales), dtype=torch.int64))
@@ -193,7 +195,9 @@ class QuantizedLayer(nn.Module):
         info = torch.iinfo(integers.dtype)
         channel_axis = 0
         parameters = (scales, self.zeros, channel_axis, info.min, info.max, integers.dtype)
-        if self.rounds_weights and integers is self.weight:
+        if self.exports_float_weights and integers is self.weight:
+            # The integers stay the same, but the exported graph gets float weights and an operator
+            # that quantizes them.
             integers = _OPS.quantize_per_channel(self.rounded, *parameters)
         dequantized: Tensor = _OPS.dequantize_per_channel(integers, *parameters)
         return dequantized

@@ -68,7 +68,11 @@ def replace_layers(
     make_quantizer: Callable[[float, bool], Quantizer],
     make_layer: Callable[[Layer, Quantizer | None], nn.Module],
 ) -> Network:
-    """Return a copy of a network in which everything that is quantized has other modules.
+    """Return a copy of a network with other modules wherever it is quantized.
+
+    Each quantized layer is replaced by a module from `make_layer`. Each module whose output is an
+    operand of a quantized matrix product of attention is followed by one from `make_quantizer`; so
+    is each quantized layer whose output is quantized too.
 
     Export and quantization-aware training share this function and make different modules.
 
@@ -195,9 +199,9 @@ def _quantize_operands(
     for part in _ATTENTION_PARTS:
         module = attention.get_submodule(part)
         if isinstance(module, nn.Sequential):
-            # The scheme already put an 8-bit quantizer on this layer's output. Remove it, since the
-            # one made below replaces it: keys and values need 7 bits, and quantizing a tensor twice
-            # has no use.
+            # The scheme quantizes outputs, so this is a layer followed by an 8-bit quantizer. The
+            # quantizer made below replaces that one: keys and values need 7 bits, and quantizing a
+            # tensor twice has no use.
             module = module[0]
         quantizer = make_quantizer(recipe.scales[f"{name}.{part}:out"], part in SEVEN_BIT_OPERANDS)
         replace_module(attention, part, nn.Sequential(module, quantizer))

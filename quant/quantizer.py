@@ -76,11 +76,12 @@ def prepare_quantization(
         The recipe and the images, for all targets.
 
     Raises:
-        RequestError: The images cannot be used, or the recipe was calibrated on another checkpoint
-            or image size.
+        RequestError: The images cannot be used, or the recipe was calibrated for another
+            checkpoint, image size, kind of attention windows, mean or standard deviation.
         ImageError: A folder cannot be read, or has no images.
+        MissingDependencyError: Calibration needs torchao, which is not installed.
     """
-    # Determined now, because the calibration may write the recipe file.
+    # Determined now, because the calibration may write the recipe file, which changes the answer.
     is_measured = config.needs_measurement
     images = QuantizationImages(config, checkpoint, original, progress)
     images.announce_synthetic()
@@ -111,10 +112,10 @@ def _read_or_calibrate(
     if config.recipe.exists():
         recipe = read_recipe(config.recipe)
         preprocess = checkpoint.preprocess
-        calibrated = (recipe.checkpoint_sha256, recipe.img_size, recipe.windows)
-        normalization = (recipe.mean, recipe.std)
-        if calibrated != (checkpoint.sha256, checkpoint.img_size, checkpoint.windows) or (
-            normalization != (preprocess.mean, preprocess.std)
+        recipe_network = (recipe.checkpoint_sha256, recipe.img_size, recipe.windows)
+        recipe_normalization = (recipe.mean, recipe.std)
+        if recipe_network != (checkpoint.sha256, checkpoint.img_size, checkpoint.windows) or (
+            recipe_normalization != (preprocess.mean, preprocess.std)
         ):
             raise RequestError(
                 f"the recipe {config.recipe} was made for another checkpoint, image size, kind of"

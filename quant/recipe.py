@@ -43,10 +43,12 @@ that quantize only the weights."""
 class Recipe:
     """A symmetric int8 quantization: a real number is represented by a scale times an integer.
 
-    Activations are integers from -128 to 127 with one scale per tensor. Weights are integers from
-    -m to m with m = 2^(weight_bits - 1) - 1 and one scale per output channel, chosen so that the
-    largest absolute value of the channel becomes m. Scales of weights are not stored, because they
-    follow from the weights. A recipe without scales quantizes only the weights.
+    Activations are integers with one scale per tensor: from -63 to 63 for the keys and values of
+    attention (`quantized_network.SEVEN_BIT_OPERANDS`), and from -128 to 127 for all others. Weights
+    are integers from -m to m with m = 2^(weight_bits - 1) - 1 and one scale per output channel,
+    chosen so that the largest absolute value of the channel becomes m. Scales of weights are not
+    stored, because they follow from the weights. A recipe without scales quantizes only the
+    weights.
 
     Attributes:
         checkpoint_sha256: Hex digest of the checkpoint file whose network was calibrated.
@@ -55,7 +57,7 @@ class Recipe:
         weight_bits: Number of bits of the weights, one of `WEIGHT_BITS`.
         float_units: Names of the units that stay float32.
         method: The method that chose the scales, such as "torchao HistogramObserver".
-        calibration_sha256: Hex digest of the calibration images.
+        calibration_sha256: `CalibrationSet.sha256` of the calibration images.
         calibration_count: Number of calibration images.
         windows: Whether the attention windows of the network are those of the checkpoint, or were
             scaled to the image size.
@@ -109,10 +111,10 @@ class Recipe:
 def weights_only_recipe(
     checkpoint_sha256: str, img_size: int, windows: Windows = "checkpoint"
 ) -> Recipe:
-    """Return the recipe that quantizes all weights to 8 bits and leaves activations in float32.
+    """Return the recipe that quantizes weights to 8 bits and leaves activations in float32.
 
-    The recipe needs no calibration. 8 bits are safe on every processor here, because engines
-    compute in float32 and no sum of integers can saturate.
+    The recipe needs no calibration. It works on every processor: engines multiply in float32, so
+    there are no sums of integers that could saturate.
 
     Args:
         checkpoint_sha256: Hex digest of the checkpoint file.

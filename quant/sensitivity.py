@@ -92,7 +92,7 @@ def count_unit_macs(folded: TinyViT) -> dict[str, int]:
 
     Returns:
         Name of the unit -> multiply-accumulates for one image. For an attention module, these are
-        the ones of its two matrix products, without the layers in the module.
+        those of its two matrix products, without those of the layers in the module.
     """
     macs: dict[str, int] = {}
 

@@ -36,10 +36,11 @@ DEFAULT_COUNT = 32
 """Default number of images. With it, int8 is as accurate as after calibration on photographs
 (docs/int8.md)."""
 SHARED_COLOR_VARIANCE = 0.75
-"""Share of the variance of green and of blue in the initial noise that comes from the noise of red,
-0 to 1. The color channels of photographs are correlated too."""
+"""Share of the variance of each color channel of the initial noise that comes from noise that all
+three channels share, 0 to 1. It is also the correlation of two channels; the color channels of
+photographs are correlated too."""
 
-_METHOD_VERSION = 2
+_METHOD_VERSION = 3
 """Part of the cache key. This number is increased when the method changes, so that cached images of
 an older method are not used."""
 _REFERENCE_SIZE = 224
@@ -57,9 +58,10 @@ class SyntheticConfig:
             than 224 x 224, so that a batch does not need more memory.
         steps: Number of optimization steps of each batch.
         learning_rate: Initial learning rate of Adam.
-        class_weight: Weight of a cross-entropy loss, for which each image is given a class, as in
-            Yin et al. With 0, the largest logits of an image are close together, so that int8 may
-            predict another class than float32.
+        class_weight: Weight of a cross-entropy loss, as in Yin et al., that makes the network
+            predict class i (modulo the number of classes) for image i of each batch. With 0, the
+            largest logits of an image are close together, so that int8 may predict another class
+            than float32.
     """
 
     count: int = DEFAULT_COUNT
@@ -124,7 +126,7 @@ def synthesize_images(
     batch_sizes = _choose_batch_sizes(config, preprocess.size)
     cache_file = None if cache is None else cache.locate_file(preprocess, config)
     pixels = _load_batches(cache_file, preprocess.size, batch_sizes)
-    # An earlier call saved only complete batches, so `len(pixels)` is one of these sums, or 0.
+    # An earlier call saved only complete batches, so `len(pixels)` is a sum of the first sizes.
     finished_batches = int(np.searchsorted(np.cumsum(batch_sizes), len(pixels), "right"))
     for batch_index in range(finished_batches, len(batch_sizes)):
         rng = np.random.default_rng([config.seed, batch_index])
@@ -161,6 +163,7 @@ class _ImageOptimizer:
         # The smallest and the largest normalized value of a pixel, in each color channel.
         self._black, self._white = -self._mean / self._std, (1 - self._mean) / self._std
         self._images = images.clamp(self._black, self._white).requires_grad_(True)
+        # The betas are those of the code of Yin et al. (NVlabs/DeepInversion).
         self._adam = torch.optim.Adam([self._images], lr=config.learning_rate, betas=(0.5, 0.9))
         self._schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self._adam, config.steps)
 
@@ -189,9 +192,9 @@ def record_batch_norm_distances(network: nn.Module) -> Iterator[list[Tensor]]:
 
     For one channel of a BatchNorm, the squared difference of the means and the squared difference
     of the standard deviations are added and divided by the running variance. The distance of the
-    BatchNorm is the mean over its channels. A thousandth of the mean variance of all channels is
-    first added to every variance, because otherwise the distance would be dominated by channels
-    whose variance is almost 0.
+    BatchNorm is the mean over its channels. A thousandth of the mean running variance of all
+    channels, and the BatchNorm's epsilon, are first added to every variance, because otherwise the
+    distance would be dominated by channels whose variance is almost 0.
 
     Args:
         network: The network. Its BatchNorms have forward hooks inside the context.
@@ -229,24 +232,26 @@ def _choose_batch_sizes(config: SyntheticConfig, size: int) -> list[int]:
     fitting_batch = config.batch * _REFERENCE_SIZE**2 // size**2
     largest_batch = max(1, min(config.batch, fitting_batch))
     batch_count = math.ceil(config.count / largest_batch)
-    smaller_size, larger_batches = divmod(config.count, batch_count)
-    return [smaller_size + 1] * larger_batches + [smaller_size] * (batch_count - larger_batches)
+    smaller_size, larger_count = divmod(config.count, batch_count)
+    return [smaller_size + 1] * larger_count + [smaller_size] * (batch_count - larger_count)
 
 
 def _make_noise(count: int, size: int, rng: np.random.Generator) -> Tensor:
     """Make 1/f noise whose color channels are correlated.
 
     Returns:
-        float32 (count, 3, size, size) with mean 0.
+        float32 (count, 3, size, size); each channel of an image has mean 0, and on average over
+        many images variance 1.
     """
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
     frequency[0, 0] = np.inf  # instead of 0, so that the noise has mean 0
-    real, imaginary = rng.standard_normal((2, count, 3, *frequency.shape))
+    # Four independent planes of noise: one that all channels share, then one for each channel.
+    real, imaginary = rng.standard_normal((2, count, 4, *frequency.shape))
     noise = np.fft.irfft2((real + 1j * imaginary) / frequency, s=(size, size))
     noise /= noise.std((2, 3), keepdims=True)
-    shared = SHARED_COLOR_VARIANCE
-    # The noise of red is added to all channels, also to red itself, whose variance is thus above 1.
-    colored = shared**0.5 * noise[:, :1] + (1 - shared) ** 0.5 * noise
+    shared_noise, channel_noise = noise[:, :1], noise[:, 1:]
+    shared_variance = SHARED_COLOR_VARIANCE
+    colored = shared_variance**0.5 * shared_noise + (1 - shared_variance) ** 0.5 * channel_noise
     return torch.from_numpy(colored.astype(np.float32))
 
 

@@ -88,7 +88,7 @@ class ValidationSet:
         for class_index, image in zip(self.images.class_indices, decoded):
             if isinstance(image, ImageError):
                 errors.append(image)
-                # Stops early, when more of all images are unreadable than are allowed.
+                # Too many unreadable images are refused before all images have been decoded.
                 check_unreadable(errors, image_count=len(self))
                 continue
             pixels.append(image)

@@ -127,8 +127,9 @@ def parse_layer_norm(node: Node) -> LayerNormCall:
     """
     arguments: tuple[Any, ...] = node.args
     source, normalized_shape, *optional = arguments
-    given = tuple(optional[: len(_LAYER_NORM_DEFAULTS)])
-    all_optional: tuple[Any, ...] = (*given, *_LAYER_NORM_DEFAULTS[len(given) :])
+    # A fourth optional argument of layer_norm chooses a kernel and does not change the result.
+    present = tuple(optional[: len(_LAYER_NORM_DEFAULTS)])
+    all_optional: tuple[Any, ...] = (*present, *_LAYER_NORM_DEFAULTS[len(present) :])
     weight, bias, epsilon = all_optional
     return LayerNormCall(source, normalized_shape[-1], weight, bias, epsilon)
 

@@ -86,7 +86,7 @@ class _NodeBuilder:
 
         self.tape = ir.tape.Tape()
 
-    def add_node(self, kind: str, *inputs: _Input | None, **attributes: Any) -> ir.Value:
+    def add_node(self, operator: str, *inputs: _Input | None, **attributes: Any) -> ir.Value:
         """Add a node of an ONNX operator and return its only output.
 
         Inputs that are arrays become initializers.
@@ -97,8 +97,8 @@ class _NodeBuilder:
             self._add_initializer(value) if isinstance(value, np.ndarray) else value
             for value in inputs
         ]
-        name = f"preprocess/{len(self.tape.nodes)}/{kind}"
-        return self.tape.op(kind, values, attributes, name=name, output=ir.Value(name=name))
+        name = f"preprocess/{len(self.tape.nodes)}/{operator}"
+        return self.tape.op(operator, values, attributes, name=name, output=ir.Value(name=name))
 
     def _add_initializer(self, array: npt.NDArray[Any]) -> ir.Value:
         """Add a constant to the model and return it."""
@@ -145,7 +145,7 @@ def _check_resize(model: ir.Model, preprocess: Preprocess) -> str:
     if isinstance(batch, int) and batch != 1:
         raise RequestError(
             "a file that resizes takes images of any size one at a time, "
-            f"and this network takes {batch}",
+            f"and this network takes {batch} at a time",
             "use a batch of 1, or --preprocess normalize",
         )
     return RESIZE_MODES[preprocess.interpolation]
@@ -237,7 +237,8 @@ def _halve_to_even(builder: _NodeBuilder, excess: ir.Value) -> ir.Value:
 def _select_first_axis(builder: _NodeBuilder, source_size: ir.Value) -> ir.Value:
     """Compute from the image's int64 (height, width) which axis is resized first.
 
-    Returns two bool values for (height, width), of which exactly one is true.
+    Returns two bool values for (height, width), of which exactly one is true. The height is first
+    only for very tall images, as in `Preprocess.resize_and_crop`.
     """
     height, width = (builder.add_node("Gather", source_size, np.array([i])) for i in (0, 1))
     limit = builder.add_node("Mul", width, np.array([TALL_ASPECT_RATIO]))
@@ -268,12 +269,12 @@ def _replace_input(
     if old_input.shape[0] != new_input.shape[0]:
         _fix_batch(model, old_input.shape[0])
     normalized.type, normalized.shape = old_input.type, old_input.shape
-    first = next(iter(graph))
+    first_node = next(iter(graph))
     old_input.replace_all_uses_with(normalized)
     graph.inputs[0] = new_input
     for value in builder.tape.initializers:
         graph.register_initializer(value)
-    graph.insert_before(first, builder.tape.nodes)
+    graph.insert_before(first_node, builder.tape.nodes)
 
 
 def _fix_batch(model: ir.Model, batch: object) -> None:

@@ -38,16 +38,18 @@ class QuantScheme:
         attention: Whether both matrix products of attention are quantized.
         biases: Type of the biases of quantized layers: "float32", or "int32" in units of the scale
             of the layer's input times the scale of its weights.
-        weights: How the graph contains the weights. "integers": as int8 constants, which it
-            dequantizes. "rounded": as float32 constants, which it quantizes to the same integers
-            and dequantizes.
+        weights: How the graph contains the weights of quantized layers. "int8": as int8 constants,
+            followed by a dequantize operator. "rounded_float32": as float32 constants that are
+            multiples of their scale, followed by a quantize and a dequantize operator, because the
+            target's converter does not accept int8 constants. Both are the same numbers. If
+            activations stay float32, the weights are always int8 constants.
     """
 
     activations: Literal["int8", "uint8"] = "int8"
     quantized_outputs: Literal["none", "convolutions", "all"] = "none"
     attention: bool = True
     biases: Literal["int32", "float32"] = "int32"
-    weights: Literal["integers", "rounded"] = "integers"
+    weights: Literal["int8", "rounded_float32"] = "int8"
 
     def quantizes_output(self, is_convolution: bool) -> bool:
         """Return whether the output of a quantized layer is quantized too.

@@ -13,6 +13,8 @@ from PIL import Image
 pytest.importorskip("torch", reason="exporting needs tinyvit-edge[export]")
 openvino = pytest.importorskip("openvino")
 
+pytestmark = pytest.mark.slow
+
 CPP = Path(__file__).parents[2] / "examples" / "cpp"
 TARGETS = {"classify_openvino": "openvino", "classify_onnxruntime": "onnx"}
 """Name of a program -> target of the artifacts that it reads."""

@@ -59,6 +59,7 @@ def test_the_source_has_no_syntax_errors(app: str) -> None:
     assert find_syntax_errors(GRAMMARS[app], damaged), "the parser finds no errors at all"
 
 
+@pytest.mark.slow
 def test_the_android_app_finds_in_a_file_what_it_reads(tmp_path: Path) -> None:
     pytest.importorskip("litert_torch")
     from tinyvit.export import ExportConfig, export
@@ -92,6 +93,7 @@ def test_the_android_app_finds_in_a_file_what_it_reads(tmp_path: Path) -> None:
         assert expression in source
 
 
+@pytest.mark.slow
 def test_the_iphone_app_gets_a_classifier_with_an_image(tmp_path: Path) -> None:
     ct = pytest.importorskip("coremltools")
     from tinyvit.export import ExportConfig, export

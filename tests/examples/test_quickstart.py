@@ -51,6 +51,7 @@ def test_the_notebook_is_made_from_the_script() -> None:
     assert notebook["cells"] == cells, "run examples/quickstart/notebook.py"
 
 
+@pytest.mark.slow
 def test_the_notebook_runs(tmp_path: Path, demo: dict[str, Path]) -> None:
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")

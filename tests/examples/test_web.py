@@ -23,6 +23,8 @@ from tests.helpers.scripts import load_script
 pytest.importorskip("torch", reason="exporting needs tinyvit-edge[export]")
 pytest.importorskip("playwright", reason="pip install playwright")
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 WEB = ROOT / "examples" / "web"
 PHONE = (390, 844)

@@ -156,6 +156,7 @@ def test_two_threads_may_run_a_file(runtime: Runtime) -> None:
             assert np.array_equal(logits, expected_logits)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read as on Linux")
 def test_many_calls_do_not_grow_the_process(artifact: ExportedArtifact, runtime: Runtime) -> None:
     is_reference = get_target(artifact.manifest.target).reference_engine is not None

@@ -110,6 +110,13 @@ def test_a_slower_artifact_is_called_slower(float16_artifact, latency_ms, baseli
     assert f", {text} (" in format_summary(replace(float16_artifact, speed=speed))
 
 
+def test_the_number_of_timed_runs_is_reported(float16_artifact):
+    timing = Timing(((5.0, 6.0),) * 12)
+    speed = SpeedComparison(timing, timing, "eager torch")
+    summary = format_summary(replace(float16_artifact, speed=speed))
+    assert "; medians of 24 alternating runs each, on one thread)" in summary
+
+
 def test_a_target_that_does_not_gain_from_float16_is_skipped(float16_report):
     (failure,) = float16_report.failures
     assert (failure.target, failure.is_skipped) == ("onnx", True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import configparser
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,13 @@ class Import:
 
     name: str
     is_for_types: bool = False
+
+
+def read_config() -> configparser.ConfigParser:
+    """Return the content of setup.cfg."""
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    return parser
 
 
 def list_modules() -> dict[str, Path]:

@@ -21,7 +21,13 @@ from tinyvit.variants import VARIANTS
 
 
 @pytest.mark.parametrize("layout", ["timm", "official"])
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if variant.img_size > 224 else name
+        for name, variant in VARIANTS.items()
+    ],
+)
 def test_logits_are_those_of_the_public_implementation(
     variant: str, layout: str, shared: Path, tmp_path: Path
 ) -> None:

@@ -130,9 +130,8 @@ def differences(network: TinyViT, manifest: Manifest) -> list[float]:
     return result
 
 
-@pytest.mark.parametrize(
-    "embedded_preprocessing", ["host", pytest.param("full", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("embedded_preprocessing", ["host", "full"])
 @pytest.mark.parametrize("target", list(TARGETS))
 def test_only_saturating_kernels_exceed_the_tolerance(
     target: str,

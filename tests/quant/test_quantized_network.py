@@ -132,7 +132,7 @@ def test_weights_that_the_graph_rounds_are_the_same_numbers(
 ) -> None:
     integers, rounded = (
         quantize_network(folded_network, recipe, QuantScheme(weights=weights))
-        for weights in ("integers", "rounded")
+        for weights in ("int8", "rounded_float32")
     )
     images = noise_images[:2]
     assert torch.equal(compute_logits(integers, images), compute_logits(rounded, images))

@@ -118,6 +118,31 @@ def test_nothing_is_measured_without_images(
     assert not empty_cache.exists()
 
 
+@pytest.mark.parametrize(("calib_data", "reason"), [(None, "no --calib-data: "), ("synthetic", "")])
+def test_a_recipe_needs_synthetic_images_only_to_measure(
+    small_checkpoint: Checkpoint,
+    folded_network: TinyViT,
+    recipe_file: Path,
+    empty_cache: Path,
+    calib_data: str | None,
+    reason: str,
+) -> None:
+    config = QuantizationConfig(
+        calib_data=calib_data, calib_count=SENSITIVITY_COUNT, recipe=recipe_file
+    )
+    progress = RecordedProgress()
+    prepared = prepare(config, small_checkpoint, folded_network, progress)
+    pixels, classes = next(prepared.make_batches())
+    assert len(pixels) == SENSITIVITY_COUNT
+    assert classes is None
+    assert progress.messages == [
+        f"{reason}measuring on images made from the network itself; only --val-data shows how much"
+        " accuracy int8 costs",
+        f"using the recipe {recipe_file}",
+        f"making {SENSITIVITY_COUNT} synthetic images for measuring int8 from the network itself",
+    ]
+
+
 @pytest.mark.parametrize(
     ("options", "needs_measurement"),
     [

@@ -47,6 +47,7 @@ def recipe_of_equal_scales(network: TinyViT, **other_scales: float) -> Recipe:
     return Recipe("", 64, {**dict.fromkeys(units, 0.05), **other_scales}, 8, (), "", "", 0)
 
 
+@pytest.mark.slow
 def test_the_most_sensitive_layer_is_found(folded_network: TinyViT) -> None:
     """One layer causes the largest error, because its scale is a hundred times too large."""
     coarse, left_out = "stages.3.blocks.0.mlp.fc1", "stages.2.blocks.0.mlp.fc2"

@@ -83,6 +83,14 @@ def test_optimization_approaches_the_recorded_statistics(
     assert mean_distance(network, preprocess, optimized) < distance_of_noise / 2
 
 
+def test_color_channels_of_the_noise_are_alike_and_correlated() -> None:
+    noise = synthetic._make_noise(500, 32, np.random.default_rng(0)).numpy()
+    covariance = np.cov(noise.transpose(1, 0, 2, 3).reshape(3, -1))
+    correlated = np.full((3, 3), synthetic.SHARED_COLOR_VARIANCE)
+    np.fill_diagonal(correlated, 1)
+    np.testing.assert_allclose(covariance, correlated, atol=0.05)
+
+
 def test_the_network_is_not_changed(network: TinyViT, preprocess: Preprocess) -> None:
     before = {name: value.clone() for name, value in network.state_dict().items()}
     synthesize_images(network, preprocess, TWO_IMAGES)

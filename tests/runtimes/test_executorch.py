@@ -232,6 +232,7 @@ def test_reader_raises_only_value_errors(pte_bytes: bytes) -> None:
     assert refusals > 100
 
 
+@pytest.mark.slow
 def test_files_that_crash_only_crash_another_process(artifact: Artifact, pte_bytes: bytes) -> None:
     """ExecuTorch's own verifier accepts some damaged tables that then crash the process."""
     for seed in range(6):

@@ -51,14 +51,14 @@ class LiteRtTarget(Target):
     extra = "litert"
     tools = ("torch", "litert-torch", "litert-converter", "ai-edge-litert")
     # XNNPACK's int8 layers return only int8, so their outputs are quantized too. The converter
-    # makes int32 biases itself. It does not accept int8 weights, so the graph has float constants
-    # that are rounded to multiples of their scales, and operations that quantize them ("rounded").
+    # makes int32 biases itself. It does not accept int8 constants, so the graph has float constants
+    # that are multiples of their scales, and operators that quantize them.
     scheme = QuantScheme(
         activations="int8",
         quantized_outputs="all",
         attention=False,
         biases="float32",
-        weights="rounded",
+        weights="rounded_float32",
     )
     unsupported: Mapping[Feature, str] = {
         "int8-weights": "it takes as long as float32, and float16 is nearly as small",

@@ -147,6 +147,7 @@ def test_the_checkpoint_has_the_weights_that_were_trained(folded: TinyViT, recip
     assert (actual - expected).abs().max() < 0.05 * expected.abs().max()
 
 
+@pytest.mark.slow
 def test_a_run_leaves_a_checkpoint_and_its_recipe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

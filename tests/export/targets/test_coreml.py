@@ -111,7 +111,14 @@ def read_files(path: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize(
     ("precision", "embedded_preprocessing"),
-    [*((p, "normalize") for p in PRECISIONS), ("float32", "host"), ("int8", "host")],
+    [
+        ("float32", "host"),
+        ("int8", "host"),
+        ("float16", "normalize"),
+        ("int8-weights", "normalize"),
+        pytest.param("float32", "normalize", marks=pytest.mark.slow),
+        pytest.param("int8", "normalize", marks=pytest.mark.slow),
+    ],
 )
 def test_program_computes_the_network(
     networks: dict[str, Any],
@@ -198,6 +205,7 @@ def test_specification_is_the_oldest_that_suffices(
     assert list(model.mlProgram.functions["main"].block_specializations) == [f"CoreML{version - 1}"]
 
 
+@pytest.mark.slow
 def test_marking_for_ios16_changes_nothing_else(graphs: dict[str, Graph]) -> None:
     """coremltools writes the same program for iOS 16 and iOS 17, except for the mark."""
     program = trace_classifier(graphs["float32"].program, SIZE, DEMO.preprocess, "host")
@@ -303,6 +311,7 @@ def test_class_names_are_unique() -> None:
     assert make_class_names(repeated) == ["a (0)", "a (1) (1)", "a (1)", "b"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_same_network_gives_the_same_bytes(
     graphs: dict[str, Graph], build_package: PackageBuilder, tmp_path: Path, precision: Precision

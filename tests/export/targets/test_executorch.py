@@ -119,6 +119,7 @@ def test_passes_keep_the_function_for_several_images(networks: dict[str, Any]) -
     assert compute_relative_error(rewritten.module()(images).numpy(), expected) < 1e-5
 
 
+@pytest.mark.slow
 def test_a_file_can_normalize_pixels(networks: dict[str, Any], tmp_path: Path) -> None:
     normalized = torch.from_numpy(PREPROCESS.normalize(make_noise_pixels()))
     expected = networks["float32"](normalized).numpy()

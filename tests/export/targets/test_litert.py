@@ -233,6 +233,7 @@ def test_buffers_are_aligned(files: dict[str, Path]) -> None:
     assert not any(start % BUFFER_ALIGNMENT for start in starts)
 
 
+@pytest.mark.slow
 def test_a_file_takes_pixels_and_nothing_is_printed(
     demo_network: Any, demo_graph: Graph, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

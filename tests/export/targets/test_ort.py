@@ -131,6 +131,7 @@ def test_preprocessing_in_the_file_equals_onnx(
     assert np.abs(logits[0] - logits[1]).max() < 1e-4
 
 
+@pytest.mark.slow
 def test_open_batch_runs_several_images(networks: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "demo.ort"
     model = TARGET.lower(trace(networks["int8"], batch=None), PREPROCESS, "host", "int8")

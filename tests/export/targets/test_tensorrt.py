@@ -250,6 +250,7 @@ def test_float16_engine_has_no_integers_and_fuses_attention(
     assert sum("gemm_mha" in layer.name for layer in plan.layers) == ATTENTION_BLOCKS
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("requires_rtx")
 def test_open_batch_is_built(
     quantized_network: Any, graphs: dict[str, Graph], tmp_path: Path

@@ -1,0 +1,47 @@
+"""An artifact whose logits differ from the network's is refused, with the largest difference."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("onnx")
+
+from tinyvit.errors import ArtifactError
+from tinyvit.export import parity
+from tinyvit.runtimes.verify import GoldenInputResult
+
+RUNTIME: Any = SimpleNamespace(describe=lambda: SimpleNamespace(engine="onnxruntime"))
+MANIFEST: Any = SimpleNamespace(
+    golden=SimpleNamespace(tolerance=0.01), target="onnx", quantization=None
+)
+
+
+def set_differences(monkeypatch: pytest.MonkeyPatch, differences: list[float]) -> None:
+    """Let the golden inputs have these differences."""
+    results = tuple(
+        GoldenInputResult(pattern_number, difference, top1_agrees=True)
+        for pattern_number, difference in enumerate(differences)
+    )
+    monkeypatch.setattr(parity, "compare_golden_vectors", lambda *_: results)
+
+
+def test_the_largest_difference_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_differences(monkeypatch, [0.001, 0.01, 0.002])
+    assert parity.measure_parity(RUNTIME, MANIFEST).max_abs_diff == 0.01
+
+
+@pytest.mark.parametrize(
+    ("differences", "largest"),
+    [([0.001, 0.02], "0.02"), ([0.001, math.nan], "nan"), ([math.nan, 0.001], "nan")],
+)
+def test_a_difference_above_the_tolerance_is_refused(
+    monkeypatch: pytest.MonkeyPatch, differences: list[float], largest: str
+) -> None:
+    set_differences(monkeypatch, differences)
+    with pytest.raises(ArtifactError, match=f"logits differ by {largest}, and 0.01 is allowed"):
+        parity.measure_parity(RUNTIME, MANIFEST)
