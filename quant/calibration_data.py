@@ -78,12 +78,14 @@ class _DistinctImages:
         available: Number of images in the source.
         unreadable: Number of images that could not be read.
         copies: Number of images whose pixels equal those of an earlier one.
+        notes: Clauses about what else the source contains, such as hidden files and links.
     """
 
     pixels: Pixels
     available: int
     unreadable: int
     copies: int
+    notes: tuple[str, ...]
 
     def describe(self, data: Path, seed: int) -> str:
         """Describe where the images come from and how many were left out.
@@ -95,6 +97,7 @@ class _DistinctImages:
             facts.append(f"{self.unreadable} unreadable")
         if self.copies:
             facts.append(f"{self.copies} copies")
+        facts += self.notes
         return ", ".join(facts)
 
 
@@ -194,7 +197,8 @@ def _read_distinct_images(
     data: Path, preprocess: Preprocess, count: int, seed: int
 ) -> _DistinctImages:
     """Read images in an order that depends on the seed, until `count` different ones are found."""
-    images = order_calibration_images(list_calibration_images(data), seed)
+    listing = list_calibration_images(data)
+    images = order_calibration_images(listing.images, seed)
     pixels = np.empty((min(count, len(images)), preprocess.size, preprocess.size, 3), np.uint8)
     digests: set[bytes] = set()
     errors: list[ImageError] = []
@@ -220,6 +224,7 @@ def _read_distinct_images(
         available=len(images),
         unreadable=len(errors),
         copies=copies,
+        notes=listing.notes,
     )
     decoded_count = len(digests) + copies + len(errors)
     check_unreadable(errors, image_count=decoded_count)

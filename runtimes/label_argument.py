@@ -7,12 +7,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 from tinyvit.errors import ArtifactError, RequestError
-from tinyvit.labels import Label, imagenet_labels, numbered_labels, order_names
+from tinyvit.labels import Label, imagenet_labels, labels_from_data, numbered_labels
 from tinyvit.runtimes.artifact import Artifact
 
 LabelArgument: TypeAlias = "Iterable[str | Label] | Mapping[Any, Any]"
 """Labels or their names in the order of the classes; or a dict from class index to name, or from
-name to class index."""
+name to class index; or another form that `tinyvit.labels.labels_from_data` reads."""
+
+_REMEDY = "pass a list of names in the order of the classes, or a dict {0: name, 1: name, ...}"
 
 
 def resolve_labels(
@@ -57,41 +59,16 @@ def _convert_labels(labels: LabelArgument) -> tuple[Label, ...]:
             f"labels={os.fspath(labels)!r} is a string, not a list of names",
             "read the file first: tinyvit.labels.read_labels(Path(...))",
         )
-    if isinstance(labels, Mapping):
-        labels = _order_names(labels)
     if isinstance(labels, (set, frozenset)) or not isinstance(labels, Iterable):
         raise RequestError(
             f"labels of type {type(labels).__name__} have no order",
             "pass a list of names in the order of the classes",
         )
-    converted = []
-    for index, label in enumerate(labels):
-        if not isinstance(label, (str, Label)):
-            raise RequestError(
-                f"the label of class {index} is {label!r}, not a name",
-                "pass a list of strings in the order of the classes",
-            )
-        converted.append(Label(str(label)) if isinstance(label, str) else label)
-    return tuple(converted)
-
-
-def _order_names(labels: Mapping[Any, Any]) -> list[Any]:
-    """Return the names in a dict from class index to name, or from name to class index."""
-    remedy = "pass {0: name, 1: name, ...}, {name: 0, name: 1, ...}, or a list of names"
     try:
-        names = order_names(labels)
+        converted = labels_from_data(labels if isinstance(labels, Mapping) else list(labels))
     except ValueError as error:
-        raise RequestError(
-            f"the dict of labels does not have each class index from 0 exactly once ({error})",
-            remedy,
-        ) from error
-    is_by_name = all(isinstance(index, int) for index in labels.values())
-    if names and is_by_name and all(isinstance(name, str) and _is_number(name) for name in names):
-        raise RequestError(
-            "both the keys and the values of the dict of labels can be class indices", remedy
-        )
-    return names
-
-
-def _is_number(name: str) -> bool:
-    return name.isascii() and name.isdigit()
+        raise RequestError(f"the labels are not understood ({error})", _REMEDY) from error
+    nameless = next((index for index, label in enumerate(converted) if not label.name), None)
+    if nameless is not None:
+        raise RequestError(f"the label of class {nameless} is empty", _REMEDY)
+    return converted

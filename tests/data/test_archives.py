@@ -26,7 +26,7 @@ def test_members_are_read_by_name(tmp_path: Path) -> None:
     path = write_tar(
         tmp_path / "a.tar", "w", ("./b/2.jpg", b"two"), ("a/1.png", b"one"), ("notes.txt", b"no")
     )
-    readers = index_tar(path)
+    readers = index_tar(path).getters
     assert {name: read() for name, read in readers.items()} == {
         "a/1.png": b"one",
         "b/2.jpg": b"two",
@@ -44,7 +44,9 @@ def test_hidden_and_system_members_are_skipped(tmp_path: Path) -> None:
         (".cache/1.jpg", b"4"),
         ("cat/@eaDir/1.jpg", b"5"),
     )
-    assert list(index_tar(path)) == ["cat/1.jpg"]
+    listing = index_tar(path)
+    assert list(listing.getters) == ["cat/1.jpg"]
+    assert listing.notes == ("skipped 4 hidden or system entries",)
 
 
 def add_link(path: Path, name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> None:
@@ -61,7 +63,11 @@ def test_links_to_images_in_the_tar_file_are_followed(tmp_path: Path) -> None:
     add_link(path, "cat/3.jpg", "./cat/0.jpg", tarfile.LNKTYPE)
     add_link(path, "cat/.hidden.jpg", "/etc/passwd")
     add_link(path, "notes.txt", "/etc/passwd")
-    images = {name: read() for name, read in index_tar(path).items()}
+    images = {name: read() for name, read in index_tar(path).getters.items()}
+    assert index_tar(path).notes == (
+        "skipped 1 hidden or system entry and 1 file that is not an image",
+        "followed 3 links",
+    )
     assert images == {
         "all/1.jpg": b"1",
         "cat/0.jpg": b"0",
@@ -93,7 +99,7 @@ def test_a_member_that_is_too_large_or_gone_is_empty(
 ) -> None:
     path = write_tar(tmp_path / "a.tar", "w", ("1.jpg", b"1234"), ("2.jpg", b"12"))
     monkeypatch.setattr(archives, "MAX_IMAGE_BYTES", 3)
-    readers = index_tar(path)
+    readers = index_tar(path).getters
     assert [read() for read in readers.values()] == [b"", b"12"]
     path.unlink()
     assert readers["2.jpg"]() == b""

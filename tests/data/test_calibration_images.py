@@ -26,7 +26,7 @@ def touch(folder: Path, *names: str) -> None:
 
 def test_images_of_a_folder_are_listed(tmp_path: Path) -> None:
     touch(tmp_path, "b/1.jpg", "a.png", "b/deep/2.jpg", ".hidden/3.jpg", "notes.txt")
-    images = list_calibration_images(tmp_path)
+    images = list_calibration_images(tmp_path).images
     assert [(image.name, image.group) for image in images] == [
         ("a.png", "."),
         ("b/1.jpg", "b"),
@@ -45,7 +45,7 @@ def test_paths_in_a_list_are_relative_to_the_list(
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "list.txt").write_text("\ufeff" + lines + "\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    images = list_calibration_images(Path("in/list.txt"))
+    images = list_calibration_images(Path("in/list.txt")).images
     assert [image.name for image in images] == ["deep/1.png", "../2.png", "../3.png"]
     assert [image.group for image in images] == ["deep", "..", ".."]
     assert images[0].get_source() == Path("in/deep/1.png")
@@ -57,7 +57,7 @@ def test_images_of_an_array_are_listed(tmp_path: Path) -> None:
     for save in (np.savez, np.savez_compressed):
         save(tmp_path / "images.npz", pixels)
         assert np.array_equal(read_image_array(tmp_path / "images.npz"), pixels)
-        images = list_calibration_images(tmp_path / "images.npz")
+        images = list_calibration_images(tmp_path / "images.npz").images
         assert np.array_equal(np.stack([image.get_source() for image in images]), pixels)
         # The names enter the hash that orders the images: another spelling is another sample.
         assert (images[7].name, images[7].group) == ("picture 7", "")

@@ -212,3 +212,21 @@ def test_a_broken_link_to_an_image_is_no_class_folder(tmp_path: Path) -> None:
     listing = read_listing(tmp_path)
     require_filled_class_folders(tmp_path, ["cat/1.png"], listing)
     assert listing.notes == ("skipped 1 broken link (2.png)",)
+
+
+@pytest.mark.parametrize("names", [("train", "dev"), ("train_images", "val_images")])
+def test_splits_with_other_names_are_not_classes(tmp_path: Path, names: tuple[str, str]) -> None:
+    for name in names:
+        for class_name in ("cat", "dog"):
+            (tmp_path / name / class_name).mkdir(parents=True)
+            (tmp_path / name / class_name / "1.jpg").touch()
+    with pytest.raises(RequestError, match="seem to be splits and not classes"):
+        read_image_folder(tmp_path)
+
+
+def test_classes_with_names_like_splits_are_classes(tmp_path: Path) -> None:
+    for name in ("trainer", "valley"):
+        (tmp_path / name / "more").mkdir(parents=True)
+        (tmp_path / name / "more" / "1.jpg").touch()
+    labels = read_image_folder(tmp_path).labels
+    assert labels == (Label("trainer"), Label("valley"))

@@ -204,6 +204,27 @@ def test_the_description_counts_what_was_skipped(class_folders: Path, tmp_path: 
     )
 
 
+def test_the_description_of_a_tar_counts_what_was_skipped(
+    class_folders: Path, tmp_path: Path
+) -> None:
+    (class_folders / "__MACOSX").mkdir()
+    for name in ("__MACOSX/000.png", "__MACOSX/001.png", ".DS_Store", "notes.txt"):
+        (class_folders / name).touch()
+    image = next(class_folders.glob("n*/*.png"))
+    (image.parent / "link.png").symlink_to(image.name)
+    with tarfile.open(tmp_path / "val.tar", "w") as archive:
+        archive.add(class_folders, ".")
+    skipped = "skipped 2 hidden or system entries and 1 file that is not an image; followed 1 link"
+    location = DatasetLocation(str(tmp_path / "val.tar"))
+    assert open_dataset(location).description == f"13 images in class folders of val.tar; {skipped}"
+    truth = tmp_path / "truth.csv"
+    names = [sample.name for sample in open_dataset(location).samples]
+    truth.write_text("".join(f"{name},0\n" for name in names))
+    assert open_dataset(DatasetLocation(location.data, truth)).description == (
+        f"13 images of val.tar, classes by truth.csv; {skipped}"
+    )
+
+
 def test_entries_of_a_truth_file_without_images_are_counted(
     flat_folder: Path, tmp_path: Path
 ) -> None:
@@ -230,6 +251,17 @@ def test_class_numbers_that_count_from_1_are_refused(
 ) -> None:
     with pytest.raises(RequestError, match=rf"numbered up to {count}, .* count from 1"):
         match_dataset(named_samples(*names), labels, only_known)
+
+
+def test_numbers_without_0_are_noted() -> None:
+    labels = (Label("cat"), Label("dog"), Label("bird"))
+    note = "the class numbers in the data, of which none is 0, were read as counted from 0"
+    for names in (("#1", "#2"), ("1", "2")):
+        assert match_dataset(named_samples(*names), labels).notes == (
+            "the images show 2 of the model's 3 classes",
+            note,
+        )
+    assert note not in match_dataset(named_samples("#0", "#1"), labels).notes
 
 
 def test_it_is_known_whether_classes_are_numbers() -> None:

@@ -56,6 +56,8 @@ def test_folders_without_images_and_missing_folders_are_refused(tmp_path: Path) 
         "$RECYCLE.BIN",
         "lost+found",
         "__pycache__",
+        "_vti_cnf",
+        "cat~",
     ],
 )
 def test_hidden_and_system_folders_are_skipped(tmp_path: Path, name: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import tarfile
+import unicodedata
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -56,6 +58,18 @@ def test_tables_give_the_class_of_each_file(
         ("truth.txt", "a cat\nb dog\nc.x tiger cat\n"),
         ("truth.txt", "a.png,cat\nb.png,dog\nc.x.png,tiger cat\n"),
         ("truth.json", '{"a.png": "cat", "b.png": ["dog"], "c.x.png": "tiger cat"}'),
+        (
+            "truth.json",
+            '[{"file_name": "a.png", "label": "cat", "box": [1, 2]},'
+            ' {"label": "dog", "file_name": "b.png", "box": null},'
+            ' {"file_name": "c.x.png", "label": "tiger cat", "box": 3}]',
+        ),
+        (
+            "metadata.jsonl",
+            '{"file_name": "a.png", "label": "cat"}\n{"file_name": "b.png", "label": "dog"}\n\n'
+            '{"file_name": "c.x.png", "label": "tiger cat"}\n',
+        ),
+        ("truth.csv", "sep=;\na.png;cat\nb.png;dog\nc.x.png;tiger cat\n"),
     ],
 )
 def test_other_notations_of_file_and_class(tmp_path: Path, name: str, text: str) -> None:
@@ -138,6 +152,12 @@ def test_labels_of_imagenet_real_are_read(tmp_path: Path) -> None:
         ("truth.txt", b"a", r"not exactly a file name and a class \(line 1\)"),
         ("truth.txt", b"490\n361\n171\n", "those of the devkit"),
         ("truth.csv", b"file,path,x\na,b,c\n", "titles file, path, x"),
+        ("truth.csv", b"image,cat\na,1\nb,0\nc.x,0\n", "only 0 and 1 below the title cat"),
+        ("truth.csv", b"image,cat,dog\na,1,0\nb,0,1\nc.x,0,1\n", "titles image, cat, dog"),
+        ("truth.json", b'[{"file": "a", "label": 1}, {"file": "b"}]', "entry 2 has other keys"),
+        ("truth.json", b'[{"x": "a", "y": 1}]', "no key is known as that of the file names"),
+        ("truth.json", b'[{"file": "a", "label": null}]', "not exactly a file name and a class"),
+        ("truth.jsonl", b'{"file": "a", "label": 1}\nx', "form of ImageNet-ReaL's"),
         ("truth.xml", b"a", "unknown kind"),
     ],
 )
@@ -198,3 +218,14 @@ def test_spellings_with_the_same_class_and_names_of_other_images_are_accepted(
     truth = read_truth_file(tmp_path / "truth.csv", ["a.png", "val/a.png", "d/b.png"])
     assert truth.classes == {"a.png": ("#1",), "val/a.png": ("#2",), "d/b.png": ("#4",)}
     assert truth.unused_count == 2
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_accents_may_be_composed_in_either_form(
+    tmp_path: Path, form: Literal["NFC", "NFD"]
+) -> None:
+    """macOS stores the names of files in another form than most editors write."""
+    name = "caf\u00e9.png"
+    (tmp_path / "truth.csv").write_text(f"{name},1\n", encoding="utf-8")
+    stored = unicodedata.normalize(form, name)
+    assert read_truth_file(tmp_path / "truth.csv", [stored]).classes == {stored: ("#1",)}

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
 
+from tests.helpers.state_dicts import Save, make_state
 from tinyvit.labels import Label
 from tinyvit.nn.label_sources import find_labels
-from tinyvit.nn.weight_files import Weights
+from tinyvit.nn.weight_files import Weights, read_weights
 
 ABC = ["a", "b", "c"]
 PATH = Path("mine.pth")
@@ -40,6 +43,17 @@ def find(metadata: dict[str, Any], count: int = 3, config: dict[str, Any] | None
         ({"idx_to_class": {2: "c", 0: "a", 1: "b"}}, "idx_to_class in the checkpoint"),
         ({"id2label": {"2": "c", "0": "a", "1": "b"}}, "id2label in the checkpoint"),
         ({"classes": {"c": 2, "a": 0, "b": 1}}, "classes in the checkpoint"),
+        ({"class_names": ["2: c", "0: a", "1: b"]}, "class_names in the checkpoint"),
+        ({"classes_": ABC}, "classes_ in the checkpoint"),
+        ({"label2idx": {"c": 2, "a": 0, "b": 1}}, "label2idx in the checkpoint"),
+        ({"class_indices": {"c": 2, "a": 0, "b": 1}}, "class_indices in the checkpoint"),
+        ({"meta": {"CLASSES": tuple(ABC)}}, "CLASSES in meta of the checkpoint"),
+        ({"classNames": ABC}, "classNames in the checkpoint"),
+        ({"idxToClass": {"2": "c", "0": "a", "1": "b"}}, "idxToClass in the checkpoint"),
+        (
+            {"classes": [{"id": str(i), "name": ABC[i]} for i in (1, 2, 0)]},
+            "classes in the checkpoint",
+        ),
         ({"names": {0: "a", 1: "b", 2: "c"}}, "names in the checkpoint"),
         ({"class_names": "a, b, c"}, "class_names in the checkpoint"),
         (
@@ -190,7 +204,7 @@ def test_other_whole_numbers_are_names_except_in_labels() -> None:
     [
         ({"labels": list(range(1000))}, "labels"),
         ({"args": {"MyClasses": {f"k{i}": [i] for i in range(1000)}}}, "args.MyClasses"),
-        ({"label_encoder": {"classes_": [f"k{i}" for i in range(1000)]}}, "label_encoder.classes_"),
+        ({"encoder": {"class_order": [f"k{i}" for i in range(1000)]}}, "encoder.class_order"),
     ],
 )
 def test_an_unread_entry_for_each_class_is_noted_and_stops_the_assumption(
@@ -210,3 +224,22 @@ def test_other_entries_do_not_stop_the_assumption() -> None:
         {"losses": [0.5] * 1000},
     ):
         assert find(metadata, count=1000)[0][0] == "tench"
+
+
+@pytest.mark.parametrize("dtype", [object, str])
+def test_a_pickled_label_encoder_names_the_classes(
+    save: Save, foreign_class: Callable[..., type], dtype: type
+) -> None:
+    """scikit-learn's LabelEncoder has its classes, sorted, in an array classes_."""
+    encoder = foreign_class("mylib.preprocessing._label", "LabelEncoder")()
+    encoder.classes_ = np.array(list("abcdefg"), dtype)
+    path = save({"state_dict": make_state(), "label_encoder": encoder})
+    labels, source = find_labels(read_weights(path), 7, path)
+    assert labels == tuple(map(Label, "abcdefg"))
+    assert source == "classes_ in label_encoder of the checkpoint"
+
+
+def test_names_of_folders_in_a_list_stay_in_its_order() -> None:
+    """torchvision sorts folders as text, and this is the order of the logits."""
+    folders = [f"{name} x" for name in sorted(map(str, range(12)))]
+    assert find({"classes": folders}, count=12)[0] == folders

@@ -147,6 +147,18 @@ def test_few_unreadable_files_are_left_out(tmp_path: Path) -> None:
     assert "2 unreadable" in calibration.source
 
 
+def test_what_was_skipped_in_a_folder_and_followed_is_stated(tmp_path: Path) -> None:
+    folder = save_random_images(tmp_path / "photos", range(40))
+    (folder / ".ipynb_checkpoints").mkdir()
+    (folder / "notes.txt").touch()
+    (folder / "more").symlink_to(save_random_images(tmp_path / "elsewhere", range(50, 52)))
+    (folder / "gone.png").symlink_to(tmp_path / "gone.png")
+    assert read_calibration_set(folder, PREPROCESS).source == (
+        "42 of 42 images in photos, seed 0, skipped 1 hidden or system entry and 1 file that is"
+        " not an image, followed 1 linked folder (more), skipped 1 broken link (gone.png)"
+    )
+
+
 def test_many_unreadable_files_are_refused(tmp_path: Path) -> None:
     folder = save_random_images(tmp_path / "photos", range(40))
     for number in range(3):

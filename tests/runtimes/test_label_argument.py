@@ -6,6 +6,7 @@ import enum
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tinyvit.errors import RequestError
@@ -37,6 +38,14 @@ class Animal(enum.IntEnum):
         {Label("dog"): 1, "cat": 0},
         {Animal.DOG: "dog", Animal.CAT: "cat"},
         {"dog": Animal.DOG, "cat": Animal.CAT},
+        ["1: dog", "0: cat"],
+        ["1 dog", "0 cat"],
+        ["- cat", "- dog"],
+        np.array(["cat", "dog"]),
+        [["1", "dog"], ["0", "cat"]],
+        [{"id": 1, "name": "dog"}, {"id": 0, "name": "cat"}],
+        {"names": ["cat", "dog"]},
+        {"cat": "0", "dog": "1"},
     ],
 )
 def test_lists_and_dicts_are_accepted(labels: Any) -> None:
@@ -44,33 +53,48 @@ def test_lists_and_dicts_are_accepted(labels: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "names", [["n02123045", " dog "], {0: "n02123045", 1: " dog "}, {"n02123045": 0, " dog ": 1}]
+    "names",
+    [
+        ["n02123045", " dog "],
+        {0: "n02123045", 1: " dog "},
+        {"n02123045": 0, " dog ": 1},
+        {"0": ["n02123045", "tabby"], "1": "dog"},
+        {"n02123045": 0, "dog": 1},
+    ],
 )
-def test_names_are_not_changed(names: Any) -> None:
-    assert resolve_labels(ARTIFACT, 2, names) == (Label("n02123045"), Label(" dog "))
+def test_wordnet_ids_get_their_names_as_in_files(names: Any) -> None:
+    assert resolve_labels(ARTIFACT, 2, names) == (Label("tabby", "n02123045"), Label("dog"))
+
+
+def test_keys_and_values_that_can_both_be_indices() -> None:
+    expected = (Label("0"), Label("1"))
+    assert resolve_labels(ARTIFACT, 2, {"0": 0, "1": 1}) == expected
+    for labels in ({"0": 1, "1": 2, "2": 0}, {"0": "1", "1": "2", "2": "0"}):
+        with pytest.raises(RequestError, match="both its keys and its values can be indices"):
+            resolve_labels(ARTIFACT, 3, labels)
+    folders = {"class_to_idx": {"0": 0, "10": 1, "2": 2}}
+    assert [label.name for label in resolve_labels(ARTIFACT, 3, folders)] == ["0", "10", "2"]
+    mapped = {"idx_to_class": {"0": "1", "1": "2", "2": "0"}}
+    assert [label.name for label in resolve_labels(ARTIFACT, 3, mapped)] == ["1", "2", "0"]
 
 
 @pytest.mark.parametrize(
     ("labels", "reason"),
     [
-        (
-            {1: "cat", 2: "dog"},
-            "from 0 exactly once .*they are 1 to 2, so either they count from 1",
-        ),
-        ({0: "cat", 2: "dog"}, "from 0 exactly once .*from 0 to 2, and 1 is missing"),
-        ({0: "cat", "0": "dog"}, "from 0 exactly once .*0 occurs twice"),
-        ({"cat": 0, "dog": 0}, "from 0 exactly once .*0 occurs twice"),
-        ({-1: "cat", 0: "dog"}, "from 0 exactly once .*'-1' is none"),
-        ({"cat": "a", "dog": "b"}, "from 0 exactly once .*'cat' is none"),
-        ({"n02123045": "cat", "n02123046": "dog"}, "from 0 exactly once .*'n02123045' is none"),
-        ({"names": ["cat", "dog"]}, "from 0 exactly once .*'names' is none"),
-        ({False: "cat", True: "dog"}, "from 0 exactly once .*'False' is none"),
-        ({"0": 0, "1": 1}, "both the keys and the values"),
-        ({0: 1, 1: 0}, "the label of class 0 is 1, not a name"),
-        ({"0": ["n02123045", "cat"], "1": ["n02123046", "dog"]}, "class 0 is .*, not a name"),
-        ([["0", "cat"], ["1", "dog"]], "class 0 is .*, not a name"),
-        ([{"id": 0, "name": "cat"}, {"id": 1, "name": "dog"}], "class 0 is .*, not a name"),
-        (["cat", b"dog"], "class 1 is b'dog', not a name"),
+        ({1: "cat", 2: "dog"}, "not 0, 1, 2, .*they are 1 to 2, so either they count from 1"),
+        ({0: "cat", 2: "dog"}, "not 0, 1, 2, .*from 0 to 2, and 1 is missing"),
+        ({0: "cat", "0": "dog"}, "0 occurs twice"),
+        ({"cat": 0, "dog": 0}, "0 occurs twice"),
+        ({-1: "cat", 0: "dog"}, "not 0, 1, 2, .*'-1' is none"),
+        ({"cat": "a", "dog": "b"}, "not 0, 1, 2, .*'cat' is none"),
+        ({"n02123046": "cat", "n02123045": "dog"}, "its WordNet ids are not sorted"),
+        ({"names": ["cat"], "classes": ["dog"]}, "classes and names contain different labels"),
+        ({False: "cat", True: "dog"}, "not 0, 1, 2, .*'False' is none"),
+        ({0: 1, 1: 0}, "the name of class 0 is 1, not a string"),
+        (["cat", b"dog"], "the name of class 1 is b'dog', not a string"),
+        (["cat", "0: dog"], r"such as line 2 \('0: dog'\), but line 1 does not: 'cat'"),
+        (["0 cat", "10 fox", "2 dog"], "sorted as text"),
+        (["cat", ""], "the label of class 1 is empty"),
         ({"cat", "dog"}, "labels of type set have no order"),
         (2, "labels of type int have no order"),
         (Path("labels.txt"), "is a string, not a list"),

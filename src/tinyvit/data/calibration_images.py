@@ -10,6 +10,7 @@ import math
 import os
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import IO, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit.data.listing import SourceGetter, list_images, make_path_getter
+from tinyvit.data.listing import SourceGetter, make_path_getter, read_listing
 from tinyvit.data.sampling import order_stratified
 from tinyvit.errors import RequestError
 from tinyvit.files import read_text
@@ -72,7 +73,20 @@ class CalibrationImage:
     get_source: SourceGetter
 
 
-def list_calibration_images(data: Path) -> list[CalibrationImage]:
+@dataclass(frozen=True)
+class CalibrationListing:
+    """The images that a user gives for calibration.
+
+    Attributes:
+        images: The images, not yet in the order in which they are used.
+        notes: Clauses for messages about what else a folder contains, such as hidden files.
+    """
+
+    images: tuple[CalibrationImage, ...]
+    notes: tuple[str, ...] = ()
+
+
+def list_calibration_images(data: Path) -> CalibrationListing:
     """List every image that a user gives for calibration.
 
     The images of a folder or a list of paths are not read, those in an .npz file are.
@@ -86,23 +100,30 @@ def list_calibration_images(data: Path) -> list[CalibrationImage]:
         ImageError: The folder cannot be read, or has no images.
     """
     if data.is_dir():
-        return [make_calibration_image(path, data) for path in list_images(data)]
+        listing = read_listing(data)
+        images = tuple(make_calibration_image(path, data) for path in listing.images)
+        return CalibrationListing(images, listing.notes)
     if not data.is_file():
         raise RequestError(f"{data} does not exist", _REMEDY)
     if data.suffix.lower() == ".txt":
         folder = data.parent
-        return [make_calibration_image(folder / line, folder) for line in _read_lines(data)]
+        lines = _read_lines(data)
+        return CalibrationListing(
+            tuple(make_calibration_image(folder / line, folder) for line in lines)
+        )
     if data.suffix.lower() == ".npz":
         array = read_image_array(data)
-        return [
-            CalibrationImage(
-                # These names must never change: `order_calibration_images` orders by their hashes.
-                name=f"picture {index}",
-                group="",
-                get_source=partial(array.__getitem__, index),
+        return CalibrationListing(
+            tuple(
+                CalibrationImage(
+                    # These names must never change: the order depends on their hashes.
+                    name=f"picture {index}",
+                    group="",
+                    get_source=partial(array.__getitem__, index),
+                )
+                for index in range(len(array))
             )
-            for index in range(len(array))
-        ]
+        )
     raise RequestError(f"{data} is not a source of images", _REMEDY)
 
 
@@ -121,7 +142,9 @@ def make_calibration_image(path: Path, base: Path) -> CalibrationImage:
     )
 
 
-def order_calibration_images(images: list[CalibrationImage], seed: int) -> list[CalibrationImage]:
+def order_calibration_images(
+    images: Sequence[CalibrationImage], seed: int
+) -> list[CalibrationImage]:
     """Order images so that their folders take turns, each giving one image.
 
     Args:

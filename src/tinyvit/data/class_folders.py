@@ -20,7 +20,7 @@ from PIL import Image
 from tinyvit.data.image_names import is_image_path
 from tinyvit.data.label_matching import match_class_names
 from tinyvit.data.listing import ImageListing, list_subfolders, read_listing
-from tinyvit.data.splits import SPLIT_NAMES, find_split_folder
+from tinyvit.data.splits import SPLIT_NAMES, find_split_folder, refuse_unknown_splits
 from tinyvit.errors import RequestError
 from tinyvit.files import listing_sha256
 from tinyvit.images import open_image
@@ -178,6 +178,7 @@ def read_image_folder(folder: str | Path) -> ImageFolder:
         return ImageFolder(folder, keys, None, None, listing.notes)
     require_filled_class_folders(folder, keys, listing)
     require_class_level(folder, keys)
+    refuse_unknown_splits(folder, keys)
     names = [key.partition("/")[0] for key in keys]
     imagenet_labels, class_names = labels_by_wnid(), sorted(set(names))
     labels = tuple(imagenet_labels.get(name, Label(name)) for name in class_names)

@@ -169,7 +169,8 @@ def _open_class_folders(folder: Path) -> Dataset:
 
 def _open_class_folders_of_tar(path: Path) -> Dataset:
     """Make a dataset from a tar file, like `_open_class_folders` from a folder."""
-    getters = index_tar(path)
+    listing = index_tar(path)
+    getters = listing.getters
     _require_class_folders(getters, path.name)
     tops = {name.partition("/")[0] for name in getters}
     # In folders that contain images directly, those are the classes.
@@ -182,7 +183,7 @@ def _open_class_folders_of_tar(path: Path) -> Dataset:
         if not split or name.startswith(f"{split}/")
     ]
     unused = [name for name in splits.values() if name != split]
-    return _make_dataset(samples, path.name, split, unused, ())
+    return _make_dataset(samples, path.name, split, unused, listing.notes)
 
 
 def _require_class_folders(keys: Collection[str], data_name: str) -> None:
@@ -212,15 +213,16 @@ def _make_dataset(
 
 def _label_by_truth_file(path: Path, truth_path: Path) -> Dataset:
     """Make a dataset of the images to which a truth file assigns a class."""
-    notes: tuple[str, ...] = ()
     if path.is_dir():
-        listing = read_listing(path)
-        notes = listing.notes
+        folder_listing = read_listing(path)
+        notes = folder_listing.notes
         getters: dict[str, SourceGetter] = {
-            file.relative_to(path).as_posix(): make_path_getter(file) for file in listing.images
+            file.relative_to(path).as_posix(): make_path_getter(file)
+            for file in folder_listing.images
         }
     else:
-        getters = dict(index_tar(path))
+        tar_listing = index_tar(path)
+        notes, getters = tar_listing.notes, dict(tar_listing.getters)
     truth = read_truth_file(truth_path, sorted(getters))
     samples = [
         Sample(name, truth.classes[name], get_source)
@@ -233,7 +235,8 @@ def _label_by_truth_file(path: Path, truth_path: Path) -> Dataset:
         description += f" ({left_out_count} left out, to which the file assigns no class)"
     if truth.unused_count:
         entries = format_count(truth.unused_count, "entry", "entries")
-        notes = (f"{entries} of {truth_path.name} name no image in {path.name}", *notes)
+        verb = "names" if truth.unused_count == 1 else "name"
+        notes = (f"{entries} of {truth_path.name} {verb} no image in {path.name}", *notes)
     return Dataset("; ".join((description, *notes)), _sort_samples(samples))
 
 

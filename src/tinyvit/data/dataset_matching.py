@@ -71,6 +71,10 @@ def match_dataset(
     if shown_count < len(labels):
         notes.append(f"the images show {shown_count} of the model's {len(labels)} classes")
     is_numbered = all(map(matcher.is_number, indices))
+    if is_numbered and min(int(name.removeprefix("#")) for name in indices) > 0:
+        notes.append(
+            "the class numbers in the data, of which none is 0, were read as counted from 0"
+        )
     numbers = matcher.class_numbers if is_numbered else None
     return MatchedDataset(samples, class_indices, tuple(notes), numbers)
 

@@ -39,11 +39,15 @@ SYSTEM_NAMES = frozenset(
         "desktop.ini",
         "$recycle.bin",
         "recycler",
+        "recycled",
         "system volume information",
         "@eadir",  # thumbnails on Synology devices
         "#recycle",
         "#snapshot",
         "@recycle",  # QNAP devices
+        "@tmp",  # Synology devices
+        "_vti_cnf",  # Microsoft FrontPage
+        "_vti_pvt",
         "lost+found",  # the root of an ext file system
         "__pycache__",
     )
@@ -52,12 +56,13 @@ SYSTEM_NAMES = frozenset(
 
 
 def is_ignored_name(name: str) -> bool:
-    """Return whether a file or folder of this name is hidden or belongs to the operating system.
+    """Return whether a file or folder is hidden, a backup copy, or of the operating system.
 
     Args:
         name: The last component of a path.
     """
-    return name.startswith(".") or name.lower() in SYSTEM_NAMES
+    # Editors and file managers add "~" to the names of copies that they keep.
+    return name.startswith(".") or name.endswith("~") or name.lower() in SYSTEM_NAMES
 
 
 def is_image_path(path: Path) -> bool:

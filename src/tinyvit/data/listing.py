@@ -54,15 +54,7 @@ class ImageListing:
     @property
     def notes(self) -> tuple[str, ...]:
         """Clauses for messages about everything that is not an image in a normal folder."""
-        skipped = [
-            format_count(count, noun, plural)
-            for count, noun, plural in (
-                (self.ignored_count, "hidden or system entry", "hidden or system entries"),
-                (self.other_count, "file that is not an image", "files that are not images"),
-            )
-            if count
-        ]
-        notes = [f"skipped {' and '.join(skipped)}"] if skipped else []
+        notes = describe_skipped(self.ignored_count, self.other_count)
         if self.followed_links:
             count = format_count(len(self.followed_links), "linked folder")
             notes.append(f"followed {count} ({self.followed_links[0].name})")
@@ -75,6 +67,24 @@ class ImageListing:
             count = format_count(len(self.broken_links), "broken link")
             notes.append(f"skipped {count} ({self.broken_links[0].name})")
         return tuple(notes)
+
+
+def describe_skipped(ignored_count: int, other_count: int) -> list[str]:
+    """Return a clause for messages about the entries that were skipped; [] if there are none.
+
+    Args:
+        ignored_count: Number of hidden and system files and folders.
+        other_count: Number of other files that are not images by their names.
+    """
+    skipped = [
+        format_count(count, noun, plural)
+        for count, noun, plural in (
+            (ignored_count, "hidden or system entry", "hidden or system entries"),
+            (other_count, "file that is not an image", "files that are not images"),
+        )
+        if count
+    ]
+    return [f"skipped {' and '.join(skipped)}"] if skipped else []
 
 
 def list_images(folder: Path) -> list[Path]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from tinyvit.data.listing import list_subfolders
@@ -14,6 +15,10 @@ SPLIT_NAMES = {
     "test": ("test", "testing"),
 }
 """Names, in lower case, of the folder of each split."""
+
+
+_SPLIT_BEGINNING = re.compile(r"(?:train|val|test|dev|eval)(?:[^a-z]|ing|id|uation|set|$)")
+"""Matches the beginning of other names of splits in lower case, such as "dev" and "val_images"."""
 
 
 def find_splits(names: Collection[str], description: str) -> dict[str, str]:
@@ -49,6 +54,28 @@ def find_splits(names: Collection[str], description: str) -> dict[str, str]:
                 "give the folder of the split itself, or remove one of the two",
             )
     return {split: folders[0] for split, folders in found.items()}
+
+
+def refuse_unknown_splits(folder: Path, keys: Sequence[str]) -> None:
+    """Refuse a folder whose subfolders are splits with unusual names, not classes.
+
+    Args:
+        folder: The folder that should contain the class folders.
+        keys: Paths of the images relative to `folder`, with "/" as separator.
+
+    Raises:
+        RequestError: There are several subfolders, all of them have names such as "dev" and
+            "train_images", and all images are in folders inside them.
+    """
+    names = sorted({key.split("/")[0] for key in keys})
+    are_splits = all(_SPLIT_BEGINNING.match(name.lower()) for name in names)
+    if len(names) > 1 and are_splits and all(key.count("/") > 1 for key in keys):
+        raise RequestError(
+            f"the subfolders of {folder}, {' and '.join(names[:4])}, seem to be splits and not"
+            " classes",
+            f"give the folder of one split, such as {folder / names[-1]}, or name them train, val"
+            " and test",
+        )
 
 
 def list_splits(folder: Path) -> dict[str, Path]:

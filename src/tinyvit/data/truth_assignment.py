@@ -6,6 +6,7 @@ suffix. If that leaves several possible classes for an image, the file is refuse
 
 from __future__ import annotations
 
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ class TruthRow:
 
     Attributes:
         line: Where the entry is, such as "line 3".
-        name: The file name in the entry, with "/" as separator.
+        name: The file name in the entry, with "/" as separator, in Unicode's composed form (NFC).
         classes: The correct classes: WordNet ids, labels, or "#7" for class number 7.
     """
 
@@ -57,11 +58,12 @@ def assign_rows(
     missing: list[str] = []
     users: dict[int, str] = {}
     for name in names:
-        candidates = find_candidates(name)
+        composed_name = unicodedata.normalize("NFC", name)
+        candidates = find_candidates(composed_name)
         if not candidates:
             missing.append(name)
             continue
-        row = _choose_row(name, candidates, path)
+        row = _choose_row(composed_name, candidates, path)
         if id(row) in users:
             raise RequestError(
                 f"{row.line} of the truth file {path} can be about two images,"
@@ -124,7 +126,7 @@ def _refuse_other_spellings(
     """Raise RequestError if an unused entry names an image, too, but gives it other classes."""
     images: dict[tuple[str, str], list[str]] = defaultdict(list)
     for name in used_rows:
-        image = PurePosixPath(name)
+        image = PurePosixPath(unicodedata.normalize("NFC", name))
         images[image.stem, ""].append(name)
         images[image.stem, _unify_suffix(image)].append(name)
     for row in unused:

@@ -9,7 +9,9 @@ LOC_val_solution.csv           from Kaggle: the columns ImageId and PredictionSt
 *.csv, *.tsv                   a file name, with or without folder and suffix, and its class: a
                                WordNet id, a label or a class number (see `truth_tables`)
 *.txt                          a file name and its class in each line
-*.json                         an object that maps file names to classes
+*.json                         an object that maps file names to classes, or a list of objects with
+                               a file name and a class
+*.jsonl                        such an object in each line, as Hugging Face's metadata.jsonl
 real.json                      from ImageNet-ReaL: for each image a list of class numbers, in the
                                order of the file names; an empty list means that no class is known
 """
@@ -25,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinyvit.data.truth_assignment import TruthRow, assign_rows
-from tinyvit.data.truth_tables import parse_json_object, parse_table
+from tinyvit.data.truth_tables import parse_json_object, parse_json_records, parse_table
 from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.files import read_text
 
@@ -33,8 +35,8 @@ MAX_BYTES = 64 * 2**20
 """Larger truth files, and larger members of the development kit, are refused."""
 
 TRUTH_FILE_REMEDY = (
-    "give --truth ILSVRC2012_devkit_t12.tar.gz, LOC_val_solution.csv, a .csv, .tsv, .txt or"
-    " .json of file name and class, or ImageNet-ReaL's real.json"
+    "give --truth ILSVRC2012_devkit_t12.tar.gz, LOC_val_solution.csv, a .csv, .tsv, .txt,"
+    " .json or .jsonl of file name and class, or ImageNet-ReaL's real.json"
 )
 
 _TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
@@ -73,7 +75,7 @@ def read_truth_file(path: Path, names: Sequence[str]) -> Truth:
         raise RequestError(f"the truth file {path} does not exist", TRUTH_FILE_REMEDY)
     if path.name.endswith((".tar.gz", ".tgz")):
         return _assign_in_order(names, _read_devkit(path), path)
-    if path.suffix.lower() == ".json":
+    if path.suffix.lower() in (".json", ".jsonl"):
         entries = _read_json(path)
         if entries and isinstance(entries[0], TruthRow):
             rows = [row for row in entries if isinstance(row, TruthRow)]
@@ -109,20 +111,33 @@ def _read_table(path: Path) -> list[TruthRow]:
 
 
 def _read_json(path: Path) -> list[TruthRow] | list[tuple[str, ...]]:
-    """Read ImageNet-ReaL's lists of class numbers, or an object of file names and classes."""
+    """Read ImageNet-ReaL's lists of class numbers, or file names and classes."""
     try:
-        # Keys that occur twice are kept, so that different classes of one image are noticed.
-        data = json.loads(_read_text(path), object_pairs_hook=tuple)
+        data = _parse_json(_read_text(path), path.suffix.lower())
         if isinstance(data, tuple) and data:
             return parse_json_object(data)
+        if isinstance(data, list) and data and all(isinstance(row, tuple) for row in data):
+            return parse_json_records(data)
         if not isinstance(data, list) or not all(_is_list_of_ints(row) for row in data):
             raise ValueError("it is neither a list of lists of whole numbers nor a map of names")
     except (ValueError, RecursionError) as error:
         raise RequestError(
-            f"the truth file {path} does not have the form of ImageNet-ReaL's labels ({error})",
+            f"the truth file {path} has neither the form of ImageNet-ReaL's labels nor file names"
+            f" and classes ({error})",
             TRUTH_FILE_REMEDY,
         ) from error
     return [tuple(f"#{index}" for index in row) for row in data]
+
+
+def _parse_json(text: str, suffix: str) -> object:
+    """Parse JSON, or a list of JSON values in lines; an object becomes a tuple of pairs.
+
+    Keys that occur twice are kept, so that different classes of one image are noticed.
+    """
+    if suffix == ".json":
+        return json.loads(text, object_pairs_hook=tuple)
+    lines = [line for line in text.split("\n") if line.strip()]
+    return [json.loads(line, object_pairs_hook=tuple) for line in lines]
 
 
 def _is_list_of_ints(row: object) -> bool:

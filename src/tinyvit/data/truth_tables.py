@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from typing import NamedTuple
 from tinyvit.data.image_names import IMAGE_SUFFIXES
 from tinyvit.data.label_matching import shorten_names
 from tinyvit.data.truth_assignment import TruthRow
-from tinyvit.labels.label_tables import normalize_title
+from tinyvit.labels.label_keys import normalize_key
 
 _FILE_TITLES = frozenset(
     (
@@ -38,6 +39,7 @@ _FILE_TITLES = frozenset(
 
 _CLASS_TITLES = frozenset(
     (
+        "prediction_string",
         "predictionstring",
         "label",
         "labels",
@@ -103,17 +105,52 @@ def parse_table(text: str, suffix: str) -> list[TruthRow]:
         csv.Error: Quotes are at wrong places.
     """
     rows = _split_lines(text) if suffix == ".txt" else _split_cells(text, _DELIMITERS[suffix])
+    return _parse_rows([(f"line {number}", row) for number, row in rows])
+
+
+def parse_json_records(records: Sequence[Sequence[tuple[str, object]]]) -> list[TruthRow]:
+    """Read a list of JSON objects, such as {"file_name": "1.jpg", "label": "cat"}.
+
+    Args:
+        records: The keys and values of each object. All objects have the same keys.
+
+    Raises:
+        ValueError: As in `parse_table`.
+    """
+    keys = [key for key, _ in records[0]] if records else []
+    rows = [("the keys", keys)]
+    for number, record in enumerate(records, 1):
+        values = dict(record)
+        if len(values) != len(record) or values.keys() != set(keys):
+            raise ValueError(f"entry {number} has other keys than entry 1, or one twice")
+        cells = [values[key] for key in keys]
+        rows.append((f"entry {number}", [_format_cell(cell) for cell in cells]))
+    if not _find_columns(rows).has_titles:
+        raise ValueError(f"no key is known as that of the file names ({shorten_names(keys)})")
+    return _parse_rows(rows)
+
+
+def _format_cell(value: object) -> str:
+    """Return a name or a whole number as text; "" for anything else."""
+    return str(value) if isinstance(value, str) or type(value) is int else ""
+
+
+def _parse_rows(rows: Sequence[tuple[str, Sequence[str]]]) -> list[TruthRow]:
+    """Parse the rows of a table, each with a description of its place."""
     columns = _find_columns(rows)
-    rows = rows[1:] if columns.has_titles else rows
+    titles, rows = (rows[0][1], rows[1:]) if columns.has_titles else ((), rows)
     if not rows or not all(_is_file_and_class(row, columns) for _, row in rows):
         raise ValueError(_NOT_TWO_CELLS)
-    return [
-        TruthRow(
-            f"line {line}",
-            _normalize(row[columns.file_index]),
-            (parse_class(row[columns.class_index]),),
+    classes = [parse_class(row[columns.class_index]) for _, row in rows]
+    title = normalize_key(titles[columns.class_index]) if titles else ""
+    if title and title not in _CLASS_TITLES and set(classes) <= {"#0", "#1"}:
+        raise ValueError(
+            f"has only 0 and 1 below the title {title}, which may be a class or not: name the"
+            " column of the classes label"
         )
-        for line, row in rows
+    return [
+        TruthRow(place, _normalize(row[columns.file_index]), (class_name,))
+        for (place, row), class_name in zip(rows, classes)
     ]
 
 
@@ -157,12 +194,18 @@ def parse_class(cell: str) -> str:
 
 
 def _normalize(name: str) -> str:
-    """Return a file name with "/" as separator and without "./" at the beginning."""
+    """Return a file name with "/" as separator and without "./" at the beginning.
+
+    Letters with accents are composed (NFC): macOS stores the names of files in another form.
+    """
+    name = unicodedata.normalize("NFC", name)
     return name.strip().strip("\"'").replace("\\", "/").removeprefix("./")
 
 
 def _split_cells(text: str, delimiters: str) -> list[tuple[int, list[str]]]:
     """Return the number and the cells of each line that is not empty."""
+    if match := re.match(r'"?sep=(.)"?\n', text):  # written for Excel
+        text, delimiters = "\n" + text[match.end() :], match[1]
     lines = [line for line in text.splitlines() if line.strip()]
     delimiter = next(
         (sign for sign in delimiters if lines and all(sign in line for line in lines)),
@@ -191,11 +234,11 @@ def _split_lines(text: str) -> list[tuple[int, list[str]]]:
     return rows
 
 
-def _find_columns(rows: Sequence[tuple[int, list[str]]]) -> _Columns:
+def _find_columns(rows: Sequence[tuple[str, Sequence[str]]]) -> _Columns:
     """Find the columns of file names and classes by their titles or by the file names."""
     if not rows:
         return _Columns()
-    titles = [normalize_title(cell) for cell in rows[0][1]]
+    titles = [normalize_key(cell) for cell in rows[0][1]]
     files = [i for i, title in enumerate(titles) if title in _FILE_TITLES]
     classes = [i for i, title in enumerate(titles) if title in _CLASS_TITLES]
     if len(files) > 1:  # an index of the rows is often called id
@@ -215,7 +258,7 @@ def _find_columns(rows: Sequence[tuple[int, list[str]]]) -> _Columns:
     return _Columns()
 
 
-def _has_title_of_classes(titles: Sequence[str], rows: Sequence[tuple[int, list[str]]]) -> bool:
+def _has_title_of_classes(titles: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> bool:
     """Return whether the first row has titles, of which only the second (classes) is known.
 
     The first title is then that of the file names, if all other rows begin with an image.

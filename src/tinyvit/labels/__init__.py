@@ -2,10 +2,14 @@
 
 imagenet     the labels of ImageNet-1k and ImageNet-22k
 label_files  reading a user's file of labels
+label_data   lists and dicts, from JSON, from a Python literal or from a caller
 label_lines  lines of text, each with a name and possibly an index or a WordNet id
 label_tables rows of cells, such as those of a .csv file
-label_data   lists and dicts, from JSON, from a Python literal or from a caller
+label_keys   keys under which labels are usual
+label_decorations  removing bullets, quotes and commas around names
+line_checks  refusing lines that are no labels
 literals     reading Python's notation of lists and dicts without executing it
+yaml_subset  reading lists and maps of names in YAML
 """
 
 from tinyvit.labels.imagenet import (
@@ -16,7 +20,7 @@ from tinyvit.labels.imagenet import (
     labels_by_wnid,
     numbered_labels,
 )
-from tinyvit.labels.label_data import LabelNames, labels_from_data, order_names
+from tinyvit.labels.label_data import LabelNames, labels_from_data
 from tinyvit.labels.label_files import FORMATS, read_labels
 
 __all__ = [
@@ -29,6 +33,5 @@ __all__ = [
     "labels_by_wnid",
     "labels_from_data",
     "numbered_labels",
-    "order_names",
     "read_labels",
 ]

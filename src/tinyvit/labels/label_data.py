@@ -7,51 +7,55 @@ one of these under a usual key such as "id2label", "classes" or "class_to_idx".
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, TypeGuard
 
 from tinyvit.labels.imagenet import Label
+from tinyvit.labels.label_keys import (
+    INDEX_TO_NAME_KEYS,
+    LABEL_KEYS,
+    NAME_TO_INDEX_KEYS,
+    normalize_key,
+)
+from tinyvit.labels.label_lines import parse_names
 from tinyvit.labels.label_tables import (
     INDEX,
     INDEX_TITLES,
     NAME_TITLES,
     WNID,
+    WNID_TITLES,
     make_labels,
     order_by_index,
+    parse_columns,
     parse_rows,
 )
 
-LabelNames: TypeAlias = "Sequence[str | Label] | Mapping[int, str] | Mapping[str, int]"
-"""Names of all classes in the order of the logits, or a map between indices and names."""
+LabelNames: TypeAlias = "Sequence[str | Label] | Mapping[Any, Any]"
+"""Labels in one of the forms that `labels_from_data` reads, such as a list of names in the order of
+the logits, or a map between indices and names."""
 
-CONTAINER_KEYS = (
-    "id2label",
-    "idx_to_class",
-    "idx2label",
-    "idx2class",
-    "index_to_class",
-    "index_to_name",
-    "class_to_idx",
-    "class_to_index",
-    "class2idx",
-    "label2id",
-    "class_names",
-    "label_names",
-    "classes",
-    "labels",
-    "names",
-    "categories",
-)
-"""Keys under which labels are usual. The values of several of them must agree."""
+_KEY_RANKS = {key: rank for rank, key in enumerate(LABEL_KEYS)}
 
 _INVERSES = {"id2label": ("label2id",), "idx_to_class": ("class_to_idx",)}
 """For a key, the keys of inverse maps that are ignored beside it. Hugging Face writes incomplete
 inverse maps."""
 
-_KEY_AND_NAME = re.compile(r"\d{1,9}\s*[:=|;]\s*\S")
+_WRAPPER_KEYS = frozenset(("value", "desc"))
+"""Keys of the dict in which Weights & Biases stores each setting."""
 
-_WNID_KEYS = frozenset(("wnid", "synset", "wordnet_id"))
+_MAX_DEPTH = 4
+"""Depth of nested dicts in which labels are searched."""
+
+_MAX_ENTRIES = 1000
+"""Labels are not searched inside a dict with more entries."""
+
+_MAX_CONTAINERS = 32
+"""Largest number of keys that can contain the labels."""
+
+_MAX_RECORD_KEYS = 100
+"""Largest number of different keys in a list of dicts."""
+
+_RECORD_TITLES = INDEX_TITLES | NAME_TITLES | WNID_TITLES
 
 
 def labels_from_data(data: object) -> tuple[Label, ...]:
@@ -74,36 +78,71 @@ def labels_from_data(data: object) -> tuple[Label, ...]:
     raise ValueError("it is neither a list of names nor a map between names and indices")
 
 
-def _parse_dict(data: Mapping[object, object]) -> tuple[Label, ...]:
+def _parse_dict(data: Mapping[Any, Any], container_key: str = "") -> tuple[Label, ...]:
+    """Parse a dict, which may be stored under a key."""
     nested = _find_containers(data)
     if nested:
         return _parse_containers(nested)
-    if _are_indices(data.values()):
-        return make_labels(_require_names(order_names(data)))
-    if data and all(isinstance(key, str) and WNID.fullmatch(key) for key in data):
+    has_wnids = bool(data) and all(isinstance(key, str) and WNID.fullmatch(key) for key in data)
+    if has_wnids and not all(map(_is_index, data.values())):
         return _parse_wnid_dict(data)
-    return make_labels([_parse_entry(entry) for entry in order_names(data)])
+    entries = map(_parse_entry, _order_names(data, container_key))
+    return make_labels(_require_names(list(entries)))
 
 
-def order_names(data: Mapping[Any, Any]) -> list[Any]:
+def _order_names(data: Mapping[Any, Any], container_key: str) -> list[Any]:
     """Return the names in a map between names and indices, in the order of the indices.
 
     Args:
-        data: The map. If all values are whole numbers, these are the indices and the keys are the
-            names. Otherwise the keys are the indices, as whole numbers or strings of digits, and
-            the values are the names, whose type is not checked.
+        data: The map.
+        container_key: The key under which it is stored, which may show whether names are its keys.
 
     Raises:
-        ValueError: The indices are not 0, 1, 2, ...
+        ValueError: The indices are not 0, 1, 2, ..., or it is not clear which are the indices.
     """
-    if _are_indices(data.values()):
-        return order_by_index([(index, name) for name, index in data.items()])
-    return order_by_index([(_parse_index(key), name) for key, name in data.items()])
+    from_index = list(data.items())
+    from_name = [(value, name) for name, value in data.items()]
+    if container_key in INDEX_TO_NAME_KEYS + NAME_TO_INDEX_KEYS:
+        preferred = from_index if container_key in INDEX_TO_NAME_KEYS else from_name
+        # The map may have been stored the other way round, which its indices show.
+        if all(_is_index(index) for index, _ in preferred):
+            names = _order_pairs(preferred)
+            return [str(name) if _is_whole_number(name) else name for name in names]
+    has_indices_as_values = len(data) > 0 and all(map(_is_index, data.values()))
+    if not has_indices_as_values or all(map(_is_whole_number, data)):
+        return _order_pairs(from_index)
+    # The keys of JSON are always strings, so numbers as keys can be names as well.
+    if all(map(_is_index, data)):
+        return _choose_order(from_index, from_name)
+    return _order_pairs(from_name)
 
 
-def _are_indices(values: Collection[object]) -> bool:
-    """Return whether all values are whole numbers; False if there are none."""
-    return len(values) > 0 and all(map(_is_whole_number, values))
+def _choose_order(from_index: list[tuple[Any, Any]], from_name: list[tuple[Any, Any]]) -> list[str]:
+    """Return the names in a map in which both the keys and the values can be indices."""
+    orders = []
+    for pairs in (from_index, from_name):
+        if {int(index) for index, _ in pairs} == set(range(len(pairs))):
+            orders.append([str(name) for name in _order_pairs(pairs)])
+    if not orders:
+        raise ValueError("neither its keys nor its values are 0, 1, 2, ...")
+    if orders[0] != orders[-1]:
+        raise ValueError(
+            "both its keys and its values can be indices: put it under the key idx_to_class or"
+            " class_to_idx"
+        )
+    return orders[0]
+
+
+def _order_pairs(pairs: Sequence[tuple[Any, Any]]) -> list[Any]:
+    """Return the names in the order of their indices, from pairs of an index and a name."""
+    return order_by_index([(_parse_index(index), name) for index, name in pairs])
+
+
+def _is_index(value: object) -> bool:
+    """Return whether a value is a whole number from 0, or a text of one."""
+    if isinstance(value, str):
+        return INDEX.fullmatch(value.strip()) is not None
+    return _is_whole_number(value) and value >= 0
 
 
 def _is_whole_number(value: object) -> TypeGuard[int]:
@@ -111,22 +150,48 @@ def _is_whole_number(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _find_containers(data: Mapping[object, object]) -> dict[str, object]:
-    """Return the lists and dicts under usual keys."""
-    nested = {
-        key: data[key]
-        for key in CONTAINER_KEYS
-        if key in data and isinstance(data[key], (Mapping, list, tuple))
-    }
-    for key, inverses in _INVERSES.items():
-        if key in nested:
-            nested = {name: value for name, value in nested.items() if name not in inverses}
+def _find_containers(data: Mapping[Any, Any], depth: int = 0) -> dict[str, object]:
+    """Return the lists and dicts under usual keys, in nested dicts only if there are no others."""
+    usual = [
+        key
+        for key, value in data.items()
+        if isinstance(key, str)
+        and normalize_key(key) in _KEY_RANKS
+        and isinstance(_unwrap(value), (Mapping, list, tuple))
+    ]
+    usual.sort(key=_rank_key)
+    ignored = {inverse for key in usual for inverse in _INVERSES.get(normalize_key(key), ())}
+    nested = {key: _unwrap(data[key]) for key in usual if normalize_key(key) not in ignored}
+    if nested or depth >= _MAX_DEPTH or len(data) > _MAX_ENTRIES:
+        return nested
+    for name, value in data.items():
+        if isinstance(value, Mapping):
+            inner = _find_containers(value, depth + 1)
+            nested.update({f"{name}.{key}": labels for key, labels in inner.items()})
     return nested
+
+
+def _rank_key(key: str) -> int:
+    """Return the rank of a usual key, which is smaller for maps than for lists."""
+    return _KEY_RANKS[normalize_key(key)]
+
+
+def _unwrap(value: object) -> object:
+    """Return a setting without the dict in which Weights & Biases stores it."""
+    is_wrapped = isinstance(value, Mapping) and "value" in value and value.keys() <= _WRAPPER_KEYS
+    return value["value"] if isinstance(value, Mapping) and is_wrapped else value
 
 
 def _parse_containers(nested: Mapping[str, object]) -> tuple[Label, ...]:
     """Parse the values under usual keys, and require that they agree."""
-    parsed = {key: labels_from_data(value) for key, value in nested.items()}
+    if len(nested) > _MAX_CONTAINERS:
+        raise ValueError(f"more than {_MAX_CONTAINERS} of its keys can contain the labels")
+    parsed = {
+        key: _parse_dict(value, normalize_key(key.rpartition(".")[2]))
+        if isinstance(value, Mapping)
+        else labels_from_data(value)
+        for key, value in nested.items()
+    }
     first_key, labels = next(iter(parsed.items()))
     for key, other in parsed.items():
         if other != labels:
@@ -145,21 +210,21 @@ def _parse_wnid_dict(data: Mapping[object, object]) -> tuple[Label, ...]:
 
 def _parse_index(key: object) -> int:
     if _is_whole_number(key) and key >= 0:
-        return key
+        return int(key)
     if isinstance(key, str) and INDEX.fullmatch(key.strip()):
         return int(key)
     raise ValueError(f"its indices are not 0, 1, 2, ...: {str(key)[:40]!r} is none")
 
 
-def _parse_entry(value: object) -> str | Label:
-    """Parse the value of an index: a name, or Keras' ["n01440764", "tench"]."""
+def _parse_entry(value: object) -> object:
+    """Return the label of Keras' ["n01440764", "tench"]; any other value unchanged."""
     if isinstance(value, (list, tuple)):
         is_pair = len(value) == 2 and all(isinstance(part, str) for part in value)
         if is_pair and WNID.fullmatch(value[0]):
             return Label(value[1], value[0])
         if is_pair and WNID.fullmatch(value[1]):
             return Label(value[0], value[1])
-    return _require_names([value])[0]
+    return value
 
 
 def _parse_list(data: Sequence[object]) -> tuple[Label, ...]:
@@ -171,37 +236,47 @@ def _parse_list(data: Sequence[object]) -> tuple[Label, ...]:
             raise ValueError("a name is not a string")
         return parse_rows([list(map(str, row)) for row in rows], may_have_titles=False)
     names = _require_names(data)
-    if names and all(isinstance(name, str) and _KEY_AND_NAME.match(name) for name in names):
-        raise ValueError("its names begin with indices: give a map from indices to names")
-    return make_labels(names)
-
-
-def _parse_records(records: Sequence[Mapping[object, object]]) -> tuple[Label, ...]:
-    """Parse [{"id": 0, "name": "cat"}, ...], with or without indices."""
-    names: list[str | Label] = []
-    indices: list[int] = []
-    for record in records:
-        keys = [key for key in record if isinstance(key, str)]
-        name_keys = [
-            key for key in keys if key.lower() in NAME_TITLES and isinstance(record[key], str)
-        ]
-        if len(name_keys) != 1:
-            raise ValueError("an entry does not have exactly one name")
-        name = str(record[name_keys[0]])
-        wnids = [str(record[key]) for key in keys if key.lower() in _WNID_KEYS]
-        names.append(Label(name, wnids[0]) if len(wnids) == 1 else name)
-        index_keys = [
-            key for key in keys if key.lower() in INDEX_TITLES and type(record[key]) is int
-        ]
-        indices += [_parse_index(record[key]) for key in index_keys]
-    if not indices:
+    texts = [name for name in names if isinstance(name, str)]
+    if len(texts) < len(names):
         return make_labels(names)
-    if len(indices) != len(names):
-        raise ValueError("not every entry has exactly one index")
-    return make_labels(order_by_index(list(zip(indices, names))))
+    try:
+        return parse_names(texts)
+    except ValueError as error:
+        raise ValueError(f"its names are read like lines of text, and {error}") from error
+
+
+def _parse_records(records: Sequence[Mapping[Any, Any]]) -> tuple[Label, ...]:
+    """Parse [{"id": 0, "name": "cat"}, ...], with or without indices, like the rows of a table."""
+    keys = dict.fromkeys(key for record in records for key in record if isinstance(key, str))
+    if len(keys) > _MAX_RECORD_KEYS:
+        raise ValueError(f"its entries have more than {_MAX_RECORD_KEYS} different keys")
+    titles: list[str] = []
+    columns: list[tuple[str, ...]] = []
+    for key in keys:
+        cells = [_make_cell(record.get(key)) for record in records]
+        title = normalize_key(key)
+        if None not in cells:
+            titles.append(title)
+            columns.append(tuple(cell for cell in cells if cell is not None))
+        elif title in _RECORD_TITLES and any(cell is not None for cell in cells):
+            number = cells.index(None) + 1
+            raise ValueError(f"entry {number} does not have a name or a whole number as {key!r}")
+    if not NAME_TITLES & set(titles):
+        raise ValueError(f"its entries have no name: {', '.join(keys)[:80]!r} are their keys")
+    return parse_names(columns[0]) if len(columns) == 1 else parse_columns(columns, titles)
+
+
+def _make_cell(value: object) -> str | None:
+    """Return a name or a whole number as text; None for anything else."""
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(int(value)) if _is_whole_number(value) else None
 
 
 def _require_names(names: Sequence[object]) -> list[str | Label]:
-    if not all(isinstance(name, (str, Label)) for name in names):
-        raise ValueError("a name is not a string")
+    for index, name in enumerate(names):
+        if not isinstance(name, (str, Label)):
+            raise ValueError(f"the name of class {index} is {str(name)[:40]}, not a string")
     return [name for name in names if isinstance(name, (str, Label))]

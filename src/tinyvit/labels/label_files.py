@@ -6,17 +6,18 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from tinyvit.errors import RequestError
 from tinyvit.files import read_text
 from tinyvit.labels.imagenet import Label
-from tinyvit.labels.label_data import CONTAINER_KEYS, labels_from_data
+from tinyvit.labels.label_data import labels_from_data
 from tinyvit.labels.label_lines import parse_lines
 from tinyvit.labels.label_tables import is_title_row, parse_rows, require_unique
 from tinyvit.labels.literals import parse_literal
+from tinyvit.labels.yaml_subset import parse_yaml_labels
 
 MAX_BYTES = 64 * 2**20
 """Larger files of labels are refused."""
@@ -33,6 +34,9 @@ _TEXT_SUFFIXES = ("", ".txt", ".names", ".labels", ".list", ".lst")
 """Endings of files with one label per line."""
 
 _YAML_SUFFIXES = (".yaml", ".yml")
+
+_KEY_IN_BRACKETS = re.compile(r"\s*\[\d+\]\s*[^\s,\]]")
+"""Matches the beginning of lines such as "[0] cat", which are no list."""
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 """Delimiter of the columns of a table, by the ending of the file."""
@@ -82,10 +86,10 @@ def _parse_labels(text: str, suffix: str) -> tuple[Label, ...]:
     if suffix in _DELIMITERS:
         return _parse_table(text, _DELIMITERS[suffix])
     if suffix in _YAML_SUFFIXES:
-        return _parse_yaml(text.rstrip().split("\n"))
+        return labels_from_data(parse_yaml_labels(text))
     if suffix not in _TEXT_SUFFIXES:
         raise ValueError(f"{suffix} is not a format of labels")
-    if text.lstrip()[:1] in ("{", "[", "("):
+    if text.lstrip()[:1] in ("{", "[", "(") and not _KEY_IN_BRACKETS.match(text):
         return labels_from_data(_parse_json_or_literal(text))
     return parse_lines(text.rstrip().split("\n"))
 
@@ -134,46 +138,6 @@ def _split_rows(text: str, delimiter: str) -> list[list[str]]:
     """Return the cells of all rows that are not empty."""
     reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True, skipinitialspace=True)
     return [row for row in reader if row]
-
-
-def _parse_yaml(lines: Sequence[str]) -> tuple[Label, ...]:
-    """Parse the names in a YAML file, such as the data.yaml of YOLO: a list, or a map from indices.
-
-    Only this part of YAML is understood: one entry per line, or a list in brackets on one line.
-    """
-    lines = [re.sub(r"(^|\s)#.*", "", line).rstrip() for line in lines]
-    lines = [line for line in lines if line and line != "---"]
-    starts = [i for i, line in enumerate(lines) if _yaml_key(line) in CONTAINER_KEYS]
-    if not starts:
-        if not all(re.match(r"-\s|\d", line) for line in lines):
-            raise ValueError("it has no list of names, and no key such as names or classes")
-        return parse_lines(lines)
-    if len(starts) > 1:
-        raise ValueError("several of its keys can contain the labels")
-    rest = lines[starts[0]].partition(":")[2].strip()
-    if rest:
-        return labels_from_data(_parse_flow_list(rest))
-    block: list[str] = []
-    for line in lines[starts[0] + 1 :]:
-        if not line.startswith((" ", "-")):
-            break
-        block.append(line)
-    if len({len(line) - len(line.lstrip()) for line in block}) > 1:
-        raise ValueError("the entries of its names are not all indented alike")
-    return parse_lines(block)
-
-
-def _yaml_key(line: str) -> str:
-    key, colon, _ = line.partition(":")
-    return key if colon else ""
-
-
-def _parse_flow_list(text: str) -> object:
-    """Parse ['cat', "dog"] or [cat, dog]."""
-    body = text[1:-1]
-    if text.startswith("[") and text.endswith("]") and not re.search(r"[\[\]{}'\"]", body):
-        return [name.strip() for name in body.split(",") if name.strip()]
-    return parse_literal(text)
 
 
 def _make_unique_dict(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import TypeVar
 
 from tinyvit.labels.imagenet import MAX_CLASSES, Label, labels_by_wnid
+from tinyvit.labels.label_keys import normalize_key
 
 INDEX = re.compile(r"\d{1,9}")
 WNID = re.compile(r"n\d{8}")
@@ -85,18 +86,20 @@ def parse_rows(rows: Sequence[Sequence[str]], *, may_have_titles: bool = True) -
     rows = [[cell.strip() for cell in row] for row in rows]
     if not rows:
         return ()
-    titles: list[str] | None = None
-    if may_have_titles and is_title_row(rows[0]):
-        titles, rows = [normalize_title(cell) for cell in rows[0]], rows[1:]
-    column_count = len(titles) if titles else len(rows[0]) if rows else 1
+    column_count = len(rows[0])
+    if column_count > 1:  # spreadsheets may write rows of empty cells
+        rows = [row for row in rows if any(row)]
     if any(len(row) != column_count for row in rows):
         raise ValueError(_UNCLEAR_COLUMNS)
+    titles: list[str] | None = None
+    if rows and may_have_titles and (is_title_row(rows[0]) or _begins_with_index_title(rows)):
+        titles, rows = [normalize_key(cell) for cell in rows[0]], rows[1:]
     if not rows:
         return ()
     columns = list(zip(*rows))
     if column_count == 1:
         return make_labels(columns[0])
-    return _parse_columns(columns, titles)
+    return parse_columns(columns, titles)
 
 
 def is_title_row(row: Sequence[str]) -> bool:
@@ -105,27 +108,45 @@ def is_title_row(row: Sequence[str]) -> bool:
     Args:
         row: The cells of the first row.
     """
-    titles = [normalize_title(cell) for cell in row]
-    if len(titles) > _MAX_UNTITLED_COLUMNS:  # other titles are allowed beside known ones
-        return len(NAME_TITLES & set(titles)) > 0 and not any(map(INDEX.fullmatch, titles))
-    return all(title in _TITLES for title in titles) and any(
-        title in NAME_TITLES for title in titles
-    )
+    titles = [normalize_key(cell) for cell in row]
+    has_name_title = any(title in NAME_TITLES for title in titles)
+    known_count = sum(title in _TITLES for title in titles)
+    if len(titles) > 2:  # other titles are allowed beside known ones
+        is_certain = known_count > 1 or len(titles) > _MAX_UNTITLED_COLUMNS
+        return has_name_title and is_certain and not any(map(INDEX.fullmatch, titles))
+    return has_name_title and known_count == len(titles)
 
 
-def normalize_title(cell: str) -> str:
-    """Return the title of a column in lower case, with "_" instead of spaces and hyphens.
+def _begins_with_index_title(rows: Sequence[Sequence[str]]) -> bool:
+    """Return whether the first of two columns is that of indices by its title and its cells.
 
-    Args:
-        cell: The cell that contains the title.
+    The title of the other column may then be any.
     """
-    return re.sub(r"[\s-]+", "_", cell.strip().lower())
+    titles, others = [normalize_key(cell) for cell in rows[0]], rows[1:]
+    if len(titles) != 2 or not others:
+        return False
+    indices = [i for i in (0, 1) if all(INDEX.fullmatch(row[i]) for row in others)]
+    return len(indices) == 1 and titles[indices[0]] in INDEX_TITLES - {""}
 
 
-def _parse_columns(
+def parse_columns(
     columns: Sequence[tuple[str, ...]], titles: Sequence[str] | None
 ) -> tuple[Label, ...]:
-    """Return labels from two or more columns."""
+    """Return labels from the columns of a table.
+
+    Args:
+        columns: The cells of each column. Columns that are empty are ignored.
+        titles: The titles of the columns in the form of `normalize_key`, if there are any.
+
+    Returns:
+        The labels in the order of the indices, or in that of the rows if there are no indices.
+
+    Raises:
+        ValueError: As in `parse_rows`.
+    """
+    filled = [i for i, cells in enumerate(columns) if any(cells)]
+    columns = [columns[i] for i in filled]
+    titles = [titles[i] for i in filled] if titles is not None else None
     indices = [i for i, cells in enumerate(columns) if all(map(INDEX.fullmatch, cells))]
     wnids = [i for i, cells in enumerate(columns) if all(map(WNID.fullmatch, cells))]
     texts = [i for i in range(len(columns)) if i not in indices and i not in wnids]
@@ -139,6 +160,8 @@ def _parse_columns(
             reason = "both columns have" if indices else "no column has"
             raise ValueError(f"its indices are not 0, 1, 2, ...: {reason} only numbers")
         raise ValueError(_UNCLEAR_COLUMNS)
+    if not texts and not wnids:
+        raise ValueError("it has no names")
     names = columns[(texts or wnids)[0]]
     # The column of WordNet ids is also that of the names if there is no other one.
     ids = columns[wnids[0]] if wnids and texts else ("",) * len(names)

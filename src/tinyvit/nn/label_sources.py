@@ -13,36 +13,22 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from tinyvit.labels import MAX_CLASSES, Label, imagenet_labels, labels_by_wnid
+from tinyvit.labels import MAX_CLASSES, Label, imagenet_labels, labels_by_wnid, labels_from_data
+from tinyvit.labels.label_keys import (
+    INDEX_TO_NAME_KEYS,
+    KEYED_KEYS,
+    LIST_KEYS,
+    NAME_TO_INDEX_KEYS,
+    VAGUE_KEYS,
+    normalize_key,
+)
 from tinyvit.labels.label_tables import WNID
 from tinyvit.nn.metadata_search import walk_dicts
 from tinyvit.nn.weight_files import Weights
 from tinyvit.variants import IMAGENET_1K, IMAGENET_22K
 
-_INDEX_TO_NAME = (
-    "id2label",
-    "idx_to_class",
-    "idx2class",
-    "index_to_name",
-    "idx2label",
-    "idx_to_label",
-)
-_NAME_TO_INDEX = (
-    "class_to_idx",
-    "class2idx",
-    "label2id",
-    "name_to_index",
-    "class_to_index",
-    "label_to_idx",
-)
-_KEYED_ENTRIES = (*_INDEX_TO_NAME, *_NAME_TO_INDEX, "label_map", "class_map")
-"""Entries in which every name has an index. They come before lists, whose order may be another."""
-
-_LIST_ENTRIES = ("labels", "class_names", "classes", "label_names", "CLASSES")
-"""Entries that are usually lists in the order of the logits."""
-
-_VAGUE_ENTRIES = ("categories", "names", "vocab")
-"""Entries that count only if they have one name for each class, because they can mean anything."""
+_KEY_AND_NAME = re.compile(r"\s*\d{1,9}\s*[:=|;]\s*\S")
+"""Matches the beginning of entries such as "0: cat", which have an index."""
 
 _PLACEHOLDER = re.compile(r"(LABEL|label|class)[_ ]?\d+")
 """Matches names such as "LABEL_0", which Hugging Face writes if the names are not known."""
@@ -135,12 +121,20 @@ def _list_entries(weights: Weights, num_classes: int) -> Iterator[_NamedClasses]
     ]
     config = [(" in config.json", values) for _, values in walk_dicts(weights.config)]
     for places in (checkpoint, config):
-        for keys in (_KEYED_ENTRIES, (*_LIST_ENTRIES, *_VAGUE_ENTRIES)):
+        # Maps come before lists, whose order may be another.
+        for keys in (KEYED_KEYS, (*LIST_KEYS, *VAGUE_KEYS)):
             for place, values in places:
-                for key in keys:
-                    entry = _read_entry(key, place, values.get(key), num_classes)
+                for key in _find_keys(values, keys):
+                    entry = _read_entry(key, place, values[key], num_classes)
                     if entry is not None:
                         yield entry
+
+
+def _find_keys(values: Mapping[Any, Any], known_keys: Sequence[str]) -> list[str]:
+    """Return the keys of a dict that are known keys of labels, in the order of these."""
+    ranks = {key: rank for rank, key in enumerate(known_keys)}
+    found = [key for key in values if isinstance(key, str) and normalize_key(key) in ranks]
+    return sorted(found, key=lambda key: ranks[normalize_key(key)])
 
 
 def _list_unread(weights: Weights, num_classes: int) -> Iterator[str]:
@@ -162,7 +156,7 @@ def _list_unread(weights: Weights, num_classes: int) -> Iterator[str]:
 def _has_placeholders(key: str, value: Any) -> bool:
     """Return whether an entry has only names such as "LABEL_0"."""
     try:
-        names = _read_names(key, value)
+        names = _read_names(normalize_key(key), value)
     except ValueError:
         return False
     return bool(names) and all(_PLACEHOLDER.fullmatch(text) for text, _ in names)
@@ -170,9 +164,9 @@ def _has_placeholders(key: str, value: Any) -> bool:
 
 def _read_entry(key: str, place: str, value: Any, num_classes: int) -> _NamedClasses | None:
     """Read an entry; None if it does not name classes at all, such as the labels of a batch."""
-    name, is_vague = key + place, key in _VAGUE_ENTRIES
+    name, is_vague = key + place, normalize_key(key) in VAGUE_KEYS
     try:
-        names = _read_names(key, value)
+        names = _read_names(normalize_key(key), value)
     except ValueError as error:
         return None if is_vague else _NamedClasses(name, None, f"cannot be used ({error})")
     if not names or all(_PLACEHOLDER.fullmatch(text) for text, _ in names):
@@ -197,12 +191,11 @@ def _read_names(key: str, value: Any) -> list[tuple[str, str]]:
     if not isinstance(value, (list, tuple)) or not value or len(value) > MAX_CLASSES:
         return []
     if all(isinstance(entry, Mapping) and "name" in entry for entry in value):
-        indices = [next((e[k] for k in ("id", "index", "idx") if k in e), None) for e in value]
-        names = [entry["name"] for entry in value]
-        if None in indices:
-            return [_read_name(name) for name in names]
-        return _order(list(zip(indices, names)))
+        return [(label.name, label.wnid) for label in labels_from_data(value)]
     if all(isinstance(entry, str) for entry in value):
+        # Other numbers at the beginning may be parts of the names of folders, which are in order.
+        if all(_KEY_AND_NAME.match(entry) for entry in value):
+            return [(label.name, label.wnid) for label in labels_from_data(value)]
         return [_read_name(entry) for entry in value]
     # Whole numbers can be the classes of images, or the indices of the classes.
     if key != "labels" and all(type(entry) is int for entry in value) and _are_names(value):
@@ -220,8 +213,8 @@ def _read_map(key: str, value: Mapping[Any, Any]) -> list[tuple[str, str]]:
     """Read a map from index to name or from name to index."""
     has_indices_as_keys = all(map(_is_index, value))
     has_indices_as_values = all(map(_is_index, value.values()))
-    if key in _INDEX_TO_NAME or key in _NAME_TO_INDEX:
-        is_reversed = key in _NAME_TO_INDEX
+    if key in INDEX_TO_NAME_KEYS or key in NAME_TO_INDEX_KEYS:
+        is_reversed = key in NAME_TO_INDEX_KEYS
         # The map may have been stored the other way round, which its indices show.
         if not (has_indices_as_values if is_reversed else has_indices_as_keys):
             is_reversed = not is_reversed

@@ -9,6 +9,7 @@ from typing import Any
 from tinyvit.checkpoint_paths import CHECKPOINT_SUFFIXES
 from tinyvit.errors import CheckpointError
 from tinyvit.files import sha256
+from tinyvit.labels.label_keys import KEYED_KEYS, normalize_key
 from tinyvit.serialization import read_json
 
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -25,12 +26,10 @@ _CONFIG_KEYS = (
     "pretrained_cfg",
     "num_classes",
     "model_args",
-    "id2label",
-    "idx_to_class",
-    "class_to_idx",
     "class_names",
     "label_names",
     "classes",
+    *KEYED_KEYS,
 )
 """A config.json with one of these keys describes a model of an image classifier."""
 
@@ -99,7 +98,9 @@ def read_config(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{file} cannot be read ({error})", "correct the file, or remove it"
         ) from error
-    is_model = isinstance(config, dict) and any(key in config for key in _CONFIG_KEYS)
+    is_model = isinstance(config, dict) and any(
+        normalize_key(key) in _CONFIG_KEYS for key in config
+    )
     return config if is_model else {}
 
 

@@ -96,6 +96,31 @@ def test_class_numbers_with_an_offset_give_a_warning(class_folders: Path, tmp_pa
     assert any("100.00% with numbers that are 1 lower" in warning for warning in record.warnings)
 
 
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (range(1, 11), "are numbered up to 10, and none is 0, so they seem to count from 1"),
+        (range(10), "gives different classes for"),
+    ],
+    ids=["classes from 1", "two spellings"],
+)
+def test_the_command_refuses_wrong_truth_files(
+    classes: range,
+    message: str,
+    class_folders: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    artifact = build_classifier(tmp_path, ".onnx", "host", batch="batch", with_manifest=False)
+    images = sorted(class_folders.rglob("*.png"))
+    lines = [f"{path.name},{classes[i % 10]}\n" for i, path in enumerate(images)]
+    lines.append(f"val/{images[0].name},{classes[1 if classes[0] == 0 else 0]}\n")
+    (tmp_path / "truth.csv").write_text("".join(lines))
+    options = ["--data", str(class_folders), "--truth", str(tmp_path / "truth.csv")]
+    assert cli.main(["accuracy", str(artifact), *options, "--threads", "1"]) == 1
+    assert message in capsys.readouterr().err
+
+
 @pytest.fixture
 def class_folders_of_120(class_folders: Path) -> Path:
     """Class folders with three copies of each image, so that one of them may be unreadable."""
