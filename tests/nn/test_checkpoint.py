@@ -51,7 +51,7 @@ def test_a_classifier_with_one_output_is_refused(state: State, save: Save) -> No
     head = {key: value[:1] for key, value in state.items() if key.startswith("head.fc")}
     message = refusal(save({**state, **head}))
     assert "has one output (for a sigmoid)" in message
-    assert "give the classifier two outputs" in message
+    assert "replace it by an equivalent classifier with two outputs" in message
 
 
 def test_integer_weights_are_refused(state: State, save: Save) -> None:

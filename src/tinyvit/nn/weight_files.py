@@ -119,8 +119,8 @@ def read_weights(path: Path) -> Weights:
         metadata["normalization"] = {
             name: value.float().flatten().tolist() for name, value in values.items()
         }
-    if network.others:
-        ignored = (*ignored, _describe_others(network.others))
+    if network.left_out:
+        ignored = (*ignored, _describe_others(network.left_out))
     return Weights(
         tensors=load_tensors(network.tensors, path),
         container=state_dict.container,
