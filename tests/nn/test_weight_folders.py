@@ -86,6 +86,21 @@ def test_a_folder_with_split_weights(tmp_path: Path, kind: str) -> None:
     assert "names the file ../secret.bin, which is not in its folder" in refusal(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("weight_map", "message"),
+    [
+        ({"a": 5}, "is not a valid list of weight files"),
+        ({str(i): f"{i}.bin" for i in range(1001)}, "names 1001 files, and at most 1000 are read"),
+    ],
+)
+def test_an_invalid_list_of_weight_files(
+    tmp_path: Path, weight_map: dict[str, object], message: str
+) -> None:
+    index = tmp_path / "pytorch_model.bin.index.json"
+    index.write_text(json.dumps({"weight_map": weight_map}))
+    assert message in refusal(tmp_path)
+
+
 def test_folders_without_weights_are_explained(tmp_path: Path) -> None:
     assert "it has no model.safetensors" in refusal(tmp_path)
     (tmp_path / "adapter_config.json").write_text("{}")

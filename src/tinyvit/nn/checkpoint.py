@@ -20,13 +20,12 @@ from tinyvit.labels import Label
 from tinyvit.nn.label_sources import find_labels
 from tinyvit.nn.model import TinyViT
 from tinyvit.nn.settings_files import expand_settings_texts, read_settings_files
+from tinyvit.nn.state_dict_fitting import complete_state_dict, resize_state_dict
 from tinyvit.nn.state_dicts import (
     Architecture,
-    complete_state_dict,
     convert_keys,
     recognize_architecture,
     recognize_layout,
-    resize_state_dict,
 )
 from tinyvit.nn.training_settings import find_preprocess, make_preprocess
 from tinyvit.nn.training_windows import find_training_windows
