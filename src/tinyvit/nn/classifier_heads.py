@@ -103,7 +103,7 @@ def assemble_network(
         CheckpointError: There is no classifier, or it is not a single linear layer.
     """
     names = _LAYOUTS[layout]
-    extra_names = _find_unused_modules(tensors, names, path)
+    extra_names = _find_extra_names(tensors, names, path)
     unused = {
         name: tensor
         for name, tensor in tensors.items()
@@ -119,6 +119,7 @@ def assemble_network(
         for name, tensor in left_out.items()
         if (match := _NORMALIZATION.search(name)) and _is_normalization(name, tensor)
     }
+    # An outside tensor with the name of an unused tensor is ambiguous, so it is no candidate.
     candidates = {
         name: tensor
         for name, tensor in outside_tensors.items()
@@ -135,10 +136,10 @@ def assemble_network(
     return Network(network, tuple(left_out), tuple(notes), normalization)
 
 
-def _find_unused_modules(
+def _find_extra_names(
     tensors: dict[str, StoredTensor], names: _LayoutNames, path: Path
 ) -> frozenset[str]:
-    """Find extra modules, such as a projection for a loss, in a network that has its classifier.
+    """Find the tensors of extra modules, such as a projection, in a network with its classifier.
 
     Args:
         tensors: Tensors with the prefix of the network, by their names without the prefix.
@@ -146,9 +147,10 @@ def _find_unused_modules(
         path: The file, for error messages.
 
     Returns:
-        The names of the tensors of extra modules that inference cannot use. Two kinds of tensors
-        are not among them, because the network may compute with them: those that are in no module,
-        and those with a dimension as large as the number of features or of logits.
+        The names of those tensors of extra modules that inference does not use. Two kinds of
+        tensors are not among them, because the network may compute with them: tensors that are in
+        no module, and tensors with a dimension as large as the number of features or of logits. The
+        names that `_NOT_IN_INFERENCE` matches are not listed again.
 
     Raises:
         CheckpointError: A linear layer of an extra module could follow or replace the classifier.

@@ -75,7 +75,7 @@ def find_labels(
 
     Returns:
         The labels, or None if they are unknown; and a description of their source, which also
-        states which entries were not used.
+        states which entries were not used, and why.
     """
     entries = list(_list_entries(weights, num_classes))
     usable = [entry for entry in entries if entry.labels is not None]
@@ -91,6 +91,7 @@ def find_labels(
     # A file that names classes of its own, in whatever form, is not assumed to have ImageNet's.
     labels = None if unused else imagenet_labels(num_classes)
     if labels is not None:
+        # An entry in a form that is not understood may name other classes, too.
         unused = list(_list_unread(weights, num_classes))
         labels = None if unused else labels
     if labels is None:

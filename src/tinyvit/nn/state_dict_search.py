@@ -82,7 +82,7 @@ class StateDict:
     @property
     def is_averaged(self) -> bool:
         """Whether the weights are an average over training, as far as the names tell."""
-        # torch.optim.swa_utils.AveragedModel has the wrapped network as `module`.
+        # torch.optim.swa_utils.AveragedModel has the network as `module`, and a counter beside it.
         counter = f"{self.prefix.removesuffix('module.')}n_averaged"
         name_match = _AVERAGED.search(f"{self.container}.{self.prefix}".lower())
         return counter in self.tensors or name_match is not None
@@ -122,8 +122,9 @@ def find_state_dicts(content: Any, read_storage: ReadStorage, path: Path) -> lis
         path: The file, for error messages.
 
     Returns:
-        The mappings with a TinyViT, one for each prefix; if there is none, the other mappings that
-        could be state dicts of whole networks, with the prefix "".
+        The mappings that contain a TinyViT; a mapping with several TinyViTs occurs once for the
+        prefix of each. If no mapping contains one, the mappings that are large enough to be state
+        dicts of whole networks, with the prefix "".
 
     Raises:
         CheckpointError: The file is damaged.

@@ -20,7 +20,8 @@ _SIZE_KEYS = ("img_size", "input_size", "image_size", "imgsz")
 uses the second if the first is not set."""
 
 _SECTION_KEYS = ("model_kwargs", "model", "data", "dataset")
-"""Keys of settings under which there may be further settings; timm's train.py has the first."""
+"""Keys under which settings may be in a dict of their own. timm's train.py has the first, the
+arguments of the model."""
 
 _MAX_DIGITS = 5
 """Largest number of digits of an image size that is stored as text."""
