@@ -238,14 +238,16 @@ def load_checkpoint(
         weights = _with_settings_beside(weights, architecture.variant, path)
     else:
         weights = replace(weights, config={})
-    windows = find_training_windows(weights.metadata, weights.config, layout, architecture.img_size)
+    training_windows = find_training_windows(
+        weights.metadata, weights.config, layout, architecture.img_size
+    )
     license_name = weights.metadata.get("license")
-    preprocessing = find_preprocess(weights, layout, windows.img_size, path, options)
+    preprocessing = find_preprocess(weights, layout, training_windows.img_size, path, options)
     labels, labels_source = find_labels(weights, architecture.num_classes, path)
     return Checkpoint(
         name=name or name_checkpoint(path),
         variant=architecture.variant,
-        img_size=windows.img_size,
+        img_size=training_windows.img_size,
         num_classes=architecture.num_classes,
         state_dict=complete_state_dict(state_dict, architecture, path),
         layout=layout,
@@ -255,11 +257,16 @@ def load_checkpoint(
         settings=preprocessing.settings,
         labels=labels,
         labels_source=labels_source,
-        notes=(*_describe_ignored(weights), *weights.notes, *windows.notes, *preprocessing.notes),
+        notes=(
+            *_describe_ignored(weights),
+            *weights.notes,
+            *training_windows.notes,
+            *preprocessing.notes,
+        ),
         license=license_name if isinstance(license_name, str) else "unknown",
         sha256=hash_weight_files(path),
-        default_windows=windows.default,
-        default_windows_reason=windows.reason,
+        default_windows=training_windows.default,
+        default_windows_reason=training_windows.reason,
     )
 
 

@@ -30,6 +30,7 @@ def _read_top_level(content: FileContent, state_dict: StateDict) -> dict[str, An
     root = content.root
     entries = root
     if isinstance(root, PickledObject):
+        # The file contains an object: a dict of a subclass, or an object with public attributes.
         attributes = root.state if isinstance(root.state, dict) else {}
         entries = root.items or {
             name: value for name, value in attributes.items() if not str(name).startswith("_")

@@ -230,17 +230,17 @@ def _read_map(key: str, value: Mapping[Any, Any]) -> list[tuple[str, str]]:
     has_indices_as_keys = all(map(_is_index, value))
     has_indices_as_values = all(map(_is_index, value.values()))
     if key in INDEX_TO_NAME_KEYS or key in NAME_TO_INDEX_KEYS:
-        is_reversed = key in NAME_TO_INDEX_KEYS
-        # The map may have been stored the other way round, which its indices show.
-        if not (has_indices_as_values if is_reversed else has_indices_as_keys):
-            is_reversed = not is_reversed
+        has_names_as_keys = key in NAME_TO_INDEX_KEYS
+        # Some scripts store a map the other way round than its key says, which its indices show.
+        if not (has_indices_as_values if has_names_as_keys else has_indices_as_keys):
+            has_names_as_keys = not has_names_as_keys
     elif has_indices_as_keys and has_indices_as_values:
         raise ValueError("both its keys and its values are numbers")
     else:
-        is_reversed = has_indices_as_values
-    if not (has_indices_as_values if is_reversed else has_indices_as_keys):
+        has_names_as_keys = has_indices_as_values
+    if not (has_indices_as_values if has_names_as_keys else has_indices_as_keys):
         return []
-    if is_reversed:
+    if has_names_as_keys:
         return _order_names([(index, name) for name, index in value.items()])
     return _order_names(list(value.items()))
 

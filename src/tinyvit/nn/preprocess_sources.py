@@ -205,8 +205,8 @@ def _read_dict(path: str, values: Mapping[str, Any]) -> PreprocessSource | None:
         # standard deviation in it as numbers.
         prefix = f"{path}." if path else ""
         return _read_settings(f"{prefix}DATA in the checkpoint", values["DATA"])
-    # A dict DATA was read together with the dict that contains it.
-    if path.startswith(("DATA", "config.DATA")):
+    # A dict DATA, and what is inside it, was read together with the dict that contains it.
+    if path.removeprefix("config.").partition(".")[0] == "DATA":
         return None
     name, transforms = _name_source(path, values), read_transforms(path, values)
     values = lower_keys(values)

@@ -40,8 +40,8 @@ _FILTER_ALIASES: dict[str, Interpolation] = {
 }
 
 _MAX_INITIAL_STD = 0.05
-"""Largest usual standard deviation of initial weights, which have a mean of 0. That of the pixels
-of a data set is larger, and the mean of pixels is not 0."""
+"""Largest usual standard deviation of initial weights, which have a mean of 0. The pixels of a data
+set have a larger standard deviation, and their mean is not 0."""
 
 _MAX_SIDE = 8192
 """Larger sides of images, in pixels, are not taken for image sizes."""

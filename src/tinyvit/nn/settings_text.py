@@ -99,8 +99,8 @@ def _parse_python(text: str) -> dict[str, Any]:
         if isinstance(statement, ast.Assign):
             for target in statement.targets:
                 if isinstance(target, ast.Name):
-                    evaluator.names[target.id] = evaluator.evaluate(statement.value)
-    return evaluator.names
+                    evaluator.variables[target.id] = evaluator.evaluate(statement.value)
+    return evaluator.variables
 
 
 def _parse_tree(text: str) -> ast.Module | None:
@@ -115,10 +115,14 @@ def _parse_tree(text: str) -> ast.Module | None:
 
 
 class _Evaluator:
-    """Computes the values of expressions from literals and from earlier assignments."""
+    """Computes the values of expressions from literals and from earlier assignments.
+
+    Attributes:
+        variables: The values that were assigned, by name.
+    """
 
     def __init__(self) -> None:
-        self.names: dict[str, Any] = {}
+        self.variables: dict[str, Any] = {}
 
     def evaluate(self, node: ast.expr, depth: int = 0) -> Any:
         """Return the value of an expression; None if it cannot be read."""
@@ -181,7 +185,7 @@ class _Evaluator:
     def _evaluate_name(self, node: ast.expr) -> Any:
         """Return the value that was assigned to a name, else the name itself."""
         name = _read_dotted_name(node)
-        return self.names.get(name, name or None)
+        return self.variables.get(name, name or None)
 
 
 def _read_dotted_name(node: ast.expr) -> str:
