@@ -86,6 +86,21 @@ def test_a_folder_with_split_weights(tmp_path: Path, kind: str) -> None:
     assert "names the file ../secret.bin, which is not in its folder" in refusal(tmp_path)
 
 
+class TensorWithoutArguments:
+    """Pickled as a call of the function that creates tensors, without arguments."""
+
+    def __reduce__(self) -> tuple[object, tuple[()]]:
+        return torch._utils._rebuild_tensor_v2, ()
+
+
+def test_a_damaged_part_of_split_weights_is_refused(tmp_path: Path) -> None:
+    torch.save({"a": TensorWithoutArguments()}, tmp_path / "1.bin")
+    torch.save({"b": torch.zeros(1)}, tmp_path / "2.bin")
+    index = tmp_path / "pytorch_model.bin.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "1.bin", "b": "2.bin"}}))
+    assert "1.bin is a damaged or truncated torch file" in refusal(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("weight_map", "message"),
     [

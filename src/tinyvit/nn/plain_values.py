@@ -55,8 +55,9 @@ def make_plain(value: Any, read_storage: ReadStorage) -> Any:
 
     Returns:
         Nested dicts, lists, strings, numbers, booleans and None. Keys are strings. Objects become
-        dicts of their attributes, enums become their value, paths become strings, small tensors and
-        arrays become lists. Everything else becomes None.
+        dicts of their attributes, enums become their value, paths and bytes become strings,
+        constants of torch become their name, small tensors and arrays become lists. Everything else
+        becomes None.
     """
     try:
         return _Converter(read_storage).convert(value, 0)

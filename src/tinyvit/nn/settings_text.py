@@ -1,7 +1,8 @@
 """Reading of settings in texts: Python configurations, printed transforms, JSON, and YAML.
 
-Nothing in a text is executed. Literals, simple arithmetic, `dict(...)`, and the names and arguments
-of other calls are read from Python code; all other expressions become None.
+Nothing in a text is executed. Literals, simple arithmetic, variables that the text assigns,
+`dict(...)`, and the names and arguments of other calls are read from Python code. An unknown name
+becomes a text, and all other expressions become None.
 """
 
 from __future__ import annotations

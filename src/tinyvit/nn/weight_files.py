@@ -167,7 +167,7 @@ def _read_start(path: Path) -> bytes:
 
 
 def _read_safetensors(path: Path) -> tuple[FileContent, dict[str, Any]]:
-    """Read the names and shapes in a file in safetensors format, and its metadata."""
+    """Read the tensors and the metadata of a file in safetensors format."""
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError as error:
@@ -197,9 +197,9 @@ def _read_parts(files: tuple[Path, ...]) -> tuple[FileContent, dict[str, Any]]:
         content, _ = _read_file(file)
         try:
             tensors = collect_tensors(content.root, content.read_storage)
-        except ValueError as error:
+        except (ValueError, TypeError, AttributeError, IndexError) as error:
             raise make_damaged_error(file) from error
-        # Storages of different files may have the same key.
+        # Storages of different files may have the same key, so identities cannot be compared.
         joined.update({name: replace(value, identity=None) for name, value in tensors.items()})
     return FileContent(joined, _read_no_storage), {}
 
