@@ -19,7 +19,8 @@ from tinyvit.image_sizes import Windows, check_size, check_windows, compute_wind
 from tinyvit.labels import Label
 from tinyvit.nn.label_sources import find_labels
 from tinyvit.nn.model import TinyViT
-from tinyvit.nn.settings_files import expand_settings_texts, read_settings_files
+from tinyvit.nn.settings_beside import add_settings_beside
+from tinyvit.nn.settings_files import expand_settings_texts
 from tinyvit.nn.state_dict_fitting import complete_state_dict, resize_state_dict
 from tinyvit.nn.state_dicts import (
     Architecture,
@@ -33,7 +34,7 @@ from tinyvit.nn.weight_files import Weights, read_weights
 from tinyvit.nn.weight_folders import find_weight_files, hash_weight_files
 from tinyvit.preprocess import Preprocess
 from tinyvit.preprocess_settings import PreprocessSettings, PreprocessSource
-from tinyvit.variants import VARIANTS, Variant
+from tinyvit.variants import Variant
 
 
 @dataclass(frozen=True)
@@ -227,15 +228,9 @@ def load_checkpoint(
     layout = recognize_layout(weights.tensors, path)
     state_dict = convert_keys(weights.tensors, layout)
     architecture = recognize_architecture(state_dict, path)
-    if architecture.num_classes == 1:
-        raise CheckpointError(
-            f"the classifier in {path} has one output (for a sigmoid), and the probabilities of"
-            " artifacts are the softmax of one output for each class",
-            "replace it by an equivalent classifier with two outputs: insert zeros as the first row"
-            " of its weight and of its bias, for the negative class",
-        )
+    _refuse_single_output(architecture, path)
     if reads_config:
-        weights = _with_settings_beside(weights, architecture.variant, path)
+        weights = add_settings_beside(weights, architecture.variant, path)
     else:
         weights = replace(weights, config={})
     training_windows = find_training_windows(
@@ -270,38 +265,15 @@ def load_checkpoint(
     )
 
 
-def _with_settings_beside(weights: Weights, variant: Variant, path: Path) -> Weights:
-    """Add the settings in files beside a checkpoint, except files that name another model."""
-    metadata, config, ignored = dict(weights.metadata), weights.config, list(weights.ignored)
-    if _names_another_model(config.get("architecture"), variant):
-        name = ascii(config["architecture"])[:60]
-        ignored.append(f"config.json, which describes {name} and not {variant.name}")
-        config = {}
-    for file, settings in read_settings_files(path).items():
-        model = settings.get("model")
-        if _names_another_model(model, variant):
-            ignored.append(f"{file}, which names {ascii(model)[:60]} and not {variant.name}")
-        else:
-            metadata[file] = settings
-    return replace(weights, metadata=metadata, config=config, ignored=tuple(ignored))
-
-
-def _names_another_model(name: object, variant: Variant) -> bool:
-    """Return whether a file of settings belongs to another model than this variant.
-
-    Args:
-        name: The name of the model in the file. Anything but a text names no model.
-        variant: The variant of the checkpoint. Variants that differ only in the image size count as
-            the same model, and so does a TinyViT whose variant the name does not tell.
-    """
-    if not isinstance(name, str):
-        return False
-    named_variants = [candidate for candidate in VARIANTS.values() if candidate.name in name]
-    is_tiny_vit = "tiny" in name.lower() and "vit" in name.lower()
-    fits_variant = not named_variants or any(
-        candidate.embed_dims == variant.embed_dims for candidate in named_variants
-    )
-    return not (is_tiny_vit and fits_variant)
+def _refuse_single_output(architecture: Architecture, path: Path) -> None:
+    """Raise CheckpointError if the classifier has one output, whose softmax would always be 1."""
+    if architecture.num_classes == 1:
+        raise CheckpointError(
+            f"the classifier in {path} has one output (for a sigmoid), and the probabilities of"
+            " artifacts are the softmax of one output for each class",
+            "replace it by an equivalent classifier with two outputs: insert zeros as the first row"
+            " of its weight and of its bias, for the negative class",
+        )
 
 
 def _describe_ignored(weights: Weights) -> list[str]:

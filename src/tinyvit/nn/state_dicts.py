@@ -133,17 +133,7 @@ def recognize_architecture(state_dict: dict[str, Tensor], path: Path) -> Archite
             f"weights in {path} have another number of dimensions than in a TinyViT",
             "save the model's state dict, unchanged",
         ) from error
-    if "head.fc.weight" not in state_dict or state_dict["head.fc.weight"].ndim != 2:
-        raise CheckpointError(
-            f"{path} has no classifier (no head)",
-            "export a checkpoint that was trained with its classifier",
-        )
-    if state_dict["head.fc.weight"].shape[0] == 0:
-        raise CheckpointError(
-            f"the classifier in {path} has 0 classes (head.fc.weight has the shape"
-            f" {tuple(state_dict['head.fc.weight'].shape)})",
-            "export a checkpoint that was trained with its classifier",
-        )
+    num_classes = _count_classes(state_dict, path)
     variants = _find_variants(dims, path)
     img_size = _find_img_size(bias_count)
     if num_heads != variants[0].num_heads[2] or img_size is None:
@@ -155,7 +145,7 @@ def recognize_architecture(state_dict: dict[str, Tensor], path: Path) -> Archite
     return Architecture(
         variant=released[0] if released else variants[0],
         img_size=img_size,
-        num_classes=state_dict["head.fc.weight"].shape[0],
+        num_classes=num_classes,
     )
 
 
@@ -168,6 +158,23 @@ def _check_channels(state_dict: dict[str, Tensor], path: Path) -> None:
             " only RGB images (3 channels) are supported",
             "train with in_chans=3: convert gray images to RGB, and leave out other channels",
         )
+
+
+def _count_classes(state_dict: dict[str, Tensor], path: Path) -> int:
+    """Return the number of classes, or raise CheckpointError if there is no classifier."""
+    weight = state_dict.get("head.fc.weight")
+    if weight is None or weight.ndim != 2:
+        raise CheckpointError(
+            f"{path} has no classifier (no head)",
+            "export a checkpoint that was trained with its classifier",
+        )
+    if weight.shape[0] == 0:
+        raise CheckpointError(
+            f"the classifier in {path} has 0 classes (head.fc.weight has the shape"
+            f" {tuple(weight.shape)})",
+            "export a checkpoint that was trained with its classifier",
+        )
+    return weight.shape[0]
 
 
 def _convert_key(key: str) -> str:
