@@ -205,7 +205,7 @@ def test_the_arguments_in_files_beside_a_checkpoint(tmp_path: Path) -> None:
             "crop_pct": 0.9,
             "img_size": None,
             "mean": [0.5, 0.25, 0.1],
-            "model_kwargs": "{}",
+            "model_kwargs": {},
         },
         "hparams.yaml": {"data": {"std": [0.5, 0.25, 1], "name": "x: y"}},
     }

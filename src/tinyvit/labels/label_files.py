@@ -17,7 +17,7 @@ from tinyvit.labels.label_data import labels_from_data
 from tinyvit.labels.label_lines import parse_lines
 from tinyvit.labels.label_tables import is_title_row, parse_rows, require_unique
 from tinyvit.labels.literals import parse_literal
-from tinyvit.labels.yaml_subset import parse_yaml_labels
+from tinyvit.labels.yaml_labels import parse_yaml_labels
 
 MAX_BYTES = 64 * 2**20
 """Larger files of labels are refused."""
@@ -86,7 +86,7 @@ def _parse_labels(text: str, suffix: str) -> tuple[Label, ...]:
     if suffix in _DELIMITERS:
         return _parse_table(text, _DELIMITERS[suffix])
     if suffix in _YAML_SUFFIXES:
-        return labels_from_data(parse_yaml_labels(text))
+        return parse_yaml_labels(text)
     if suffix not in _TEXT_SUFFIXES:
         raise ValueError(f"{suffix} is not a format of labels")
     if text.lstrip()[:1] in ("{", "[", "(") and not _KEY_IN_BRACKETS.match(text):
