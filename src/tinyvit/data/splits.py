@@ -45,9 +45,8 @@ def find_splits(names: Collection[str], description: str) -> dict[str, str]:
     candidates = {split: folders for split, folders in candidates.items() if folders}
     candidate_count = sum(map(len, candidates.values()))
     has_other_folders = candidate_count < len(names)
-    if not candidates or (
-        has_other_folders and not ("train" in candidates and len(candidates) > 1)
-    ):
+    has_train_and_another_split = "train" in candidates and len(candidates) > 1
+    if not candidates or (has_other_folders and not has_train_and_another_split):
         return {}
     for split, folders in candidates.items():
         if len(folders) > 1:

@@ -155,8 +155,8 @@ def _is_whole_number(value: object) -> TypeGuard[int]:
 def _find_containers(data: Mapping[Any, Any], depth: int = 0) -> dict[str, object]:
     """Return the lists and dicts under usual keys of labels, by key.
 
-    The dicts inside `data` are searched only if `data` itself has no such key. The result then
-    contains the path of keys, such as "model.names".
+    The dicts inside `data` are searched only if `data` itself has no such key. A key in the result
+    is then a path, such as "model.names".
     """
     usual_keys = [
         key
