@@ -32,14 +32,15 @@ _CLOSING_QUOTES = {
 }
 """For each opening quote, the quotes that can close it."""
 _ALL_CLOSING_QUOTES = frozenset("".join(_CLOSING_QUOTES.values()) + "'")
-_NEVER_IN_NAMES = '"`\u201c\u201e\u00ab\u300c\u300e'
-"""Opening quotes with which a name begins only if a closing quote follows within the name."""
+_QUOTES_TO_CLOSE = '"`\u201c\u201e\u00ab\u300c\u300e'
+"""A name that begins with one of these quotes must also contain a quote that closes it."""
 
 _BULLET_SIGNS = "\u2022\u2023\u25e6\u2043\u00b7\u2013\u2014"
 # Most bullets need a space after them. Before a letter or a quote, some do not need one.
 _BULLET = re.compile(
     rf"""(?:(?:->|=>|[-*+>{_BULLET_SIGNS}])\s+|[->*{_BULLET_SIGNS}](?=[^\W\d]|["'`]))(\S.*)"""
 )
+# The box of a list of tasks in Markdown.
 _CHECKBOX = re.compile(r"\[[ xX]?\]\s+(\S.*)")
 
 
@@ -57,7 +58,7 @@ def remove_decorations(lines: Sequence[str]) -> list[str]:
     if without_bullets != plain:
         plain = _remove_quotes(_remove_checkboxes(without_bullets))
     for number, line in enumerate(plain, 1):
-        if line and line[0] in _NEVER_IN_NAMES and not _has_closing_quote(line):
+        if line and line[0] in _QUOTES_TO_CLOSE and not _has_closing_quote(line):
             raise ValueError(f"line {number} has a quote at one end only: {line[:40]!r}")
     return plain
 

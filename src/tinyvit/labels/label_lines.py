@@ -27,14 +27,17 @@ from tinyvit.labels.line_checks import (
 _MARK = r"\s*(?:->|=>|[:=;|\t,])\s*"
 """Signs that separate an index from a name. They are rare in names, unlike the weak ones."""
 _WEAK_MARK = r"(?:\s*[.)]\s*|\s+-\s+|\s+)"
+"""Signs that can separate an index from a name but also occur in names."""
 
 # An index or a WordNet id, which may be in quotes or in brackets.
 _KEY = r"""(?P<quote>["']?)\[?(?P<key>\d{1,9}|n\d{8})\]?(?P=quote)"""
 _KEY_FIRST = re.compile(rf"{_KEY}(?:(?P<mark>{_MARK})|{_WEAK_MARK})(?P<name>\S.*)")
+# The index at the end of a line such as "cat,0".
 _FINAL_KEY = re.compile(r"""(?P<quote>["']?)(?P<key>\d{1,9})(?P=quote)\Z""")
 _MARKS = ("->", "=>", ":", "=", ";", "|", ",")
 """The signs of `_MARK` without the tab."""
 _WORD_BEFORE_KEY = re.compile(r"(?:class|label|index|idx|id)[ _#]*(\d{1,9}\s*[:=]\s*\S.*)", re.I)
+"""Matches lines such as "class 0: cat". The group begins with the index."""
 _SIGN_BEFORE_NAME = re.compile(r"[:=>\u2013\u2014]|0+(?:[\s,;:]|\Z)")
 """Matches what is left before a name if the index and the sign after it were not read completely:
 ":" of "0::cat", or "0," of "7.0,cat"."""

@@ -49,8 +49,8 @@ def _find_containers(value: YamlValue) -> Iterator[dict[str, YamlValue]]:
         for element in value:
             yield from _find_containers(element)
     elif isinstance(value, dict):
-        for key, element in value.items():
-            if normalize_key(key) in LABEL_KEYS and not isinstance(element, str):
-                yield {key: element}
+        for key, inner_value in value.items():
+            if normalize_key(key) in LABEL_KEYS and not isinstance(inner_value, str):
+                yield {key: inner_value}
             else:
-                yield from _find_containers(element)
+                yield from _find_containers(inner_value)
