@@ -53,15 +53,28 @@ def assign_rows(
             to several images.
     """
     _refuse_contradictions(rows, path)
+    used_rows = _find_rows(names, rows, path)
+    # A repetition of a used entry counts as used.
+    used_names = {row.name for row in used_rows.values()}
+    unused_rows = [row for row in rows if row.name not in used_names]
+    _refuse_other_spellings(unused_rows, used_rows, path)
+    return {name: row.classes for name, row in used_rows.items()}, len(unused_rows)
+
+
+def _find_rows(names: Sequence[str], rows: Sequence[TruthRow], path: Path) -> dict[str, TruthRow]:
+    """Return the entry of each image, by the name of the image.
+
+    Raises:
+        RequestError: An image has no entry, several entries of an image have different classes, or
+            one entry can belong to several images.
+    """
     find_candidates = _index_rows(rows)
-    classes: dict[str, tuple[str, ...]] = {}
-    missing: list[str] = []
+    used_rows: dict[str, TruthRow] = {}
     images_by_row_id: dict[int, str] = {}
     for name in names:
         composed_name = unicodedata.normalize("NFC", name)
         candidates = find_candidates(composed_name)
         if not candidates:
-            missing.append(name)
             continue
         row = _choose_row(composed_name, candidates, path)
         if id(row) in images_by_row_id:
@@ -71,19 +84,15 @@ def assign_rows(
                 "write the folders of both images into the file, or remove one of the images",
             )
         images_by_row_id[id(row)] = name
-        classes[name] = row.classes
+        used_rows[name] = row
+    missing = [name for name in names if name not in used_rows]
     if missing:
         raise RequestError(
             f"the truth file {path} does not name {len(missing)} of the {len(names)} images,"
             f" such as {missing[0]}",
             "add the images to the file, or remove them from the folder",
         )
-    used_rows = {images_by_row_id[id(row)]: row for row in rows if id(row) in images_by_row_id}
-    # A repetition of a used entry counts as used.
-    used_names = {row.name for row in used_rows.values()}
-    unused_rows = [row for row in rows if row.name not in used_names]
-    _refuse_other_spellings(unused_rows, used_rows, path)
-    return classes, len(unused_rows)
+    return used_rows
 
 
 def _index_rows(rows: Sequence[TruthRow]) -> Callable[[str], Sequence[TruthRow]]:
