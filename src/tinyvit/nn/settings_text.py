@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from tinyvit.nn.yaml_text import parse_yaml
+from tinyvit.nn.yaml_settings import parse_yaml_settings
 from tinyvit.serialization import parse_json
 
 CLASS_KEY = "_target_"
@@ -50,7 +50,7 @@ def parse_settings_text(text: str) -> dict[str, Any] | None:
 
     Args:
         text: JSON; a Python file of assignments, as MMEngine stores it; a Python literal; the
-            printed form of torchvision's Compose; or a simple YAML file.
+            printed form of torchvision's Compose; or YAML.
 
     Returns:
         The settings; None if the text has none of these forms.
@@ -63,7 +63,7 @@ def parse_settings_text(text: str) -> dict[str, Any] | None:
     try:
         content = parse_json(stripped)
     except ValueError:
-        content = _parse_python(stripped) or parse_yaml(stripped)
+        content = _parse_python(stripped) or parse_yaml_settings(stripped)
     return content if isinstance(content, dict) and content else None
 
 
