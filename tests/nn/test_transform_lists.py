@@ -247,3 +247,15 @@ def test_yaml_with_types_is_read_and_yaml_with_aliases_is_not(tmp_path: Path) ->
 )
 def test_hostile_texts_are_read_in_little_time(text: str) -> None:
     parse_settings_text(text)
+
+
+@pytest.mark.parametrize("path", ["DATASET", "DATALOADER"])
+def test_a_section_whose_name_begins_like_that_of_the_paper_is_read(path: str) -> None:
+    section = {"MEAN": [0.1, 0.2, 0.3], "STD": [0.4, 0.5, 0.6]}
+    for metadata, name in (
+        ({path: section}, path),
+        ({"config": {path: section}}, f"config.{path}"),
+    ):
+        (source,) = list_checkpoint_sources(metadata)
+        assert source.name == f"{name} in the checkpoint"
+        assert (source.settings.mean, source.settings.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))

@@ -1,4 +1,4 @@
-"""Settings of a training outside of the dicts of a checkpoint: in texts and in files beside it."""
+"""Settings of a training that are texts in a checkpoint, or in files beside it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def expand_settings_texts(metadata: Mapping[str, Any]) -> dict[str, Any]:
         metadata: All values in a checkpoint file except the weights.
 
     Returns:
-        The same values, with dicts instead of texts with settings.
+        The same values, in which every text with settings is replaced by a dict of them.
     """
     expanded = _expand(metadata)
     for key in ("meta", *TRAINING_ARGUMENTS):
@@ -46,13 +46,13 @@ def expand_settings_texts(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_settings_files(path: Path) -> dict[str, dict[str, Any]]:
-    """Read the files with arguments of a training in the folder of a checkpoint.
+    """Read the files with the arguments of a training in the folder of a checkpoint.
 
     Args:
         path: A checkpoint file or its folder.
 
     Returns:
-        The settings in each file that can be read, by its name.
+        The settings in each file that can be read, by the name of the file.
     """
     folder = path if path.is_dir() else path.parent
     settings: dict[str, dict[str, Any]] = {}
@@ -68,13 +68,13 @@ def read_settings_files(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _expand(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Parse the texts with settings in a dict."""
+    """Return a dict in which the texts with settings under `_TEXT_KEYS` are replaced by dicts."""
     return {
         key: _expand_value(value) if key in _TEXT_KEYS else value for key, value in values.items()
     }
 
 
 def _expand_value(value: Any) -> Any:
-    """Return the settings in a text; any other value unchanged."""
+    """Return the settings in a text as a dict; return any other value unchanged."""
     content = parse_settings_text(value) if isinstance(value, str) else None
     return value if content is None else content
