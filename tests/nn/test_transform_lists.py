@@ -226,7 +226,8 @@ def test_yaml_with_types_is_read_and_yaml_with_aliases_is_not(tmp_path: Path) ->
             "run": ["exit 1"],
             "size": [224, 224],
             "lr": 0.001,
-        }
+        },
+        "hparams.yaml": None,
     }
 
 

@@ -20,8 +20,8 @@ def add_settings_beside(weights: Weights, variant: Variant, path: Path) -> Weigh
 
     Returns:
         The content, whose metadata contains the settings in each file by the name of the file.
-        Files that name another model are listed in `ignored`, and a config.json of another model
-        becomes {}.
+        Files that are not understood or name another model are listed in `ignored`, and a
+        config.json of another model becomes {}.
     """
     metadata, config, ignored = dict(weights.metadata), weights.config, list(weights.ignored)
     if _names_another_model(config.get("architecture"), variant):
@@ -29,6 +29,9 @@ def add_settings_beside(weights: Weights, variant: Variant, path: Path) -> Weigh
         ignored.append(f"config.json, which describes {name} and not {variant.name}")
         config = {}
     for file, settings in read_settings_files(path).items():
+        if settings is None:
+            ignored.append(f"{file}, which is too large or whose form is not understood")
+            continue
         model = settings.get("model")
         if _names_another_model(model, variant):
             ignored.append(f"{file}, which names {ascii(model)[:60]} and not {variant.name}")

@@ -45,26 +45,29 @@ def expand_settings_texts(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return expanded
 
 
-def read_settings_files(path: Path) -> dict[str, dict[str, Any]]:
+def read_settings_files(path: Path) -> dict[str, dict[str, Any] | None]:
     """Read the files with the arguments of a training in the folder of a checkpoint.
 
     Args:
         path: A checkpoint file or its folder.
 
     Returns:
-        The settings in each file that can be read, by the name of the file.
+        For each file that exists, by its name: its settings, or None if the file is too large or
+        is not understood.
     """
     folder = path if path.is_dir() else path.parent
-    settings: dict[str, dict[str, Any]] = {}
-    for name in SETTINGS_FILES:
-        try:
-            if (folder / name).is_file() and (folder / name).stat().st_size <= MAX_SETTINGS_LENGTH:
-                content = parse_settings_text((folder / name).read_text("utf-8"))
-                if content is not None:
-                    settings[name] = content
-        except (OSError, ValueError):
-            continue
-    return settings
+    files = [folder / name for name in SETTINGS_FILES]
+    return {file.name: _read_settings_file(file) for file in files if file.is_file()}
+
+
+def _read_settings_file(file: Path) -> dict[str, Any] | None:
+    """Return the settings in a file; None if it is too large or is not understood."""
+    try:
+        if file.stat().st_size > MAX_SETTINGS_LENGTH:
+            return None
+        return parse_settings_text(file.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def _expand(values: Mapping[str, Any]) -> dict[str, Any]:
