@@ -93,13 +93,14 @@ def refuse_layers_before_classifier(
     With `head_hidden_size`, timm puts a linear layer `head.pre_logits.fc` before the classifier.
 
     Args:
-        tensors: The tensors of the network's head, by name.
+        tensors: The tensors of the network that are not in its body, by name.
         classifier: Name of the classifier, such as "head.fc".
         features: Number of features, which are the inputs of the head.
         path: The file, for error messages.
     """
     own_names = (f"{classifier}.weight", f"{classifier}.bias")
-    others = [name for name in tensors if name not in own_names]
+    head = f"{classifier.partition('.')[0]}."
+    others = [name for name in tensors if name.startswith(head) and name not in own_names]
     layers = [name for name in others if _is_matrix(name, tensors[name])]
     if layers:
         raise _make_layers_error({own_names[0], *others}, features, path)

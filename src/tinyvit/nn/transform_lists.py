@@ -170,7 +170,7 @@ def _read_normalization(transforms: Sequence[Transform]) -> TransformSettings:
     steps = [transform for transform in transforms if transform.kind in ("normalize", "weights")]
     statements = [(step.arguments.get("mean"), step.arguments.get("std")) for step in steps]
     stated = [numbers for numbers in statements if is_vector(numbers[0]) and is_vector(numbers[1])]
-    if any(numbers != stated[0] for numbers in stated):
+    if len(stated) > 1:
         problem = "several normalizations one after another, which artifacts do not offer"
     if problem:
         return TransformSettings(problems={"mean": problem, "std": problem})
