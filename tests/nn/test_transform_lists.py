@@ -14,12 +14,13 @@ import torch
 
 from tests.helpers.state_dicts import Save, make_state
 from tinyvit.nn.metadata_search import walk_dicts
-from tinyvit.nn.normalization_notes import find_missing_normalization
+from tinyvit.nn.normalization_notes import explain_unknown_normalization, find_missing_normalization
 from tinyvit.nn.preprocess_sources import list_checkpoint_sources
 from tinyvit.nn.settings_files import expand_settings_texts, read_settings_files
 from tinyvit.nn.settings_text import parse_settings_text
 from tinyvit.nn.transform_lists import read_transforms
 from tinyvit.nn.weight_files import read_weights
+from tinyvit.preprocess import timm_preprocess
 from tinyvit.preprocess_settings import PreprocessSettings, PreprocessSource
 
 HALF = (0.5, 0.5, 0.5)
@@ -150,6 +151,7 @@ NUMBERS = {"mean": [0.5] * 3, "std": [0.5] * 3}
         {"hyper_parameters": {**NUMBERS, "channel_order": "bgr"}},
         {"settings": {**NUMBERS, "input_space": "BGR", "input_range": [0, 1]}},
         {"color_space": "BGR"},
+        {"config": {"INPUT": {"FORMAT": "BGR"}}},
         {"val_transform": ["Resize((224, 224))", "RGB2BGR()", "Normalize([0.5] * 3, [0.5] * 3)"]},
         {"val_transform": ["FlipChannelOrder()", "Resize((224, 224))"]},
     ],
@@ -208,7 +210,22 @@ def test_normalization_of_each_image_is_refused(metadata: dict[str, Any]) -> Non
     assert "which normalizes each image with its own statistics, and artifacts" in problem
 
 
-def test_two_different_normalizations_are_refused() -> None:
+@pytest.mark.parametrize(
+    ("entries", "is_noted"),
+    [
+        ({"input_range": [-1, 1]}, True),
+        ({"rescale": 1 / 127.5}, True),
+        ({"preprocess_mode": "caffe"}, True),
+        ({"input_range": [0, 1], "rescale": 1 / 255}, False),
+    ],
+)
+def test_another_range_of_pixel_values_is_noted(entries: dict[str, Any], is_noted: bool) -> None:
+    notes = explain_unknown_normalization({"args": entries}, timm_preprocess(224))
+    assert bool(notes) is is_noted
+    assert all(f"not used: args.{next(iter(entries))}" in note for note in notes)
+
+
+def test_several_normalizations_are_refused() -> None:
     second = {"type": "Normalize", "mean": [0.4] * 3, "std": [0.2] * 3}
     problem = read_first({"config": {"val": [NORMALIZE, second]}}).problems["mean"]
     assert problem == "several normalizations one after another, which artifacts do not offer"

@@ -28,12 +28,12 @@ def explain_unknown_normalization(
     Returns:
         A note if there are such entries with other numbers than those used.
     """
-    used_vectors = ([*preprocess.mean], [*preprocess.std])
+    used_vectors = ([*preprocess.mean], [*preprocess.std], preprocess.mean, preprocess.std)
     unknown = [
         f"{f'{path}.' if path else ''}{key} {shorten(value)}"
         for path, values in walk_dicts(metadata)
         for key, value in find_unknown_normalization(values).items()
-        if value is False or list(value) not in used_vectors
+        if value not in used_vectors
     ]
     if not unknown:
         return ()

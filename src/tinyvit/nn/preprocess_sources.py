@@ -66,6 +66,7 @@ _SETTING_CONTAINERS = frozenset(
         "data_config",
         "datamodule_hyper_parameters",
         "default_cfg",
+        "input",
         "meta",
         "model_args",
         "model_kwargs",
