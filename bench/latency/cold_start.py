@@ -23,6 +23,7 @@ from dataclasses import asdict
 
 from tinyvit.bench.record import ColdStart
 from tinyvit.errors import ArtifactError, TinyViTError
+from tinyvit.safe_text import print_lines
 from tinyvit.serialization import parse_dataclass
 
 _RUNS_AFTER_FIRST = 10
@@ -83,9 +84,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="auto", metavar="NAME", help="device of the engine")
     options = parser.parse_args(argv)
     try:
-        print(json.dumps(asdict(_measure_this_process(options))))
+        print_lines(json.dumps(asdict(_measure_this_process(options))))
     except TinyViTError as error:
-        print(error, file=sys.stderr)
+        print_lines(str(error), stream=sys.stderr)
         return 1
     return 0
 

@@ -230,7 +230,8 @@ def main(path: str, input_sizes: str, output_sizes: str, is_uint8: str) -> None:
         output_shape=tuple(map(int, output_sizes.split(","))),
         is_uint8=is_uint8 == "1",
     )
-    print(_ProfiledModel(path).summarize_runs(tensors))
+    # The process that started this one parses the output, so that nothing is escaped here.
+    sys.stdout.write(_ProfiledModel(path).summarize_runs(tensors) + "\n")
 
 
 if __name__ == "__main__":

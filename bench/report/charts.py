@@ -7,12 +7,12 @@ converted to outlines.
 
 from __future__ import annotations
 
+import html
 import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ import numpy as np
 from tinyvit.bench.record import AccuracyResult, LatencyResult
 from tinyvit.bench.report.rows import Row, find_pareto_front
 from tinyvit.errors import MissingDependencyError
+from tinyvit.safe_text import escape_text
 
 _INK, _FAINT, _STRONG, _PALE = "#010203", "#040506", "#070809", "#0a0b0c"
 """Placeholder colors of text, of lines, of bars and emphasized points, and of other points."""
@@ -60,7 +61,7 @@ def draw_pareto_chart(rows: Sequence[Row]) -> str:
         An SVG element; "" if fewer than two rows have both a latency and an accuracy.
     """
     points = [
-        _Point(row.label, row.latency.median_ms, row.accuracy)
+        _Point(escape_text(row.label), row.latency.median_ms, row.accuracy)
         for row in rows
         if row.latency and row.accuracy
     ]
@@ -137,7 +138,8 @@ def draw_stage_chart(rows: Sequence[Row]) -> str:
             for i, name in enumerate(stage_names):
                 stage_ms = stages_ms.get(name, 0.0)
                 color = _STAGE_COLORS[i % len(_STAGE_COLORS)]
-                legend_entry = name if y == 0 else None  # one entry per stage, not one per bar
+                # The legend has one entry per stage, not one per bar.
+                legend_entry = escape_text(name) if y == 0 else None
                 axes.barh(
                     y,
                     stage_ms,
@@ -174,7 +176,7 @@ def draw_accuracy_chart(rows: Sequence[Row]) -> str:
     for row in rows:
         if row.accuracy:
             key = (row.artifact.sha256, row.engine, row.accuracy.preprocess)
-            accuracies_by_key[key] = (row.label, row.accuracy)
+            accuracies_by_key[key] = (escape_text(row.label), row.accuracy)
     if not accuracies_by_key:
         return ""
     labeled_accuracies = list(accuracies_by_key.values())
@@ -191,8 +193,8 @@ def draw_accuracy_chart(rows: Sequence[Row]) -> str:
 
 
 def _select_latencies(rows: Sequence[Row]) -> list[tuple[str, LatencyResult]]:
-    """Return label and latency of the rows that have a latency."""
-    return [(row.label, row.latency) for row in rows if row.latency]
+    """Return label, with escaped control characters, and latency of the rows with a latency."""
+    return [(escape_text(row.label), row.latency) for row in rows if row.latency]
 
 
 def _draw_point(axes: Any, point: _Point, color: str) -> None:
@@ -231,6 +233,10 @@ def _open_figure(height_in: float) -> Iterator[tuple[Any, Any]]:
         raise MissingDependencyError.for_package("matplotlib", extra="bench") from error
     style = {
         "svg.fonttype": "none",
+        # Names are drawn as they are. Otherwise, matplotlib would typeset "$...$" as a formula, and
+        # LaTeX, if a matplotlibrc file of the user enables it, would execute commands in them.
+        "text.parse_math": False,
+        "text.usetex": False,
         "svg.hashsalt": "tinyvit",  # so that the ids in the SVG are always the same
         "font.family": "sans-serif",
         "font.size": 10,
@@ -270,5 +276,5 @@ def _export_svg(figure: Any, title: str, texts: Sequence[str]) -> str:
     text = re.sub(r"font: ([^;\"]*?)'[^\"]*?sans-serif", r"font: \1sans-serif", text)
     for color, variable in _VARIABLES.items():
         text = text.replace(color, f"var({variable})")
-    label = escape(f"{title}: {'; '.join(texts)}", quote=True)
+    label = html.escape(escape_text(f"{title}: {'; '.join(texts)}"))
     return text.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)

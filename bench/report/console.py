@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tinyvit.bench.compare import Change, RecordComparison
@@ -65,10 +66,10 @@ def format_preprocess_check(record: Record) -> list[str]:
     ]
     for result in record.accuracy:
         comparison = result.reference
-        cells = " | | "  # three empty cells: nothing is compared with its own preprocessing
+        cells = ("", "", "")  # nothing is compared with its own preprocessing
         if comparison:
-            cells = f"{comparison.better} | {comparison.worse} | {comparison.p_value:.2g}"
-        lines.append(f"| {result.preprocess} | {result.top1:.2f}% | {cells} |")
+            cells = (str(comparison.better), str(comparison.worse), f"{comparison.p_value:.2g}")
+        lines.append(format_table_row((result.preprocess, f"{result.top1:.2f}%", *cells)))
     conclusion = record.warnings
     return [*lines, "", *conclusion]
 
@@ -78,6 +79,12 @@ def format_comparison(comparison: RecordComparison) -> list[str]:
     lines = ["| artifact | before | after | change (95% interval) | |", "|---|---|---|---|---|"]
     lines += [_format_change_row(change) for change in comparison.changes]
     return lines + [f"in only one of the records: {name}" for name in comparison.unmatched]
+
+
+def format_table_row(cells: Sequence[str]) -> str:
+    r"""Return a row of a table; "|" inside a cell becomes "\|", as in Markdown."""
+    escaped_cells = [cell.replace("|", "\\|") for cell in cells]
+    return f"| {' | '.join(escaped_cells)} |"
 
 
 def _format_latency_row(result: LatencyResult) -> str:
@@ -94,7 +101,7 @@ def _format_latency_row(result: LatencyResult) -> str:
         f"{result.images_per_s:.1f}",
         format_ratio(result.ratio) if result.ratio else "",
     )
-    return f"| {' | '.join(cells)} |"
+    return format_table_row(cells)
 
 
 def _format_latency_details(result: LatencyResult) -> list[str]:
@@ -150,7 +157,7 @@ def _format_accuracy_row(result: AccuracyResult) -> str:
         f"{result.expected_calibration_error:.1f}%",
         f"{result.images_per_s:.1f}",
     )
-    return f"| {' | '.join(cells)} |"
+    return format_table_row(cells)
 
 
 def _format_reference_details(result: AccuracyResult) -> list[str]:
@@ -187,4 +194,4 @@ def _format_change_row(change: Change) -> str:
             f"{change.change:+.2f} ({change.low:+.2f} to {change.high:+.2f}) points"
         )
     verdict = "REGRESSION" if change.is_regression else "ok"
-    return f"| {change.artifact} | {before} | {after} | {change_and_interval} | {verdict} |"
+    return format_table_row((change.artifact, before, after, change_and_interval, verdict))

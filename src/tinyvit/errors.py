@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from tinyvit.safe_text import escape_text
+
 
 class TinyViTError(Exception):
     """Base class of every error that this package raises on purpose.
 
-    `str(error)` is the cause, a colon and the remedy, on one line.
+    `str(error)` is the cause, a colon and the remedy, on one line. Control characters in them are
+    escaped, because programs print exceptions as they are, and a hostile file may have caused this
+    one.
 
     Attributes:
         cause: What went wrong, on one line.
@@ -17,11 +21,12 @@ class TinyViTError(Exception):
         """Create the error from its two parts.
 
         Args:
-            cause: What went wrong. Line breaks become spaces.
-            remedy: What the user can do about it. Line breaks become spaces.
+            cause: What went wrong. Line breaks become spaces, and other control characters are
+                escaped with `escape_text`.
+            remedy: What the user can do about it, treated in the same way.
         """
-        self.cause = " ".join(cause.split())
-        self.remedy = " ".join(remedy.split())
+        self.cause = escape_text(" ".join(cause.split()))
+        self.remedy = escape_text(" ".join(remedy.split()))
         super().__init__(f"{self.cause}: {self.remedy}")
 
     def __reduce__(self) -> tuple[object, ...]:
