@@ -13,7 +13,7 @@ from tinyvit import __version__
 from tinyvit.errors import ArtifactError, CheckpointError, MissingDependencyError, RequestError
 from tinyvit.files import expand_home, find_cache_folder, publish_files, staging_folder
 from tinyvit.runtimes.artifact import known_suffixes, read_artifact
-from tinyvit.safe_text import escape_text
+from tinyvit.safe_text import escape_text, quote_argument
 from tinyvit.variants import DEMO_MODEL, find_released
 
 _NEEDED_PACKAGES = ("torch", "onnx")
@@ -67,7 +67,7 @@ def _find_model(name: str) -> str:
     raise RequestError(
         f"{name} is a file or folder, not the name of a released model",
         f"for an exported file ({known_suffixes()}): Classifier({str(name)!r}); for a"
-        f" checkpoint: tinyvit-export --checkpoint {name}",
+        f" checkpoint: tinyvit-export --checkpoint {quote_argument(name)}",
     )
 
 

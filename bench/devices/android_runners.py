@@ -16,8 +16,8 @@ class AndroidRunner:
     Attributes:
         name: Name of the program.
         engine_name: Name of the engine that the program uses.
-        arguments: Arguments of the program, with the placeholders {file}, {threads}, {runs} and
-            {warmup}.
+        arguments: Arguments of the program, separated by spaces, with the placeholders {file},
+            {threads}, {runs} and {warmup}. `make_command` inserts their values.
         patterns: Name of a statistic -> its pattern in the output; group 1 is the number. The
             statistics are "median" and, if the program prints them, "min", "mean", "max", "p90" and
             "p99".
@@ -31,6 +31,15 @@ class AndroidRunner:
     patterns: dict[str, re.Pattern[str]]
     unit_ms: float
     source: str
+
+    def make_command(self, program: str, **values: str | int) -> list[str]:
+        """Make the words of a command that runs the program.
+
+        Args:
+            program: Path of the program.
+            values: Value of each placeholder. Spaces in a value do not separate arguments.
+        """
+        return [program, *(word.format(**values) for word in self.arguments.split())]
 
 
 RUNNERS = {

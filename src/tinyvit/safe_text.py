@@ -9,6 +9,8 @@ text. Everything that this package prints, and every error and report, goes thro
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 import traceback
 from typing import TextIO
@@ -33,6 +35,20 @@ def escape_text(text: str) -> str:
     return "".join(
         character if character.isprintable() else _format_code(character) for character in text
     )
+
+
+def quote_argument(argument: str | os.PathLike[str]) -> str:
+    """Quote an argument of a command that a message suggests, so that users can copy the command.
+
+    Args:
+        argument: The argument, for example the path of a file.
+
+    Returns:
+        One word for a POSIX shell, which interprets no character of it. If the argument begins with
+        a hyphen, "./" is put before it, so that no program takes it for an option.
+    """
+    text = os.fspath(argument)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
 def print_lines(*lines: str, stream: TextIO | None = None) -> None:
