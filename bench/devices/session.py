@@ -188,11 +188,17 @@ class _Session:
         options = [*self._list_engine_options(), *arguments, "--json"]
         result = self._run_python(["-m", "tinyvit.bench.cli", kind, *files, *options])
         try:
-            return Record.from_json(result.stdout.strip(), f"the output of {kind} on the device")
+            record = Record.from_json(result.stdout.strip(), f"the output of {kind} on the device")
         except TinyViTError as error:
             reason = result.last_line if result.exit_code else str(error)
             self.problems.append(f"tinyvit-bench {kind} failed: {reason}")
             return None
+        if record.kind != kind:
+            self.problems.append(
+                f"tinyvit-bench {kind} failed: it printed a record of {record.kind}"
+            )
+            return None
+        return record
 
     def _run_python(self, arguments: Sequence[str]) -> CompletedCommand:
         """Run Python on the device, in the folder of the bundle."""

@@ -20,7 +20,7 @@ def format_latency_record(record: Record) -> list[str]:
     lines = [
         f"device {device.name}: {device.cpu} ({', '.join(device.cpu_features)}), cores:"
         f" {device.core_count}",
-        f"timed: {record.settings['timed']}",
+        f"timed: {record.settings.get('timed', 'not stated')}",
         f"date: {record.date}",
         *(f"warning: {warning}" for warning in record.warnings),
         "",
@@ -43,7 +43,7 @@ def format_latency_record(record: Record) -> list[str]:
 def format_accuracy_record(record: Record) -> list[str]:
     """Format the warnings, the accuracies, and the comparisons with the reference."""
     lines = [
-        f"{record.dataset['source']}; {record.date}",
+        f"{record.dataset.get('source', 'images from an unknown source')}; {record.date}",
         *(f"warning: {warning}" for warning in record.warnings),
         "",
         "| artifact | engine | images | top-1 (95% interval) | top-5 |"
@@ -59,7 +59,7 @@ def format_accuracy_record(record: Record) -> list[str]:
 def format_preprocess_check(record: Record) -> list[str]:
     """Format the accuracy with each kind of preprocessing, and the conclusion."""
     lines = [
-        f"{record.dataset['source']}; {record.date}",
+        f"{record.dataset.get('source', 'images from an unknown source')}; {record.date}",
         "",
         "| preprocessing | top-1 | wrong to correct | correct to wrong | McNemar's p |",
         "|---" * 5 + "|",
@@ -117,7 +117,7 @@ def _format_latency_details(result: LatencyResult) -> list[str]:
         f" {result.batch}: {artifact.precision or 'unknown precision'} on {artifact.engine.device}"
         f"{integer_share}"
     ]
-    if result.p99_limit_ms is not None:
+    if result.p99_limit_ms is not None and result.queries_per_s is not None:
         lines.append(
             f"  {result.queries_per_s:.1f} queries per second, the highest rate with a 99th"
             f" percentile of at most {result.p99_limit_ms:g} ms"

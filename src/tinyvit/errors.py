@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from tinyvit.safe_text import escape_text
 
+_MAX_CHARACTERS = 2000
+"""Number of characters to which a cause or a remedy is shortened. A hostile file can contain a name
+of any length."""
+
 
 class TinyViTError(Exception):
     """Base class of every error that this package raises on purpose.
@@ -21,12 +25,12 @@ class TinyViTError(Exception):
         """Create the error from its two parts.
 
         Args:
-            cause: What went wrong. Line breaks become spaces, and other control characters are
-                escaped with `escape_text`.
+            cause: What went wrong. Line breaks become spaces, other control characters are escaped
+                with `escape_text`, and a long text is shortened.
             remedy: What the user can do about it, treated in the same way.
         """
-        self.cause = escape_text(" ".join(cause.split()))
-        self.remedy = escape_text(" ".join(remedy.split()))
+        self.cause = _make_line(cause)
+        self.remedy = _make_line(remedy)
         super().__init__(f"{self.cause}: {self.remedy}")
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -65,6 +69,13 @@ class ArtifactError(TinyViTError):
 
 class ImageError(TinyViTError):
     """An image cannot be decoded, or cannot be decoded safely."""
+
+
+def _make_line(text: str) -> str:
+    """Return a text on one line, with spaces for line breaks, escaped and shortened."""
+    is_long = len(text) > _MAX_CHARACTERS
+    line = " ".join(text[:_MAX_CHARACTERS].split()) + ("..." if is_long else "")
+    return escape_text(line)
 
 
 def _rebuild_error(cls: type[TinyViTError], cause: str, remedy: str) -> TinyViTError:

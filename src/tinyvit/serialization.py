@@ -27,6 +27,10 @@ MAX_BYTES = 64 * 2**20
 MAX_DEPTH = 32
 """Largest accepted depth to which lists and objects in a JSON text may be nested."""
 
+MAX_INTEGER = 2**63 - 1
+"""Largest accepted absolute value of a whole number. Larger ones count and measure nothing, and
+Python cannot convert very large ones to float."""
+
 T = TypeVar("T")
 
 _SCALAR_DESCRIPTIONS: dict[type, str] = {
@@ -84,9 +88,9 @@ def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
 def parse_dataclass(dataclass_type: type[T], data: object, name: str = "") -> T:
     """Convert plain values into a dataclass; the inverse of `dataclasses.asdict`.
 
-    Supported field types are str, int, float (finite; an int is accepted and stays an int), bool,
-    None, Literal, dataclasses, tuples (from lists or tuples), dicts, and unions of these. A missing
-    field gets its default value, if it has one.
+    Supported field types are str, int (at most MAX_INTEGER), float (finite; an int is accepted and
+    stays an int), bool, None, Literal, dataclasses, tuples (from lists or tuples), dicts, and
+    unions of these. A missing field gets its default value, if it has one.
 
     Args:
         dataclass_type: The dataclass to create.
@@ -195,6 +199,8 @@ def _parse_scalar(declared_type: type, data: object, name: str) -> Any:
         is_valid = type(data) is declared_type
     if not is_valid:
         raise ValueError(f"{name} is not {_SCALAR_DESCRIPTIONS[declared_type]}")
+    if declared_type is int and abs(data) > MAX_INTEGER:
+        raise ValueError(f"{name} is a number of more than 64 bits")
     return data
 
 
