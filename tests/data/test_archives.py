@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tinyvit.data import tar_members
+from tinyvit.data import archives, tar_members
 from tinyvit.data.archives import index_tar
 from tinyvit.errors import RequestError
 
