@@ -39,9 +39,14 @@ class LimitedReader(io.BufferedReader):
             The bytes, fewer at the end of the file.
 
         Raises:
-            ReadLimitError: The number is larger than what is left of the limit, or is not stated.
+            ReadLimitError: There are more bytes than what is left of the limit.
         """
-        if size is None or size < 0 or size > self._bytes_left:
+        is_whole = size is None or size < 0
+        count = self._bytes_left + 1 if size is None or size < 0 else size
+        if not is_whole and count > self._bytes_left:
             raise ReadLimitError("a header is too long")
-        self._bytes_left -= size
-        return super().read(size)
+        content = super().read(count)
+        if len(content) > self._bytes_left:
+            raise ReadLimitError("a header is too long")
+        self._bytes_left -= len(content)
+        return content
