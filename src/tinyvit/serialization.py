@@ -21,6 +21,8 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from tinyvit.regular_files import open_regular_file
+
 MAX_BYTES = 64 * 2**20
 """Largest JSON text that is parsed by default, in bytes."""
 
@@ -77,11 +79,11 @@ def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
         Nested dicts, lists, strings, numbers, booleans and None, as `json.loads` returns them.
 
     Raises:
-        OSError: The file cannot be read.
+        OSError: The file cannot be read, or is a pipe or a device.
         ValueError: The file is too large, is not valid UTF-8 or JSON, or is nested deeper than
             MAX_DEPTH.
     """
-    with path.open("rb") as file:
+    with open_regular_file(path) as file:
         return parse_json(file.read(max_bytes + 1), max_bytes)
 
 

@@ -160,7 +160,7 @@ def list_subfolders(folder: Path) -> list[str]:
         raise _make_unreadable_error(folder, error) from error
 
 
-def make_path_getter(path: Path) -> SourceGetter:
+def make_path_getter(path: str | Path) -> SourceGetter:
     """Return a function without arguments that returns the path of an image file.
 
     This is the `SourceGetter` of an image that is a file. An image inside an archive or a table
