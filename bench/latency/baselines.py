@@ -179,7 +179,8 @@ def _make_timm_query(name: str, variant: str, img_size: int, threads: int, folde
     if name == "timm-export":
         path = folder / "timm.onnx"
         export_with_torch(model, img_size, path)
-        runtime = open_runtime(path, "onnxruntime", RuntimeOptions(threads=threads))
+        options = RuntimeOptions(threads=threads, allow_foreign_operators=True)
+        runtime = open_runtime(path, "onnxruntime", options)
 
         def run_exported_model() -> object:
             return runtime.run(image)

@@ -134,6 +134,23 @@ def require_fields(data: object, names: Iterable[str], name: str) -> dict[str, A
     return data
 
 
+def exceeds_entry_count(data: object, max_count: int) -> bool:
+    """Return whether nested lists and objects have too many entries.
+
+    Args:
+        data: Plain values, as `parse_json` returns them.
+        max_count: Largest accepted number of entries in all lists and objects together.
+    """
+    remaining, containers = max_count, [data]
+    while containers:
+        children = _list_children(containers.pop())
+        remaining -= len(children)
+        if remaining < 0:
+            return True
+        containers += [child for child in children if isinstance(child, (dict, list))]
+    return False
+
+
 @cache
 def _get_field_types(dataclass_type: type) -> dict[str, Any]:
     """Return the declared type of every field of a dataclass."""
