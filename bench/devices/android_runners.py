@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from tinyvit.bench.program_output import remove_long_lines
+
 _NUMBER = r"([\d.]+(?:e[+-]?\d+)?)"
 """Pattern of a decimal number, such as "0.0199" or "1.5e+04"; its group 1 is the number."""
 
@@ -87,6 +89,7 @@ def read_times(runner: AndroidRunner, output: str) -> dict[str, float]:
         Name of a statistic -> milliseconds, for those of `runner.patterns` that were printed.
     """
     times_ms = {}
+    output = remove_long_lines(output)
     for statistic, pattern in runner.patterns.items():
         numbers = pattern.findall(output)
         if numbers:

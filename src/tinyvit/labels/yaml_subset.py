@@ -19,8 +19,9 @@ _QUOTED_VALUE = rf"(?<![^\s\[{{,:-])(?:{_QUOTED})"
 """A quote within a word, as in "don't", begins no quoted value."""
 _QUOTED_OR_COMMENT = re.compile(rf"{_QUOTED_VALUE}|(?<!\S)\#")
 _QUOTED_OR_COMMA = re.compile(rf"{_QUOTED_VALUE}|,")
-_LIST_ENTRY = re.compile(r"-(?:\s+(.*))?")
-_MAP_ENTRY = re.compile(rf"({_QUOTED}|[^\s'\"][^:]*?)\s*:(?:\s+(.*))?")
+_LIST_ENTRY = re.compile(r"-(?:\s+(\S.*)?)?")
+_MAP_ENTRY = re.compile(rf"((?:{_QUOTED})\s*|[^\s'\"][^:]*):(?:\s+(\S.*)?)?")
+"""The first group, the key, may end with spaces."""
 _SCALAR = re.compile(r"-?[\w.+/~-]*")
 
 
@@ -94,7 +95,7 @@ def _parse_block(lines: Sequence[str]) -> object:
     if not all(pairs):
         number = next(i for i, match in enumerate(pairs, 1) if match is None)
         raise ValueError(f"entry {number} of its names is not understood: {lines[number - 1][:40]}")
-    return _make_map([(match[1], match[2] or "") for match in pairs if match])
+    return _make_map([(match[1].rstrip(), match[2] or "") for match in pairs if match])
 
 
 def _check_lengths(entries: Sequence[str]) -> None:
@@ -115,7 +116,7 @@ def _parse_flow(text: str) -> object:
     pairs = [_MAP_ENTRY.fullmatch(entry) for entry in entries]
     if not all(pairs):
         return parse_literal(text)
-    return _make_map([(match[1], match[2] or "") for match in pairs if match])
+    return _make_map([(match[1].rstrip(), match[2] or "") for match in pairs if match])
 
 
 def _split_at_commas(text: str) -> list[str]:

@@ -187,7 +187,7 @@ def _read_names(key: str, value: Any) -> list[tuple[str, str]]:
     if isinstance(value, Mapping):
         return _read_map(key, value)
     if isinstance(value, str):
-        value = [name for name in re.split(r"\s*[,;\n]\s*", value.strip()) if name]
+        value = [name for part in re.split(r"[,;\n]", value) if (name := part.strip())]
     if not isinstance(value, (list, tuple)) or not value or len(value) > MAX_CLASSES:
         return []
     if all(isinstance(entry, Mapping) and "name" in entry for entry in value):

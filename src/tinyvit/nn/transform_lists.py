@@ -47,7 +47,9 @@ _TRAINING = re.compile(r"(?<![a-z])train(?!ing|er)", re.IGNORECASE)
 _RESIZES = ("resize", "resizeimage")
 _SHORTER_SIDE_RESIZES = ("resizeedge", "resizeshortestedge", "smallestmaxsize")
 _NORMALIZATIONS = ("normalize", "normalizeimage")
-_RANDOM_GEOMETRY = re.compile(r"random.*(?:crop|resize|affine|rotat|perspective)|rotate")
+_GEOMETRY = re.compile(r"crop|resize|affine|rotat|perspective")
+"""Occurs after "random" in the names of transforms that move the content of an image."""
+
 _WITHOUT_EFFECT = re.compile(
     r"^(?:to(?!gray)|maybeto|pilto|convert|load|pack|collect|imageto|compose|sequential|identity)"
     r"|random|flip|jitter|augment|erasing|cutout|cutmix|mixup|^resize$"
@@ -167,7 +169,7 @@ def _classify(name: str, arguments: Mapping[str, Any]) -> str:
         return "normalize"
     if name in ("centercrop", "imageclassification"):
         return {"centercrop": "crop", "imageclassification": "weights"}[name]
-    if _RANDOM_GEOMETRY.search(name):
+    if "rotate" in name or _GEOMETRY.search(name.partition("random")[2]):
         return "random"
     return "ignored" if _WITHOUT_EFFECT.search(name) else "unknown"
 

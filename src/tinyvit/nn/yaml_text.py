@@ -14,7 +14,7 @@ _MAX_LINES = 20_000
 
 _CONSTANTS = {"null": None, "~": None, "": None, "true": True, "false": False}
 
-_ENTRY = re.compile(r"(?:- )?([\w.\-/]+|'[^']*'|\"[^\"]*\")\s*:(?:\s+(.*))?$")
+_ENTRY = re.compile(r"(?:- )?([\w.\-/]+|'[^']*'|\"[^\"]*\")\s*:(?:\s+(\S.*)?)?$")
 """Matches the line of a key, without its indentation: its key and its value."""
 
 _NUMBERS = re.compile(r"[-+.\d\[][-+.\deE\s,\[\]]*$")
