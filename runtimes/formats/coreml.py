@@ -175,7 +175,7 @@ def _find_messages(message: Buffer, field_path: tuple[int, ...]) -> Iterator[byt
         if (field.number, field.wire_type) == (field_number, BYTES):
             if field.end - field.value_start > MAX_BYTES:
                 raise ValueError(f"its metadata are larger than {MAX_BYTES >> 20} MiB")
-            nested = message[field.value_start : field.end]
+            nested = bytes(message[field.value_start : field.end])
             if remaining_path:
                 yield from _find_messages(nested, tuple(remaining_path))
             else:
