@@ -87,7 +87,7 @@ def _require_python(transport: Transport, python: str) -> None:
             f"{python} cannot be run on {transport.name} ({result.last_line})",
             "install Python there, or name another one with --python or --use-env",
         )
-    version = tuple(int(number) for number in re.findall(r"\d+", result.stdout)[:2])
+    version = tuple(int(number) for number in re.findall(r"\d{1,9}", result.stdout)[:2])
     if version < _OLDEST_PYTHON:
         raise RequestError(
             f"{python} on {transport.name} is Python {'.'.join(map(str, version))}",
