@@ -208,7 +208,7 @@ def _parse_value(declared_type: Any, data: object, name: str) -> Any:
     return _parse_union(arguments, data, name)
 
 
-def _parse_scalar(declared_type: type, data: object, name: str) -> Any:
+def _parse_scalar(declared_type: type, data: Any, name: str) -> Any:
     """Check a string, number, boolean or None, and return it unchanged."""
     if declared_type is float:
         # Types are compared exactly, because a bool is an instance of int.
