@@ -99,7 +99,7 @@ class AdbDevice:
         architecture = self._read_property("ro.product.cpu.abi")
         cpuinfo = self.run(["cat", "/proc/cpuinfo"]).stdout
         meminfo = self.run(["cat", "/proc/meminfo"]).stdout
-        memory_kib = re.search(r"MemTotal:\s+(\d+) kB", meminfo)
+        memory_kib = re.search(r"MemTotal:[ \t]+(\d{1,15}) kB", meminfo)
         cpu = processor.parse_cpuinfo(cpuinfo, architecture)
         return DeviceInfo(
             name=model or self.name,

@@ -140,7 +140,7 @@ def _measure_artifact(
     if result.exit_code:
         raise make_device_error(adb_device.name, result, f"{runner.name} failed")
     times_ms = read_times(runner, result.stdout + result.stderr)
-    if "median" not in times_ms:
+    if not times_ms.get("median"):
         raise RequestError(
             f"{runner.name} on {adb_device.name} printed no median latency",
             f"use a newer version: {runner.source}",

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from tinyvit.bench.program_output import remove_long_lines
-
-_NUMBER = r"([\d.]+(?:e[+-]?\d+)?)"
+_NUMBER = r"(\d{1,15}(?:\.\d{1,15})?(?:e[+-]?\d\d?)?)"
 """Pattern of a decimal number, such as "0.0199" or "1.5e+04"; its group 1 is the number."""
+
+_MAX_LINE_CHARACTERS = 2000
+"""Longer lines of a program's output are skipped. The searches for the patterns take quadratic time
+in the length of a line, and the statistics are in short lines."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,12 @@ def read_times(runner: AndroidRunner, output: str) -> dict[str, float]:
         Name of a statistic -> milliseconds, for those of `runner.patterns` that were printed.
     """
     times_ms = {}
-    output = remove_long_lines(output)
-    for statistic, pattern in runner.patterns.items():
-        numbers = pattern.findall(output)
-        if numbers:
-            # benchmark_model prints the same line for its warm-up first, so the last match counts.
-            times_ms[statistic] = float(numbers[-1]) * runner.unit_ms
+    for line in output.splitlines():
+        if len(line) > _MAX_LINE_CHARACTERS:
+            continue
+        for statistic, pattern in runner.patterns.items():
+            match = pattern.search(line)
+            if match:
+                # benchmark_model prints the same line for its warm-up first: the last line counts.
+                times_ms[statistic] = float(match[1]) * runner.unit_ms
     return times_ms

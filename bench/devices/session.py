@@ -179,7 +179,7 @@ class _Session:
             return
         self.verifications[name] = output
         if not output["passed"]:
-            reasons = "; ".join(map(str, output.get("reasons", [])))
+            reasons = "; ".join(map(str, _to_list(output.get("reasons"))))
             self.problems.append(f"tinyvit-verify {name} did not pass: {reasons}")
 
     def _run_bench(self, kind: str, arguments: Sequence[str]) -> Record | None:
@@ -217,6 +217,11 @@ class _Session:
     def _report(self, step: str) -> None:
         """Show a step, together with the name of the device, as progress."""
         self.progress.message(f"{self.transport.name}: {step}")
+
+
+def _to_list(value: object) -> list[object]:
+    """Return a value from the output of a device if it is a list; otherwise an empty list."""
+    return value if isinstance(value, list) else []
 
 
 def _protect_hyphen(name: str) -> str:

@@ -20,6 +20,7 @@ import numpy as np
 from tinyvit.bench.record import AccuracyResult, LatencyResult
 from tinyvit.bench.report.rows import Row, find_pareto_front
 from tinyvit.errors import MissingDependencyError
+from tinyvit.output_capture import quiet_loggers
 from tinyvit.safe_text import escape_text
 
 _INK, _FAINT, _STRONG, _PALE = "#010203", "#040506", "#070809", "#0a0b0c"
@@ -43,6 +44,8 @@ _ROW_HEIGHT_IN = 0.42
 _AXIS_HEIGHT_IN = 0.9
 _LEGEND_HEIGHT_IN = 0.4
 _FONT_PT = 9
+_MAX_NAME_CHARACTERS = 60
+"""Number of characters to which names are shortened, so that they leave space for the chart."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ def draw_pareto_chart(rows: Sequence[Row]) -> str:
         An SVG element; "" if fewer than two rows have both a latency and an accuracy.
     """
     points = [
-        _Point(escape_text(row.label), row.latency.median_ms, row.accuracy)
+        _Point(_make_label(row.label), row.latency.median_ms, row.accuracy)
         for row in rows
         if row.latency and row.accuracy
     ]
@@ -139,7 +142,7 @@ def draw_stage_chart(rows: Sequence[Row]) -> str:
                 stage_ms = stages_ms.get(name, 0.0)
                 color = _STAGE_COLORS[i % len(_STAGE_COLORS)]
                 # The legend has one entry per stage, not one per bar.
-                legend_entry = escape_text(name) if y == 0 else None
+                legend_entry = _make_label(name) if y == 0 else None
                 axes.barh(
                     y,
                     stage_ms,
@@ -176,7 +179,7 @@ def draw_accuracy_chart(rows: Sequence[Row]) -> str:
     for row in rows:
         if row.accuracy:
             key = (row.artifact.sha256, row.engine, row.accuracy.preprocess)
-            accuracies_by_key[key] = (escape_text(row.label), row.accuracy)
+            accuracies_by_key[key] = (_make_label(row.label), row.accuracy)
     if not accuracies_by_key:
         return ""
     labeled_accuracies = list(accuracies_by_key.values())
@@ -193,8 +196,15 @@ def draw_accuracy_chart(rows: Sequence[Row]) -> str:
 
 
 def _select_latencies(rows: Sequence[Row]) -> list[tuple[str, LatencyResult]]:
-    """Return label, with escaped control characters, and latency of the rows with a latency."""
-    return [(escape_text(row.label), row.latency) for row in rows if row.latency]
+    """Return label and latency of the rows that have a latency."""
+    return [(_make_label(row.label), row.latency) for row in rows if row.latency]
+
+
+def _make_label(name: str) -> str:
+    """Return a name as it is shown in a chart: control characters are escaped, and it is short."""
+    label = escape_text(name)
+    is_long = len(label) > _MAX_NAME_CHARACTERS
+    return f"{label[:_MAX_NAME_CHARACTERS]}..." if is_long else label
 
 
 def _draw_point(axes: Any, point: _Point, color: str) -> None:
@@ -266,7 +276,9 @@ def _export_svg(figure: Any, title: str, texts: Sequence[str]) -> str:
     """
     output = io.StringIO()
     metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))  # None leaves an entry out
-    figure.savefig(output, format="svg", transparent=True, metadata=metadata)
+    # matplotlib warns of letters that its fonts lack, and of names that leave no space for a chart.
+    with quiet_loggers("matplotlib"):
+        figure.savefig(output, format="svg", transparent=True, metadata=metadata)
     text = output.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)

@@ -66,7 +66,8 @@ def format_preprocess_check(record: Record) -> list[str]:
     ]
     for result in record.accuracy:
         comparison = result.reference
-        cells = ("", "", "")  # nothing is compared with its own preprocessing
+        # The row of the artifact's own preprocessing, to which the other rows are compared.
+        cells = ("", "", "")
         if comparison:
             cells = (str(comparison.better), str(comparison.worse), f"{comparison.p_value:.2g}")
         lines.append(format_table_row((result.preprocess, f"{result.top1:.2f}%", *cells)))
@@ -172,6 +173,7 @@ def _format_reference_details(result: AccuracyResult) -> list[str]:
         f" wrong, {comparison.better} from wrong to correct (McNemar's p ="
         f" {comparison.p_value:.2g})",
     ]
+    # `result.classes` begins with the classes that lose most.
     worse_classes = [
         accuracy
         for accuracy in result.classes

@@ -21,6 +21,9 @@ from tinyvit.regular_files import check_regular_file, open_regular_file
 _MANIFEST_PATH = ["net", "rt_info", MANIFEST_KEY, "manifest"]
 """Names of the nested elements that lead to the manifest."""
 
+_ENCODINGS = ("utf-8", "us-ascii")
+"""Encodings, in lower case, that the XML declaration of a model may name."""
+
 _NETWORK_NAME = "tinyvit"
 """Name of the network in every .xml file that tinyvit-export writes."""
 
@@ -160,6 +163,7 @@ class _XmlDescription:
         parser.StartElementHandler = self._start_element
         parser.EndElementHandler = self._end_element
         parser.StartDoctypeDeclHandler = self._refuse_document_type
+        parser.XmlDeclHandler = self._check_declaration
 
     def _start_element(self, name: str, attributes: dict[str, str]) -> None:
         self._open_elements.append(name)
@@ -180,6 +184,14 @@ class _XmlDescription:
 
     def _end_element(self, _name: str) -> None:
         self._open_elements.pop()
+
+    def _check_declaration(self, _version: str, encoding: str | None, _standalone: int) -> None:
+        # The parser would decode other encodings with Python's codecs, of which many fail.
+        if encoding is not None and encoding.lower() not in _ENCODINGS:
+            raise ArtifactError(
+                f"{self._path} is in the encoding {encoding[:40]}, not in UTF-8",
+                "the file is damaged or hostile: export it again",
+            )
 
     def _refuse_document_type(self, *_: object) -> None:
         raise ArtifactError(

@@ -12,6 +12,7 @@ in a clause is the parsed text.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
@@ -34,6 +35,8 @@ MAX_INTEGER = 2**63 - 1
 Python cannot convert very large ones to float."""
 
 T = TypeVar("T")
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 _SCALAR_DESCRIPTIONS: dict[type, str] = {
     str: "a string",
@@ -66,6 +69,21 @@ def parse_json(text: str | bytes, max_bytes: int = MAX_BYTES) -> Any:
         raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels") from error
     _check_depth(data)
     return data
+
+
+def dump_readable_json(data: Any, indent: int | None = None) -> str:
+    r"""Format plain values as JSON in which letters other than ASCII are readable.
+
+    Args:
+        data: Plain values.
+        indent: Number of spaces per level; None for JSON on one line.
+
+    Returns:
+        Text that can be encoded in UTF-8. Surrogates, which stand for bytes of file names that are
+        not UTF-8, are written as "\udcff" and read as the same surrogates.
+    """
+    text = json.dumps(data, indent=indent, ensure_ascii=False)
+    return _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
@@ -209,7 +227,7 @@ def _parse_value(declared_type: Any, data: object, name: str) -> Any:
     return _parse_union(arguments, data, name)
 
 
-def _parse_scalar(declared_type: type, data: object, name: str) -> Any:
+def _parse_scalar(declared_type: type, data: Any, name: str) -> Any:
     """Check a string, number, boolean or None, and return it unchanged."""
     if declared_type is float:
         # Types are compared exactly, because a bool is an instance of int.
