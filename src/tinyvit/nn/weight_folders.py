@@ -130,7 +130,7 @@ def _read_index(index: Path) -> tuple[Path, ...]:
     """Return the files that a list of Hugging Face names, in the order of their names."""
     try:
         content = read_json(index)
-        names = sorted(set(content["weight_map"].values()))
+        names = sorted({_require_text(name) for name in content["weight_map"].values()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{index} is not a valid list of weight files", "download it again"
@@ -147,6 +147,13 @@ def _read_index(index: Path) -> tuple[Path, ...]:
                 "download all files of the model",
             )
     return tuple(index.parent / name for name in names)
+
+
+def _require_text(name: Any) -> str:
+    """Return the name of a file; raise ValueError if it is not a text."""
+    if not isinstance(name, str):
+        raise ValueError("the name of a file is not a text")
+    return name
 
 
 def _explain_folder(path: Path) -> CheckpointError:
