@@ -61,7 +61,11 @@ def _check_safetensors_header(path: Path) -> None:
 
 
 def read_no_storage(key: str) -> bytes:
-    """Raise ValueError. The tensors of such files have no storages outside of themselves."""
+    """Raise ValueError. The tensors of such files have no storages outside of themselves.
+
+    Args:
+        key: Name of a storage.
+    """
     raise ValueError(f"no storage {key}")
 
 

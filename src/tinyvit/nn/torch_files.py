@@ -35,7 +35,7 @@ the optimizer and averaged weights) has 0.4 GB."""
 SAVE_STATE_DICT = "save the state dict alone: torch.save({'model': model.state_dict()}, path)"
 
 MAX_STORAGE_BYTES = 2**30
-"""Largest size of one storage that is read. The whole network of the largest variant has 0.08 GB."""
+"""Largest size of one storage that is read. The largest variant has 0.08 GB in all."""
 
 _MAX_PICKLE_BYTES = 512 * 2**20
 """Larger pickles (without the contents of the tensors) are refused."""
@@ -102,6 +102,11 @@ def make_damaged_error(path: Path, reason: str = "") -> CheckpointError:
     )
 
 
+def _make_limit_error(path: Path, reason: object) -> CheckpointError:
+    """Return the error for a file that exceeds a limit; the reason is a clause."""
+    return CheckpointError(f"{path} is refused: {reason}", "do not trust this file")
+
+
 def _read_archive(path: Path) -> FileContent:
     """Read a zip archive of torch."""
     try:
@@ -110,7 +115,7 @@ def _read_archive(path: Path) -> FileContent:
         entries = {entry.filename: entry for entry in archive.infolist()}
         unpacked_bytes = sum(entry.file_size for entry in archive.infolist())
     except (ZipLimitError, ReadLimitError) as error:
-        raise CheckpointError(f"{path} is refused: {error}", "do not trust this file") from error
+        raise _make_limit_error(path, error) from error
     except _DAMAGED_ERRORS as error:
         raise make_damaged_error(path) from error
     if unpacked_bytes > MAX_BYTES:
@@ -131,9 +136,7 @@ def _read_archive(path: Path) -> FileContent:
             entry = archive.getinfo(name)
             return _read_entry(archive, entry, path)
         except ZipLimitError as error:
-            raise CheckpointError(
-                f"{path} is refused: {error}", "do not trust this file"
-            ) from error
+            raise _make_limit_error(path, error) from error
         except _DAMAGED_ERRORS as error:
             raise make_damaged_error(path) from error
 
@@ -218,11 +221,8 @@ def _make_position_reader(path: Path, positions: dict[str, tuple[int, int]]) -> 
             raise make_damaged_error(path)
         start, size_bytes = positions[key]
         if size_bytes > MAX_STORAGE_BYTES:
-            raise CheckpointError(
-                f"{path} is refused: a storage has {size_bytes >> 20} MiB, more than"
-                f" {MAX_STORAGE_BYTES >> 20}",
-                "do not trust this file",
-            )
+            reason = f"a storage has {size_bytes >> 20} MiB, more than {MAX_STORAGE_BYTES >> 20}"
+            raise _make_limit_error(path, reason)
         with open_regular_file(path) as file:
             file.seek(start)
             content = file.read(size_bytes)

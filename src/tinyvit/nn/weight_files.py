@@ -21,6 +21,7 @@ from tinyvit.nn.file_formats import explain_start
 from tinyvit.nn.file_metadata import read_metadata
 from tinyvit.nn.foreign_checkpoints import explain_names, explain_surrounding_model
 from tinyvit.nn.pickle_records import PickledObject
+from tinyvit.nn.safetensors_files import read_no_storage, read_safetensors
 from tinyvit.nn.state_dict_search import (
     StateDict,
     choose_state_dict,
