@@ -16,6 +16,7 @@ from tinyvit.discovery import list_plugins, load_plugin
 from tinyvit.errors import ArtifactError, RequestError
 from tinyvit.files import expand_home
 from tinyvit.manifest import Manifest
+from tinyvit.regular_files import open_regular_file
 from tinyvit.runtimes import engines
 from tinyvit.runtimes.formats import Format
 from tinyvit.variants import DEMO_MODEL, find_released
@@ -190,7 +191,7 @@ def _read_head(path: Path) -> bytes:
     if path.is_dir():
         return b""
     try:
-        with path.open("rb") as file:
+        with open_regular_file(path) as file:
             head = file.read(_HEAD_BYTES)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error

@@ -129,5 +129,5 @@ def read_record(path: Path) -> Record:
         RequestError: The file is not a record, or is larger than `MAX_BYTES`.
         OSError: The file cannot be read.
     """
-    with path.open("rb") as file:
+    with open_regular_file(path) as file:
         return Record.from_json(file.read(MAX_BYTES + 1), str(path))

@@ -156,9 +156,7 @@ def read_header(path: Path) -> StoreHeader:
         RequestError: The file is missing or damaged, or states another version of the format.
     """
     try:
-        if path.stat().st_size > MAX_HEADER_BYTES:
-            raise ValueError(f"it is larger than {MAX_HEADER_BYTES >> 20} MiB")
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path, MAX_HEADER_BYTES)
         if isinstance(data, dict) and data.get("format") != FORMAT:
             raise ValueError(f"its format is {data.get('format')!r}, not {FORMAT}")
         return parse_dataclass(StoreHeader, data)

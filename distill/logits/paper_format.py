@@ -236,7 +236,7 @@ def _copy_fields(records: Records, dtype: np.dtype[np.void]) -> Records:
 
 def _read_keys(path: Path) -> list[str]:
     try:
-        if path.stat().st_size > MAX_KEY_FILE_BYTES:
+        if check_regular_file(path).st_size > MAX_KEY_FILE_BYTES:
             raise RequestError(
                 f"{path} is larger than {MAX_KEY_FILE_BYTES >> 30} GiB",
                 "use a file with one image key on each line",

@@ -81,7 +81,7 @@ def read_checked_model(path: Path) -> bytes:
     """
     try:
         is_too_large = path.stat().st_size > _MAX_FILE_BYTES
-        data = b"" if is_too_large else path.read_bytes()
+        data = b"" if is_too_large else open_regular_file(path).read()
     except OSError as error:
         raise ArtifactError(
             f"{path} cannot be read ({error.strerror})", "check the path"

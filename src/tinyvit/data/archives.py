@@ -21,7 +21,7 @@ MAX_IMAGE_BYTES = 256 * 2**20
 image."""
 
 _MAX_LINK_STEPS = 8
-"""Longest chain of links in a tar file."""
+"""Longest chain of links in a tar file that is followed."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,10 @@ def index_tar(path: Path) -> TarListing:
 
 
 def _find_ignored_entry(name: str) -> str | None:
-    """Return the hidden or system file or folder that is, or contains, a member; None for none."""
+    """Return the path of the hidden or system entry that is the member or contains it.
+
+    None is returned if the member is neither hidden nor in a hidden folder.
+    """
     parts = PurePosixPath(name).parts
     for count, part in enumerate(parts, 1):
         # The parent folder ".." begins with a period but is not hidden.

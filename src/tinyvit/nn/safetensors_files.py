@@ -61,7 +61,7 @@ def _check_safetensors_header(path: Path) -> None:
 
 
 def read_no_storage(key: str) -> bytes:
-    """Raise ValueError. The tensors of such files have no storages outside of themselves.
+    """Raise ValueError: tensors that are already in memory refer to no storage in a file.
 
     Args:
         key: Name of a storage.

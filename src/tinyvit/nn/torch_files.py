@@ -33,6 +33,7 @@ MAX_BYTES = 4 * 2**30
 the optimizer and averaged weights) has 0.4 GB."""
 
 SAVE_STATE_DICT = "save the state dict alone: torch.save({'model': model.state_dict()}, path)"
+"""The remedy for files that contain more than tensors, or tensors in an unsupported form."""
 
 MAX_STORAGE_BYTES = 2**30
 """Largest size of one storage that is read. The largest variant has 0.08 GB in all."""
@@ -55,7 +56,7 @@ _DAMAGED_ERRORS = (
     NotImplementedError,  # an unknown kind of compression
     struct.error,
 )
-"""Errors that damaged archives and files raise."""
+"""Errors that reading a damaged archive or file raises."""
 
 
 @dataclass(frozen=True)
