@@ -130,7 +130,7 @@ def test_a_size_in_the_arguments_of_the_training_is_the_size_of_the_checkpoint(
 def test_windows_that_divide_the_feature_maps_are_not_padded(tmp_path: Path) -> None:
     doubled = load_checkpoint(save_state(tmp_path, 224)).at_size(448)
     assert (doubled.window_sizes, doubled.windows) == ((7, 7, 14, 7), "checkpoint")
-    assert (doubled.pads_windows, doubled.has_scaled_windows) == (False, False)
+    assert (doubled.pads_windows, doubled.has_proportional_windows) == (False, False)
     assert doubled.describe_windows() == "7, 14, 7 tokens as in the checkpoint, without padding"
     assert doubled.at_size(448, "scaled").window_sizes == (14, 14, 28, 14)
 

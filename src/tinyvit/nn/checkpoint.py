@@ -90,7 +90,8 @@ class Checkpoint:
 
         The first stage has no attention and does not use its number.
         """
-        # A head has one bias for each token of a window.
+        # A head has one bias for each absolute offset (rows, columns) between two tokens of a
+        # window. In a window of side n, both offsets are from 0 to n - 1, so there are n**2 biases.
         second, third, fourth = (
             math.isqrt(self.state_dict[f"stages.{i}.blocks.0.attn.attention_biases"].shape[1])
             for i in (1, 2, 3)
@@ -98,8 +99,11 @@ class Checkpoint:
         return second, second, third, fourth
 
     @property
-    def has_scaled_windows(self) -> bool:
-        """Whether the windows are in proportion to the image size (`compute_window_sizes`)."""
+    def has_proportional_windows(self) -> bool:
+        """Whether the windows have the sizes that `compute_window_sizes` gives for the image size.
+
+        This can also be true without interpolated biases (`windows` "checkpoint").
+        """
         return self.window_sizes == compute_window_sizes(self.img_size)
 
     @property
@@ -115,17 +119,9 @@ class Checkpoint:
         Returns:
             The network on the CPU, in eval mode.
         """
-        with torch.device("meta"):
+        # The random weights of the new network must not change the caller's random numbers.
+        with torch.random.fork_rng(devices=[]):
             model = TinyViT(self.variant, self.num_classes, self.img_size, self.window_sizes)
-        model = model.to_empty(device="cpu")
-        # `to_empty` leaves the index buffers without values, and no state dict contains them. They
-        # are copied from a second network, which is created on the CPU.
-        cpu_network = TinyViT(
-            self.variant, num_classes=1, img_size=self.img_size, window_sizes=self.window_sizes
-        )
-        for name, index in cpu_network.named_buffers():
-            if name.startswith("bias_index"):
-                model.get_buffer(name).copy_(index)
         model.load_state_dict(self.state_dict, strict=True)
         return model.eval()
 
@@ -141,9 +137,9 @@ class Checkpoint:
                 another size.
 
         Returns:
-            A checkpoint for that size. The settings of the training's preprocessing stay the same;
-            a crop that the training does not state becomes the default of the layout for the new
-            size.
+            A checkpoint for that size. The settings of the training's preprocessing stay the same.
+            If the training states no crop, the crop becomes the default for the new size in the
+            code that defines the layout (timm or the paper's code).
 
         Raises:
             RequestError: TinyViT cannot run at this size.
@@ -154,7 +150,7 @@ class Checkpoint:
         check_size(img_size)
         resized = self if img_size == self.img_size else self._with_size(img_size)
         windows = windows or self.default_windows
-        if windows == "checkpoint" or resized.has_scaled_windows:
+        if windows == "checkpoint" or resized.has_proportional_windows:
             return resized
         architecture = Architecture(self.variant, img_size, self.num_classes)
         state_dict = resize_state_dict(self.state_dict, architecture)
@@ -170,7 +166,7 @@ class Checkpoint:
         sides = ", ".join(map(str, self.window_sizes[1:]))
         if self.windows == "scaled":
             return f"scaled to {sides} tokens, with interpolated attention biases"
-        if self.has_scaled_windows:
+        if self.has_proportional_windows:
             return None
         padding = "with padded feature maps" if self.pads_windows else "without padding"
         return f"{sides} tokens as in the checkpoint, {padding}"
@@ -197,7 +193,7 @@ def is_checkpoint_path(path: Path) -> bool:
         except CheckpointError:
             return False
         return True
-    return path.suffix in CHECKPOINT_SUFFIXES
+    return path.suffix.lower() in CHECKPOINT_SUFFIXES
 
 
 def load_checkpoint(
@@ -212,7 +208,8 @@ def load_checkpoint(
         path: A file or folder that `tinyvit.nn.weight_files.read_weights` accepts. It may come
             from an untrusted source.
         name: Name for messages and the manifest; by default the file name without suffix.
-        options: Settings of the preprocessing that override those of the training.
+        options: Settings of the preprocessing that the user requested, with the name of their
+            source for messages. They override those of the training. None if there are none.
         reads_config: Whether `config.json` and other files of settings beside the file are read.
 
     Returns:
@@ -233,6 +230,8 @@ def load_checkpoint(
         weights = add_settings_beside(weights, architecture.variant, path)
     else:
         weights = replace(weights, config={})
+    # Only the windows tell the image size, and windows that timm pads fit several sizes. So the
+    # settings of the training, if there are any, decide.
     training_windows = find_training_windows(
         weights.metadata, weights.config, layout, architecture.img_size
     )

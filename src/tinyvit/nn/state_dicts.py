@@ -42,8 +42,9 @@ class Architecture:
 
     Attributes:
         variant: Variant of TinyViT.
-        img_size: Side of the square image in pixels to which the attention windows are in
-            proportion (see `tinyvit.image_sizes.compute_window_sizes`).
+        img_size: Side of the square image in pixels that follows from the sizes of the attention
+            windows (see `tinyvit.image_sizes.compute_window_sizes`). If feature maps are padded,
+            the network may have been trained with images of another size.
         num_classes: Number of classes.
     """
 
