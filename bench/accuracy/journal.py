@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from tinyvit.bench.accuracy.predictions import ImagePrediction
 from tinyvit.errors import RequestError
+from tinyvit.regular_files import check_regular_file
 from tinyvit.serialization import parse_json
 
 _MAX_BYTES = 2**30

@@ -13,6 +13,7 @@ from tinyvit.bench.record.accuracy import AccuracyResult
 from tinyvit.bench.record.artifact_and_device import DeviceInfo
 from tinyvit.bench.record.latency import BaselineResult, LatencyResult, PeakRates
 from tinyvit.errors import RequestError
+from tinyvit.regular_files import open_regular_file
 from tinyvit.serialization import parse_dataclass, parse_json
 
 SCHEMA = 2

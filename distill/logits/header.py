@@ -18,7 +18,7 @@ from tinyvit.distill.logits.records import make_record_dtype
 from tinyvit.errors import RequestError
 from tinyvit.files import write_atomically
 from tinyvit.labels import Label
-from tinyvit.serialization import parse_dataclass
+from tinyvit.serialization import parse_dataclass, read_json
 
 FORMAT = 2
 """Version of the store format."""

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from tinyvit.errors import ArtifactError
+from tinyvit.regular_files import read_bounded
 from tinyvit.runtimes.artifact import Artifact, content_sha256
 from tinyvit.runtimes.engine_helpers import load_error
 from tinyvit.runtimes.engines._pte import PteProgram, read_pte_program
@@ -22,6 +23,9 @@ METHOD = "forward"
 
 ALLOWED_DELEGATE = "XnnpackBackend"
 """The only allowed delegate (backend); some others load libraries that the file names."""
+
+_MAX_FILE_BYTES = 2**31 - 1
+"""Larger files are refused. A flatbuffer, the format of these files, cannot be larger."""
 
 _TRIAL_CODE = (
     "import sys; from tinyvit.runtimes.engines import executorch; executorch.run_once(sys.argv[1])"
@@ -55,7 +59,7 @@ def read_checked_file(artifact: Artifact) -> bytes:
             "export it again",
         )
     try:
-        file_bytes = artifact.path.read_bytes()
+        file_bytes = read_bounded(artifact.path, _MAX_FILE_BYTES)
         program = read_pte_program(file_bytes)
     except (OSError, ValueError) as error:
         raise load_error(artifact.path, "ExecuTorch", error) from error
