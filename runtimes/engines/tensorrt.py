@@ -40,10 +40,10 @@ TENSORRT = SidecarFormat(
 
 # In the header of a plan of TensorRT-RTX 1.7, the size of the file begins at byte 16 (8 bytes,
 # little-endian), and the version of TensorRT-RTX that built the plan at byte 24 (4 bytes).
-_SIZE_OFFSET, _VERSION_OFFSET, _MAX_FILE_BYTES = 2**31
-"""Larger engine files are refused. That of the largest variant has 0.1 GB."""
+_SIZE_OFFSET, _VERSION_OFFSET, _HEADER_BYTES = 16, 24, 64
 
-_HEADER_BYTES = 16, 24, 64
+_MAX_FILE_BYTES = 2**31
+"""Larger engine files are refused. That of the largest variant has 0.1 GB."""
 
 
 class TensorRTEngine(Engine):

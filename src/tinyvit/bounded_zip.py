@@ -32,6 +32,8 @@ class ZipLimitError(ValueError):
 class BoundedZipFile(zipfile.ZipFile):
     """A zip archive that is open for reading. Closing it closes the file too."""
 
+    _file: LimitedReader | None = None
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Open the archive, and read the list of its entries.
 
@@ -49,7 +51,7 @@ class BoundedZipFile(zipfile.ZipFile):
         try:
             super().__init__(self._file)
             self._file.set_limit(sys.maxsize)
-            self._check_expansion()
+            self._check_expansion(os.fstat(self._file.fileno()).st_size)
         except BaseException:
             self._file.close()
             raise
@@ -84,15 +86,16 @@ class BoundedZipFile(zipfile.ZipFile):
     def close(self) -> None:
         """Close the archive and the file."""
         super().close()
-        self._file.close()
+        # zipfile calls this method even if the file could not be opened.
+        if self._file is not None:
+            self._file.close()
 
-    def _check_expansion(self) -> None:
+    def _check_expansion(self, file_bytes: int) -> None:
         """Raise ZipLimitError if the entries are much larger than the file, or may be."""
         for entry in self.infolist():
             if entry.compress_type not in _KINDS_OF_COMPRESSION:
                 raise ZipLimitError("it is packed by another method than deflate")
         unpacked_bytes = sum(entry.file_size for entry in self.infolist())
-        file_bytes = os.fstat(self._file.fileno()).st_size
         if unpacked_bytes > max(MIN_CHECKED_BYTES, MAX_EXPANSION * file_bytes):
             raise ZipLimitError(
                 f"it unpacks to {unpacked_bytes >> 20} MiB, {unpacked_bytes // file_bytes} times"

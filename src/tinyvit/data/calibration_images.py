@@ -205,10 +205,11 @@ def read_image_array(path: Path) -> Pixels:
                     )
                 # Memory is used only as far as the file really contains pixels.
                 pixels = np.empty(shape, np.uint8)
-                buffer = memoryview(pixels).cast("B")
+                buffer = pixels.data.cast("B")
                 position = 0
-                while count := file.readinto(buffer[position : position + _BLOCK_BYTES]):
-                    position += count
+                while block := file.read(_BLOCK_BYTES):
+                    buffer[position : position + len(block)] = block
+                    position += len(block)
                 if position != size_bytes:
                     raise ValueError("it is truncated")
                 return pixels
