@@ -7,6 +7,7 @@ import json
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -160,24 +161,31 @@ def test_a_large_group_beside_many_small_ones_is_ordered_in_linear_time() -> Non
 def test_labels_of_120_megabytes_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(json.dumps(["x" * 120_000_000, "b"]))
-    with pytest.raises(RequestError, match="it is larger than 64 MiB"):
+    with pytest.raises(RequestError, match="it is larger than 32 MiB"):
         read_labels(path)
 
 
 @pytest.mark.parametrize(
     ("names", "reason"),
     [
-        (["x" * 120_000_000, "b"], "class 0 has 120000000 characters, more than 2000"),
-        (["a", "x" * 2001], "the name of class 1 has 2001 characters, more than 2000"),
+        (["x" * 120_000_000, "b"], "line 1 has more than 2000 characters"),
+        ({0: "a", 1: "x" * 2001}, "the name of class 1 has 2001 characters, more than 2000"),
         (["x" * 1900 + str(i) for i in range(9000)], "characters in all, more than 16777216"),
         ([str(i) for i in range(1_000_001)], "it has more than 1000000 labels"),
+        ({i: str(i) for i in range(1_000_001)}, "it has more than 1000000 labels"),
     ],
-    ids=["one", "long", "all", "many"],
+    ids=["one", "long", "all", "many", "map"],
 )
-def test_labels_are_limited_in_length_and_number(names: list[str], reason: str) -> None:
+def test_labels_are_limited_in_length_and_number(names: Any, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         labels_from_data(names)
-    assert len(labels_from_data(["x" * 2000, "b"])) == 2
+    assert len(labels_from_data({0: "x" * 2000, 1: "b"})) == 2
+
+
+def test_a_label_file_of_very_many_lines_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("\n" * 2_000_001 + "a")
+    with pytest.raises(RequestError, match="it has more than 2000000 lines"):
+        read_labels(tmp_path / "a.txt")
 
 
 @pytest.mark.parametrize("suffix", [".json", ".txt", ".yaml"])

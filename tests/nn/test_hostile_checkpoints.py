@@ -14,8 +14,12 @@ import torch
 
 from tests.helpers.processes import run_limited
 from tests.helpers.state_dicts import make_state, refusal
+from tinyvit.errors import CheckpointError
+from tinyvit.nn.checkpoint import load_checkpoint
 from tinyvit.nn.label_sources import find_labels
+from tinyvit.nn.model import TinyViT
 from tinyvit.nn.weight_files import read_weights
+from tinyvit.variants import VARIANTS
 
 Save = Callable[..., Path]
 DIM = 6
@@ -41,6 +45,7 @@ def test_a_small_expanded_tensor_is_read(save: Save) -> None:
     assert torch.equal(weights.tensors["head.fc.weight"], torch.ones(7, DIM))
 
 
+@pytest.mark.slow
 def test_views_into_a_large_storage_do_not_copy_it(save: Save) -> None:
     """Each of the tensors is a part of one storage of 400 MB."""
     storage = torch.zeros(10**8)
@@ -84,14 +89,20 @@ def test_strided_tensors_keep_their_values(save: Save, layout: str, dtype: torch
     assert weights["head.fc.weight"].dtype == dtype
 
 
-def test_complex_weights_and_no_classes_are_refused(save: Save) -> None:
+def test_complex_weights_and_empty_classifiers_are_refused(save: Save) -> None:
     state = with_classifier(torch.zeros(7, DIM, dtype=torch.complex64), torch.zeros(7))
     assert "head.fc.weight in" in refusal(save(state))
     assert "has complex numbers" in refusal(save(state))
-    state = with_classifier(torch.zeros(0, DIM), torch.zeros(0))
-    assert "has 0 classes" in refusal(save(state))
     state = with_classifier(torch.zeros(2**39, 0), torch.zeros(1).expand(2**39))
     assert "weights, more than 268,435,456" in refusal(save(state))
+
+
+def test_a_network_without_classes_is_refused(save: Save) -> None:
+    variant = VARIANTS["tiny_vit_5m_224"]
+    state = {**TinyViT(variant, 1).state_dict(), "head.fc.bias": torch.zeros(0)}
+    state["head.fc.weight"] = torch.zeros(0, variant.embed_dims[-1])
+    with pytest.raises(CheckpointError, match="has 0 classes"):
+        load_checkpoint(save(state))
 
 
 def repack(source: Path, target: Path, compression: int, zeros_mib: int = 0) -> Path:
@@ -116,6 +127,7 @@ def test_an_archive_that_is_packed_is_read(save: Save, tmp_path: Path) -> None:
     assert all(torch.equal(weights[name], value) for name, value in make_state().items())
 
 
+@pytest.mark.slow
 def test_three_gigabytes_of_packed_zeros_are_refused(save: Save, tmp_path: Path) -> None:
     path = repack(save(make_state()), tmp_path / "b.pth", zipfile.ZIP_DEFLATED, zeros_mib=3072)
     message = refusal(path)
@@ -131,6 +143,7 @@ def test_other_kinds_of_compression_are_refused(
     assert "it is packed by another method than deflate" in refusal(path)
 
 
+@pytest.mark.slow
 def test_an_entry_that_states_a_false_size_is_not_unpacked(save: Save, tmp_path: Path) -> None:
     """The list of entries states 100 bytes, and the entry has 200 MiB of packed zeros."""
     path = repack(save(make_state()), tmp_path / "b.pth", zipfile.ZIP_DEFLATED, zeros_mib=200)
@@ -175,6 +188,7 @@ STARTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STARTS)
 def test_files_of_gigabytes_are_not_read_into_memory(tmp_path: Path, name: str) -> None:
     path = write_sparse(tmp_path / "a.pth", STARTS[name], 4 * 2**30)
