@@ -15,6 +15,7 @@ from tinyvit.bench.record.counts import require_possible_counts
 from tinyvit.bench.record.latency import BaselineResult, LatencyResult, PeakRates
 from tinyvit.bench.record.ranges import require_possible_numbers
 from tinyvit.errors import RequestError
+from tinyvit.regular_files import open_regular_file
 from tinyvit.serialization import parse_dataclass, parse_json
 
 SCHEMA = 2
@@ -135,5 +136,5 @@ def read_record(path: Path) -> Record:
         RequestError: The file is not a record, or is larger than `MAX_BYTES`.
         OSError: The file cannot be read.
     """
-    with path.open("rb") as file:
+    with open_regular_file(path) as file:
         return Record.from_json(file.read(MAX_BYTES + 1), str(path))

@@ -11,7 +11,8 @@ import hashlib
 from pathlib import Path
 
 from tinyvit.errors import ArtifactError
-from tinyvit.runtimes.artifact import Artifact, content_sha256
+from tinyvit.regular_files import read_bounded
+from tinyvit.runtimes.artifact import MAX_FILE_BYTES, Artifact, content_sha256
 from tinyvit.runtimes.engine_helpers import load_error
 from tinyvit.runtimes.engines._pte import PteProgram, read_pte_program
 from tinyvit.runtimes.engines._trial import run_trial
@@ -47,7 +48,7 @@ def read_checked_file(artifact: Artifact) -> bytes:
             "export it again",
         )
     try:
-        file_bytes = artifact.path.read_bytes()
+        file_bytes = read_bounded(artifact.path, MAX_FILE_BYTES)
         program = read_pte_program(file_bytes)
     except (OSError, ValueError) as error:
         raise load_error(artifact.path, "ExecuTorch", error) from error

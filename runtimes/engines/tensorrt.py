@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from tinyvit.errors import ArtifactError, RequestError
 from tinyvit.manifest import TensorSpec
+from tinyvit.regular_files import read_bounded
 from tinyvit.runtimes import cuda
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Engine, Runtime, RuntimeInfo, RuntimeOptions
@@ -43,6 +44,9 @@ TENSORRT = SidecarFormat(
 # In the header of a plan of TensorRT-RTX 1.7, the size of the file begins at byte 16 (8 bytes,
 # little-endian), and the version of TensorRT-RTX that built the plan at byte 24 (4 bytes).
 _SIZE_OFFSET, _VERSION_OFFSET, _HEADER_BYTES = 16, 24, 64
+
+_MAX_FILE_BYTES = 2**31
+"""Larger engine files are refused. That of the largest variant has 0.1 GB."""
 
 
 class TensorRTEngine(Engine):
@@ -107,11 +111,10 @@ def _read_checked_plan(artifact: Artifact) -> bytes:
     """Read the file, and check that it is complete and unchanged."""
     path, remedy = artifact.path, "the file is damaged or of another format: export it again"
     try:
-        plan = path.read_bytes()
-    except OSError as error:
-        raise ArtifactError(
-            f"{path} cannot be read ({error.strerror})", "check the path"
-        ) from error
+        plan = read_bounded(path, _MAX_FILE_BYTES)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ArtifactError(f"{path} cannot be read ({reason})", "check the path") from error
     if not plan.startswith(TENSORRT.magics) or len(plan) < _HEADER_BYTES:
         raise ArtifactError(f"{path.name} is not a TensorRT engine", remedy)
     is_rtx = plan.startswith(cuda.PRODUCTS["rtx"].magics)

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from tinyvit.errors import ArtifactError
+from tinyvit.regular_files import open_regular_file
 
 Buffer: TypeAlias = "mmap.mmap | memoryview | bytes"
 
@@ -69,7 +70,7 @@ def map_file(path: Path) -> Iterator[mmap.mmap]:
     try:
         if path.is_dir():
             raise ArtifactError(f"{path} is a folder", "give the exported file itself")
-        with path.open("rb") as file:
+        with open_regular_file(path) as file:
             if not path.stat().st_size:
                 raise ArtifactError(f"{path} is empty: 0 bytes", "export it again")
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -46,8 +46,7 @@ It is checked here because a program can change Pillow's own limit."""
 
 MAX_SIDE = 200_000
 """Images with more pixels in a row or in a column are not decoded. This is three times the largest
-side of a JPEG. Decoders need a step for each row, so an image of 1 x 89 million pixels takes minutes.
-"""
+side of a JPEG. Decoders need a step for each row, so 1 x 89 million pixels take minutes."""
 
 MAX_FILE_BYTES = 2**30
 """Larger image files are not read: some decoders read the whole file into memory first. An image of

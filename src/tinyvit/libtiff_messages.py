@@ -11,9 +11,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib import import_module
 from typing import Any
-
-from PIL import Image
 
 _LOCK = threading.Lock()
 """Held while the number of blocks, or libtiff's handler, changes."""
@@ -70,8 +69,8 @@ def _find_handler_setting() -> Any:
     """
     try:
         # Symbols are also looked up in the libraries that the extension module needs.
-        set_handler = ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler
-    except (AttributeError, OSError):
+        set_handler = ctypes.CDLL(import_module("PIL._imaging").__file__).TIFFSetErrorHandler
+    except (AttributeError, ImportError, OSError):
         return None
     set_handler.argtypes = [ctypes.c_void_p]
     set_handler.restype = ctypes.c_void_p

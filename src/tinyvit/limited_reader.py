@@ -16,7 +16,8 @@ class ReadLimitError(ValueError):
 class LimitedReader(io.BufferedReader):
     """A binary file of which only so many bytes are read until the limit is set again.
 
-    Reading fails before memory is allocated for it. Moving to another position costs nothing.
+    Reading fails before memory is allocated for more. Moving to another position costs nothing. The
+    methods that tarfile, zipfile and pickletools use, `read` and `readline`, are limited.
     """
 
     _bytes_left = 0
@@ -41,11 +42,29 @@ class LimitedReader(io.BufferedReader):
         Raises:
             ReadLimitError: There are more bytes than what is left of the limit.
         """
-        is_whole = size is None or size < 0
-        count = self._bytes_left + 1 if size is None or size < 0 else size
-        if not is_whole and count > self._bytes_left:
+        if size is None or size < 0:
+            return self._count(super().read(self._bytes_left + 1))
+        if size > self._bytes_left:
             raise ReadLimitError("a header is too long")
-        content = super().read(count)
+        return self._count(super().read(size))
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        """Read bytes up to the next line feed, as `read` does.
+
+        Args:
+            size: Largest number of bytes; None or a negative number for any.
+
+        Returns:
+            The bytes, with the line feed.
+
+        Raises:
+            ReadLimitError: The line is longer than what is left of the limit.
+        """
+        is_limited = size is not None and 0 <= size <= self._bytes_left
+        return self._count(super().readline(size if is_limited else self._bytes_left + 1))
+
+    def _count(self, content: bytes) -> bytes:
+        """Subtract bytes from the limit and return them; raise ReadLimitError if it is exceeded."""
         if len(content) > self._bytes_left:
             raise ReadLimitError("a header is too long")
         self._bytes_left -= len(content)

@@ -69,7 +69,7 @@ def open_regular_file(path: str | os.PathLike[str]) -> io.BufferedReader:
         ValueError: The path contains a null character.
     """
     check_regular_file(path)
-    file = open(path, "rb", opener=_open_without_waiting)
+    file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115 (the caller closes it)
     try:
         # Another file may have taken the place of the checked one.
         _require_regular(os.fstat(file.fileno()), path)

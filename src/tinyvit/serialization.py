@@ -67,7 +67,7 @@ def parse_json(text: str | bytes, max_bytes: int = MAX_BYTES) -> Any:
         data = json.loads(text if isinstance(text, str) else text.decode("utf-8"))
     except RecursionError as error:
         raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels") from error
-    _check_depth(data)
+    check_depth(data)
     return data
 
 
@@ -297,8 +297,12 @@ def _parse_union(alternatives: Sequence[Any], data: object, name: str) -> Any:
     raise ValueError(f"{name} is of none of the allowed types")
 
 
-def _check_depth(data: object) -> None:
-    """Raise ValueError if lists and objects are nested deeper than MAX_DEPTH."""
+def check_depth(data: object) -> None:
+    """Raise ValueError if lists and objects are nested deeper than MAX_DEPTH.
+
+    Args:
+        data: Plain values.
+    """
     # The containers at one depth, from which those at the next depth are collected.
     containers = [data]
     for _ in range(MAX_DEPTH):

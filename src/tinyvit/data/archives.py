@@ -87,7 +87,7 @@ def index_tar(path: Path) -> TarListing:
     members = _Members(path)
     try:
         with open_regular_file(path) as file:
-            for member in iterate_members(file.raw):
+            for member in iterate_members(file):
                 members.add(member)
     except TAR_ERRORS as error:
         reason = f"{type(error).__name__}: {error}"[:200]

@@ -28,11 +28,11 @@ from tinyvit.errors import RequestError
 from tinyvit.files import read_text
 
 MAX_LINES = 1_500_000
-"""Lists of more images are refused. ImageNet-1k has 1.28 million. All of them are put in order before
-calibration uses at most 10,000, which takes ten seconds."""
+"""Lists of more images are refused. ImageNet-1k has 1.28 million. All of them are put in order,
+which takes ten seconds, before calibration uses at most 10,000."""
 
 MAX_ARRAY_IMAGES = 200_000
-"""Arrays of more images are refused. An array of MAX_ARRAY_BYTES holds 28,000 images of 224 x 224."""
+"""Arrays of more images are refused. Of 224 x 224 pixels, MAX_ARRAY_BYTES hold 28,000 images."""
 
 MAX_LIST_BYTES = 64 * 2**20
 """Larger files of paths are refused."""
@@ -205,10 +205,11 @@ def read_image_array(path: Path) -> Pixels:
                     )
                 # Memory is used only as far as the file really contains pixels.
                 pixels = np.empty(shape, np.uint8)
-                buffer = memoryview(pixels).cast("B")
+                buffer = pixels.data.cast("B")
                 position = 0
-                while count := file.readinto(buffer[position : position + _BLOCK_BYTES]):
-                    position += count
+                while block := file.read(_BLOCK_BYTES):
+                    buffer[position : position + len(block)] = block
+                    position += len(block)
                 if position != size_bytes:
                     raise ValueError("it is truncated")
                 return pixels

@@ -30,8 +30,8 @@ _MAX_SYNSETS = 100_000
 """Largest number of rows of the table. ImageNet's has 1,860."""
 
 _TABLE_LIMITS = ProcessLimits(memory_bytes=2 * 2**30, seconds=60)
-"""Limits on the process that reads the table. scipy needs 0.4 GiB for ImageNet's, most of it for its
-own code."""
+"""Limits on the process that reads the table. scipy needs 0.4 GiB for ImageNet's, most of it for
+its own code."""
 
 
 def read_devkit(path: Path) -> list[str]:

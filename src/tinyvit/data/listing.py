@@ -231,7 +231,8 @@ class _Walk:
                     subfolders.append(path)
             elif entry.is_symlink() and not _leads_to_file(path):
                 self._broken_links.append(path)
-            elif is_image_path(path):
+            # A pipe or a device can have the name of an image.
+            elif is_image_path(path) and entry.is_file():
                 self.images.append(path)
             else:
                 self._other_count += 1

@@ -42,7 +42,7 @@ class _HeaderReader(LimitedReader):
         return content
 
 
-def iterate_members(file: io.RawIOBase | io.BytesIO) -> Iterator[tarfile.TarInfo]:
+def iterate_members(file: io.BufferedReader | io.BytesIO) -> Iterator[tarfile.TarInfo]:
     """Read the header of each member of an uncompressed tar file.
 
     Args:
@@ -55,7 +55,7 @@ def iterate_members(file: io.RawIOBase | io.BytesIO) -> Iterator[tarfile.TarInfo
         ValueError: A header is too long, or there are more than `MAX_MEMBERS` members.
         Exception: One of `TAR_ERRORS`: the file is damaged or not an uncompressed tar file.
     """
-    reader = _HeaderReader(file)  # type: ignore[arg-type]  # BytesIO has all needed methods
+    reader = _HeaderReader(file)
     reader.set_limit(MAX_HEADER_BYTES)
     last_offset = -1
     with tarfile.open(fileobj=reader, mode="r:") as archive:
