@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.helpers.observed_process import Observation, observe, require_strace
+from tests.helpers.random_images import save_random_images
 from tests.helpers.records import make_latency, make_latency_record
 from tests.helpers.small_classifiers import build_classifier
 from tinyvit import Classifier
@@ -63,22 +64,30 @@ def small_artifact(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return build_classifier(folder, request.param, "host", batch="batch", with_manifest=True)
 
 
-def run(name: str, *arguments: object, folder: Path) -> Observation:
-    """Run a command of this package under observation; `folder` is for its home folder."""
+def run(name: str, *arguments: object, folder: Path, **variables: str) -> Observation:
+    """Run a command of this package under observation.
+
+    Args:
+        name: A key of `COMMANDS`.
+        *arguments: The arguments of the command.
+        folder: A folder for the home folder of the command.
+        **variables: Environment variables for the command.
+    """
     module, function = COMMANDS[name].split(":")
     code = f"import sys; from {module} import {function}; sys.exit({function}())"
-    return observe([sys.executable, "-c", code, *arguments], folder / "observed")
+    command = [sys.executable, "-c", code, *arguments]
+    return observe(command, folder / "observed", **variables)
 
 
-def assert_quiet(observation: Observation, output: Path | None = None) -> None:
-    """Check that a command succeeded, used no network, and wrote only below `output`."""
+def assert_quiet(observation: Observation, *outputs: Path) -> None:
+    """Check that a command succeeded, used no network, and wrote only below `outputs`."""
     assert observation.exit_code == 0, observation.output
     assert observation.network_calls == []
     assert observation.remaining_paths == []
     outside = [
         path
         for path in observation.written_paths
-        if output is None or not path.is_relative_to(output)
+        if not any(path.is_relative_to(output) for output in outputs)
     ]
     assert outside == []
 
@@ -185,9 +194,8 @@ def test_bench_device_here(small_artifact: Path, tmp_path: Path) -> None:
     """The bundle is installed and run as on another device."""
     output = tmp_path / "output"
     options = ("--local", "--use-env", Path(sys.executable).parent.parent, "--runs", "5")
-    assert_quiet(
-        run("bench", "device", small_artifact, *options, "-o", output, folder=tmp_path), output
-    )
+    observation = run("bench", "device", small_artifact, *options, "-o", output, folder=tmp_path)
+    assert_quiet(observation, output)
 
 
 @pytest.mark.slow
@@ -202,3 +210,28 @@ def test_export(target: str, tmp_path: Path) -> None:
         pytest.skip(f"the tools of the target {target} are not installed")
     assert_quiet(observation, output)
     assert list(output.iterdir())
+
+
+@pytest.mark.slow
+def test_int8_export(tmp_path: Path) -> None:
+    """Besides the output, only this package's cache is written."""
+    pytest.importorskip("torch")
+    folder = save_random_images(tmp_path / "images", range(64))
+    small = ("--img-size", "64", "--windows", "scaled", "--calib-count", "32")
+    command = ("--model", "demo", "--int8", "--calib-data", folder, *small)
+    output, cache = tmp_path / "output", tmp_path / "cache"
+    command = (*command, "--min-agreement", "0", "-o", output / "demo.onnx")
+    observation = run("export", *command, folder=tmp_path, TINYVIT_CACHE=str(cache))
+    assert_quiet(observation, output, cache)
+    assert (output / "demo.onnx").is_file()
+
+
+@pytest.mark.slow
+def test_distill_save_logits(images: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    (tmp_path / "images" / "espresso").mkdir(parents=True)
+    shutil.copy(images / "coffee.jpg", tmp_path / "images" / "espresso")
+    settings = ("--teacher", "demo", "--epochs", "1", "--top-k", "2", "--img-size", "64")
+    command = ("save-logits", "--data", tmp_path / "images", *settings)
+    output = tmp_path / "output"
+    assert_quiet(run("distill", *command, "-o", output, folder=tmp_path), output)
