@@ -90,15 +90,9 @@ def observe(command: Sequence[object], folder: Path, **variables: str) -> Observ
     folders = {name: folder / name for name in ("home", "temporary", "working")}
     for path in folders.values():
         path.mkdir(parents=True)
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in _CI_VARIABLES + _TINYVIT_VARIABLES
-    }
-    environment |= {
+    environment = _make_environment() | {
         "HOME": str(folders["home"]),
         "TMPDIR": str(folders["temporary"]),
-        "PYTHONDONTWRITEBYTECODE": "1",  # Python itself would write beside the modules.
         **variables,
     }
     trace = folder / "trace"
@@ -128,6 +122,13 @@ def observe(command: Sequence[object], folder: Path, **variables: str) -> Observ
             str(path.relative_to(folder)) for root in folders.values() for path in root.rglob("*")
         ),
     )
+
+
+def _make_environment() -> dict[str, str]:
+    """Return the environment of this process without the variables that would hide a fault."""
+    removed = _CI_VARIABLES + _TINYVIT_VARIABLES
+    kept = {name: value for name, value in os.environ.items() if name not in removed}
+    return {**kept, "PYTHONDONTWRITEBYTECODE": "1"}  # Python would write beside the modules.
 
 
 def _read_calls(trace: Path) -> list[tuple[str, str]]:
