@@ -116,6 +116,25 @@ def test_a_consent_folder_that_is_a_file_is_no_consent(fake_openvino: Path) -> N
         assert importlib.import_module("importing_telemetry").reports is False
 
 
+def test_a_named_pipe_is_no_consent(fake_openvino: Path) -> None:
+    (fake_openvino / "intel").mkdir()
+    os.mkfifo(fake_openvino / "intel" / "openvino_telemetry")
+    with privacy.hide_openvino_telemetry():
+        assert importlib.import_module("importing_telemetry").reports is False
+
+
+def test_commands_run_without_a_folder_for_temporary_files(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def find_none() -> str:
+        raise FileNotFoundError("no usable temporary directory")
+
+    monkeypatch.delenv("MPLCONFIGDIR", raising=False)
+    monkeypatch.setattr("tempfile.gettempdir", find_none)
+    with privacy.use_temporary_caches():
+        assert "MPLCONFIGDIR" not in os.environ
+
+
 def test_caches_are_temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.delenv("MPLCONFIGDIR", raising=False)

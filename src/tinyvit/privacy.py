@@ -78,7 +78,8 @@ def use_temporary_caches() -> Iterator[None]:
     """Let matplotlib and torch keep their caches in a temporary folder, and delete it at the end.
 
     The folder exists only if one of them creates it. The variable MPLCONFIGDIR or
-    TORCHINDUCTOR_CACHE_DIR is kept if the user has set it.
+    TORCHINDUCTOR_CACHE_DIR is kept if the user has set it. If no folder for temporary files is
+    writable, nothing is changed.
 
     Yields:
         Nothing.
@@ -88,8 +89,13 @@ def use_temporary_caches() -> Iterator[None]:
     import shutil
     import tempfile
 
+    try:
+        parent = tempfile.gettempdir()
+    except OSError:  # No folder is writable, for example because the disk is full.
+        yield
+        return
     # Nobody else can guess the name, so nobody can put files there.
-    folder = Path(tempfile.gettempdir(), f"tinyvit-caches-{secrets.token_hex(8)}")
+    folder = Path(parent, f"tinyvit-caches-{secrets.token_hex(8)}")
     changed_variables = [name for name in _CACHE_VARIABLES if not os.environ.get(name)]
     for name in changed_variables:
         os.environ[name] = str(folder / _CACHE_VARIABLES[name])
@@ -112,7 +118,10 @@ def _has_openvino_consent() -> bool:
             folder = Path(os.environ["LOCALAPPDATA"], "Intel Corporation")
         else:
             folder = Path.home() / "intel"
-        with (folder / _OPENVINO_TELEMETRY).open("rb") as file:
+        path = folder / _OPENVINO_TELEMETRY
+        if not path.is_file():  # Opening a named pipe would wait forever.
+            return False
+        with path.open("rb") as file:
             return file.read(2).strip() == b"1"
     except (OSError, KeyError, RuntimeError):  # Path.home raises RuntimeError
         return False
