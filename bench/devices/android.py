@@ -138,9 +138,8 @@ def _measure_artifact(
         warmup=_WARMUP_RUNS,
     )
     # The package tinyvit has set this variable, unless the user had set it.
-    telemetry_setting = shlex.quote(os.environ.get(ONNXRUNTIME_VARIABLE, "1"))
-    environment = f"{ONNXRUNTIME_VARIABLE}={telemetry_setting}"
-    line = f"cd {shlex.quote(folder)} && {environment} ./runner {arguments}"
+    telemetry = f"{ONNXRUNTIME_VARIABLE}={os.environ.get(ONNXRUNTIME_VARIABLE, '1')}"
+    line = f"cd {shlex.quote(folder)} && env {shlex.quote(telemetry)} ./runner {arguments}"
     result = adb_device.run_shell(line, config.timeout_s)
     if result.exit_code:
         raise make_device_error(adb_device.name, result, f"{runner.name} failed")
