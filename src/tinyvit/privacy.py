@@ -2,7 +2,8 @@
 
 Some libraries that this package uses report every use to their authors unless they are told not to.
 The functions here tell them. A setting that the user has made is never changed. docs/security.md
-lists what each library does by itself.
+lists what each library does by itself. This module is part of every `import tinyvit`, so it imports
+little itself.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 ONNXRUNTIME_VARIABLE = "ORT_DISABLE_TELEMETRY"
 """Environment variable that turns off onnxruntime's telemetry: 1, true, yes, on or y."""
@@ -84,7 +84,6 @@ def use_temporary_caches() -> Iterator[None]:
     Yields:
         Nothing.
     """
-    # Imported here, because `import tinyvit` must take almost no time.
     import secrets
     import shutil
     import tempfile
@@ -95,10 +94,10 @@ def use_temporary_caches() -> Iterator[None]:
         yield
         return
     # Nobody else can guess the name, so nobody can put files there.
-    folder = Path(parent, f"tinyvit-caches-{secrets.token_hex(8)}")
+    folder = os.path.join(parent, f"tinyvit-caches-{secrets.token_hex(8)}")
     changed_variables = [name for name in _CACHE_VARIABLES if not os.environ.get(name)]
     for name in changed_variables:
-        os.environ[name] = str(folder / _CACHE_VARIABLES[name])
+        os.environ[name] = os.path.join(folder, _CACHE_VARIABLES[name])
     try:
         yield
     finally:
@@ -115,13 +114,13 @@ def _has_openvino_consent() -> bool:
     """
     try:
         if sys.platform == "win32":
-            folder = Path(os.environ["LOCALAPPDATA"], "Intel Corporation")
+            folder = os.path.join(os.environ["LOCALAPPDATA"], "Intel Corporation")
         else:
-            folder = Path.home() / "intel"
-        path = folder / _OPENVINO_TELEMETRY
-        if not path.is_file():  # Opening a named pipe would wait forever.
+            folder = os.path.expanduser("~/intel")
+        path = os.path.join(folder, _OPENVINO_TELEMETRY)
+        if not os.path.isfile(path):  # Opening a named pipe would wait forever.
             return False
-        with path.open("rb") as file:
+        with open(path, "rb") as file:
             return file.read(2).strip() == b"1"
-    except (OSError, KeyError, RuntimeError):  # Path.home raises RuntimeError
+    except (OSError, KeyError):
         return False
