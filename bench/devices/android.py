@@ -12,6 +12,7 @@ The record contains only the statistics that the runner prints, not the latency 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ from tinyvit.bench.latency.config import NETWORK_ALONE
 from tinyvit.bench.latency.percentiles import MIN_SAMPLES
 from tinyvit.bench.record import PACKAGE_VERSION, LatencyResult, Record, current_time
 from tinyvit.errors import RequestError, TinyViTError
+from tinyvit.privacy import ONNXRUNTIME_VARIABLE
 from tinyvit.progress import NullProgress, Progress
 from tinyvit.runtimes.artifact import detect_format, list_artifact_files
 from tinyvit.runtimes.base import RuntimeInfo
@@ -136,7 +138,9 @@ def _measure_artifact(
         runs=config.runs,
         warmup=_WARMUP_RUNS,
     )
-    result = adb_device.run(command, config.timeout_s, cwd=folder)
+    # The package tinyvit has set this variable, unless the user had set it.
+    telemetry = f"{ONNXRUNTIME_VARIABLE}={os.environ.get(ONNXRUNTIME_VARIABLE, '1')}"
+    result = adb_device.run(["env", telemetry, *command], config.timeout_s, cwd=folder)
     if result.exit_code:
         raise make_device_error(adb_device.name, result, f"{runner.name} failed")
     times_ms = read_times(runner, result.stdout + result.stderr)
