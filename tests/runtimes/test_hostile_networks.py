@@ -196,7 +196,7 @@ def test_comments_before_the_root_take_no_time(tmp_path: Path) -> None:
 def test_xml_in_an_unknown_encoding_is_refused(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "a.xml"
     path.write_text(f'<?xml version="1.0" encoding="{encoding}"?><net name="a"></net>')
-    with pytest.raises(ArtifactError, match="damaged|not in UTF-8"):
+    with pytest.raises(ArtifactError, match=r"damaged|not in UTF-8"):
         read_artifact(path)
 
 
