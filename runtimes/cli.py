@@ -21,6 +21,7 @@ from tinyvit.errors import ImageError
 from tinyvit.runtimes import registry
 from tinyvit.runtimes.artifact import known_suffixes
 from tinyvit.runtimes.base import AUTO_DEVICE, PRECISIONS
+from tinyvit.runtimes.limited_verification import verify_with_timeout
 from tinyvit.runtimes.text_output import print_manifest, print_predictions, print_verification
 from tinyvit.safe_text import print_error, print_lines
 
@@ -70,8 +71,16 @@ def verify(argv: Sequence[str] | None = None) -> int:
         argv: Command-line arguments; None for those of the process.
 
     Returns:
-        Exit code; 1 if the check fails.
+        Exit code; 1 if the check fails, or does not finish within --timeout.
     """
+    words = sys.argv[1:] if argv is None else list(argv)
+    arguments = _make_verify_parser().parse_args(words)
+    if arguments.timeout is None:
+        return run_guarded(lambda: _run_verify(arguments))
+    return run_guarded(lambda: verify_with_timeout(arguments.file, words, arguments.timeout))
+
+
+def _make_verify_parser() -> argparse.ArgumentParser:
     parser = make_parser(
         "tinyvit-verify",
         "Check that an exported file computes the right logits on this machine.\n\n"
@@ -82,7 +91,28 @@ def verify(argv: Sequence[str] | None = None) -> int:
     )
     _add_file_argument(parser)
     _add_engine_arguments(parser)
-    arguments = parser.parse_args(argv)
+    parser.add_argument(
+        "--timeout",
+        type=positive_int,
+        metavar="SECONDS",
+        help="Stop the check after this number of seconds (default: no limit). The file then runs"
+        " in another process, so that it cannot crash or block this one.",
+    )
+    return parser
+
+
+def verify_in_this_process(argv: Sequence[str]) -> int:
+    """Run tinyvit-verify without regard to its option --timeout.
+
+    The process that `verify` starts for --timeout runs this function.
+
+    Args:
+        argv: Command-line arguments.
+
+    Returns:
+        Exit code; 1 if the check fails.
+    """
+    arguments = _make_verify_parser().parse_args(argv)
     return run_guarded(lambda: _run_verify(arguments))
 
 
@@ -149,6 +179,12 @@ def _add_engine_arguments(parser: argparse.ArgumentParser) -> None:
         f" opens faster the next time. Only for {', '.join(registry.caching_engines())}.",
     )
     parser.add_argument(
+        "--allow-foreign-operators",
+        action="store_true",
+        help="Run a file with operators that image classifiers do not need, such as loops. They may"
+        " run forever or fill the memory, so use this only if you trust the file.",
+    )
+    parser.add_argument(
         "--json", action="store_true", help="Print one JSON object instead of text."
     )
 
@@ -189,6 +225,7 @@ def _open_classifier(arguments: argparse.Namespace) -> Classifier:
             top_k=arguments.top_k,
             precision=arguments.precision,
             cache=arguments.cache,
+            allow_foreign_operators=arguments.allow_foreign_operators,
         )
     for warning in caught_warnings:
         print_lines(f"warning: {warning.message}", stream=sys.stderr)
@@ -228,6 +265,7 @@ def _run_verify(arguments: argparse.Namespace) -> int:
         threads=arguments.threads,
         precision=arguments.precision,
         cache=arguments.cache,
+        allow_foreign_operators=arguments.allow_foreign_operators,
     )
     if arguments.json:
         record = {"artifact": arguments.file, **asdict(result)}

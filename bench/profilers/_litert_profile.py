@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinyvit.bench.profilers import RUNS
+from tinyvit.bench.program_output import remove_long_lines
 from tinyvit.errors import ArtifactError, MissingDependencyError
 from tinyvit.python_process import make_module_command
 
@@ -104,7 +105,7 @@ def profile_file(path: Path, tensors: InputOutput) -> list[LiteRtKernel]:
     # The first table of the summary has the title "Run Order" and ends with an empty line.
     table = process.stdout.partition("Run Order")[2].partition("\n\n")[0]
     kernels = []
-    for line in table.splitlines():
+    for line in remove_long_lines(table).splitlines():
         row = _SUMMARY_ROW.match(line)
         # Every kernel is called once per run.
         if row and int(row[3]) == RUNS:

@@ -22,6 +22,8 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from tinyvit.regular_files import open_regular_file
+
 MAX_BYTES = 64 * 2**20
 """Largest JSON text that is parsed by default, in bytes."""
 
@@ -65,7 +67,7 @@ def parse_json(text: str | bytes, max_bytes: int = MAX_BYTES) -> Any:
         data = json.loads(text if isinstance(text, str) else text.decode("utf-8"))
     except RecursionError as error:
         raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels") from error
-    _check_depth(data)
+    check_depth(data)
     return data
 
 
@@ -95,11 +97,11 @@ def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
         Nested dicts, lists, strings, numbers, booleans and None, as `json.loads` returns them.
 
     Raises:
-        OSError: The file cannot be read.
+        OSError: The file cannot be read, or is a pipe or a device.
         ValueError: The file is too large, is not valid UTF-8 or JSON, or is nested deeper than
             MAX_DEPTH.
     """
-    with path.open("rb") as file:
+    with open_regular_file(path) as file:
         return parse_json(file.read(max_bytes + 1), max_bytes)
 
 
@@ -148,6 +150,23 @@ def require_fields(data: object, names: Iterable[str], name: str) -> dict[str, A
         if field_name not in data:
             raise ValueError(f"{name} has no field {field_name}")
     return data
+
+
+def exceeds_entry_count(data: object, max_count: int) -> bool:
+    """Return whether nested lists and objects have too many entries.
+
+    Args:
+        data: Plain values, as `parse_json` returns them.
+        max_count: Largest accepted number of entries in all lists and objects together.
+    """
+    remaining, containers = max_count, [data]
+    while containers:
+        children = _list_children(containers.pop())
+        remaining -= len(children)
+        if remaining < 0:
+            return True
+        containers += [child for child in children if isinstance(child, (dict, list))]
+    return False
 
 
 @cache
@@ -278,8 +297,12 @@ def _parse_union(alternatives: Sequence[Any], data: object, name: str) -> Any:
     raise ValueError(f"{name} is of none of the allowed types")
 
 
-def _check_depth(data: object) -> None:
-    """Raise ValueError if lists and objects are nested deeper than MAX_DEPTH."""
+def check_depth(data: object) -> None:
+    """Raise ValueError if lists and objects are nested deeper than MAX_DEPTH.
+
+    Args:
+        data: Plain values.
+    """
     # The containers at one depth, from which those at the next depth are collected.
     containers = [data]
     for _ in range(MAX_DEPTH):

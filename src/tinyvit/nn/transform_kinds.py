@@ -51,7 +51,9 @@ _OTHER_KINDS = {
 }
 """Maps the names of other transforms to their kinds (see `Transform`)."""
 
-_RANDOM_GEOMETRY = re.compile(r"random.*(?:crop|resize|affine|rotat|perspective)|rotate")
+_GEOMETRY = re.compile(r"crop|resize|affine|rotat|perspective")
+"""Occurs after "random" in the names of transforms that move the content of an image."""
+
 """Matches names of transforms that crop, scale or turn images at random in training."""
 
 _IGNORED = re.compile(
@@ -140,7 +142,7 @@ def _classify(name: str, arguments: Mapping[str, Any]) -> str:
         return "unknown" if arguments.get("edge") in ("long", "width", "height") else "resize"
     if name in _OTHER_KINDS:
         return _OTHER_KINDS[name]
-    if _RANDOM_GEOMETRY.search(name):
+    if "rotate" in name or _GEOMETRY.search(name.partition("random")[2]):
         return "random"
     return "ignored" if _IGNORED.search(name) else "unknown"
 
