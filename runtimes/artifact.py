@@ -16,12 +16,18 @@ from tinyvit.discovery import list_plugins, load_plugin
 from tinyvit.errors import ArtifactError, RequestError
 from tinyvit.files import expand_home
 from tinyvit.manifest import Manifest
+from tinyvit.regular_files import open_regular_file
 from tinyvit.runtimes import engines
 from tinyvit.runtimes.formats import Format
+from tinyvit.safe_text import quote_argument
 from tinyvit.variants import DEMO_MODEL, find_released
 
 _HEAD_BYTES = 4096
 """A format is recognized from this number of bytes at the beginning of a file."""
+
+MAX_FILE_BYTES = 2**31 - 1
+"""Largest file that is opened. Protobuf messages and flatbuffers cannot be larger, and some engines
+read the whole file into memory. The limit holds for the weights of an OpenVINO model, too."""
 
 _CHECKPOINT_ONLY_SUFFIXES = frozenset(CHECKPOINT_SUFFIXES) - {".bin"}
 """Suffixes that only checkpoints have. The weights of an OpenVINO artifact are in a .bin file."""
@@ -110,7 +116,7 @@ def detect_format(path: str | Path) -> Format:
     if path.suffix.lower() in _CHECKPOINT_ONLY_SUFFIXES:
         raise ArtifactError(
             f"{path} is not an exported file; its suffix is that of a checkpoint",
-            f"export it first: tinyvit-export --checkpoint {path}",
+            f"export it first: tinyvit-export --checkpoint {quote_argument(path)}",
         )
     has_known_suffix = path.suffix.lower() in {format.suffix for format in known_formats()}
     cause = (
@@ -134,15 +140,40 @@ def read_manifest(path: str | Path) -> Manifest | None:
 
     Raises:
         ArtifactError: If the file is missing, if the file or its manifest is damaged, if its format
-            is not known, or if it has several manifests.
+            is not known, if it has several manifests, or if tinyvit-export wrote the file and its
+            manifest is missing.
     """
     path = expand_home(path)
-    texts = detect_format(path).read_manifests(path)
+    format = detect_format(path)
+    texts = format.read_manifests(path)
     if len(texts) > 1:
         raise ArtifactError(
             f"{path} has {len(texts)} manifests", "the file was tampered with: export it again"
         )
+    if not texts and format.is_marked(path):
+        raise ArtifactError(
+            f"{path} was written by tinyvit-export, but its manifest is missing or incomplete, so"
+            " its preprocessing and labels are not known",
+            "copy the whole file again, or export it again; tools that rewrite a file may remove"
+            " the manifest",
+        )
     return Manifest.from_json(texts[0]) if texts else None
+
+
+def is_manifest_unchanged(artifact: Artifact) -> bool:
+    """Check whether the manifest in a file is, byte by byte, what tinyvit-export wrote.
+
+    Args:
+        artifact: The artifact.
+
+    Returns:
+        Whether the JSON text in the file is the text of the manifest, with the right digest; False
+        if there is no manifest.
+    """
+    if artifact.manifest is None:
+        return False
+    texts = artifact.format.read_manifests(artifact.path)
+    return texts == [artifact.manifest.to_json()]
 
 
 def content_sha256(path: str | Path) -> str:
@@ -190,13 +221,19 @@ def _read_head(path: Path) -> bytes:
     if path.is_dir():
         return b""
     try:
-        with path.open("rb") as file:
+        with open_regular_file(path) as file:
+            size_bytes = os.fstat(file.fileno()).st_size
             head = file.read(_HEAD_BYTES)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ArtifactError(f"{path} cannot be read ({reason})", _find_remedy(path)) from error
     if not head:
         raise ArtifactError(f"{path} is empty: 0 bytes", "export it again")
+    if size_bytes > MAX_FILE_BYTES:
+        raise ArtifactError(
+            f"{path} has {size_bytes / 2**30:.1f} GiB, and the largest file that is opened has 2",
+            "give an exported file",
+        )
     return head
 
 
@@ -207,6 +244,6 @@ def _find_remedy(path: Path) -> str:
     except RequestError:
         return "check the path"
     return (
-        f"export the model {name} first: tinyvit-export --model {path}; in Python,"
+        f"export the model {name} first: tinyvit-export --model {quote_argument(path)}; in Python,"
         f" Classifier.from_pretrained({str(path)!r}) does that"
     )

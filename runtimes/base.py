@@ -49,6 +49,9 @@ class RuntimeOptions:
             the artifact opens faster the next time. The folder is created if it does not exist.
             Engines execute the files in it without a check, so no other user should be able to
             write to it.
+        allow_foreign_operators: Whether a file may contain operators that image classifiers do not
+            need, such as loops, which may never end, and operators of other libraries. Set it only
+            for a file from someone you trust.
 
     Raises:
         RequestError: If a value is not allowed.
@@ -58,6 +61,7 @@ class RuntimeOptions:
     threads: int | None = None
     precision: str | None = None
     cache: str | Path | None = None
+    allow_foreign_operators: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.threads, np.integer):

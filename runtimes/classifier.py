@@ -74,6 +74,7 @@ class Classifier:
         cache: str | Path | None = None,
         preprocess: Preprocess | None = None,
         labels: LabelArgument | None = None,
+        allow_foreign_operators: bool = False,
     ) -> None:
         """Open an exported file.
 
@@ -93,6 +94,9 @@ class Classifier:
             preprocess: Preprocessing to use instead of the file's own.
             labels: Labels to use instead of the file's own, one for each class: a list of names, or
                 a dict from class index to name or from name to class index.
+            allow_foreign_operators: Whether the file may contain operators that image classifiers
+                do not need, such as loops, which may never end. Set it only for a file from someone
+                you trust.
 
         Raises:
             ArtifactError: If the file cannot be opened, or is not an image classifier.
@@ -106,7 +110,7 @@ class Classifier:
         artifact = read_artifact(path)
         self._path = artifact.path
         self._manifest = artifact.manifest
-        options = RuntimeOptions(device=device, threads=threads, precision=precision, cache=cache)
+        options = RuntimeOptions(device, threads, precision, cache, allow_foreign_operators)
         self._runtime = ReopeningRuntime(artifact, engine_name, options)
         try:
             self._model_io = resolve_model_io(artifact, self._runtime, preprocess, labels)

@@ -21,7 +21,9 @@ from tinyvit.errors import ImageError
 from tinyvit.runtimes import registry
 from tinyvit.runtimes.artifact import known_suffixes
 from tinyvit.runtimes.base import AUTO_DEVICE, PRECISIONS
+from tinyvit.runtimes.limited_verification import verify_with_timeout
 from tinyvit.runtimes.text_output import print_manifest, print_predictions, print_verification
+from tinyvit.safe_text import print_error, print_lines
 
 if TYPE_CHECKING:
     from tinyvit.runtimes.classifier import Classifier
@@ -69,8 +71,16 @@ def verify(argv: Sequence[str] | None = None) -> int:
         argv: Command-line arguments; None for those of the process.
 
     Returns:
-        Exit code; 1 if the check fails.
+        Exit code; 1 if the check fails, or does not finish within --timeout.
     """
+    words = sys.argv[1:] if argv is None else list(argv)
+    arguments = _make_verify_parser().parse_args(words)
+    if arguments.timeout is None:
+        return run_guarded(lambda: _run_verify(arguments))
+    return run_guarded(lambda: verify_with_timeout(arguments.file, words, arguments.timeout))
+
+
+def _make_verify_parser() -> argparse.ArgumentParser:
     parser = make_parser(
         "tinyvit-verify",
         "Check that an exported file computes the right logits on this machine.\n\n"
@@ -81,7 +91,28 @@ def verify(argv: Sequence[str] | None = None) -> int:
     )
     _add_file_argument(parser)
     _add_engine_arguments(parser)
-    arguments = parser.parse_args(argv)
+    parser.add_argument(
+        "--timeout",
+        type=positive_int,
+        metavar="SECONDS",
+        help="Stop the check after this number of seconds (default: no limit). The file then runs"
+        " in another process, so that it cannot crash or block this one.",
+    )
+    return parser
+
+
+def verify_in_this_process(argv: Sequence[str]) -> int:
+    """Run tinyvit-verify without regard to its option --timeout.
+
+    The process that `verify` starts for --timeout runs this function.
+
+    Args:
+        argv: Command-line arguments.
+
+    Returns:
+        Exit code; 1 if the check fails.
+    """
+    arguments = _make_verify_parser().parse_args(argv)
     return run_guarded(lambda: _run_verify(arguments))
 
 
@@ -148,6 +179,12 @@ def _add_engine_arguments(parser: argparse.ArgumentParser) -> None:
         f" opens faster the next time. Only for {', '.join(registry.caching_engines())}.",
     )
     parser.add_argument(
+        "--allow-foreign-operators",
+        action="store_true",
+        help="Run a file with operators that image classifiers do not need, such as loops. They may"
+        " run forever or fill the memory, so use this only if you trust the file.",
+    )
+    parser.add_argument(
         "--json", action="store_true", help="Print one JSON object instead of text."
     )
 
@@ -162,7 +199,7 @@ def _run_predict(arguments: argparse.Namespace) -> int:
         for name, image in images:
             result = next(results_of_paths) if isinstance(image, Path) else image
             if isinstance(result, ImageError):
-                print(f"error: {result}", file=sys.stderr)
+                print_error(result)
                 results.append({"image": name, "error": str(result)})
                 continue
             predictions = [asdict(prediction) for prediction in result]
@@ -170,7 +207,7 @@ def _run_predict(arguments: argparse.Namespace) -> int:
             if not arguments.json:
                 print_predictions(name, result)
     if arguments.json:
-        print(json.dumps({"artifact": arguments.file, "results": results}))
+        print_lines(json.dumps({"artifact": arguments.file, "results": results}))
     return 1 if any("error" in result for result in results) else 0
 
 
@@ -188,9 +225,10 @@ def _open_classifier(arguments: argparse.Namespace) -> Classifier:
             top_k=arguments.top_k,
             precision=arguments.precision,
             cache=arguments.cache,
+            allow_foreign_operators=arguments.allow_foreign_operators,
         )
     for warning in caught_warnings:
-        print(f"warning: {warning.message}", file=sys.stderr)
+        print_lines(f"warning: {warning.message}", stream=sys.stderr)
     return classifier
 
 
@@ -210,7 +248,7 @@ def _list_image_arguments(arguments: list[str]) -> list[tuple[str, Path | ImageE
                 images.append((argument, Path(argument)))
                 continue
             listing = read_listing(folder)
-            print(f"{argument}: {listing.describe()}", file=sys.stderr)
+            print_lines(f"{argument}: {listing.describe()}", stream=sys.stderr)
             images += [(str(file), file) for file in listing.images]
         except ImageError as error:
             images.append((argument, error))
@@ -227,10 +265,11 @@ def _run_verify(arguments: argparse.Namespace) -> int:
         threads=arguments.threads,
         precision=arguments.precision,
         cache=arguments.cache,
+        allow_foreign_operators=arguments.allow_foreign_operators,
     )
     if arguments.json:
         record = {"artifact": arguments.file, **asdict(result)}
-        print(json.dumps(_replace_non_finite(record)))
+        print_lines(json.dumps(_replace_non_finite(record)))
     else:
         print_verification(arguments.file, result)
     return 0 if result.passed else 1
@@ -253,10 +292,10 @@ def _run_inspect(arguments: argparse.Namespace) -> int:
     manifest = read_manifest(arguments.file)
     if manifest is None:
         format = detect_format(arguments.file)
-        print(
+        print_lines(
             f"{arguments.file} is a file of the format {format.name} without a manifest:"
             " tinyvit-export did not write it",
-            file=sys.stderr,
+            stream=sys.stderr,
         )
         return 1
     if arguments.json:
@@ -266,7 +305,7 @@ def _run_inspect(arguments: argparse.Namespace) -> int:
             "manifest_sha256": manifest.manifest_sha256,
             "intact": manifest.is_intact,
         }
-        print(json.dumps(record))
+        print_lines(json.dumps(record))
     else:
         print_manifest(manifest, all_labels=arguments.labels)
     return 0

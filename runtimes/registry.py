@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tinyvit.discovery import list_plugins, load_plugin
-from tinyvit.errors import RequestError
+from tinyvit.errors import ArtifactError, RequestError
 from tinyvit.files import expand_home
 from tinyvit.runtimes import engines
 from tinyvit.runtimes.artifact import Artifact, read_artifact
@@ -19,6 +19,10 @@ from tinyvit.runtimes.base import AUTO_DEVICE, Engine, Runtime, RuntimeOptions
 from tinyvit.runtimes.forking import protect_in_children
 from tinyvit.runtimes.formats import Format
 from tinyvit.runtimes.processor import check_this_processor_for_int8
+from tinyvit.runtimes.tensor_limits import check_tensor_sizes
+
+_MAX_SHOWN_OPERATORS = 5
+"""Number of operators that an error message names."""
 
 
 def engine_names() -> tuple[str, ...]:
@@ -96,8 +100,9 @@ def open_runtime(
     Raises:
         RequestError: If the engine does not exist or does not support the file or an option.
         MissingDependencyError: If the engine is not installed.
-        ArtifactError: If the file is damaged or cannot be opened, or if this processor would
-            compute its int8 sums wrongly.
+        ArtifactError: If the file is damaged or cannot be opened, if it contains operators that
+            `RuntimeOptions.allow_foreign_operators` does not allow, if its input or output is too
+            large (`tensor_limits`), or if this processor would compute its int8 sums wrongly.
     """
     if not isinstance(artifact, Artifact):
         artifact = read_artifact(artifact)
@@ -121,6 +126,30 @@ def open_runtime(
         check_this_processor_for_int8(artifact.manifest)
     if options.cache is not None:
         options = replace(options, cache=expand_home(options.cache))
+    _check_before_opening(artifact, format, options)
     runtime = engine.open(artifact, options)
+    try:
+        check_tensor_sizes(runtime.inputs, runtime.outputs, artifact.path.name)
+    except ArtifactError:
+        runtime.close()
+        raise
     protect_in_children(runtime)
     return runtime
+
+
+def _check_before_opening(artifact: Artifact, format: Format, options: RuntimeOptions) -> None:
+    """Raise ArtifactError for a file whose operators or sizes no engine should see."""
+    manifest = artifact.manifest
+    if manifest is not None:
+        check_tensor_sizes((manifest.input,), (manifest.output,), artifact.path.name)
+    if options.allow_foreign_operators:
+        return
+    operators = format.find_foreign_operators(artifact.path)
+    if operators:
+        shown = ", ".join(operators[:_MAX_SHOWN_OPERATORS])
+        raise ArtifactError(
+            f"{artifact.path.name} contains operators that image classifiers do not need ({shown});"
+            " they could run forever or fill the memory",
+            "if you trust the file, use --allow-foreign-operators, in Python"
+            " allow_foreign_operators=True",
+        )

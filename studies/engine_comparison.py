@@ -147,7 +147,8 @@ class EngineComparison:
         return _format_row(cells)
 
     def _open(self, path: Path) -> Runtime:
-        return open_runtime(path, self._engine, RuntimeOptions(threads=self._config.threads))
+        options = RuntimeOptions(threads=self._config.threads, allow_foreign_operators=True)
+        return open_runtime(path, self._engine, options)
 
     def _predict(self, path: Path) -> TopClasses:
         """Predict the class of every image with a file."""

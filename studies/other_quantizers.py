@@ -25,6 +25,8 @@ from tinyvit.manifest import Manifest
 from tinyvit.nn.timm_models import export_with_torch, import_timm
 from tinyvit.output_capture import quiet_loggers
 from tinyvit.preprocess import Preprocess
+from tinyvit.privacy import hide_openvino_telemetry
+from tinyvit.runtimes.base import AUTO_DEVICE, RuntimeOptions
 from tinyvit.runtimes.engines.openvino import shared_core
 from tinyvit.runtimes.registry import open_runtime
 
@@ -77,7 +79,8 @@ def import_nncf() -> Any:
         MissingDependencyError: nncf is not installed.
     """
     try:
-        return importlib.import_module("nncf")
+        with hide_openvino_telemetry():  # nncf reports its use with the same package
+            return importlib.import_module("nncf")
     except ImportError as error:
         raise MissingDependencyError(
             "nncf is not installed", "pip install nncf; only this comparison needs it"
@@ -126,7 +129,11 @@ def _check_same_network(config: OtherQuantizersConfig, stock_path: Path) -> None
     """Raise ArtifactError if the weights of the stock export and the float32 artifact differ."""
     size = config.manifest.img_size
     image = random_input((1, 3, size, size), "float32")
-    with open_runtime(stock_path) as stock, open_runtime(config.float32_path) as exported:
+    options = RuntimeOptions(AUTO_DEVICE, allow_foreign_operators=True)
+    with (
+        open_runtime(stock_path, options=options) as stock,
+        open_runtime(config.float32_path) as exported,
+    ):
         difference = float(np.abs(stock.run(image) - exported.run(image)).max())
     if difference > MAX_LOGIT_DIFFERENCE:
         raise ArtifactError(
@@ -146,9 +153,9 @@ def _quantize_with_nncf(
     stock_path: Path, inputs: list[npt.NDArray[np.float32]], folder: Path
 ) -> list[ComparedFile]:
     """Quantize with nncf, once with its defaults and once with its settings for transformers."""
-    import openvino
-
     nncf, core = import_nncf(), shared_core()
+    import openvino  # after `shared_core`, which imports it without its telemetry
+
     settings_by_name: dict[str, dict[str, Any]] = {
         "nncf": {},
         "nncf, TRANSFORMER": {"model_type": nncf.ModelType.TRANSFORMER},
@@ -181,7 +188,8 @@ def _quantize_with_onnxruntime(
             image = next(self._remaining_images, None)
             return None if image is None else {input_name: image}
 
-    with open_runtime(stock_path) as runtime:
+    options = RuntimeOptions(AUTO_DEVICE, allow_foreign_operators=True)
+    with open_runtime(stock_path, options=options) as runtime:
         input_name = runtime.inputs[0].name
     path = folder / "onnxruntime.onnx"
     with quiet_loggers("root"):

@@ -156,6 +156,6 @@ def test_files_that_cannot_be_read_are_not_called_damaged(
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr("tinyvit.images.open_regular_file", refuse)
     message = explain(tmp_path / "a.png")
     assert "a.png cannot be read (Permission denied): check its permissions" in message

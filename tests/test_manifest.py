@@ -299,3 +299,34 @@ def test_more_labels_than_any_model_has_are_refused() -> None:
     names = ["a"] * 1_000_001
     with pytest.raises(ArtifactError, match="more than 1000000 labels"):
         Manifest.from_json(with_entry("labels", {"names": names, "wnids": names}))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("patterns", [0] * 65, "more than 64 golden inputs"),
+        ("patterns", [0] * 1_000_000, "more than 64 golden inputs"),
+        ("logits", [[0.0]] * 65, "more than 64 golden inputs"),
+        ("logits", [[0.0] * 1_000_000], "of more classes than labels"),
+    ],
+)
+def test_many_golden_inputs_are_refused_at_once(field: str, value: object, message: str) -> None:
+    data = json.loads(TEXT)
+    data["golden"] = {**(data["golden"] or {}), field: value}
+    with pytest.raises(ArtifactError, match=message):
+        Manifest.from_json(json.dumps(data))
+
+
+@pytest.mark.parametrize("field", ["tools", "parity", "input", "unknown"])
+def test_long_lists_are_refused_at_once(field: str) -> None:
+    data = json.loads(TEXT)
+    data[field] = [0] * 100_000
+    with pytest.raises(ArtifactError, match="more than 100000 entries"):
+        Manifest.from_json(json.dumps(data))
+
+
+def test_more_than_a_million_labels_are_refused_at_once() -> None:
+    data = json.loads(TEXT)
+    data["labels"]["names"] = ["a"] * 1_000_001
+    with pytest.raises(ArtifactError, match="more than 1000000 labels"):
+        Manifest.from_json(json.dumps(data))

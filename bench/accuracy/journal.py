@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from tinyvit.bench.accuracy.predictions import ImagePrediction
 from tinyvit.errors import RequestError
+from tinyvit.regular_files import check_regular_file
 from tinyvit.serialization import parse_json
 
 _MAX_BYTES = 2**30
@@ -80,7 +81,7 @@ def open_journal(path: Path, settings: Mapping[str, str]) -> Iterator[Journal]:
         RequestError: The file is not a journal, is damaged, is larger than 1 GiB, or was created
             with other settings, which the error names.
     """
-    if not path.exists() or not path.stat().st_size:
+    if not path.exists() or not check_regular_file(path).st_size:
         path.write_bytes((json.dumps(settings, sort_keys=True) + "\n").encode("ascii"))
     predictions, complete_bytes = _read_journal(path, settings)
     with path.open("r+b") as file:

@@ -24,6 +24,7 @@ from tinyvit.bench.latency.open_artifact import OpenArtifact
 from tinyvit.bench.latency.percentiles import ratio_interval
 from tinyvit.bench.latency.queries import Query, make_network_query
 from tinyvit.bench.profilers import random_input
+from tinyvit.bench.program_output import remove_long_lines
 from tinyvit.bench.record import BaselineResult, LatencyRatio
 from tinyvit.errors import MissingDependencyError, RequestError, TinyViTError
 from tinyvit.runtimes.base import RuntimeOptions
@@ -179,7 +180,8 @@ def _make_timm_query(name: str, variant: str, img_size: int, threads: int, folde
     if name == "timm-export":
         path = folder / "timm.onnx"
         export_with_torch(model, img_size, path)
-        runtime = open_runtime(path, "onnxruntime", RuntimeOptions(threads=threads))
+        options = RuntimeOptions(threads=threads, allow_foreign_operators=True)
+        runtime = open_runtime(path, "onnxruntime", options)
 
         def run_exported_model() -> object:
             return runtime.run(image)
@@ -238,7 +240,8 @@ def _run_tool(
     with tempfile.TemporaryDirectory() as folder:
         result_file = Path(folder) / "result.json"
         values = {
-            "file": open_artifact.artifact.path,
+            # A relative path that begins with a hyphen would be an option.
+            "file": open_artifact.artifact.path.absolute(),
             "threads": threads,
             "runs": _TOOL_RUNS,
             "result": result_file,
@@ -247,7 +250,11 @@ def _run_tool(
         command = [program_path, *(word.format(**values) for word in tool.arguments.split())]
         try:
             process = subprocess.run(
-                command, capture_output=True, text=True, timeout=_TOOL_TIMEOUT_S
+                command,
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                timeout=_TOOL_TIMEOUT_S,
             )
         except subprocess.TimeoutExpired as error:
             raise RequestError(
@@ -258,7 +265,7 @@ def _run_tool(
         if result_file.is_file():
             # The JSON is formatted again, because the pattern expects one space after each colon.
             output += json.dumps(json.loads(result_file.read_text()), indent=1)
-    match = tool.median_pattern.search(output)
+    match = tool.median_pattern.search(remove_long_lines(output))
     if match is None:
         last_line = (output.strip().splitlines() or ["no output"])[-1][:200]
         raise RequestError(

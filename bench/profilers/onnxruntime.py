@@ -20,7 +20,7 @@ from tinyvit.bench.profilers import RUNS, ExecutedNode, random_input
 from tinyvit.errors import ArtifactError
 from tinyvit.runtimes.artifact import detect_format
 from tinyvit.runtimes.engine_helpers import load_error
-from tinyvit.runtimes.engines.onnxruntime import ORT
+from tinyvit.runtimes.formats.ort import ORT
 
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
 """onnxruntime's name of an input type -> name of the numpy dtype."""

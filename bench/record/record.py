@@ -11,8 +11,11 @@ from typing import Any, Literal, TypeAlias, get_args
 from tinyvit import __version__
 from tinyvit.bench.record.accuracy import AccuracyResult
 from tinyvit.bench.record.artifact_and_device import DeviceInfo
+from tinyvit.bench.record.counts import require_possible_counts
 from tinyvit.bench.record.latency import BaselineResult, LatencyResult, PeakRates
+from tinyvit.bench.record.ranges import require_possible_numbers
 from tinyvit.errors import RequestError
+from tinyvit.regular_files import open_regular_file
 from tinyvit.serialization import parse_dataclass, parse_json
 
 SCHEMA = 2
@@ -92,7 +95,8 @@ class Record:
             name: Name of the record in error messages.
 
         Raises:
-            RequestError: The text is not a record, or has another schema version.
+            RequestError: The text is not a record, has another schema version, contains a number
+                that no measurement can have, or has too many entries (`counts`).
         """
         try:
             data = parse_json(text, MAX_BYTES)
@@ -101,8 +105,11 @@ class Record:
             _require_schema(data.pop("schema"), name)
             if "results" not in data or data.get("kind") not in get_args(RecordKind):
                 raise ValueError("it has no results of a known kind")
+            require_possible_counts(data)
             data[data["kind"]] = data.pop("results")  # the field `latency` or `accuracy`
-            return parse_dataclass(cls, data, name="it")
+            record = parse_dataclass(cls, data, name="it")
+            require_possible_numbers(record)
+            return record
         except UnicodeDecodeError as error:
             raise RequestError(f"{name} is not text in UTF-8", _REMEDY) from error
         except ValueError as error:
@@ -129,5 +136,5 @@ def read_record(path: Path) -> Record:
         RequestError: The file is not a record, or is larger than `MAX_BYTES`.
         OSError: The file cannot be read.
     """
-    with path.open("rb") as file:
+    with open_regular_file(path) as file:
         return Record.from_json(file.read(MAX_BYTES + 1), str(path))

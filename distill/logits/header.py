@@ -6,7 +6,6 @@ of an image) of each epoch. The header describes the contents and what they were
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from tinyvit.distill.logits.records import make_record_dtype
 from tinyvit.errors import RequestError
 from tinyvit.files import write_atomically
 from tinyvit.labels import Label
-from tinyvit.serialization import parse_dataclass
+from tinyvit.serialization import dump_readable_json, parse_dataclass, read_json
 
 FORMAT = 2
 """Version of the store format."""
@@ -143,7 +142,7 @@ class StoreHeader:
         Args:
             path: The file to write or replace.
         """
-        write_atomically(path, json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
+        write_atomically(path, dump_readable_json(asdict(self), indent=1) + "\n")
 
 
 def read_header(path: Path) -> StoreHeader:
@@ -156,9 +155,7 @@ def read_header(path: Path) -> StoreHeader:
         RequestError: The file is missing or damaged, or states another version of the format.
     """
     try:
-        if path.stat().st_size > MAX_HEADER_BYTES:
-            raise ValueError(f"it is larger than {MAX_HEADER_BYTES >> 20} MiB")
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path, MAX_HEADER_BYTES)
         if isinstance(data, dict) and data.get("format") != FORMAT:
             raise ValueError(f"its format is {data.get('format')!r}, not {FORMAT}")
         return parse_dataclass(StoreHeader, data)

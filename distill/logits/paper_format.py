@@ -23,6 +23,7 @@ from tinyvit.distill.logits.store import Store
 from tinyvit.errors import RequestError
 from tinyvit.files import publish_files, staging_folder
 from tinyvit.plurals import format_count
+from tinyvit.regular_files import check_regular_file
 
 MAX_KEY_FILE_BYTES = 2**31
 """Largest size of a file of keys, because the whole file is read into memory."""
@@ -83,7 +84,7 @@ class PaperLogits:
         dtype = make_paper_record_dtype(self.top_k)
         keys_path = values_path.with_name(values_path.name.replace("-values.bin", "-keys.txt"))
         keys = _read_keys(keys_path)
-        size_bytes = values_path.stat().st_size
+        size_bytes = check_regular_file(values_path).st_size
         if size_bytes != len(keys) * dtype.itemsize:
             raise RequestError(
                 f"{values_path} has {size_bytes} bytes, but {keys_path.name} names "
@@ -236,7 +237,7 @@ def _copy_fields(records: Records, dtype: np.dtype[np.void]) -> Records:
 
 def _read_keys(path: Path) -> list[str]:
     try:
-        if path.stat().st_size > MAX_KEY_FILE_BYTES:
+        if check_regular_file(path).st_size > MAX_KEY_FILE_BYTES:
             raise RequestError(
                 f"{path} is larger than {MAX_KEY_FILE_BYTES >> 30} GiB",
                 "use a file with one image key on each line",

@@ -30,6 +30,7 @@ from tinyvit.distill.logits.records import (
 )
 from tinyvit.errors import RequestError
 from tinyvit.plurals import format_count
+from tinyvit.regular_files import check_regular_file
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Store:
                 f"{epoch + 1} are needed",
                 f"run save-logits again with --epochs {epoch + 1} or more",
             )
-        size_bytes = path.stat().st_size
+        size_bytes = check_regular_file(path).st_size
         expected_bytes = header.records_per_epoch * header.dtype.itemsize
         if size_bytes != expected_bytes:
             raise RequestError(

@@ -11,6 +11,7 @@ from tinyvit.distill.augmentation.settings import Augmentation
 from tinyvit.distill.training.device import Precision
 from tinyvit.distill.training.toml_files import parse_toml
 from tinyvit.errors import RequestError
+from tinyvit.files import read_text
 from tinyvit.serialization import parse_dataclass
 
 MAX_CONFIG_BYTES = 2**20
@@ -159,9 +160,7 @@ def read_config(path: Path) -> TrainingConfig:
         RequestError: The file cannot be read, or its settings are not valid.
     """
     try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise ValueError(f"it is larger than {MAX_CONFIG_BYTES >> 20} MiB")
-        table = parse_toml(path.read_text(encoding="utf-8"))["training"]
+        table = parse_toml(read_text(path, MAX_CONFIG_BYTES))["training"]
     except OSError as error:
         raise RequestError(
             f"the settings file {path} cannot be read ({error.strerror})",

@@ -13,11 +13,12 @@ from typing import Any, Protocol
 
 import torch
 
-from tinyvit.distill.training.config import TrainingConfig
+from tinyvit.distill.training.config import MAX_CONFIG_BYTES, TrainingConfig
 from tinyvit.distill.training.history import EpochSummary
 from tinyvit.distill.training.toml_files import format_toml, parse_toml
 from tinyvit.errors import RequestError
-from tinyvit.files import publish_files, staging_folder, write_atomically
+from tinyvit.files import publish_files, read_text, staging_folder, write_atomically
+from tinyvit.regular_files import check_regular_file
 
 RUN_FILE = "run.toml"
 STATE_FILE = "state.pt"
@@ -114,7 +115,7 @@ def _find_differences(path: Path, requested_text: str) -> list[str]:
     One is the content of the file `path`, and the other is that of the requested run.
     """
     try:
-        existing_tables = parse_toml(path.read_text(encoding="utf-8"))
+        existing_tables = parse_toml(read_text(path, MAX_CONFIG_BYTES))
     except ValueError as error:
         raise RequestError(
             f"{path} is damaged ({error})",
@@ -159,6 +160,7 @@ def load_state(folder: Path, parts: Mapping[str, Stateful], device: str) -> Trai
     """
     path = folder / STATE_FILE
     try:
+        check_regular_file(path)
         content = torch.load(path, map_location=device, weights_only=True)
         for name, part in parts.items():
             part.load_state_dict(content[name])

@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from tinyvit.errors import MissingDependencyError
+from tinyvit.serialization import check_depth
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -26,9 +27,14 @@ def parse_toml(text: str) -> dict[str, Any]:
         The tables and values, by name.
 
     Raises:
-        ValueError: The text is not TOML.
+        ValueError: The text is not TOML, or is nested deeper than JSON files may be.
     """
-    return tomllib.loads(text)
+    try:
+        tables = tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    check_depth(tables)
+    return tables
 
 
 def format_toml(tables: dict[str, Any]) -> str:

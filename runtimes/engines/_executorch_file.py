@@ -8,14 +8,14 @@ A file without a manifest is first run once in another process, which may crash.
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
 from pathlib import Path
 
 from tinyvit.errors import ArtifactError
-from tinyvit.runtimes.artifact import Artifact, content_sha256
+from tinyvit.regular_files import read_bounded
+from tinyvit.runtimes.artifact import MAX_FILE_BYTES, Artifact, content_sha256
 from tinyvit.runtimes.engine_helpers import load_error
 from tinyvit.runtimes.engines._pte import PteProgram, read_pte_program
+from tinyvit.runtimes.engines._trial import run_trial
 
 METHOD = "forward"
 """Name of the method of an ExecuTorch program that runs the network."""
@@ -23,15 +23,8 @@ METHOD = "forward"
 ALLOWED_DELEGATE = "XnnpackBackend"
 """The only allowed delegate (backend); some others load libraries that the file names."""
 
-_TRIAL_CODE = (
-    "import sys; from tinyvit.runtimes.engines import executorch; executorch.run_once(sys.argv[1])"
-)
-"""Python code that another process executes to run a file once."""
-
-_TRIAL_TIMEOUT_S = 120
-
-_TESTED_SHA256: set[str] = set()
-"""Hashes of the files without a manifest that another process has run without a crash."""
+_ENGINE_MODULE = "tinyvit.runtimes.engines.executorch"
+"""The module whose function `run_once` another process calls."""
 
 
 def read_checked_file(artifact: Artifact) -> bytes:
@@ -55,13 +48,14 @@ def read_checked_file(artifact: Artifact) -> bytes:
             "export it again",
         )
     try:
-        file_bytes = artifact.path.read_bytes()
+        file_bytes = read_bounded(artifact.path, MAX_FILE_BYTES)
         program = read_pte_program(file_bytes)
     except (OSError, ValueError) as error:
         raise load_error(artifact.path, "ExecuTorch", error) from error
     _check_program(artifact.path, program)
     if not stated_sha256:
-        _run_in_other_process(artifact.path, hashlib.sha256(file_bytes).hexdigest())
+        sha256 = hashlib.sha256(file_bytes).hexdigest()
+        run_trial(artifact.path, sha256, "ExecuTorch", _ENGINE_MODULE)
     return file_bytes
 
 
@@ -79,29 +73,3 @@ def _check_program(path: Path, program: PteProgram) -> None:
         "only files for XNNPACK with a method forward can run here: "
         "export with --target executorch",
     )
-
-
-def _run_in_other_process(path: Path, sha256: str) -> None:
-    """Run the file once in another process; raise ArtifactError if that process crashes."""
-    if sha256 in _TESTED_SHA256:
-        return
-    try:
-        process = subprocess.run(
-            [sys.executable, "-c", _TRIAL_CODE, str(path)],
-            capture_output=True,
-            timeout=_TRIAL_TIMEOUT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ArtifactError(
-            f"{path.name} did not finish one inference in {_TRIAL_TIMEOUT_S} s",
-            "the file is damaged: export it again",
-        ) from error
-    # Python reports a signal as a negative code, and a shell as a code above 127.
-    is_crash = process.returncode < 0 or process.returncode > 127
-    if is_crash:
-        raise ArtifactError(
-            f"{path.name} crashes the process that runs it in ExecuTorch",
-            "the file is damaged or hostile: export it again",
-        )
-    _TESTED_SHA256.add(sha256)

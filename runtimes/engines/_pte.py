@@ -10,10 +10,11 @@ Sources: ExecuTorch's schema/program.fbs for the tables, schema/extended_header.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from flatbuffers.table import Table
+
+from tinyvit.runtimes.formats.flatbuffer_tables import read_root_table, read_string, read_tables
 
 _FILE_IDENTIFIER = b"ET12"
 _HEADER_MAGIC = b"eh00"
@@ -28,9 +29,6 @@ _SEGMENT_SIZE_OFFSET = 32
 _HEADER_BYTES_WITH_SEGMENT_SIZE = 32
 """Size in bytes of a header that has this last field. Older headers are shorter and do not have it;
 their segments extend to the end of the file."""
-
-_MAX_LENGTH = 10_000
-"""Largest allowed number of entries in a vector, and of bytes in a name."""
 
 # Numbers of the fields in their tables, in the order of program.fbs. A plan (ExecutionPlan) is one
 # method of the program.
@@ -87,22 +85,19 @@ def read_pte_program(data: bytes) -> PteProgram:
         raise ValueError("it does not begin like a .pte file")
     try:
         program_end, file_end = _read_header(data)
-        program_bytes = data[:program_end]
-        # A flatbuffer begins with the offset of its root table.
-        root_position = Table(program_bytes, 0).Indirect(0)
-        root = Table(program_bytes, root_position)
-        plans = list(_read_tables(root, _PROGRAM_PLANS))
+        root = read_root_table(data[:program_end])
+        plans = list(read_tables(root, _PROGRAM_PLANS))
         delegates = {
-            _read_string(delegate, _DELEGATE_ID)
+            read_string(delegate, _DELEGATE_ID)
             for plan in plans
-            for delegate in _read_tables(plan, _PLAN_DELEGATES)
+            for delegate in read_tables(plan, _PLAN_DELEGATES)
         }
         operators = {
             _read_operator(operator)
             for plan in plans
-            for operator in _read_tables(plan, _PLAN_OPERATORS)
+            for operator in read_tables(plan, _PLAN_OPERATORS)
         }
-        methods = tuple(_read_string(plan, _PLAN_NAME) for plan in plans)
+        methods = tuple(read_string(plan, _PLAN_NAME) for plan in plans)
     except (struct.error, TypeError, UnicodeDecodeError) as error:
         # flatbuffers raises TypeError for a negative offset.
         raise ValueError("one of its tables points outside of the file") from error
@@ -131,34 +126,5 @@ def _read_header(data: bytes) -> tuple[int, int]:
 
 def _read_operator(operator: Table) -> str:
     """Join an operator's name and overload, such as "aten::index_select.out"."""
-    parts = (_read_string(operator, _OPERATOR_NAME), _read_string(operator, _OPERATOR_OVERLOAD))
+    parts = (read_string(operator, _OPERATOR_NAME), read_string(operator, _OPERATOR_OVERLOAD))
     return ".".join(filter(None, parts))
-
-
-def _find_vector(table: Table, field: int) -> tuple[int, int]:
-    """Return the position of a vector's first entry, and its number of entries; (0, 0) if absent.
-
-    A string is a vector of bytes.
-    """
-    offset = table.Offset(4 + 2 * field)  # In a flatbuffer, field n is entry 4 + 2 n of the vtable.
-    if not offset:
-        return 0, 0
-    count = table.VectorLen(offset)
-    if count > _MAX_LENGTH:
-        raise ValueError(f"one of its tables has {count} entries, more than {_MAX_LENGTH}")
-    return table.Vector(offset), count
-
-
-def _read_tables(table: Table, field: int) -> Iterator[Table]:
-    """Yield the tables in a field that is a vector of tables."""
-    start, count = _find_vector(table, field)
-    for index in range(count):
-        yield Table(table.Bytes, table.Indirect(start + 4 * index))
-
-
-def _read_string(table: Table, field: int) -> str:
-    """Read a field that is a string; "" if the field is absent."""
-    start, count = _find_vector(table, field)
-    if start + count > len(table.Bytes):
-        raise ValueError("one of its names reaches beyond the file")
-    return bytes(table.Bytes[start : start + count]).decode("utf-8")

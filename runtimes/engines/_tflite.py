@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit.errors import ArtifactError
+from tinyvit.regular_files import read_bounded
 from tinyvit.runtimes.engine_helpers import load_error
 
 _FILE_IDENTIFIER = b"TFL3"
@@ -80,8 +81,9 @@ def read_checked_model(path: Path) -> bytes:
         ArtifactError: The file cannot be read, is not a .tflite file, or is damaged.
     """
     try:
-        is_too_large = path.stat().st_size > _MAX_FILE_BYTES
-        data = b"" if is_too_large else path.read_bytes()
+        data = read_bounded(path, _MAX_FILE_BYTES)
+    except ValueError:
+        data = b""
     except OSError as error:
         raise ArtifactError(
             f"{path} cannot be read ({error.strerror})", "check the path"

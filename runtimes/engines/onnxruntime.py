@@ -32,10 +32,7 @@ from tinyvit.runtimes.engine_helpers import (
     shorten_message,
 )
 from tinyvit.runtimes.formats.onnx import ONNX
-from tinyvit.runtimes.formats.trailer import TrailerFormat
-
-ORT = TrailerFormat(name="ort", suffix=".ort", magic=b"ORTM", magic_offset=4)
-"""The .ort format, which only ONNX Runtime uses."""
+from tinyvit.runtimes.formats.ort import ORT
 
 _CPU_PROVIDER = "CPUExecutionProvider"
 _PROVIDERS_BY_DEVICE = {

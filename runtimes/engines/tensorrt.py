@@ -2,7 +2,8 @@
 
 TensorRT calls a network that is compiled for a GPU an engine, and the bytes of an engine file a
 plan. A plan contains GPU code. It may also contain CPU code (plug-ins, a lean runtime), which is
-never loaded, because files may be hostile.
+never loaded, because files may be hostile. TensorRT itself does not check a plan. This module does,
+as far as that is possible; docs/security.md ("TensorRT") lists the checks.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ import numpy.typing as npt
 
 from tinyvit.errors import ArtifactError, RequestError
 from tinyvit.manifest import TensorSpec
+from tinyvit.regular_files import read_bounded
 from tinyvit.runtimes import cuda
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Engine, Runtime, RuntimeInfo, RuntimeOptions
@@ -29,6 +32,7 @@ from tinyvit.runtimes.engine_helpers import (
     read_stated_precision,
     run_error,
 )
+from tinyvit.runtimes.engines._trial import run_trial
 from tinyvit.runtimes.formats.sidecar import SidecarFormat
 
 TENSORRT = SidecarFormat(
@@ -40,6 +44,9 @@ TENSORRT = SidecarFormat(
 # In the header of a plan of TensorRT-RTX 1.7, the size of the file begins at byte 16 (8 bytes,
 # little-endian), and the version of TensorRT-RTX that built the plan at byte 24 (4 bytes).
 _SIZE_OFFSET, _VERSION_OFFSET, _HEADER_BYTES = 16, 24, 64
+
+_MAX_FILE_BYTES = 2**31
+"""Larger engine files are refused. That of the largest variant has 0.1 GB."""
 
 
 class TensorRTEngine(Engine):
@@ -61,6 +68,9 @@ class TensorRTEngine(Engine):
         precision = read_stated_precision(artifact, options, "TensorRT")
         tensorrt = cuda.import_tensorrt(flavor)
         driver = cuda.load_driver()
+        if artifact.manifest is None:
+            sha256 = hashlib.sha256(plan).hexdigest()
+            run_trial(artifact.path, sha256, cuda.PRODUCTS[flavor].name, __name__)
         gpu_number = _parse_gpu_number(options)
         try:
             device = cuda.CudaDevice(gpu_number, driver)
@@ -77,21 +87,44 @@ class TensorRTEngine(Engine):
 ENGINE = TensorRTEngine()
 
 
+def run_once(path: str) -> None:
+    """Load a plan on the first GPU and run it on zeros, to find out whether it crashes the process.
+
+    The function is meant to be called in a separate process, whose exceptions are ignored: the main
+    process gets them again when it opens the file.
+
+    Args:
+        path: Path of an engine file.
+    """
+    artifact = Artifact(Path(path), None)
+    plan = _read_checked_plan(artifact)
+    flavor = _find_flavor(artifact, plan)
+    tensorrt = cuda.import_tensorrt(flavor)
+    device = cuda.CudaDevice(0, cuda.load_driver())
+    loaded_plan = _LoadedPlan(tensorrt, flavor, artifact, plan)
+    with _TensorRTRuntime(loaded_plan, device, precision="") as runtime:
+        shape = [1 if isinstance(size, str) else size for size in runtime.inputs[0].shape]
+        runtime.run(np.zeros(shape, runtime.inputs[0].dtype))
+
+
 def _read_checked_plan(artifact: Artifact) -> bytes:
-    """Read the file and check that it is complete, because TensorRT's own reader does not."""
+    """Read the file, and check that it is complete and unchanged."""
     path, remedy = artifact.path, "the file is damaged or of another format: export it again"
     try:
-        plan = path.read_bytes()
-    except OSError as error:
-        raise ArtifactError(
-            f"{path} cannot be read ({error.strerror})", "check the path"
-        ) from error
+        plan = read_bounded(path, _MAX_FILE_BYTES)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ArtifactError(f"{path} cannot be read ({reason})", "check the path") from error
     if not plan.startswith(TENSORRT.magics) or len(plan) < _HEADER_BYTES:
         raise ArtifactError(f"{path.name} is not a TensorRT engine", remedy)
     is_rtx = plan.startswith(cuda.PRODUCTS["rtx"].magics)
     stated_bytes = int.from_bytes(plan[_SIZE_OFFSET : _SIZE_OFFSET + 8], "little")
     if is_rtx and stated_bytes > len(plan):
         raise ArtifactError(f"{path.name} has only {len(plan)} of its {stated_bytes} bytes", remedy)
+    if is_rtx and stated_bytes < len(plan):
+        raise ArtifactError(
+            f"{path.name} has {len(plan)} bytes, and its header states {stated_bytes}", remedy
+        )
     stated_sha256 = artifact.manifest.content_sha256 if artifact.manifest else ""
     if stated_sha256 and hashlib.sha256(plan).hexdigest() != stated_sha256:
         raise ArtifactError(f"{path.name} does not have the hash that its manifest states", remedy)

@@ -55,8 +55,40 @@ class Format(Protocol):
         """
         ...
 
+    def is_marked(self, path: Path) -> bool:
+        """Return whether the model itself, or what is left of a damaged archive, shows its writer.
+
+        `tinyvit.runtimes.artifact` asks this about a file without a manifest. If tinyvit-export
+        wrote such a file, it lost its manifest.
+
+        Args:
+            path: Path of a file of this format.
+
+        Returns:
+            Whether tinyvit-export wrote the file.
+
+        Raises:
+            ArtifactError: If the file is damaged or hostile, or larger than a limit.
+        """
+        ...
+
+    def find_foreign_operators(self, path: Path) -> tuple[str, ...]:
+        """Find operators in a file that image classifiers do not need, such as loops.
+
+        Args:
+            path: Path of a file of this format.
+
+        Returns:
+            Names of the operators, sorted; empty if there are none, or if the engines of this
+            format do not run such operators in any file.
+
+        Raises:
+            ArtifactError: If the file is damaged or hostile, or larger than a limit.
+        """
+        ...
+
     def update_hash(self, path: Path, digest: hashlib._Hash) -> None:
-        """Update a hash with everything in a file except its manifest.
+        """Update a hash with everything in a file except the text of its manifest.
 
         Args:
             path: Path of a file of this format.

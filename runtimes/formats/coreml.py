@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Any
 from tinyvit.errors import ArtifactError
 from tinyvit.files import update_hash
 from tinyvit.manifest import MANIFEST_KEY, MAX_BYTES
-from tinyvit.runtimes.formats.protobuf import BYTES, Buffer, iterate_fields, map_file
+from tinyvit.runtimes.formats.protobuf import (
+    BYTES,
+    Buffer,
+    encode_bytes_field,
+    iterate_fields,
+    map_file,
+)
 from tinyvit.serialization import read_json
 
 if TYPE_CHECKING:
@@ -45,7 +51,12 @@ class CoreMlFormat:
         return path.is_dir() and (path / INDEX).is_file()
 
     def read_manifests(self, path: Path) -> list[str]:
-        """Read all manifests in the model's user-defined metadata."""
+        """Read all manifests in the model's user-defined metadata.
+
+        The files of the package are listed first, so that a package with links or with too many
+        files is refused before an engine opens it.
+        """
+        _list_files(path)
         with map_file(find_model_file(path)) as data:
             try:
                 entries = [_read_entry(entry) for entry in _find_messages(data, _PATH_TO_ENTRIES)]
@@ -57,6 +68,14 @@ class CoreMlFormat:
 
     def list_companions(self, path: Path) -> tuple[Path, ...]:
         """Return (): everything is in the folder."""
+        return ()
+
+    def is_marked(self, path: Path) -> bool:
+        """Return False: the model file is unreadable if the end with its manifest is missing."""
+        return False
+
+    def find_foreign_operators(self, path: Path) -> tuple[str, ...]:
+        """Return (): the reference evaluator knows only the operations that artifacts use."""
         return ()
 
     def update_hash(self, path: Path, digest: hashlib._Hash) -> None:
@@ -125,9 +144,10 @@ def _read_index(path: Path) -> Any:
 def _list_files(path: Path) -> list[Path]:
     """List the files of a package that are not hidden, sorted.
 
-    Raises ArtifactError if the package has links, or more than 1000 files.
+    Raises ArtifactError if the package has links, or more than 1000 files and folders.
     """
     files: list[Path] = []
+    entry_count = 0
     for folder, folder_names, file_names in os.walk(path):
         # Changed in place, so that os.walk does not enter hidden folders.
         folder_names[:] = [name for name in folder_names if not name.startswith(".")]
@@ -139,9 +159,10 @@ def _list_files(path: Path) -> list[Path]:
                 f"{path} contains links", "a Core ML package has none: export it again"
             )
         files += folder_files
-        if len(files) > _MAX_FILES:
+        entry_count += len(folder_files) + len(subfolders)
+        if entry_count > _MAX_FILES:
             raise ArtifactError(
-                f"{path} contains more than {_MAX_FILES} files",
+                f"{path} contains more than {_MAX_FILES} files and folders",
                 "a Core ML package has three: export it again",
             )
     return sorted(files, key=lambda file: file.relative_to(path).as_posix())
@@ -154,7 +175,7 @@ def _find_messages(message: Buffer, field_path: tuple[int, ...]) -> Iterator[byt
         if (field.number, field.wire_type) == (field_number, BYTES):
             if field.end - field.value_start > MAX_BYTES:
                 raise ValueError(f"its metadata are larger than {MAX_BYTES >> 20} MiB")
-            nested = message[field.value_start : field.end]
+            nested = bytes(message[field.value_start : field.end])
             if remaining_path:
                 yield from _find_messages(nested, tuple(remaining_path))
             else:
@@ -169,7 +190,8 @@ def _update_hash_of_message(
     The manifest is one of the entries at the path, as in `_find_messages`. The lengths of the
     messages that contain the manifest are not hashed, because they depend on the manifest's length.
     Instead of the lengths, braces are hashed, which mark where each of these messages begins and
-    ends.
+    ends. A header or an entry that is not written in the usual form, which could hide other bytes,
+    is hashed as it is.
     """
     field_number, *remaining_path = field_path
     with memoryview(message) as view:
@@ -177,12 +199,16 @@ def _update_hash_of_message(
             if (field.number, field.wire_type) != (field_number, BYTES):
                 digest.update(view[field.start : field.end])
                 continue
-            nested = message[field.value_start : field.end]
+            nested = bytes(view[field.value_start : field.end])
+            encoded_nested = encode_bytes_field(field_number, nested)
             if remaining_path:
+                header_bytes = field.value_start - field.start
+                if view[field.start : field.value_start] != encoded_nested[:header_bytes]:
+                    digest.update(view[field.start : field.value_start])
                 digest.update(b"{")
                 _update_hash_of_message(nested, tuple(remaining_path), digest)
                 digest.update(b"}")
-            elif _read_entry(nested)[0] != MANIFEST_KEY.encode():
+            elif not _is_manifest_entry(nested) or view[field.start : field.end] != encoded_nested:
                 digest.update(view[field.start : field.end])
 
 
@@ -194,6 +220,13 @@ def _read_entry(message: bytes) -> tuple[bytes, bytes]:
         if field.wire_type == BYTES
     }
     return values.get(_ENTRY_KEY, b""), values.get(_ENTRY_VALUE, b"")
+
+
+def _is_manifest_entry(message: bytes) -> bool:
+    """Return whether an entry consists of the manifest's key and the manifest, and nothing else."""
+    key, value = _read_entry(message)
+    usual_form = encode_bytes_field(_ENTRY_KEY, key) + encode_bytes_field(_ENTRY_VALUE, value)
+    return key == MANIFEST_KEY.encode() and message == usual_form
 
 
 def _damaged_error(path: Path, error: ValueError) -> ArtifactError:

@@ -11,11 +11,21 @@ from pathlib import Path
 
 from tinyvit.errors import ArtifactError
 from tinyvit.manifest import MANIFEST_KEY, MAX_BYTES
-from tinyvit.runtimes.formats.protobuf import BYTES, VARINT, iterate_fields, map_file
+from tinyvit.runtimes.formats import onnx_operators
+from tinyvit.runtimes.formats.protobuf import (
+    BYTES,
+    VARINT,
+    encode_bytes_field,
+    iterate_fields,
+    map_file,
+)
 
 # Field numbers of ModelProto, and of the entries of its metadata_props.
-_IR_VERSION, _GRAPH, _METADATA_PROPS = 1, 7, 14
+_IR_VERSION, _PRODUCER_NAME, _GRAPH, _METADATA_PROPS = 1, 2, 7, 14
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
+
+PRODUCER_NAME = b"tinyvit-edge"
+"""The producer that tinyvit-export states in its ONNX models."""
 
 
 class OnnxFormat:
@@ -68,15 +78,49 @@ class OnnxFormat:
         external_weights = path.with_name(f"{path.name}.data")
         return (external_weights,) if external_weights.is_file() else ()
 
+    def is_marked(self, path: Path) -> bool:
+        """Return whether the model states tinyvit-edge as its producer."""
+        with map_file(path) as data:
+            return any(
+                field.number == _PRODUCER_NAME
+                and data[field.value_start : field.end] == PRODUCER_NAME
+                for field in iterate_fields(data)
+            )
+
+    def find_foreign_operators(self, path: Path) -> tuple[str, ...]:
+        """Return the operators that are not in `onnx_operators.ALLOWED_OPERATORS`."""
+        try:
+            with map_file(path) as data, memoryview(data) as view:
+                return onnx_operators.find_foreign_operators(view)
+        except ValueError as error:
+            raise ArtifactError(
+                f"{path} is damaged or incomplete ({error})", "export it again"
+            ) from error
+
     def update_hash(self, path: Path, digest: hashlib._Hash) -> None:
-        """Update a hash with all top-level fields except `metadata_props`, in file order."""
+        """Update a hash with all top-level fields except the manifest's entry, in file order."""
         with map_file(path) as data, memoryview(data) as view:
             for field in iterate_fields(data):
-                if field.number != _METADATA_PROPS:
+                is_metadata = (field.number, field.wire_type) == (_METADATA_PROPS, BYTES)
+                if not is_metadata or not _is_manifest_field(bytes(view[field.start : field.end])):
                     digest.update(view[field.start : field.end])
 
 
 ONNX = OnnxFormat()
+
+
+def _is_manifest_field(field_bytes: bytes) -> bool:
+    """Return whether a field of `metadata_props` consists of the manifest and nothing else.
+
+    A manifest that is not written in the usual form could hide other bytes.
+    """
+    (field,) = iterate_fields(field_bytes)
+    key, value = _read_entry(field_bytes[field.value_start :])
+    entry = encode_bytes_field(_ENTRY_KEY, MANIFEST_KEY.encode()) + encode_bytes_field(
+        _ENTRY_VALUE, value
+    )
+    is_usual_form = field_bytes == encode_bytes_field(_METADATA_PROPS, entry)
+    return key == MANIFEST_KEY.encode() and is_usual_form
 
 
 def _read_entry(message: bytes) -> tuple[bytes | None, bytes]:

@@ -8,31 +8,33 @@ nesting depth are limited, and document type declarations are refused.
 from __future__ import annotations
 
 import hashlib
-import json
-import re
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from tinyvit.errors import ArtifactError
 from tinyvit.files import update_hash
 from tinyvit.manifest import MANIFEST_KEY, MAX_BYTES
+from tinyvit.regular_files import check_regular_file, open_regular_file
 
-_METADATA_PATH = ["net", "rt_info", MANIFEST_KEY]
-"""The element net/rt_info/tinyvit, which contains only the manifest."""
+_MANIFEST_PATH = ["net", "rt_info", MANIFEST_KEY, "manifest"]
+"""Names of the nested elements that lead to the manifest."""
 
-_COMMENT = rb"<!--(?:(?!-->).)*-->"
-"""Matches exactly one comment.
+_ENCODINGS = ("utf-8", "us-ascii")
+"""Encodings, in lower case, that the XML declaration of a model may name."""
 
-A simple `<!--.*?-->` could also match several comments as one. In a hostile file with many
-comments, `_ROOT` would then try every way to divide them, which would take forever.
-"""
+_NETWORK_NAME = "tinyvit"
+"""Name of the network in every .xml file that tinyvit-export writes."""
 
-_ROOT = re.compile(
-    rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*\?>)?\s*(" + _COMMENT + rb"\s*)*<net[\s>]", re.DOTALL
-)
-"""Matches the beginning of an .xml file up to the root element `net`: an optional byte order mark,
-XML declaration and comments may come before it."""
+_MODEL_INFO_PATH = ["net", "rt_info", "model_info"]
+"""The element with the description for OpenVINO's Model API, which tinyvit-export writes."""
+
+_FOREIGN_LAYERS = ("If", "Loop", "TensorIterator")
+"""Types of layers that execute other graphs, any number of times."""
 
 _MAX_XML_BYTES, _MAX_DEPTH = 4 * MAX_BYTES, 256
+_MAX_WEIGHTS_BYTES = 2**31
 
 
 class OpenVinoIrFormat:
@@ -48,22 +50,36 @@ class OpenVinoIrFormat:
                 f"{path} contains only the weights of an OpenVINO model",
                 f"give {path.with_suffix('.xml').name}, which is next to it",
             )
-        return _ROOT.match(head) is not None
+        return _find_root(head) == "net"
 
     def read_manifests(self, path: Path) -> list[str]:
         """Read the values of all elements net/rt_info/tinyvit/manifest."""
-        return _parse_xml(path)
+        return _parse_xml(path).manifests
 
     def list_companions(self, path: Path) -> tuple[Path, ...]:
         """Return the .bin file."""
         return (weights_path(path),)
 
-    def update_hash(self, path: Path, digest: hashlib._Hash) -> None:
-        """Update a hash with the elements, attributes and texts of the .xml, then with the .bin.
+    def is_marked(self, path: Path) -> bool:
+        """Return whether the network has the name and the description from tinyvit-export."""
+        description = _parse_xml(path)
+        return description.network_name == _NETWORK_NAME and description.has_model_info
 
-        The element net/rt_info/tinyvit, which contains the manifest, is not hashed.
-        """
-        _parse_xml(path, digest)
+    def find_foreign_operators(self, path: Path) -> tuple[str, ...]:
+        """Return the types of layers that execute other graphs."""
+        return tuple(sorted(_parse_xml(path).foreign_layers))
+
+    def update_hash(self, path: Path, digest: hashlib._Hash) -> None:
+        """Update a hash with all bytes of the .xml except the manifest, then with the .bin."""
+        description, data = _parse_xml(path), path.read_bytes()
+        position = 0
+        for manifest, start in zip(description.manifests, description.manifest_starts):
+            beginning, text = b'<manifest value="', _escape_attribute(manifest)
+            # A manifest that is not written as OpenVINO writes it could hide other bytes.
+            if data.startswith(beginning + text + b'"', start):
+                digest.update(data[position : start + len(beginning)])
+                position = start + len(beginning) + len(text)
+        digest.update(data[position:])
         update_hash(weights_path(path), digest)
 
 
@@ -80,7 +96,7 @@ def weights_path(path: Path) -> Path:
         Path of the .bin file.
 
     Raises:
-        ArtifactError: If there is no such file.
+        ArtifactError: If there is no such file, or if it is larger than 2 GiB.
     """
     weights = path.with_suffix(".bin")
     if not weights.is_file():
@@ -88,83 +104,133 @@ def weights_path(path: Path) -> Path:
             f"{path} has no {weights.name} next to it",
             "an OpenVINO model is two files: keep them together",
         )
+    if weights.stat().st_size > _MAX_WEIGHTS_BYTES:
+        raise ArtifactError(
+            f"{weights} is larger than {_MAX_WEIGHTS_BYTES >> 30} GiB", "give an exported file"
+        )
     return weights
 
 
-class _XmlHandler:
-    """Handles the XML parser's events: collects the manifests and hashes everything else.
+def _escape_attribute(text: str) -> bytes:
+    """Return an attribute's value as OpenVINO writes it between double quotes."""
+    for character, reference in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;")):
+        text = text.replace(character, reference)
+    return text.encode("utf-8")
 
-    White space around texts is only indentation and is not hashed. If the digest is None, nothing
-    is hashed.
+
+def _find_root(head: bytes) -> str:
+    """Return the name of the first element of an XML file; "" if there is none.
+
+    Args:
+        head: The first bytes of a file of any format.
+    """
+    from xml.parsers import expat
+
+    names: list[str] = []
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = lambda name, _attributes: names.append(name)
+    with suppress(*_parser_errors()):
+        parser.Parse(head, False)
+    return names[0] if names else ""
+
+
+def _parser_errors() -> tuple[type[Exception], ...]:
+    """Return the errors that expat raises for a damaged file, or for an encoding it cannot read."""
+    from xml.parsers import expat
+
+    return expat.ExpatError, ValueError, LookupError
+
+
+class _XmlDescription:
+    """Handles the XML parser's events, and collects what this module needs to know about a file.
 
     Attributes:
         manifests: JSON texts of the manifests.
+        manifest_starts: For each manifest, the position in the file where its element begins.
+        network_name: Name of the network.
+        has_model_info: Whether there is an element `_MODEL_INFO_PATH`.
+        foreign_layers: Types of layers in the file that are among `_FOREIGN_LAYERS`.
     """
 
-    def __init__(self, path: Path, digest: hashlib._Hash | None) -> None:
+    def __init__(self, path: Path, parser: Any) -> None:
         self.manifests: list[str] = []
-        self._path, self._digest = path, digest
+        self.manifest_starts: list[int] = []
+        self.network_name = ""
+        self.has_model_info = False
+        self.foreign_layers: set[str] = set()
+        self._path, self._parser = path, parser
         self._open_elements: list[str] = []
-        self._texts: list[str] = []  # The texts since the last event that was hashed.
+        parser.StartElementHandler = self._start_element
+        parser.EndElementHandler = self._end_element
+        parser.StartDoctypeDeclHandler = self._refuse_document_type
+        parser.XmlDeclHandler = self._check_declaration
 
-    def start_element(self, name: str, attributes: dict[str, str]) -> None:
+    def _start_element(self, name: str, attributes: dict[str, str]) -> None:
         self._open_elements.append(name)
         if len(self._open_elements) > _MAX_DEPTH:
             raise ArtifactError(
                 f"{self._path} is nested more than {_MAX_DEPTH} elements deep",
                 "the file is damaged or hostile: export it again",
             )
-        is_manifest = self._open_elements == [*_METADATA_PATH, "manifest"]
-        if is_manifest:
+        if name == "layer" and attributes.get("type") in _FOREIGN_LAYERS:
+            self.foreign_layers.add(attributes["type"])
+        if self._open_elements == ["net"]:
+            self.network_name = attributes.get("name", "")
+        elif self._open_elements == _MODEL_INFO_PATH:
+            self.has_model_info = True
+        elif self._open_elements == _MANIFEST_PATH:
             self.manifests.append(attributes.get("value", ""))
-        self._hash_event(name, sorted(attributes.items()))
+            self.manifest_starts.append(self._parser.CurrentByteIndex)
 
-    def end_element(self, name: str) -> None:
-        self._hash_event(name)
+    def _end_element(self, _name: str) -> None:
         self._open_elements.pop()
 
-    def add_text(self, text: str) -> None:
-        if self._digest and not self._is_in_metadata():
-            self._texts.append(text)
+    def _check_declaration(self, _version: str, encoding: str | None, _standalone: int) -> None:
+        # The parser would decode other encodings with Python's codecs, of which many fail.
+        if encoding is not None and encoding.lower() not in _ENCODINGS:
+            raise ArtifactError(
+                f"{self._path} is in the encoding {encoding[:40]}, not in UTF-8",
+                "the file is damaged or hostile: export it again",
+            )
 
-    def refuse_document_type(self, *_: object) -> None:
+    def _refuse_document_type(self, *_: object) -> None:
         raise ArtifactError(
             f"{self._path} declares a document type, which no OpenVINO model does",
             "the file is hostile: export it again",
         )
 
-    def _is_in_metadata(self) -> bool:
-        """Return whether the parser is inside the element that contains the manifest."""
-        return self._open_elements[: len(_METADATA_PATH)] == _METADATA_PATH
 
-    def _hash_event(self, *event: object) -> None:
-        """Hash the text since the last event, then the event's name and attributes."""
-        if self._digest and not self._is_in_metadata():
-            text = "".join(self._texts).strip()
-            self._digest.update(json.dumps([text, *event]).encode("ascii"))
-            self._texts.clear()
+def _parse_xml(path: Path) -> _XmlDescription:
+    """Read what this module needs to know about an .xml file.
+
+    The last result is kept, because opening an artifact asks for it several times.
+    """
+    try:
+        status = check_regular_file(path)
+    except OSError as error:
+        raise ArtifactError(
+            f"{path} cannot be read ({error.strerror})", "check the path"
+        ) from error
+    return _parse_xml_version(path, status.st_size, status.st_mtime_ns)
 
 
-def _parse_xml(path: Path, digest: hashlib._Hash | None = None) -> list[str]:
-    """Read the manifests in an .xml file, and update a hash (if not None) with everything else."""
+@lru_cache(maxsize=1)
+def _parse_xml_version(path: Path, size_bytes: int, _modified_ns: int) -> _XmlDescription:
+    """Read an .xml file that has a size and a time of its last change."""
     from xml.parsers import expat
 
-    handler, parser = _XmlHandler(path, digest), expat.ParserCreate()
-    parser.buffer_text = True
-    parser.StartElementHandler = handler.start_element
-    parser.EndElementHandler = handler.end_element
-    parser.CharacterDataHandler = handler.add_text
-    parser.StartDoctypeDeclHandler = handler.refuse_document_type
+    parser = expat.ParserCreate()
+    description = _XmlDescription(path, parser)
     try:
-        if path.stat().st_size > _MAX_XML_BYTES:
+        if size_bytes > _MAX_XML_BYTES:
             raise ArtifactError(
                 f"{path} is larger than {_MAX_XML_BYTES >> 20} MiB",
                 "an OpenVINO model's .xml is small: export it again",
             )
-        with path.open("rb") as file:
+        with open_regular_file(path) as file:
             parser.ParseFile(file)
-    except expat.ExpatError as error:
+    except _parser_errors() as error:
         raise ArtifactError(
             f"{path} is damaged or incomplete ({error})", "export it again"
         ) from error
-    return handler.manifests
+    return description

@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from tinyvit.errors import ArtifactError
+from tinyvit.regular_files import open_regular_file
 
-Buffer: TypeAlias = "mmap.mmap | bytes"
+Buffer: TypeAlias = "mmap.mmap | memoryview | bytes"
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 """Wire types, which state how a value is encoded. Strings and nested messages are BYTES."""
@@ -69,7 +70,7 @@ def map_file(path: Path) -> Iterator[mmap.mmap]:
     try:
         if path.is_dir():
             raise ArtifactError(f"{path} is a folder", "give the exported file itself")
-        with path.open("rb") as file:
+        with open_regular_file(path) as file:
             if not path.stat().st_size:
                 raise ArtifactError(f"{path} is empty: 0 bytes", "export it again")
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -101,6 +102,29 @@ def iterate_fields(data: Buffer) -> Iterator[Field]:
         position = field.end
     if position < end:
         raise ValueError(f"it has more than {_MAX_FIELDS} fields")
+
+
+def encode_bytes_field(number: int, value: bytes) -> bytes:
+    """Encode a field whose value is a string or a message, in the only form that libraries write.
+
+    Args:
+        number: Field number in the schema (.proto file).
+        value: The string or the message.
+
+    Returns:
+        Tag, length and value.
+    """
+    return _encode_varint(number << 3 | BYTES) + _encode_varint(len(value)) + value
+
+
+def _encode_varint(value: int) -> bytes:
+    """Encode a number with as few bytes as possible; the inverse of `_read_varint`."""
+    encoded = bytearray()
+    while value >= 0x80:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
 
 
 def _read_field(data: Buffer, start: int, end: int) -> Field:

@@ -59,6 +59,14 @@ class SidecarFormat:
         manifest = manifest_path(path)
         return (manifest,) if manifest.is_file() else ()
 
+    def is_marked(self, path: Path) -> bool:
+        """Return False: a compiled network has no place for the name of its writer."""
+        return False
+
+    def find_foreign_operators(self, path: Path) -> tuple[str, ...]:
+        """Return (): a compiled network does not name its operators."""
+        return ()
+
     def update_hash(self, path: Path, digest: hashlib._Hash) -> None:
         """Update a hash with all bytes of the file."""
         update_hash(path, digest)

@@ -2,12 +2,18 @@
 
 TensorFlow Lite stores its labels in the same way. Engines find their data by offsets from the
 beginning of the file, so they ignore the archive. Any ZIP tool can open the file.
+
+The end of a ZIP archive is its table of contents. A file that was not copied completely, even if
+only its last byte is missing, therefore has no readable archive, although an engine still runs it.
+Such a file is recognized by `MARKER` in the model, or by the archive's remains.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import mmap
+import struct
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,12 +22,31 @@ from pathlib import Path
 
 from tinyvit.errors import ArtifactError
 from tinyvit.manifest import MAX_BYTES, Manifest
+from tinyvit.runtimes.formats.protobuf import map_file
 
 MANIFEST_FILE, LABELS_FILE = "tinyvit.json", "labels.txt"
 """Names of the two files (members) in the archive."""
 
+MARKER = "tinyvit-edge"
+"""Name that tinyvit-export stores inside each of these models, as a string of a flatbuffer: the
+producer of an .ort file, the description of a .tflite file, and an additional method of a .pte
+file."""
+
+_ENCODED_MARKER = struct.pack("<I", len(MARKER)) + MARKER.encode("ascii") + b"\0"
+"""The marker as a flatbuffer stores a string: its length, its characters and a zero."""
+
+_HEADERS_BEFORE_NAME = ((b"PK\3\4", 30), (b"PK\1\2", 46))
+"""How a ZIP archive states the name of a member: the first bytes of the header before the name, and
+the size of this header in bytes. The first kind of header is before the content of the member, the
+second in the table of contents."""
+
 _MAX_MEMBERS = 64
+"""Largest number of files in an archive. tinyvit-export writes two."""
+
 _CHUNK_BYTES = 2**20
+_UNIX_SYSTEM = 3
+"""Number of the system that wrote an archive. It is always the same, so that equal files give equal
+bytes, also on Windows."""
 _FIRST_DATE = (1980, 1, 1, 0, 0, 0)
 """The earliest date that ZIP allows. A constant date makes equal files give equal bytes."""
 
@@ -58,10 +83,8 @@ def add_archive(file_bytes: bytes, members: Mapping[str, str]) -> bytes:
     buffer = io.BytesIO(file_bytes)
     if zipfile.is_zipfile(buffer):
         raise ValueError("the file already has an archive")
-    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_STORED) as archive:
-        for name, text in sorted(members.items()):
-            archive.writestr(zipfile.ZipInfo(name, _FIRST_DATE), text.encode("utf-8"))
-    return buffer.getvalue()
+    contents = {name: text.encode("utf-8") for name, text in members.items()}
+    return file_bytes + _make_archive(contents, len(file_bytes))
 
 
 @dataclass(frozen=True)
@@ -93,6 +116,15 @@ class TrailerFormat:
             infos = [info for info in archive.infolist() if info.filename == MANIFEST_FILE]
             return [_read_member(archive, info, path).decode("utf-8") for info in infos]
 
+    def is_marked(self, path: Path) -> bool:
+        """Return whether a file contains `MARKER` or a header of the member with the manifest."""
+        with map_file(path) as data:
+            return data.find(_ENCODED_MARKER) >= 0 or _contains_archive_header(data)
+
+    def find_foreign_operators(self, path: Path) -> tuple[str, ...]:
+        """Return (): the engines themselves check the operators of these files."""
+        return ()
+
     def list_companions(self, path: Path) -> tuple[Path, ...]:
         """Return (): everything is in the file."""
         return ()
@@ -100,7 +132,9 @@ class TrailerFormat:
     def update_hash(self, path: Path, digest: hashlib._Hash) -> None:
         """Update a hash with the bytes before the archive, then each member's name and bytes.
 
-        The member that is the manifest is not hashed.
+        The member that is the manifest is not hashed. If the archive differs in any byte from the
+        one that tinyvit-export writes for these members, the whole archive and all bytes after it
+        are hashed too.
         """
         with _open_archive(path) as archive, path.open("rb") as file:
             infos = [] if archive is None else archive.infolist()
@@ -109,10 +143,58 @@ class TrailerFormat:
             while bytes_left and (chunk := file.read(min(bytes_left, _CHUNK_BYTES))):
                 digest.update(chunk)
                 bytes_left -= len(chunk)
+            if archive is None:
+                return
+            members = {}
             for info in infos:
-                if archive and info.filename != MANIFEST_FILE:
-                    content = _read_member(archive, info, path)
+                members[info.filename] = content = _read_member(archive, info, path)
+                if info.filename != MANIFEST_FILE:
                     digest.update(info.filename.encode() + b"\0" + content)
+            expected = _make_archive(members, archive_start)
+            if file.read(len(expected) + 1) != expected:
+                file.seek(archive_start)
+                while chunk := file.read(_CHUNK_BYTES):
+                    digest.update(chunk)
+
+
+class _BufferAfterFile(io.BytesIO):
+    """A buffer whose positions are counted from the beginning of the file that precedes it."""
+
+    def __init__(self, file_size: int) -> None:
+        super().__init__()
+        self._file_size = file_size
+
+    def tell(self) -> int:
+        return super().tell() + self._file_size
+
+    def seek(self, position: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_SET:
+            position -= self._file_size
+        return super().seek(position, whence) + self._file_size
+
+
+def _make_archive(members: Mapping[str, bytes], archive_start: int) -> bytes:
+    """Make the archive that begins at a position of a file. Equal arguments give equal bytes."""
+    buffer = _BufferAfterFile(archive_start)
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in sorted(members.items()):
+            info = zipfile.ZipInfo(name, _FIRST_DATE)
+            info.create_system = _UNIX_SYSTEM
+            archive.writestr(info, content)
+    return buffer.getvalue()
+
+
+def _contains_archive_header(data: mmap.mmap) -> bool:
+    """Return whether a header of the member with the manifest is in a file, at any position."""
+    name = MANIFEST_FILE.encode("ascii")
+    position = data.find(name)
+    while position >= 0:
+        for magic, header_bytes in _HEADERS_BEFORE_NAME:
+            start = position - header_bytes
+            if start >= 0 and data[start : start + len(magic)] == magic:
+                return True
+        position = data.find(name, position + 1)
+    return False
 
 
 @contextmanager

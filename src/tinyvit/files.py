@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tinyvit.errors import RequestError
+from tinyvit.regular_files import SpecialFileError, open_regular_file, read_bounded
 
 _FOLDER_ARTIFACT_MARKER = "Manifest.json"
 """Name of a file in every .mlpackage of Core ML, the only kind of artifact (exported model) that is
@@ -119,14 +120,11 @@ def read_text(path: Path, max_bytes: int) -> str:
         feeds.
 
     Raises:
-        OSError: The file cannot be read.
+        OSError: The file cannot be read, or is a pipe or a device.
         ValueError: The file is larger or is not in UTF-8. The message is a clause, in which "it" is
             the file.
     """
-    with path.open("rb") as file:
-        data = file.read(max_bytes + 1)
-    if len(data) > max_bytes:
-        raise ValueError(f"it is larger than {max_bytes >> 20} MiB")
+    data = read_bounded(path, max_bytes)
     if data.startswith(_UTF16_MARKS):
         raise ValueError("it is in UTF-16, not in utf-8")
     text = data.decode("utf-8-sig")
@@ -167,12 +165,17 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
 
     Raises:
         RequestError: The path exists and `overwrite` is false, or it is a folder that is not an
-            artifact.
+            artifact, or a device, pipe or socket.
     """
     if path.exists() and not overwrite:
         raise RequestError(f"{path} exists", "give another -o, or --overwrite to replace it")
     if path.is_dir() and not (path / _FOLDER_ARTIFACT_MARKER).is_file():
         raise RequestError(f"{path} is a folder", "give -o the name of a file")
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise RequestError(
+            f"{path} is a device, a pipe or a socket, which would be replaced by the file",
+            "give -o the name of a file",
+        )
 
 
 def size_bytes(path: Path) -> int:
@@ -199,6 +202,8 @@ def explain_os_error(error: OSError) -> tuple[str, str]:
     """
     if error.errno in _DISK_FULL:
         return "the disk is full", "free space there, or give another path"
+    if isinstance(error, SpecialFileError):
+        return error.strerror or "", "copy its content to a regular file, and give that file"
     return error.strerror or str(error), _REMEDIES.get(error.errno or 0, "check the path")
 
 
@@ -238,6 +243,6 @@ def update_hash(path: Path, digest: hashlib._Hash) -> None:
         path: The file.
         digest: The hash object to update.
     """
-    with path.open("rb") as file:
+    with open_regular_file(path) as file:
         while block := file.read(_HASH_BLOCK_BYTES):
             digest.update(block)

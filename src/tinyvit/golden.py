@@ -76,7 +76,7 @@ def make_golden_input(pattern: int, height: int, width: int) -> npt.NDArray[np.u
         An RGB image, uint8 (height, width, 3).
     """
     # The variables have the names of the formulas in the docstring of this module.
-    y, x, c = np.ogrid[:height, :width, :3]
+    y, x, c = (axis.astype(np.int32) for axis in np.ogrid[:height, :width, :3])
     if pattern not in CHIRP_PATTERNS:
         d, p = divmod(pattern, _SHIFT_FACTOR)
         is_white = ((x + d) // p + (y + d % p) // p) % 2

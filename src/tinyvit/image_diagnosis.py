@@ -26,7 +26,7 @@ _NOT_MISSING = (errno.EACCES, errno.EPERM, errno.EIO, errno.ELOOP, errno.ESTALE)
 """Numbers of the errors that `os.stat` also raises for files that exist."""
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-_BASE64 = re.compile(r"[A-Za-z0-9+/_\s-]{64,}=*\s*")
+_BASE64 = re.compile(r"[A-Za-z0-9+/_\s-]{64,}=*")
 _HEIF_BRANDS = frozenset(b"heic heix heim heis hevc hevx hevm hevs mif1 msf1".split())
 _HEIF_SUFFIXES = (".heic", ".heif", ".hif")
 _AVIF_BRANDS = frozenset(b"avif avis".split())
@@ -200,7 +200,7 @@ def _explain_missing_file(text: str, name: str, error: OSError | ValueError) -> 
     if error.errno in _NOT_MISSING:
         return explain_unreadable(name, error)
     folder_exists = os.path.isdir(os.path.dirname(text))
-    if _BASE64.fullmatch(text) and not folder_exists:
+    if _BASE64.fullmatch(text.rstrip()) and not folder_exists:
         return ImageError(
             f"{name} is not the path of an image",
             "check the path; if it is base64 text, give its bytes: base64.b64decode(text)",

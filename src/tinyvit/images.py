@@ -12,7 +12,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TypeAlias
@@ -31,6 +31,8 @@ from tinyvit.image_diagnosis import (
     find_file,
     is_heif,
 )
+from tinyvit.libtiff_messages import silence_libtiff
+from tinyvit.regular_files import open_regular_file
 
 ImageSource: TypeAlias = (
     "str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | SupportsArray"
@@ -41,6 +43,14 @@ tensor."""
 MAX_PIXELS = 89_478_485
 """Images with more pixels are not decoded. The number is Pillow's default limit.
 It is checked here because a program can change Pillow's own limit."""
+
+MAX_SIDE = 200_000
+"""Images with more pixels in a row or in a column are not decoded. This is three times the largest
+side of a JPEG. Decoders need a step for each row, so 1 x 89 million pixels take minutes."""
+
+MAX_FILE_BYTES = 2**30
+"""Larger image files are not read: some decoders read the whole file into memory first. An image of
+MAX_PIXELS pixels with four channels of 16 bits has 0.7 GiB without compression."""
 
 # Not every format that Pillow supports is safe: EPS starts Ghostscript, and some formats accept
 # nearly any bytes as an image.
@@ -105,8 +115,8 @@ def open_image(
         A new Pillow image of mode RGB without metadata.
 
     Raises:
-        ImageError: The source is not an image, is damaged, has more than MAX_PIXELS pixels, or
-            cannot be represented in 8 bits. The message names the source.
+        ImageError: The source is not an image, is damaged, is larger than MAX_PIXELS, MAX_SIDE or
+            MAX_FILE_BYTES, or cannot be represented in 8 bits. The message names the source.
         RequestError: `channels` is not a known order.
     """
     if channels not in ("rgb", "bgr"):
@@ -146,18 +156,29 @@ def _open_lazily(source: object, name: str) -> Iterator[Image.Image]:
     elif isinstance(source, bytes):
         if not source:
             raise ImageError("the image is empty: 0 bytes", "give the bytes of an image file")
+        _check_file_size(len(source), name)
         yield _identify_format(io.BytesIO(source), name)
     elif isinstance(source, (str, os.PathLike)):
         try:
-            file = find_file(source).open("rb")
+            file = open_regular_file(find_file(source))
         except OSError as error:
             raise explain_unreadable(name, error) from error
         with file:
+            _check_file_size(os.fstat(file.fileno()).st_size, name)
             yield _identify_format(file, name)
     else:
         raise ImageError(
             f"{name} is not an image",
             "give a path, bytes, a Pillow image, or a uint8 array of (height, width, 3)",
+        )
+
+
+def _check_file_size(size_bytes: int, name: str) -> None:
+    """Raise ImageError if an image file is larger than `MAX_FILE_BYTES`."""
+    if size_bytes > MAX_FILE_BYTES:
+        raise ImageError(
+            f"{name} has {size_bytes / 2**30:.1f} GiB, more than {MAX_FILE_BYTES >> 30}",
+            "give an image file of a usual size",
         )
 
 
@@ -202,9 +223,14 @@ def _decode(image: Image.Image, name: str, exif: bool) -> Image.Image:
     """Decode a lazily opened image to RGB, and rotate it by its EXIF orientation if `exif`."""
     if image.width * image.height > MAX_PIXELS:
         raise _make_size_error(name, f"{image.width} x {image.height} are more than {MAX_PIXELS}")
+    if max(image.size) > MAX_SIDE:
+        raise _make_size_error(
+            name, f"{image.width} x {image.height}: a side has more than {MAX_SIDE}"
+        )
     # The raw mode (pixel format in the file) is read first: load() removes it from the image.
     raw_mode = image.tile[0][3] if isinstance(image, ImageFile.ImageFile) and image.tile else None
-    image.load()
+    with silence_libtiff() if image.format == "TIFF" else nullcontext():
+        image.load()
     transpose = _UPRIGHT_TRANSPOSES.get(_read_orientation(image)) if exif else None
     rgb = _convert_to_rgb(image, raw_mode, name)
     # The EXIF data are removed: otherwise a second call of open_image would rotate the image again.

@@ -28,7 +28,7 @@ TALL_ASPECT_RATIO = 16
 """Images whose height is more than this many times their width are resized vertically first, which
 saves memory. All other images are resized horizontally first."""
 
-_MAX_SIZE, _MAX_RESIZE = 8192, 16384
+_MAX_SIZE, _MAX_RESIZE = 4096, 8192
 """Limits in pixels. A file from an untrusted source must not cause huge images."""
 
 Interpolation = Literal["bicubic", "bilinear", "lanczos"]

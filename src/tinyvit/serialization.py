@@ -12,6 +12,7 @@ in a clause is the parsed text.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
@@ -21,13 +22,21 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from tinyvit.regular_files import open_regular_file
+
 MAX_BYTES = 64 * 2**20
 """Largest JSON text that is parsed by default, in bytes."""
 
 MAX_DEPTH = 32
 """Largest accepted depth to which lists and objects in a JSON text may be nested."""
 
+MAX_INTEGER = 2**63 - 1
+"""Largest accepted absolute value of a whole number. Larger ones count and measure nothing, and
+Python cannot convert very large ones to float."""
+
 T = TypeVar("T")
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 _SCALAR_DESCRIPTIONS: dict[type, str] = {
     str: "a string",
@@ -58,8 +67,23 @@ def parse_json(text: str | bytes, max_bytes: int = MAX_BYTES) -> Any:
         data = json.loads(text if isinstance(text, str) else text.decode("utf-8"))
     except RecursionError as error:
         raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels") from error
-    _check_depth(data)
+    check_depth(data)
     return data
+
+
+def dump_readable_json(data: Any, indent: int | None = None) -> str:
+    r"""Format plain values as JSON in which letters other than ASCII are readable.
+
+    Args:
+        data: Plain values.
+        indent: Number of spaces per level; None for JSON on one line.
+
+    Returns:
+        Text that can be encoded in UTF-8. Surrogates, which stand for bytes of file names that are
+        not UTF-8, are written as "\udcff" and read as the same surrogates.
+    """
+    text = json.dumps(data, indent=indent, ensure_ascii=False)
+    return _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
@@ -73,20 +97,20 @@ def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
         Nested dicts, lists, strings, numbers, booleans and None, as `json.loads` returns them.
 
     Raises:
-        OSError: The file cannot be read.
+        OSError: The file cannot be read, or is a pipe or a device.
         ValueError: The file is too large, is not valid UTF-8 or JSON, or is nested deeper than
             MAX_DEPTH.
     """
-    with path.open("rb") as file:
+    with open_regular_file(path) as file:
         return parse_json(file.read(max_bytes + 1), max_bytes)
 
 
 def parse_dataclass(dataclass_type: type[T], data: object, name: str = "") -> T:
     """Convert plain values into a dataclass; the inverse of `dataclasses.asdict`.
 
-    Supported field types are str, int, float (finite; an int is accepted and stays an int), bool,
-    None, Literal, dataclasses, tuples (from lists or tuples), dicts, and unions of these. A missing
-    field gets its default value, if it has one.
+    Supported field types are str, int (at most MAX_INTEGER), float (finite; an int is accepted and
+    stays an int), bool, None, Literal, dataclasses, tuples (from lists or tuples), dicts, and
+    unions of these. A missing field gets its default value, if it has one.
 
     Args:
         dataclass_type: The dataclass to create.
@@ -126,6 +150,23 @@ def require_fields(data: object, names: Iterable[str], name: str) -> dict[str, A
         if field_name not in data:
             raise ValueError(f"{name} has no field {field_name}")
     return data
+
+
+def exceeds_entry_count(data: object, max_count: int) -> bool:
+    """Return whether nested lists and objects have too many entries.
+
+    Args:
+        data: Plain values, as `parse_json` returns them.
+        max_count: Largest accepted number of entries in all lists and objects together.
+    """
+    remaining, containers = max_count, [data]
+    while containers:
+        children = _list_children(containers.pop())
+        remaining -= len(children)
+        if remaining < 0:
+            return True
+        containers += [child for child in children if isinstance(child, (dict, list))]
+    return False
 
 
 @cache
@@ -186,7 +227,7 @@ def _parse_value(declared_type: Any, data: object, name: str) -> Any:
     return _parse_union(arguments, data, name)
 
 
-def _parse_scalar(declared_type: type, data: object, name: str) -> Any:
+def _parse_scalar(declared_type: type, data: Any, name: str) -> Any:
     """Check a string, number, boolean or None, and return it unchanged."""
     if declared_type is float:
         # Types are compared exactly, because a bool is an instance of int.
@@ -195,6 +236,8 @@ def _parse_scalar(declared_type: type, data: object, name: str) -> Any:
         is_valid = type(data) is declared_type
     if not is_valid:
         raise ValueError(f"{name} is not {_SCALAR_DESCRIPTIONS[declared_type]}")
+    if declared_type is int and abs(data) > MAX_INTEGER:
+        raise ValueError(f"{name} is a number of more than 64 bits")
     return data
 
 
@@ -254,8 +297,12 @@ def _parse_union(alternatives: Sequence[Any], data: object, name: str) -> Any:
     raise ValueError(f"{name} is of none of the allowed types")
 
 
-def _check_depth(data: object) -> None:
-    """Raise ValueError if lists and objects are nested deeper than MAX_DEPTH."""
+def check_depth(data: object) -> None:
+    """Raise ValueError if lists and objects are nested deeper than MAX_DEPTH.
+
+    Args:
+        data: Plain values.
+    """
     # The containers at one depth, from which those at the next depth are collected.
     containers = [data]
     for _ in range(MAX_DEPTH):

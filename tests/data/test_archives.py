@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tinyvit.data import archives
+from tinyvit.data import archives, tar_members
 from tinyvit.data.archives import index_tar
 from tinyvit.errors import RequestError
 
@@ -119,6 +119,6 @@ def test_what_is_not_an_uncompressed_tar_of_images_is_refused(
         index_tar(write_tar(tmp_path / "text.tar", "w", ("a.txt", b"1")))
     with pytest.raises(RequestError, match=r"contains 1\.jpg twice"):
         index_tar(write_tar(tmp_path / "twice.tar", "w", ("1.jpg", b"1"), ("./1.jpg", b"2")))
-    monkeypatch.setattr(archives, "MAX_MEMBERS", 1)
+    monkeypatch.setattr(tar_members, "MAX_MEMBERS", 1)
     with pytest.raises(RequestError, match="more than 1 members"):
         index_tar(write_tar(tmp_path / "many.tar", "w", ("1.jpg", b"1"), ("2.jpg", b"2")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -40,3 +41,27 @@ def wait_for_entry(folder: Path, process: subprocess.Popen[str]) -> bool:
             return True
         time.sleep(0.01)
     return False
+
+
+def run_limited(code: str, *, memory_gib: int = 4, timeout_s: float = 60) -> str:
+    """Run Python code in another process with a limit on its memory, and require success.
+
+    Args:
+        code: The code, which may be indented.
+        memory_gib: Largest size of its address space, in GiB. Only Linux enforces it.
+        timeout_s: Longest time that it may take, in seconds.
+
+    Returns:
+        What the code prints to standard output.
+    """
+    limit = memory_gib << 30
+    start = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({limit}, {limit}))\n"
+    process = subprocess.run(
+        [sys.executable, "-c", start + textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr[-2000:]
+    return process.stdout

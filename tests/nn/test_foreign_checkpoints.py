@@ -71,7 +71,7 @@ def test_a_whole_quantized_model_is_named(save: Save) -> None:
 
 def test_a_pipe_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    assert "is not a regular file" in refusal(tmp_path / "pipe")
+    assert "(it is a named pipe, not a regular file)" in refusal(tmp_path / "pipe")
 
 
 def test_a_torchscript_archive_is_called_one(

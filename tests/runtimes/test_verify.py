@@ -39,7 +39,7 @@ def replace_manifest(path: Path, **fields: Any) -> None:
     model, manifest = onnx.load(path), read_artifact(path).manifest
     assert manifest
     text = dataclasses.replace(manifest, **fields).to_json()
-    onnx.helper.set_model_props(model, {MANIFEST_KEY: text})
+    onnx.helper.set_model_props(model, {"other": "x", MANIFEST_KEY: text})
     onnx.save(model, path)
 
 

@@ -18,6 +18,7 @@ from tinyvit.manifest import EmbeddedPreprocessing, Precision
 from tinyvit.output_capture import silence_libraries
 from tinyvit.preprocess import Preprocess
 from tinyvit.quant_scheme import QuantScheme
+from tinyvit.runtimes.formats import trailer
 
 if TYPE_CHECKING:
     from executorch.exir import ExecutorchProgramManager
@@ -112,7 +113,11 @@ def _lower_to_xnnpack(program: ExportedProgram) -> ExecutorchProgramManager:
     # because the export compares the logits of the finished file.
     config = EdgeCompileConfig(_check_ir_validity=False)
     return to_edge_transform_and_lower(
-        program, partitioner=[XnnpackPartitioner()], compile_config=config
+        program,
+        partitioner=[XnnpackPartitioner()],
+        compile_config=config,
+        # An additional method, which returns 1 and marks the file; see `trailer.MARKER`.
+        constant_methods={trailer.MARKER: 1},
     ).to_executorch()
 
 

@@ -31,7 +31,7 @@ _LAYER_PATTERN = re.compile(
 _TYPE_PATTERN = re.compile(r"Datatype: (\w+)")
 """Pattern of the type of one input in such a line."""
 
-_NODE_PATTERN = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
+_NODE_PATTERN = re.compile(r"\[ONNX Layer: ([^\[\]]+)\]")
 """Pattern of the name of one ONNX node that a layer computes, in the log and in the inspector's
 JSON."""
 

@@ -11,15 +11,14 @@ from pathlib import Path, PurePosixPath
 
 from tinyvit.data.image_names import is_ignored_name, is_image_path
 from tinyvit.data.listing import describe_skipped
+from tinyvit.data.tar_members import TAR_ERRORS, iterate_members
 from tinyvit.errors import RequestError
 from tinyvit.plurals import format_count
+from tinyvit.regular_files import open_regular_file
 
 MAX_IMAGE_BYTES = 256 * 2**20
 """A larger image is read as an empty bytes object, whose decoding gives an error that names the
 image."""
-
-MAX_MEMBERS = 5_000_000
-"""Tar files with more members (files and folders) are refused."""
 
 _MAX_LINK_STEPS = 8
 """Longest chain of links in a tar file that is followed."""
@@ -87,15 +86,10 @@ def index_tar(path: Path) -> TarListing:
     """
     members = _Members(path)
     try:
-        with tarfile.open(path, "r:") as archive:
-            for count, member in enumerate(archive):
-                if count >= MAX_MEMBERS:
-                    raise RequestError(
-                        f"{path} has more than {MAX_MEMBERS} members",
-                        "give a tar file of the validation images only",
-                    )
+        with open_regular_file(path) as file:
+            for member in iterate_members(file):
                 members.add(member)
-    except (OSError, tarfile.TarError, ValueError, EOFError) as error:
+    except TAR_ERRORS as error:
         reason = f"{type(error).__name__}: {error}"[:200]
         raise RequestError(
             f"{path} cannot be read as an uncompressed .tar file ({reason})",
@@ -160,7 +154,7 @@ def _read_member(path: Path, offset: int, size: int) -> bytes:
     if size > MAX_IMAGE_BYTES:
         return b""
     try:
-        with path.open("rb", buffering=0) as file:
+        with open_regular_file(path) as file:
             file.seek(offset)
             return file.read(size) or b""
     except OSError:

@@ -160,7 +160,7 @@ def list_subfolders(folder: Path) -> list[str]:
         raise _make_unreadable_error(folder, error) from error
 
 
-def make_path_getter(path: Path) -> SourceGetter:
+def make_path_getter(path: str | Path) -> SourceGetter:
     """Return a function without arguments that returns the path of an image file.
 
     This is the `SourceGetter` of an image that is a file. An image inside an archive or a table
@@ -231,7 +231,8 @@ class _Walk:
                     subfolders.append(path)
             elif entry.is_symlink() and not _leads_to_file(path):
                 self._broken_links.append(path)
-            elif is_image_path(path):
+            # A pipe or a device can have the name of an image.
+            elif is_image_path(path) and entry.is_file():
                 self.images.append(path)
             else:
                 self._other_count += 1

@@ -7,8 +7,7 @@ with every version of Python and numpy.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
-from itertools import zip_longest
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -48,9 +47,13 @@ def order_stratified(
     for item in sorted(items, key=hash_item):
         members.setdefault(get_group(item), []).append(item)
     groups = sorted(members) if seed is None else sorted(members, key=hash_group)
-    # One tuple per round, with one item of each group, or None if the group has no more.
-    rounds = zip_longest(*(members[group] for group in groups))
-    return [item for items_of_round in rounds for item in items_of_round if item is not None]
+    ordered: list[Item] = []
+    remaining = [iter(members[group]) for group in groups]
+    while remaining:
+        # Groups without further items are not asked again, so that many small groups beside a large
+        # one do not take quadratic time.
+        remaining = [group for group in remaining if _move_next(group, ordered)]
+    return ordered
 
 
 def sample_stratified(
@@ -73,6 +76,14 @@ def sample_stratified(
         The chosen items, sorted by name.
     """
     return sorted(order_stratified(items, get_name, get_group, seed)[:count], key=get_name)
+
+
+def _move_next(group: Iterator[Item], ordered: list[Item]) -> bool:
+    """Append the next item of a group to a list; return whether there was one."""
+    for item in group:
+        ordered.append(item)
+        return True
+    return False
 
 
 def _hash(name: str) -> bytes:

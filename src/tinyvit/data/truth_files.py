@@ -19,20 +19,19 @@ real.json                      from ImageNet-ReaL: for each image a list of clas
 from __future__ import annotations
 
 import csv
-import io
 import json
-import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tinyvit.data.imagenet_devkit import read_devkit
 from tinyvit.data.truth_assignment import TruthRow, assign_rows
 from tinyvit.data.truth_tables import parse_json_object, parse_json_records, parse_table
-from tinyvit.errors import MissingDependencyError, RequestError
+from tinyvit.errors import RequestError
 from tinyvit.files import read_text
 
 MAX_BYTES = 64 * 2**20
-"""Larger truth files, and larger members of the development kit, are refused."""
+"""Larger truth files are refused."""
 
 TRUTH_FILE_REMEDY = (
     "give --truth ILSVRC2012_devkit_t12.tar.gz, LOC_val_solution.csv, a .csv, .tsv, .txt,"
@@ -71,7 +70,7 @@ def read_truth_file(path: Path, names: Sequence[str]) -> Truth:
             an image twice with different classes.
         MissingDependencyError: The file is the development kit and scipy is not installed.
     """
-    if not path.is_file():
+    if not path.exists():
         raise RequestError(f"the truth file {path} does not exist", TRUTH_FILE_REMEDY)
     if path.name.endswith((".tar.gz", ".tgz")):
         return _assign_in_order(names, _read_devkit(path), path)
@@ -164,29 +163,9 @@ def _read_text(path: Path) -> str:
 def _read_devkit(path: Path) -> list[tuple[str, ...]]:
     """Read the WordNet id of each validation image from ILSVRC2012's development kit."""
     try:
-        from scipy.io import loadmat
-    except ImportError as error:
-        raise MissingDependencyError.for_package("scipy", extra="bench") from error
-    try:
-        with tarfile.open(path) as archive:
-            text = _read_member(archive, "ILSVRC2012_validation_ground_truth.txt").decode("ascii")
-            meta = loadmat(io.BytesIO(_read_member(archive, "meta.mat")), squeeze_me=True)
-        synsets = meta["synsets"]
-        wnids = {int(synset["ILSVRC2012_ID"]): str(synset["WNID"]) for synset in synsets}
-        return [(wnids[int(number)],) for number in text.split()]
-    except Exception as error:  # the errors of tarfile, zlib and scipy have no common base class
-        reason = f"{type(error).__name__}: {error}"
+        return [(wnid,) for wnid in read_devkit(path)]
+    except (OSError, ValueError) as error:
         raise RequestError(
-            f"the truth file {path} does not have the form of ILSVRC2012's devkit ({reason})"[:300],
+            f"the truth file {path} does not have the form of ILSVRC2012's devkit ({error})"[:300],
             TRUTH_FILE_REMEDY,
         ) from error
-
-
-def _read_member(archive: tarfile.TarFile, name: str) -> bytes:
-    """Return the bytes of the first member with this file name; raise ValueError if none has it."""
-    for member in archive:
-        if member.isreg() and Path(member.name).name == name and member.size <= MAX_BYTES:
-            file = archive.extractfile(member)
-            assert file is not None
-            return file.read()
-    raise ValueError(f"it has no {name}")

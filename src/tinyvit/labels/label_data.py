@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, TypeGuard
 
-from tinyvit.labels.imagenet import Label
+from tinyvit.labels.imagenet import MAX_CLASSES, Label
 from tinyvit.labels.label_keys import (
     INDEX_TO_NAME_KEYS,
     LABEL_KEYS,
@@ -69,8 +69,11 @@ def labels_from_data(data: object) -> tuple[Label, ...]:
         The labels in the order of the logits; none if `data` is empty.
 
     Raises:
-        ValueError: `data` has another form, is ambiguous, or its indices are not 0, 1, 2, ...
+        ValueError: `data` has another form, is ambiguous, its indices are not 0, 1, 2, ..., or it
+            has too many labels.
     """
+    if isinstance(data, (Mapping, list, tuple)) and len(data) > MAX_CLASSES:
+        raise ValueError(f"it has more than {MAX_CLASSES} labels")
     if isinstance(data, Mapping):
         return _parse_dict(data)
     if isinstance(data, Sequence) and not isinstance(data, (str, bytes, bytearray, memoryview)):

@@ -12,15 +12,19 @@ from typing import Any
 
 from tinyvit.errors import RequestError
 from tinyvit.files import read_text
-from tinyvit.labels.imagenet import Label
+from tinyvit.labels.imagenet import MAX_CLASSES, Label
 from tinyvit.labels.label_data import labels_from_data
 from tinyvit.labels.label_lines import parse_lines
 from tinyvit.labels.label_tables import is_title_row, parse_rows, require_unique
 from tinyvit.labels.literals import parse_literal
 from tinyvit.labels.yaml_labels import parse_yaml_labels
 
-MAX_BYTES = 64 * 2**20
-"""Larger files of labels are refused."""
+MAX_BYTES = 32 * 2**20
+"""Larger files of labels are refused. That of ImageNet-22k has 1 MB, and JSON in memory can take 30
+times as much as in the file."""
+
+MAX_LINES = 2 * MAX_CLASSES
+"""Text files and tables with more lines are refused; some of the lines may be empty."""
 
 FORMATS = (
     'a .txt file with one name per line, or with an index and a name per line ("0: cat", "0 cat",'
@@ -85,6 +89,8 @@ def _parse_labels(text: str, suffix: str) -> tuple[Label, ...]:
     """Parse the text of a labels file; raise ValueError if it is not in a known format."""
     if suffix == ".json":
         return labels_from_data(json.loads(text, object_pairs_hook=_make_unique_dict))
+    if text.count("\n") > MAX_LINES:
+        raise ValueError(f"it has more than {MAX_LINES} lines")
     if suffix in _DELIMITERS:
         return _parse_table(text, _DELIMITERS[suffix])
     if suffix in _YAML_SUFFIXES:

@@ -13,6 +13,12 @@ from typing import TypeVar
 from tinyvit.labels.imagenet import MAX_CLASSES, Label, labels_by_wnid
 from tinyvit.labels.label_keys import normalize_key
 
+MAX_NAME_CHARACTERS = 2000
+"""Largest length of a name. The longest one of ImageNet-22k has 47 characters."""
+
+MAX_ALL_CHARACTERS = 2**24
+"""Largest length of all names together. They become a part of the artifact and of every report."""
+
 INDEX = re.compile(r"\d{1,9}")
 WNID = re.compile(r"n\d{8}")
 
@@ -257,10 +263,11 @@ def make_labels(names: Sequence[str | Label]) -> tuple[Label, ...]:
         names: Names in the order of the logits. A `Label` is returned unchanged.
 
     Raises:
-        ValueError: A name contains control characters, or there are too many names.
+        ValueError: A name contains control characters, or the names are too many or too long.
     """
     if len(names) > MAX_CLASSES:
         raise ValueError(f"it has more than {MAX_CLASSES} labels")
+    check_lengths([name.name if isinstance(name, Label) else name for name in names])
     imagenet = labels_by_wnid()
     labels = []
     for index, name in enumerate(names):
@@ -269,6 +276,25 @@ def make_labels(names: Sequence[str | Label]) -> tuple[Label, ...]:
             raise ValueError(f"the name of class {index} contains control characters")
         labels.append(label)
     return tuple(labels)
+
+
+def check_lengths(names: Sequence[str]) -> None:
+    """Raise ValueError if a name, or all of them together, are too long for labels.
+
+    Args:
+        names: The names in the order of the logits.
+    """
+    for index, name in enumerate(names):
+        if len(name) > MAX_NAME_CHARACTERS:
+            raise ValueError(
+                f"the name of class {index} has {len(name)} characters, more than"
+                f" {MAX_NAME_CHARACTERS}"
+            )
+    total = sum(map(len, names))
+    if total > MAX_ALL_CHARACTERS:
+        raise ValueError(
+            f"its names have {total} characters in all, more than {MAX_ALL_CHARACTERS}"
+        )
 
 
 def _is_printable(name: str) -> bool:

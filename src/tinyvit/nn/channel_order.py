@@ -109,7 +109,7 @@ def converts_from_rgb(name: str) -> bool:
 def _is_other_than_rgb(key: str, value: Any) -> bool:
     """Return whether an entry with a key in lower case says that images are not in RGB."""
     if isinstance(value, str):
-        text = value.strip().lower()
+        text = value[:40].strip().lower()
         if text in ("true", "false"):
             return _is_other_than_rgb(key, text == "true")
         is_space = _SPACES.fullmatch(text) and _SPACE_KEY.search(key)

@@ -23,7 +23,7 @@ from tinyvit.labels.label_keys import (
     VAGUE_KEYS,
     normalize_key,
 )
-from tinyvit.labels.label_tables import WNID
+from tinyvit.labels.label_tables import MAX_ALL_CHARACTERS, WNID, check_lengths
 from tinyvit.nn.metadata_search import walk_dicts
 from tinyvit.nn.weight_files import Weights
 from tinyvit.variants import IMAGENET_1K, IMAGENET_22K
@@ -180,6 +180,7 @@ def _read_entry(key: str, location: str, value: Any, num_classes: int) -> _Named
     name, is_vague = key + location, normalize_key(key) in VAGUE_KEYS
     try:
         names = _read_names(normalize_key(key), value)
+        check_lengths([text for text, _ in names])
     except ValueError as error:
         return None if is_vague else _NamedClasses(name, None, f"cannot be used ({error})")
     if not names or all(_PLACEHOLDER.fullmatch(text) for text, _ in names):
@@ -201,7 +202,9 @@ def _read_names(key: str, value: Any) -> list[tuple[str, str]]:
     if isinstance(value, Mapping):
         return _read_map(key, value)
     if isinstance(value, str):
-        value = [name for name in re.split(r"\s*[,;\n]\s*", value.strip()) if name]
+        if len(value) > MAX_ALL_CHARACTERS:
+            raise ValueError(f"it has more than {MAX_ALL_CHARACTERS} characters")
+        value = [name for name in map(str.strip, re.split(r"[,;\n]", value)) if name]
     if not isinstance(value, (list, tuple)) or not value or len(value) > MAX_CLASSES:
         return []
     if all(isinstance(entry, Mapping) and "name" in entry for entry in value):

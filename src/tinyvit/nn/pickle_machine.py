@@ -22,8 +22,9 @@ from tinyvit.nn.pickle_records import (
     StoredStorage,
 )
 
-_MAX_OPERATIONS = 10_000_000
-"""A longer pickle is refused. The largest training checkpoints observed have 200,000 operations."""
+_MAX_OPERATIONS = 4_000_000
+"""A longer pickle is refused. The largest training checkpoints observed have 200,000 operations,
+and a list of a million labels has 2 million. Four million take ten seconds."""
 
 _MAX_INTEGER_BITS = 2048
 """A larger integer is refused, because computing with it can take long."""

@@ -20,6 +20,7 @@ from tinyvit.nn.pickle_records import (
     StoredStorage,
     read_attributes,
 )
+from tinyvit.nn.strided_copy import copy_strided
 
 ReadStorage = Callable[[str], bytes]
 """A function that returns the bytes of the storage with this key."""
@@ -177,16 +178,8 @@ def _make_strided(
         return _make_unusable(shape, problem)
 
     def load() -> Tensor:
-        content = read_storage(storage.key)
         start = storage.offset + offset
-        last = start + sum((side - 1) * step for side, step in zip(shape, strides))
-        if 0 in shape:
-            return torch.zeros(shape, dtype=dtype)
-        if (last + 1) * dtype.itemsize > len(content):
-            raise ValueError("a tensor is larger than its storage")
-        elements = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-        whole_bytes = len(content) // dtype.itemsize * dtype.itemsize
-        return elements[:whole_bytes].view(dtype).as_strided(shape, strides, start)
+        return copy_strided(read_storage(storage.key), start, (shape, strides), dtype)
 
     identity = (storage, offset, shape, strides)
     problem = "has complex numbers" if dtype.is_complex else ""

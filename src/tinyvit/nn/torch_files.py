@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import lzma
 import struct
+import sys
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -17,19 +18,25 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from tinyvit.bounded_zip import BoundedZipFile, ZipLimitError
 from tinyvit.errors import CheckpointError
+from tinyvit.limited_reader import LimitedReader, ReadLimitError
 from tinyvit.nn.file_formats import explain_pickle, explain_zip
 from tinyvit.nn.pickle_machine import read_pickle
 from tinyvit.nn.pickle_names import DangerousNameError
 from tinyvit.nn.pickle_records import Pickle, PickleRecordError
 from tinyvit.nn.stored_tensors import ReadStorage, find_item_size
+from tinyvit.regular_files import open_regular_file
 
-MAX_BYTES = 8 * 2**30
+MAX_BYTES = 4 * 2**30
 """Larger files are refused. The largest training checkpoint of any variant (21M, with the state of
 the optimizer and averaged weights) has 0.4 GB."""
 
 SAVE_STATE_DICT = "save the state dict alone: torch.save({'model': model.state_dict()}, path)"
 """The remedy for files that contain more than tensors, or tensors in an unsupported form."""
+
+MAX_STORAGE_BYTES = 2**30
+"""Largest size of one storage that is read. The largest variant has 0.08 GB in all."""
 
 _MAX_PICKLE_BYTES = 512 * 2**20
 """Larger pickles (without the contents of the tensors) are refused."""
@@ -83,18 +90,33 @@ def read_torch_file(path: Path, is_zip: bool) -> FileContent:
     return _read_archive(path) if is_zip else _read_old_format(path)
 
 
-def make_damaged_error(path: Path) -> CheckpointError:
-    """Return the error for a damaged file of torch."""
-    return CheckpointError(f"{path} is a damaged or truncated torch file", "download it again")
+def make_damaged_error(path: Path, reason: str = "") -> CheckpointError:
+    """Return the error for a damaged file of torch.
+
+    Args:
+        path: The file.
+        reason: What is wrong in the file; "" if this is not known.
+    """
+    detail = f" ({' '.join(reason.split())[:200]})" if reason else ""
+    return CheckpointError(
+        f"{path} is a damaged or truncated torch file{detail}", "download it again"
+    )
+
+
+def _make_limit_error(path: Path, reason: object) -> CheckpointError:
+    """Return the error for a file that exceeds a limit; the reason is a clause."""
+    return CheckpointError(f"{path} is refused: {reason}", "do not trust this file")
 
 
 def _read_archive(path: Path) -> FileContent:
     """Read a zip archive of torch."""
     try:
         # It stays open as long as the result is used. Opening it for each tensor takes long.
-        archive = zipfile.ZipFile(path)
+        archive = BoundedZipFile(path)
         entries = {entry.filename: entry for entry in archive.infolist()}
         unpacked_bytes = sum(entry.file_size for entry in archive.infolist())
+    except (ZipLimitError, ReadLimitError) as error:
+        raise _make_limit_error(path, error) from error
     except _DAMAGED_ERRORS as error:
         raise make_damaged_error(path) from error
     if unpacked_bytes > MAX_BYTES:
@@ -113,7 +135,9 @@ def _read_archive(path: Path) -> FileContent:
     def read_entry(name: str) -> bytes:
         try:
             entry = archive.getinfo(name)
-            return archive.read(entry) if entry.CRC else _read_unchecked(archive, entry, path)
+            return _read_entry(archive, entry, path)
+        except ZipLimitError as error:
+            raise _make_limit_error(path, error) from error
         except _DAMAGED_ERRORS as error:
             raise make_damaged_error(path) from error
 
@@ -121,19 +145,22 @@ def _read_archive(path: Path) -> FileContent:
         raise CheckpointError(f"{path} has big-endian numbers", SAVE_STATE_DICT)
     content = _read_pickle(io.BytesIO(read_entry(pickle_name)), path)
     return FileContent(
-        content.root, lru_cache(maxsize=4)(lambda key: read_entry(f"{root}data/{key}"))
+        content.root, lru_cache(maxsize=1)(lambda key: read_entry(f"{root}data/{key}"))
     )
 
 
-def _read_unchecked(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> bytes:
-    """Read an entry without a checksum, as torch.serialization.set_crc32_options(False) writes it.
+def _read_entry(archive: BoundedZipFile, entry: zipfile.ZipInfo, path: Path) -> bytes:
+    """Read an entry, which may have no checksum.
+
+    torch.serialization.set_crc32_options(False) writes entries without checksum.
 
     Raises:
-        ValueError: The archive is damaged.
+        ValueError: The archive is damaged, or the entry is larger than `MAX_STORAGE_BYTES`.
     """
-    if entry.compress_type != zipfile.ZIP_STORED:
-        return archive.read(entry)
-    with path.open("rb") as file:
+    is_unchecked = entry.CRC == 0 and entry.compress_type == zipfile.ZIP_STORED
+    if not is_unchecked or entry.file_size > MAX_STORAGE_BYTES:
+        return archive.read_entry(entry, MAX_STORAGE_BYTES)
+    with open_regular_file(path) as file:
         # The content follows 30 bytes, of which the last four are the lengths of the entry's name
         # and of additional fields.
         file.seek(entry.header_offset + 26)
@@ -166,7 +193,8 @@ def _read_old_format(path: Path) -> FileContent:
     the content, and the keys of the storages), followed by the storages in the order of the keys.
     A storage is the number of its elements (8 bytes) and the elements.
     """
-    with path.open("rb") as file:
+    with LimitedReader(open_regular_file(path).detach()) as file:
+        file.set_limit(_MAX_PICKLE_BYTES)
         first = _read_pickle(file, path)
         if first.root != _MAGIC_NUMBER:
             raise explain_pickle(path)
@@ -174,6 +202,7 @@ def _read_old_format(path: Path) -> FileContent:
         machine = _read_pickle(file, path).root
         content = _read_pickle(file, path)
         keys = _read_pickle(file, path).root
+        file.set_limit(sys.maxsize)
         if isinstance(machine, dict) and machine.get("little_endian") is False:
             raise CheckpointError(f"{path} has big-endian numbers", SAVE_STATE_DICT)
         item_sizes = {storage.key: find_item_size(storage) for storage in content.storages}
@@ -187,12 +216,15 @@ def _read_old_format(path: Path) -> FileContent:
 def _make_position_reader(path: Path, positions: dict[str, tuple[int, int]]) -> ReadStorage:
     """Return a function that reads storages whose position and size in bytes are known."""
 
-    @lru_cache(maxsize=4)
+    @lru_cache(maxsize=1)
     def read_storage(key: str) -> bytes:
         if key not in positions:
             raise make_damaged_error(path)
         start, size_bytes = positions[key]
-        with path.open("rb") as file:
+        if size_bytes > MAX_STORAGE_BYTES:
+            reason = f"a storage has {size_bytes >> 20} MiB, more than {MAX_STORAGE_BYTES >> 20}"
+            raise _make_limit_error(path, reason)
+        with open_regular_file(path) as file:
             file.seek(start)
             content = file.read(size_bytes)
         if len(content) != size_bytes:

@@ -56,8 +56,8 @@ _OTHER_KINDS = {
 _FASTAI_RESIZES = {"squish": "squash", "crop": "cover", "pad": "unknown"}
 """Maps the methods of fastai's Resize to the kinds of what it does in evaluation."""
 
-_RANDOM_GEOMETRY = re.compile(r"random.*(?:crop|resize|affine|rotat|perspective)|rotate")
-"""Matches names of transforms that crop, scale or turn images at random in training."""
+_GEOMETRY = re.compile(r"crop|resize|affine|rotat|perspective")
+"""Occurs after "random" in the names of transforms that move the content of an image."""
 
 _IGNORED = re.compile(
     r"^(?:to(?!gray)|maybeto|pilto|convert|load|pack|collect|imageto|compose|sequential|identity)"
@@ -153,15 +153,16 @@ def _classify(name: str, arguments: Mapping[str, Any]) -> str:
         return "unknown" if arguments.get("edge") in ("long", "width", "height") else "resize"
     if name in _OTHER_KINDS:
         return _OTHER_KINDS[name]
-    if _RANDOM_GEOMETRY.search(name):
+    if "rotate" in name or _GEOMETRY.search(name.partition("random")[2]):
         return "random"
     return "ignored" if _IGNORED.search(name) else "unknown"
 
 
 def _classify_resize(arguments: Mapping[str, Any]) -> str:
     """Return the kind of a transform that resizes, which depends on how its size is stated."""
-    if arguments.get("method") in _FASTAI_RESIZES:
-        return _FASTAI_RESIZES[arguments["method"]]
+    method = arguments.get("method")
+    if isinstance(method, str) and method in _FASTAI_RESIZES:
+        return _FASTAI_RESIZES[method]
     if "height" in arguments:
         return "squash"
     size = arguments.get("size")

@@ -7,20 +7,21 @@ network, and the metadata of the file.
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from tinyvit.errors import CheckpointError, MissingDependencyError
+from tinyvit.errors import CheckpointError
 from tinyvit.nn.classifier_heads import Network, assemble_network
 from tinyvit.nn.file_formats import explain_start
 from tinyvit.nn.file_metadata import read_metadata
 from tinyvit.nn.foreign_checkpoints import explain_names, explain_surrounding_model
 from tinyvit.nn.pickle_records import PickledObject
+from tinyvit.nn.safetensors_files import read_no_storage, read_safetensors
 from tinyvit.nn.state_dict_choice import choose_state_dict
 from tinyvit.nn.state_dict_search import (
     StateDict,
@@ -28,7 +29,7 @@ from tinyvit.nn.state_dict_search import (
     find_tensors_beside,
 )
 from tinyvit.nn.state_dicts import make_foreign_error, recognize_layout
-from tinyvit.nn.stored_tensors import StoredTensor, make_loaded_tensor
+from tinyvit.nn.stored_tensors import StoredTensor
 from tinyvit.nn.tensor_collection import collect_tensors
 from tinyvit.nn.tensor_values import check_problems, load_tensors
 from tinyvit.nn.torch_files import (
@@ -41,7 +42,7 @@ from tinyvit.nn.torch_files import (
 from tinyvit.nn.unnamed_averages import use_unnamed_averages
 from tinyvit.nn.weight_folders import find_weight_files, read_config
 from tinyvit.plurals import format_count
-from tinyvit.serialization import parse_json
+from tinyvit.regular_files import open_regular_file
 
 _ZIP_START = b"PK\x03\x04"
 _PICKLE_STARTS = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
@@ -142,17 +143,15 @@ def _read_file(path: Path) -> tuple[FileContent, dict[str, Any]]:
         return read_torch_file(path, is_zip=start.startswith(_ZIP_START)), {}
     # A safetensors file begins with 8 bytes, the length of the header, and the header in JSON.
     if start[8:9] == b"{":
-        return _read_safetensors(path)
+        return read_safetensors(path)
     raise explain_start(start, path)
 
 
 def _read_start(path: Path) -> bytes:
     """Return the first bytes of a file; raise CheckpointError if it is empty or too large."""
-    if path.exists() and not path.is_file():
-        raise CheckpointError(f"{path} is not a regular file", "give a checkpoint file or a folder")
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
+        with open_regular_file(path) as file:
+            size = os.fstat(file.fileno()).st_size
             start = file.read(_START_BYTES)
     except OSError as error:
         raise CheckpointError(
@@ -168,30 +167,6 @@ def _read_start(path: Path) -> bytes:
     return start
 
 
-def _read_safetensors(path: Path) -> tuple[FileContent, dict[str, Any]]:
-    """Read the tensors and the metadata of a file in safetensors format."""
-    try:
-        from safetensors import SafetensorError, safe_open
-    except ImportError as error:
-        raise MissingDependencyError.for_package("safetensors", extra="export") from error
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            names = file.keys()
-            content = {name: make_loaded_tensor(file.get_tensor(name)) for name in names}
-            metadata = _parse_metadata(file.metadata() or {})
-    except (SafetensorError, ValueError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{path} is a damaged or truncated safetensors file ({error})", "download it again"
-        ) from error
-    return FileContent(content, _read_no_storage), metadata
-
-
-def _read_no_storage(key: str) -> bytes:
-    """Raise ValueError: tensors that are already in memory refer to no storage in a file."""
-    raise ValueError(f"no storage {key}")
-
-
 def _read_parts(files: tuple[Path, ...]) -> tuple[FileContent, dict[str, Any]]:
     """Read a state dict that is split into several files."""
     joined: dict[str, StoredTensor] = {}
@@ -203,18 +178,7 @@ def _read_parts(files: tuple[Path, ...]) -> tuple[FileContent, dict[str, Any]]:
             raise make_damaged_error(file) from error
         # Storages of different files may have the same key, so identities cannot be compared.
         joined.update({name: replace(value, identity=None) for name, value in tensors.items()})
-    return FileContent(joined, _read_no_storage), {}
-
-
-def _parse_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Parse the metadata of a safetensors file; a string that is not JSON stays a string."""
-    parsed: dict[str, Any] = {}
-    for key, text in metadata.items():
-        try:
-            parsed[key] = parse_json(text)
-        except ValueError:
-            parsed[key] = text
-    return parsed
+    return FileContent(joined, read_no_storage), {}
 
 
 def _find_state_dict(content: FileContent, path: Path) -> tuple[StateDict, tuple[str, ...]]:

@@ -1,0 +1,95 @@
+"""Finds the operators in an ONNX graph that no image classifier needs, such as loops.
+
+A network for images is a fixed sequence of layers. An ONNX file, however, may also contain loops
+that never end, functions whose expansion takes any amount of memory, operators that produce tensors
+of any size from a few numbers, and operators of other libraries. `ALLOWED_OPERATORS` are those that
+tinyvit-export writes, and those that other exporters write for networks whose cost depends only on
+the sizes of their layers.
+
+The field numbers come from onnx/onnx.proto3 in https://github.com/onnx/onnx.
+"""
+
+from __future__ import annotations
+
+from tinyvit.runtimes.formats.protobuf import BYTES, Field, iterate_fields
+
+_ALLOWED_NAMES = """
+Abs Add And ArgMax ArgMin AveragePool BatchNormalization Cast Ceil Celu Clip Concat Constant Conv
+ConvInteger DepthToSpace DequantizeLinear Div Dropout DynamicQuantizeLinear Einsum Elu Equal Erf
+Exp Flatten Floor Gather GatherElements GatherND Gelu Gemm GlobalAveragePool GlobalMaxPool Greater
+GreaterOrEqual GroupNormalization HardSigmoid HardSwish Identity InstanceNormalization
+LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax LpPool LRN MatMul MatMulInteger Max
+MaxPool Mean Min Mish Mod Mul Neg Not Or Pad Pow PRelu QLinearConv QLinearMatMul QuantizeLinear
+Reciprocal ReduceL2 ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape Resize RMSNormalization
+Round Selu Shape Sigmoid Sign Size Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt Squeeze
+Sub Sum Tanh ThresholdedRelu Transpose Unsqueeze Where
+"""
+
+ALLOWED_OPERATORS = frozenset(_ALLOWED_NAMES.split())
+"""Operators of ONNX that need no permission."""
+
+_ALLOWED_DOMAINS = (b"", b"ai.onnx")
+"""Names of the domain (the library of operators) of ONNX itself."""
+
+# Field numbers of ModelProto, GraphProto and NodeProto.
+_MODEL_GRAPH, _MODEL_FUNCTIONS = 7, 25
+_GRAPH_NODE = 1
+_NODE_OPERATOR, _NODE_DOMAIN = 4, 7
+
+_MAX_NAME_LENGTH = 80
+"""Number of characters of an operator's name that are shown."""
+
+
+def find_foreign_operators(model: memoryview) -> tuple[str, ...]:
+    """Find the operators of a model that are not in `ALLOWED_OPERATORS`.
+
+    Args:
+        model: The model, a serialized ModelProto.
+
+    Returns:
+        Names of the operators, sorted. An operator of another domain is preceded by the domain and
+        "::". Local functions are called "a function".
+
+    Raises:
+        ValueError: If the bytes are not a ModelProto, or if a message in it has more than 100,000
+            fields.
+    """
+    names: set[str] = set()
+    for field in iterate_fields(model):
+        if (field.number, field.wire_type) == (_MODEL_GRAPH, BYTES):
+            graph = _slice(model, field)
+            names.update(_find_in_graph(graph))
+        elif field.number == _MODEL_FUNCTIONS:
+            names.add("a function")
+    return tuple(sorted(names))
+
+
+def _find_in_graph(graph: memoryview) -> set[str]:
+    """Find the operators of a graph that are not allowed."""
+    return {
+        name
+        for field in iterate_fields(graph)
+        if (field.number, field.wire_type) == (_GRAPH_NODE, BYTES)
+        if (name := _check_node(_slice(graph, field)))
+    }
+
+
+def _check_node(node: memoryview) -> str:
+    """Return the name of a node's operator if it is not allowed, otherwise ""."""
+    operator, domain = b"", b""
+    for field in iterate_fields(node):
+        if (field.number, field.wire_type) == (_NODE_OPERATOR, BYTES):
+            operator = bytes(_slice(node, field))
+        elif (field.number, field.wire_type) == (_NODE_DOMAIN, BYTES):
+            domain = bytes(_slice(node, field))
+    name = operator.decode("utf-8", "replace")[:_MAX_NAME_LENGTH]
+    if domain not in _ALLOWED_DOMAINS:
+        return f"{domain.decode('utf-8', 'replace')[:_MAX_NAME_LENGTH]}::{name}"
+    if name not in ALLOWED_OPERATORS:
+        return name or "an operator without a name"
+    return ""
+
+
+def _slice(message: memoryview, field: Field) -> memoryview:
+    """Return the value of a field without copying it."""
+    return message[field.value_start : field.end]

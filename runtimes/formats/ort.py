@@ -1,0 +1,72 @@
+"""The format of .ort files, which only ONNX Runtime uses: a flatbuffer, followed by an archive.
+
+The field numbers come from onnxruntime/core/flatbuffers/schema/ort.fbs in
+https://github.com/microsoft/onnxruntime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from flatbuffers.table import Table
+
+from tinyvit.errors import ArtifactError
+from tinyvit.runtimes.formats.flatbuffer_tables import (
+    READER_ERRORS,
+    read_root_table,
+    read_string,
+    read_table,
+    read_tables,
+)
+from tinyvit.runtimes.formats.onnx_operators import ALLOWED_OPERATORS
+from tinyvit.runtimes.formats.protobuf import map_file
+from tinyvit.runtimes.formats.trailer import TrailerFormat
+
+# Numbers of the fields in the tables InferenceSession, Model, Graph and Node.
+_SESSION_MODEL, _MODEL_GRAPH, _GRAPH_NODES = 1, 7, 2
+_NODE_DOMAIN, _NODE_OPERATOR = 2, 5
+
+_FUSED_NAMES = """
+Attention BiasGelu BiasSoftmax BiasSplitGelu DynamicQuantizeMatMul FastGelu FusedConv FusedGemm
+FusedMatMul Gelu GroupNorm MatMulIntegerToFloat MatMulNBits MultiHeadAttention NhwcConv
+NhwcMaxPool QAttention QGemm QLinearAdd QLinearAveragePool QLinearConcat QLinearConv
+QLinearGlobalAveragePool QLinearLeakyRelu QLinearMul QLinearReduceMean QLinearSigmoid
+QLinearSoftmax QLinearWhere QuickGelu SkipLayerNormalization DequantizeLinear QuantizeLinear
+"""
+
+_FUSED_OPERATORS = frozenset(_FUSED_NAMES.split())
+"""Operators of ONNX Runtime's own domain into which it fuses those of an image classifier."""
+
+_FUSED_DOMAIN = "com.microsoft"
+
+
+class OrtFormat(TrailerFormat):
+    """The format of .ort files; see `Format`."""
+
+    def find_foreign_operators(self, path: Path) -> tuple[str, ...]:
+        """Return the operators that are neither in `ALLOWED_OPERATORS` nor made from these."""
+        try:
+            with map_file(path) as data:
+                session = read_root_table(data)
+                return tuple(sorted(set(_find_in_session(session))))
+        except READER_ERRORS as error:
+            raise ArtifactError(
+                f"{path} is damaged or incomplete ({error})", "export it again"
+            ) from error
+
+
+ORT = OrtFormat(name="ort", suffix=".ort", magic=b"ORTM", magic_offset=4)
+
+
+def _find_in_session(session: Table) -> Iterator[str]:
+    """Yield the names of the operators that are not allowed."""
+    model = read_table(session, _SESSION_MODEL)
+    graph = read_table(model, _MODEL_GRAPH) if model else None
+    for node in read_tables(graph, _GRAPH_NODES) if graph else ():
+        domain, name = read_string(node, _NODE_DOMAIN), read_string(node, _NODE_OPERATOR)
+        if domain in ("", "ai.onnx"):
+            if name not in ALLOWED_OPERATORS:
+                yield name
+        elif domain != _FUSED_DOMAIN or name not in _FUSED_OPERATORS:
+            yield f"{domain}::{name}"

@@ -1,0 +1,102 @@
+"""Limits on the input and output of a network, which are checked before memory is allocated.
+
+A file of a few hundred bytes can declare an input of any size. The limits are far above those of
+networks for images, and keep the memory for one batch below 3 GiB.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+
+from tinyvit.errors import ArtifactError
+from tinyvit.labels import MAX_CLASSES
+from tinyvit.manifest import TensorSpec
+
+MAX_BATCH_SIZE = 4096
+"""Largest fixed number of images in a batch, as for tinyvit-export."""
+
+MAX_IMAGE_SIDE = 4096
+"""Largest fixed height or width of the input in pixels, four times that of tinyvit-export."""
+
+MAX_BATCH_BYTES = 2**30
+"""Largest input tensor of one batch, in bytes. Preparing a batch needs up to three times as much
+memory."""
+
+
+def check_tensor_sizes(
+    inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], file_name: str
+) -> None:
+    """Refuse inputs and outputs that would need too much memory.
+
+    A dimension of any size is not limited here, because the caller of the network chooses its size.
+
+    Args:
+        inputs: The inputs of a network, as a manifest or an engine states them.
+        outputs: The outputs of the network.
+        file_name: Name of the file for messages.
+
+    Raises:
+        ArtifactError: If a size exceeds a limit of this module, or if there are more than
+            `tinyvit.labels.MAX_CLASSES` classes.
+    """
+    for spec in inputs:
+        if len(spec.shape) == 4:
+            _check_batch_size(spec, file_name)
+            _check_sides(spec, file_name)
+        _check_bytes(spec, file_name)
+    for spec in outputs:
+        if any(isinstance(size, int) and size > MAX_CLASSES for size in spec.shape[1:]):
+            raise ArtifactError(
+                f"{file_name} has an output of shape ({_join(spec)}), more than {MAX_CLASSES}"
+                " classes",
+                "give a file with fewer classes",
+            )
+        _check_bytes(spec, file_name)
+
+
+def _check_batch_size(spec: TensorSpec, file_name: str) -> None:
+    """Raise ArtifactError if the fixed batch size is too large."""
+    batch_size = spec.shape[0]
+    if isinstance(batch_size, int) and batch_size > MAX_BATCH_SIZE:
+        raise ArtifactError(
+            f"{file_name} takes batches of {batch_size} images, more than {MAX_BATCH_SIZE}",
+            "give a file with a smaller batch",
+        )
+
+
+def _check_sides(spec: TensorSpec, file_name: str) -> None:
+    """Raise ArtifactError if the height or width is too large."""
+    sides = spec.shape[1:3] if spec.layout == "NHWC" else spec.shape[2:4]
+    if any(isinstance(side, int) and side > MAX_IMAGE_SIDE for side in sides):
+        raise ArtifactError(
+            f"{file_name} takes images of {sides[0]} x {sides[1]} pixels, more than"
+            f" {MAX_IMAGE_SIDE} in a row or column",
+            "give a file for smaller images",
+        )
+
+
+def _check_bytes(spec: TensorSpec, file_name: str) -> None:
+    """Raise ArtifactError if the tensor, with 1 for every dimension of any size, is too large."""
+    sizes = [size for size in spec.shape if isinstance(size, int)]
+    size_bytes = prod(sizes) * _count_element_bytes(spec.dtype)
+    if size_bytes > MAX_BATCH_BYTES:
+        raise ArtifactError(
+            f"{file_name} has a tensor of shape ({_join(spec)}), {spec.dtype}, which takes"
+            f" {size_bytes / 2**30:.1f} GiB, more than {MAX_BATCH_BYTES >> 30}",
+            "give a file with a smaller batch or smaller images",
+        )
+
+
+def _count_element_bytes(dtype: str) -> int:
+    """Return the size of one element in bytes. A manifest may name a type that does not exist."""
+    try:
+        return np.dtype(dtype).itemsize
+    except TypeError:
+        return 1
+
+
+def _join(spec: TensorSpec) -> str:
+    """Return the sizes of a tensor as text, such as "1, 3, 224, 224"."""
+    return ", ".join(map(str, spec.shape))

@@ -1,0 +1,112 @@
+"""Calling a function in another process, with limits on its memory and its time.
+
+Some libraries crash, or use any amount of memory, while they read damaged files. In another process
+this cannot harm the program.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import import_module
+
+_CODE = (
+    "import sys; sys.path[:] = {path!r};"
+    " from tinyvit.limited_process import answer_call;"
+    " answer_call({module!r}, {name!r}, {max_memory_bytes!r})"
+)
+"""What the other process runs. It looks for modules where this process does, and not in the current
+folder, which may contain files of strangers."""
+
+_THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""Environment variables for the number of threads of libraries of linear algebra. They reserve
+memory for each thread, which counts towards the limit."""
+
+_MAX_REASON_LENGTH = 200
+
+
+@dataclass(frozen=True)
+class ProcessLimits:
+    """Limits on another process.
+
+    Attributes:
+        memory_bytes: Largest size of its address space, in bytes. Linux enforces it, macOS and
+            Windows do not.
+        seconds: Longest time that it may take, including its start.
+    """
+
+    memory_bytes: int
+    seconds: int
+
+
+def call_in_process(
+    function: Callable[[bytes], bytes], argument: bytes, limits: ProcessLimits
+) -> bytes:
+    """Call a function in another process.
+
+    Args:
+        function: A public function of a module of this package.
+        argument: Its argument.
+        limits: Limits on the process.
+
+    Returns:
+        What the function returns.
+
+    Raises:
+        ValueError: The function raised an exception, or the process crashed or reached a limit. The
+            message is a clause, in which "it" is what the function reads.
+    """
+    code = _CODE.format(
+        path=sys.path,
+        module=function.__module__,
+        name=function.__name__,
+        max_memory_bytes=limits.memory_bytes,
+    )
+    environment = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, "1")}
+    try:
+        process = subprocess.run(
+            [sys.executable, "-c", code],
+            input=argument,
+            capture_output=True,
+            timeout=limits.seconds,
+            env=environment,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ValueError(f"reading it takes more than {limits.seconds} s") from error
+    # Python reports a signal as a negative code.
+    if process.returncode < 0:
+        raise ValueError("the library that reads it crashes")
+    if process.returncode != 0:
+        lines = process.stderr.decode("utf-8", "replace").strip().splitlines() or ["no reason"]
+        raise ValueError(lines[-1][:_MAX_REASON_LENGTH])
+    return process.stdout
+
+
+def answer_call(module: str, name: str, max_memory_bytes: int) -> None:
+    """Call a function with the bytes on standard input; write the result to standard output.
+
+    `call_in_process` runs this function in the other process.
+
+    Args:
+        module: Name of the module of the function.
+        name: Name of the function.
+        max_memory_bytes: Largest size of the address space of this process.
+    """
+    function = getattr(import_module(module), name)
+    with suppress(ImportError):  # Windows
+        import resource
+
+        with suppress(ValueError, OSError):  # the limit of this process is already lower
+            resource.setrlimit(resource.RLIMIT_AS, (max_memory_bytes, max_memory_bytes))
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        result = function(sys.stdin.buffer.read())
+    except Exception as error:
+        # The last line of standard error is the reason.
+        sys.exit(f"{type(error).__name__}: {' '.join(str(error).split())}")
+    sys.stdout.buffer.write(result)
