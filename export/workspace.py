@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from tinyvit.nn.model import TinyViT
 from tinyvit.quant.accuracy_budget import ArtifactOutputs, BatchFactory, run_artifact
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.registry import open_runtime
+from tinyvit.staging import temporary_folder
 
 
 @dataclass(frozen=True)
@@ -121,5 +121,5 @@ def open_workspace(source: SourceNetwork, target: Target) -> Iterator[Workspace]
     manifest = build_manifest(
         source.checkpoint, source.labels, source.graph.batch, embedded_preprocessing="host"
     )
-    with tempfile.TemporaryDirectory(prefix="tinyvit-") as folder:
-        yield Workspace(Path(folder), target, source.folded, source.graph, manifest)
+    with temporary_folder() as folder:
+        yield Workspace(folder, target, source.folded, source.graph, manifest)

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from tinyvit import __version__
 from tinyvit.errors import ArtifactError, CheckpointError, MissingDependencyError, RequestError
-from tinyvit.files import expand_home, find_cache_folder, publish_files, staging_folder
+from tinyvit.files import expand_home, find_cache_folder, publish_files
 from tinyvit.runtimes.artifact import known_suffixes, read_artifact
+from tinyvit.staging import staging_folder
 from tinyvit.variants import DEMO_MODEL, find_released
 
 _NEEDED_PACKAGES = ("torch", "onnx")

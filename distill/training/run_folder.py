@@ -17,7 +17,8 @@ from tinyvit.distill.training.config import TrainingConfig
 from tinyvit.distill.training.history import EpochSummary
 from tinyvit.distill.training.toml_files import format_toml, parse_toml
 from tinyvit.errors import RequestError
-from tinyvit.files import publish_files, staging_folder, write_atomically
+from tinyvit.files import publish_files, write_atomically
+from tinyvit.staging import staging_folder
 
 RUN_FILE = "run.toml"
 STATE_FILE = "state.pt"
@@ -142,7 +143,9 @@ def save_state(folder: Path, state: TrainingState, parts: Mapping[str, Stateful]
     content = {"progress": asdict(state)}
     content.update({name: part.state_dict() for name, part in parts.items()})
     with staging_folder(folder / STATE_FILE) as staged:
-        torch.save(content, staged / STATE_FILE)
+        # Without an open file, torch.save raises RuntimeError instead of OSError on a full disk.
+        with (staged / STATE_FILE).open("wb") as file:
+            torch.save(content, file)
         publish_files([staged / STATE_FILE], folder)
 
 
