@@ -67,6 +67,8 @@ class FileLock:
 
     def release(self) -> None:
         """Remove the file and release the lock. Calling it again has no effect."""
+        if not self.excludes_others:
+            remove_file(self._path)
         descriptor, self._descriptor = self._descriptor, None
         # A process that was forked from the holder has closed its copy of the descriptor already.
         if descriptor is None or descriptor not in _held_descriptors:

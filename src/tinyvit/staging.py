@@ -44,6 +44,9 @@ def staging_folder(path: Path) -> Iterator[Path]:
 
     Yields:
         A new empty folder in the folder of `path`, so that files in it can be renamed to `path`.
+
+    Raises:
+        OSError: A file or folder cannot be written. It names `path`.
     """
     # The name is chosen before the folder is created: a signal can arrive as soon as the folder
     # exists, and the cleanup needs its name.
@@ -57,6 +60,11 @@ def staging_folder(path: Path) -> Iterator[Path]:
             lock = _take_new_lock(lock_file)
             folder.mkdir(mode=0o700)
             yield folder
+        except OSError as error:
+            # Nobody knows the staging folder, and functions for open files name no file at all.
+            if error.filename is None or str(error.filename).startswith(str(folder)):
+                error.filename = str(path)
+            raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
             if lock is not None:
