@@ -2,9 +2,9 @@
 
     python -m tinyvit.studies.endurance FILE... [--predictions N] [--opens N] [--json]
 
-FILE is an artifact (exported model file) in which no memory should be lost. Each file is used in a
-process of its own, which first predicts one random image N times and then opens and closes the file
-N times. The memory is the resident memory that Linux reports in /proc, so this command needs Linux.
+FILE is an artifact (exported model file). One new process predicts a random image N times with it,
+and another opens and closes it N times. Neither should need more and more memory. The memory is the
+resident memory that Linux reports in /proc, so this command needs Linux.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from tinyvit.runtimes.classifier import Classifier
 
 _PROGRAM = "python -m tinyvit.studies.endurance"
 _PROCESS_FOLDER = Path("/proc/self")
+_IMAGE_SIZE = 64
+"""Width and height of the image that is predicted, in pixels."""
 _SAMPLES = 20
 """Number of samples after the first, at equal distances."""
 _WARMUP_SHARE = 0.1
@@ -87,37 +89,57 @@ class Endurance:
         return self.samples[-1].count
 
 
-def measure_endurance(path: Path, predictions: int, opens: int) -> tuple[Endurance, Endurance]:
-    """Predict an image and open an artifact many times, in this process.
+def measure_predictions(path: Path, count: int) -> Endurance:
+    """Predict one random image many times in this process.
 
     Args:
-        path: The artifact. Its best installed engine runs it on one thread, if it takes a number of
-            threads.
-        predictions: Number of predictions, at least 1.
-        opens: Number of times that the artifact is opened and closed, at least 1.
+        path: The artifact. Its best installed engine runs it.
+        count: Number of predictions, at least 1.
 
     Returns:
-        The samples of the predictions, and those of the opens.
+        The samples.
 
     Raises:
         RequestError: This system has no folder /proc.
         TinyViTError: The artifact cannot be opened or run.
     """
-    if not _PROCESS_FOLDER.is_dir():
-        raise RequestError("this system has no folder /proc", "run this command on Linux")
-    size = 64
-    pixels = np.random.default_rng(0).integers(0, 256, (size, size, 3), np.uint8)
+    _require_proc()
+    pixels = np.random.default_rng(0).integers(0, 256, (_IMAGE_SIZE, _IMAGE_SIZE, 3), np.uint8)
     image = Image.fromarray(pixels)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about files that are not from tinyvit-export
+        with Classifier(path) as classifier:
+            engine = classifier.describe().runtime.engine
+            seconds, samples = _repeat(lambda: classifier.predict(image), count)
+    return Endurance(path.name, engine, "predict", seconds, samples)
+
+
+def measure_opens(path: Path, count: int) -> Endurance:
+    """Open and close an artifact many times in this process.
+
+    Args:
+        path: The artifact. Its best installed engine opens it.
+        count: Number of times, at least 1.
+
+    Returns:
+        The samples.
+
+    Raises:
+        RequestError: This system has no folder /proc.
+        TinyViTError: The artifact cannot be opened.
+    """
+    _require_proc()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with Classifier(path) as classifier:
             engine = classifier.describe().runtime.engine
-            predicted = _repeat(lambda: classifier.predict(image), predictions)
-        opened = _repeat(lambda: Classifier(path).close(), opens)
-    return (
-        Endurance(path.name, engine, "predict", *predicted),
-        Endurance(path.name, engine, "open", *opened),
-    )
+        seconds, samples = _repeat(lambda: Classifier(path).close(), count)
+    return Endurance(path.name, engine, "open", seconds, samples)
+
+
+def _require_proc() -> None:
+    if not _PROCESS_FOLDER.is_dir():
+        raise RequestError("this system has no folder /proc", "run this command on Linux")
 
 
 def _repeat(action: Callable[[], object], count: int) -> tuple[float, tuple[Sample, ...]]:
@@ -181,12 +203,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     context = multiprocessing.get_context("spawn")
     for file in options.files:
-        # A pool of one process that ends after one task: the next file gets a new process.
-        with context.Pool(1) as pool:
-            arguments = (expand_home(file), options.predictions, options.opens)
-            for result in pool.apply(measure_endurance, arguments):
-                text = json.dumps(asdict(result)) if options.json else format_endurance(result)
-                print(text, flush=True)
+        for measure, count in (
+            (measure_predictions, options.predictions),
+            (measure_opens, options.opens),
+        ):
+            # A pool ends after one task, so that every measurement has a new process.
+            with context.Pool(1) as pool:
+                result = pool.apply(measure, (expand_home(file), count))
+            text = json.dumps(asdict(result)) if options.json else format_endurance(result)
+            print(text, flush=True)
     return 0
 
 
