@@ -6,6 +6,7 @@ pass through the network, and computes the scale from these statistics.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -229,9 +230,10 @@ def _save_state(observers: dict[str, Any], finished_images: int, state_file: Pat
     Errors are ignored, because the file only saves time after an interruption.
     """
     states = {point: observer.state_dict() for point, observer in observers.items()}
+    # Written by Python, because torch.save raises RuntimeError instead of OSError on a full disk.
+    content = io.BytesIO()
+    torch.save({"observed": finished_images, "observers": states}, content)
     with suppress(OSError), staging_folder(state_file) as folder:
         staged = folder / state_file.name
-        # Without an open file, torch.save raises RuntimeError instead of OSError on a full disk.
-        with staged.open("wb") as file:
-            torch.save({"observed": finished_images, "observers": states}, file)
+        staged.write_bytes(content.getbuffer())
         publish_files([staged], state_file.parent)

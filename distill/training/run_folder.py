@@ -6,6 +6,7 @@ resumes an interrupted run, and the results.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -142,10 +143,11 @@ def save_state(folder: Path, state: TrainingState, parts: Mapping[str, Stateful]
     """
     content = {"progress": asdict(state)}
     content.update({name: part.state_dict() for name, part in parts.items()})
+    # Written by Python, because torch.save raises RuntimeError instead of OSError on a full disk.
+    file_content = io.BytesIO()
+    torch.save(content, file_content)
     with staging_folder(folder / STATE_FILE) as staged:
-        # Without an open file, torch.save raises RuntimeError instead of OSError on a full disk.
-        with (staged / STATE_FILE).open("wb") as file:
-            torch.save(content, file)
+        (staged / STATE_FILE).write_bytes(file_content.getbuffer())
         publish_files([staged / STATE_FILE], folder)
 
 
