@@ -20,7 +20,7 @@ _BOARD_NAME = Path("/proc/device-tree/model")
 
 def describe_cpu() -> str:
     """Describe the processor in one line: model, instruction sets and number of cores."""
-    return f"{processor.describe(processor.read_cpuinfo())}, {os.cpu_count()} cores"
+    return f"{processor.describe(processor.read_cpuinfo())}, {count_cores()} cores"
 
 
 def read_device_info(name: str | None = None) -> DeviceInfo:

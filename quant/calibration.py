@@ -181,6 +181,8 @@ def _find_observed_tensors(folded: nn.Module) -> dict[str, _ObservedTensor]:
     tensors: dict[str, _ObservedTensor] = {}
     for name, layer in quantizable_layers(folded):
         point = input_scale_key(folded, name)
+        # Query, key and value layers share the point of their input, which has the name of the
+        # module that contains them. So the input of that module is observed, once.
         module = folded.get_submodule(point.rpartition(":")[0])
         tensors.setdefault(point, _ObservedTensor(module, is_input=True))
         tensors[f"{name}:out"] = _ObservedTensor(layer, is_input=False)

@@ -81,7 +81,7 @@ def prepare_quantization(
         ImageError: A folder cannot be read, or has no images.
         MissingDependencyError: Calibration needs torchao, which is not installed.
     """
-    # Determined now, because the calibration may write the recipe file, which changes the answer.
+    # `needs_measurement` depends on whether the recipe file exists, and calibration may write it.
     is_measured = config.needs_measurement
     images = QuantizationImages(config, checkpoint, original, progress)
     images.announce_synthetic()
@@ -153,7 +153,7 @@ def _calibrate_on_images(
         checkpoint,
         folded,
         calibration,
-        CPU_WEIGHT_BITS[config.cpu],
+        CPU_WEIGHT_BITS[config.cpu],  # `config.cpu` is the processor on which artifacts will run
         progress,
         state_file=find_cache_folder() / f"calibration-{key}.pt",
     )

@@ -58,7 +58,8 @@ class ImagePipeline:
             images: The images; an endless iterator is allowed.
             channels: Order of the channels in arrays.
             exif: Whether to rotate images as their EXIF orientation states.
-            chunk: Number of images to decode and resize before the network runs on them. With None,
+            chunk: If not None, decoding and the network take turns: this many images are decoded
+                and resized, then the network runs on them (in batches of its own size). If None,
                 images are decoded while the network runs.
 
         Yields:

@@ -1,4 +1,4 @@
-"""Interprets the argument `labels` of `Classifier`, and chooses the labels of an opened file."""
+"""Interprets the argument `labels` of `Classifier`, and chooses the labels of an artifact."""
 
 from __future__ import annotations
 
@@ -20,20 +20,22 @@ _REMEDY = "pass a list of names in the order of the classes, or a dict {0: name,
 def resolve_labels(
     artifact: Artifact, class_count: int, labels: LabelArgument | None
 ) -> tuple[Label, ...]:
-    """Choose the labels of an opened file.
+    """Choose the labels of an artifact.
 
     Args:
-        artifact: The file.
-        class_count: Number of its classes.
-        labels: Labels that the caller passed; None for none.
+        artifact: The artifact.
+        class_count: Number of classes of the artifact.
+        labels: Labels that the caller passed; None if the caller passed no labels.
 
     Returns:
-        One label for each class: the caller's, or else the manifest's, or else ImageNet's, or else
-        numbers.
+        One label for each class. These are the caller's labels; without them, those of the
+        manifest; without a manifest, those of ImageNet if they have this number, otherwise
+        "class 0", "class 1", and so on.
 
     Raises:
-        RequestError: If the caller's labels are not one for each class, or their order is unknown.
-        ArtifactError: If the manifest's labels are not one for each class.
+        RequestError: The caller's labels have another number, no order, or a form that is not
+            understood.
+        ArtifactError: The manifest's labels have another number.
     """
     if labels is not None:
         used_labels = _convert_labels(labels)
@@ -56,7 +58,7 @@ def _convert_labels(labels: LabelArgument) -> tuple[Label, ...]:
     """Convert the caller's labels; raise RequestError for objects without names or order."""
     if isinstance(labels, (str, os.PathLike)):
         raise RequestError(
-            f"labels={os.fspath(labels)!r} is a string, not a list of names",
+            f"labels={os.fspath(labels)!r} is a path or a string, not a list of names",
             "read the file first: tinyvit.labels.read_labels(Path(...))",
         )
     if isinstance(labels, (set, frozenset)) or not isinstance(labels, Iterable):

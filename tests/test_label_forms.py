@@ -15,6 +15,8 @@ ABC = ["ant", "bee", "cow"]
 
 def read_names(folder: Path, name: str, content: object) -> list[str]:
     """Write a label file, as JSON if the content is no text, and return the names in it."""
+    if name.endswith(".yaml"):
+        pytest.importorskip("yaml")
     text = content if isinstance(content, str) else json.dumps(content)
     (folder / name).write_text(text, encoding="utf-8")
     return [label.name for label in read_labels(folder / name)]
@@ -188,14 +190,33 @@ def test_comments_of_yaml_begin_outside_quotes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        # The second line continues the name in the first one.
+        ("names:\n  - ant\n    - bee\n", ["ant - bee"]),
+        # Weights & Biases stores every setting in such a map.
+        ("class_names:\n  desc: null\n  value:\n  - ant\n", ["ant"]),
+        ("names: !!python/tuple [no, 1e3, ~, null, 0x1F]\n", ["no", "1e3", "~", "null", "0x1F"]),
+        ('names:\n- >-\n  ant\n  lion\n- "\\u0062ee"\n', ["ant lion", "bee"]),
+        ("- {id: 1, name: bee}\n- {id: 0, name: ant}\n", ["ant", "bee"]),
+        ("id2label: {0: '7', 1: '5'}\n", ["7", "5"]),
+    ],
+)
+def test_names_are_what_yaml_says(tmp_path: Path, text: str, names: list[str]) -> None:
+    assert read_names(tmp_path, "a.yaml", text) == names
+
+
+@pytest.mark.parametrize(
     ("text", "reason"),
     [
         ("names:\n  0: ant\n  0: bee\n", "0 occurs twice"),
-        ("names:\n  - ant\n    - bee\n", "not all indented alike"),
-        ("class_names:\n  desc: null\n  value:\n  - ant\n", "entry 3 of its names"),
-        ("names:\n- ant\n- {a: b}\n", "not a name alone"),
+        ("names:\n- ant\n- {a: b}\n", "the name of class 1 is"),
         ("names: data/names.txt\n", "no list of names"),
-        ("names:\n- ant\n-\n", "not a name alone"),
+        ("names:\n- ant\n-\n", "no labels, or an empty one"),
+        ("names: &a [ant]\n", "line 1 has an anchor"),
+        ("names: [ant\n", "it is not YAML: .* in line 2"),
+        ("- " * 40 + "ant\n", "nested deeper than 32 levels"),
+        ("names: [ant]\n---\nnames: [bee]\n", "several documents"),
     ],
 )
 def test_other_yaml_is_refused(tmp_path: Path, text: str, reason: str) -> None:

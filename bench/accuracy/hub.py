@@ -2,8 +2,9 @@
 
 The extra "bench" installs the packages that this module imports. The parquet files of a dataset's
 validation split are read. As in all "imagefolder" datasets of the Hub, the column "image" of these
-files has values {"bytes", "path"}, and the column "label" has class numbers. If the model's labels
-have WordNet ids, the numbers must be those of ImageNet-1k, otherwise the indices of the labels.
+files has values {"bytes", "path"}, and the column "label" has class numbers. For a model whose
+labels have WordNet ids, these must be the class numbers of ImageNet-1k. For any other model, they
+must be positions in the model's list of labels.
 """
 
 from __future__ import annotations

@@ -98,6 +98,11 @@ def evaluate_all(
             raise failures.make_error()
         if reference is None and len(evaluations) > 1:
             reference = evaluations[0]
+            if reference.path != paths[0]:
+                warning_messages.append(
+                    f"{paths[0]} cannot be evaluated, so the artifacts are compared with"
+                    f" {reference.path} instead"
+                )
         results = [
             make_accuracy_result(
                 evaluation,
@@ -126,7 +131,8 @@ def record_preprocess_check(
         path: Path of the artifact.
         dataset: The labeled images.
         config: The options. Those for the reference and the journal are ignored.
-        progress: Receives the number of candidates that were tried; None to report nothing.
+        progress: Receives the number of preprocessing candidates that were tried; None to report
+            nothing.
 
     Returns:
         A record with the result of the artifact's own preprocessing, then one result per candidate.

@@ -65,7 +65,9 @@ class Teacher:
         return TeacherInfo(self.name, self.sha256)
 
     def accepts_size(self, size: int) -> bool:
-        """Return whether the teacher runs at an image size, which is tried if it is not known.
+        """Return whether the teacher runs at an image size.
+
+        If that is not known, the teacher is run on one blank image of this size.
 
         Args:
             size: Width and height of the images in pixels.
@@ -119,8 +121,11 @@ def make_module_teacher(
     Args:
         module: A module in eval mode that maps float32 (B, 3, S, S) to logits
             (B, num_classes).
-        description: The name, labels and preprocessing of the module.
+        description: What is known about the module without running it.
         device: The device to run the module on.
+
+    Returns:
+        The teacher, with the number of classes that the module returns.
 
     Raises:
         RequestError: The module does not return one tensor of logits, or the number of labels
@@ -267,7 +272,7 @@ def _import_python(module_name: str) -> ModuleType:
     if spec is None or spec.loader is None or not path.is_file():
         raise RequestError(f"{module_name} is not a Python file", "use FILE.py:FUNCTION")
     module = importlib.util.module_from_spec(spec)
-    # Dataclasses and pickle look up the modules of classes in sys.modules, also later.
+    # Dataclasses and pickle look up the module of a class in sys.modules, also after the import.
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
@@ -278,6 +283,7 @@ def _import_python(module_name: str) -> ModuleType:
 
 
 def _describe_output(output: object) -> str:
+    """Describe what a module returned instead of logits, for a message."""
     if isinstance(output, torch.Tensor):
         return f"a tensor of shape {tuple(output.shape)}"
     return f"an object of type {type(output).__name__}"
@@ -290,7 +296,7 @@ def hash_weights(module: nn.Module) -> str:
         module: The module.
 
     Returns:
-        The hex SHA-256 of each name in UTF-8, followed by the bytes of its values.
+        The hex SHA-256 of all names in UTF-8, each followed by the bytes of the tensor's values.
     """
     digest = hashlib.sha256()
     for name, value in module.state_dict().items():

@@ -43,7 +43,7 @@ class FakeQuantize(nn.Module):
         Args:
             scale: Difference between two adjacent quantized values.
             seven_bits: Whether the range is -63 to 63 times the scale, instead of -128 to 127 times
-                the scale.
+                the scale. `replace_layers` requests this for the keys and values of attention.
         """
         super().__init__()
         self.scale = scale
@@ -137,8 +137,9 @@ def make_checkpoint_state(network: nn.Module) -> dict[str, Tensor]:
         network: A network from `add_fake_quantization`.
 
     Returns:
-        A state dict with the parameter names of timm. The network is unfolded, so the state dict
-        has the BatchNorms of the original network.
+        A state dict with the parameter names of timm, like that of any trained network.
+        `unfold_model` inserts BatchNorms again where folding merged them into the layers; these
+        only add the bias of the layer.
     """
     float_network = copy.deepcopy(network).cpu()
     assert isinstance(float_network, TinyViT)

@@ -51,7 +51,16 @@ def test_a_classifier_with_one_output_is_refused(state: State, save: Save) -> No
     head = {key: value[:1] for key, value in state.items() if key.startswith("head.fc")}
     message = refusal(save({**state, **head}))
     assert "has one output (for a sigmoid)" in message
-    assert "give the classifier two outputs" in message
+    assert "replace it by an equivalent classifier with two outputs" in message
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["stages.3.downsample.conv3.conv.weight", "stages.2.blocks.0.attn.attention_biases"],
+)
+def test_a_weight_without_dimensions_is_refused(state: State, save: Save, key: str) -> None:
+    message = refusal(save({**state, key: torch.tensor(1.0)}))
+    assert "have another number of dimensions than in a TinyViT" in message
 
 
 def test_integer_weights_are_refused(state: State, save: Save) -> None:

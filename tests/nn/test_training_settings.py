@@ -460,6 +460,15 @@ def test_the_arguments_of_timm_beside_the_checkpoint_are_used(save: Save, tmp_pa
     )
 
 
+def test_arguments_beside_the_checkpoint_that_are_not_understood_are_noted(
+    save: Save, tmp_path: Path
+) -> None:
+    (tmp_path / "args.yaml").write_text("mean: &half [0.5, 0.5, 0.5]\nstd: *half\n")
+    assert load_checkpoint(save()).notes == (
+        "ignored: args.yaml, which is too large or whose form is not understood",
+    )
+
+
 def test_the_image_size_of_the_transforms_is_that_of_the_network(save: Save) -> None:
     resize = {"type": "Resize", "size": [256, 256], "interpolation": "bilinear"}
     checkpoint = load_checkpoint(save(config={"val_transforms": [resize]}))

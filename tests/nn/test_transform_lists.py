@@ -205,9 +205,29 @@ def test_the_arguments_in_files_beside_a_checkpoint(tmp_path: Path) -> None:
             "crop_pct": 0.9,
             "img_size": None,
             "mean": [0.5, 0.25, 0.1],
-            "model_kwargs": "{}",
+            "model_kwargs": {},
         },
         "hparams.yaml": {"data": {"std": [0.5, 0.25, 1], "name": "x: y"}},
+    }
+
+
+def test_yaml_with_types_is_read_and_yaml_with_aliases_is_not(tmp_path: Path) -> None:
+    (tmp_path / "args.yaml").write_text(
+        "mean: !!python/tuple [0.5, 1, .25]\nstd: 0.5, 0.25, 1\nflip: True\nname: >-\n  a\n  b\n"
+        "run: !!python/object/apply:os.system ['exit 1']\nsize: '[224, 224]'\nlr: 1e-3\n"
+    )
+    (tmp_path / "hparams.yaml").write_text("mean: &mean [0.5, 0.5, 0.5]\nstd: *mean\n")
+    assert read_settings_files(tmp_path / "best.pth") == {
+        "args.yaml": {
+            "mean": [0.5, 1, 0.25],
+            "std": (0.5, 0.25, 1),
+            "flip": True,
+            "name": "a b",
+            "run": ["exit 1"],
+            "size": [224, 224],
+            "lr": 0.001,
+        },
+        "hparams.yaml": None,
     }
 
 
@@ -228,3 +248,15 @@ def test_the_arguments_in_files_beside_a_checkpoint(tmp_path: Path) -> None:
 )
 def test_hostile_texts_are_read_in_little_time(text: str) -> None:
     parse_settings_text(text)
+
+
+@pytest.mark.parametrize("path", ["DATASET", "DATALOADER"])
+def test_a_section_whose_name_begins_like_that_of_the_paper_is_read(path: str) -> None:
+    section = {"MEAN": [0.1, 0.2, 0.3], "STD": [0.4, 0.5, 0.6]}
+    for metadata, name in (
+        ({path: section}, path),
+        ({"config": {path: section}}, f"config.{path}"),
+    ):
+        (source,) = list_checkpoint_sources(metadata)
+        assert source.name == f"{name} in the checkpoint"
+        assert (source.settings.mean, source.settings.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))

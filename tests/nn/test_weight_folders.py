@@ -86,6 +86,36 @@ def test_a_folder_with_split_weights(tmp_path: Path, kind: str) -> None:
     assert "names the file ../secret.bin, which is not in its folder" in refusal(tmp_path)
 
 
+class TensorWithoutArguments:
+    """Pickled as a call of the function that creates tensors, without arguments."""
+
+    def __reduce__(self) -> tuple[object, tuple[()]]:
+        return torch._utils._rebuild_tensor_v2, ()
+
+
+def test_a_damaged_part_of_split_weights_is_refused(tmp_path: Path) -> None:
+    torch.save({"a": TensorWithoutArguments()}, tmp_path / "1.bin")
+    torch.save({"b": torch.zeros(1)}, tmp_path / "2.bin")
+    index = tmp_path / "pytorch_model.bin.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "1.bin", "b": "2.bin"}}))
+    assert "1.bin is a damaged or truncated torch file" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("weight_map", "message"),
+    [
+        ({"a": 5}, "is not a valid list of weight files"),
+        ({str(i): f"{i}.bin" for i in range(1001)}, "names 1001 files, and at most 1000 are read"),
+    ],
+)
+def test_an_invalid_list_of_weight_files(
+    tmp_path: Path, weight_map: dict[str, object], message: str
+) -> None:
+    index = tmp_path / "pytorch_model.bin.index.json"
+    index.write_text(json.dumps({"weight_map": weight_map}))
+    assert message in refusal(tmp_path)
+
+
 def test_folders_without_weights_are_explained(tmp_path: Path) -> None:
     assert "it has no model.safetensors" in refusal(tmp_path)
     (tmp_path / "adapter_config.json").write_text("{}")

@@ -127,6 +127,14 @@ def test_a_size_in_the_arguments_of_the_training_is_the_size_of_the_checkpoint(
     assert (at_224.pads_windows, at_224.describe_windows()) == (False, None)
 
 
+def test_windows_that_divide_the_feature_maps_are_not_padded(tmp_path: Path) -> None:
+    doubled = load_checkpoint(save_state(tmp_path, 224)).at_size(448)
+    assert (doubled.window_sizes, doubled.windows) == ((7, 7, 14, 7), "checkpoint")
+    assert (doubled.pads_windows, doubled.has_proportional_windows) == (False, False)
+    assert doubled.describe_windows() == "7, 14, 7 tokens as in the checkpoint, without padding"
+    assert doubled.at_size(448, "scaled").window_sizes == (14, 14, 28, 14)
+
+
 def test_other_sizes_keep_the_windows_of_timms_layout(tmp_path: Path) -> None:
     checkpoint = load_checkpoint(save_state(tmp_path, 224))
     resized = checkpoint.at_size(256)

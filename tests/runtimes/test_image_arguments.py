@@ -178,12 +178,15 @@ def test_labels_may_be_a_list_or_a_dict(build_artifact: ArtifactBuilder, labels:
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ({i + 1: name for i, name in enumerate(NAMES)}, "each class index from 0"),
-        (dict.fromkeys(NAMES, 0), "each class index from 0"),
-        ({"a": "b"}, "each class index from 0"),
+        (
+            {i + 1: name for i, name in enumerate(NAMES)},
+            "they are 1 to 10, so either they count from 1",
+        ),
+        (dict.fromkeys(NAMES, 0), "0 occurs twice"),
+        ({"a": "b"}, "its indices are not 0, 1, 2, .*'a' is no index"),
         (set(NAMES), "have no order"),
-        (range(10), "the label of class 0 is 0"),
-        ([*NAMES[:9], None], "the label of class 9 is None"),
+        (range(10), "the name of class 0 is 0, not a string"),
+        ([*NAMES[:9], None], "the name of class 9 is None, not a string"),
         (NAMES[:9], "9 labels"),
         (Path("names.txt"), "read the file first"),
         (5, "have no order"),

@@ -22,7 +22,7 @@ MAX_MEMBERS = 5_000_000
 """Tar files with more members (files and folders) are refused."""
 
 _MAX_LINK_STEPS = 8
-"""Longest chain of links in a tar file."""
+"""Longest chain of links in a tar file that is followed."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,10 @@ def index_tar(path: Path) -> TarListing:
 
 
 def _find_ignored_entry(name: str) -> str | None:
-    """Return the hidden or system file or folder that is, or contains, a member; None for none."""
+    """Return the path of the hidden or system entry that is the member or contains it.
+
+    None is returned if the member is neither hidden nor in a hidden folder.
+    """
     parts = PurePosixPath(name).parts
     for count, part in enumerate(parts, 1):
         # The parent folder ".." begins with a period but is not hidden.

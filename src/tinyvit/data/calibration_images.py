@@ -61,10 +61,10 @@ class CalibrationImage:
     """One image for calibration that has not been decoded yet.
 
     Attributes:
-        name: Relative path of the image, or its number in an array. The order in which images are
-            used depends on the hashes of the names.
-        group: Folder that contains the image. Calibration uses equally many images of each folder,
-            as far as possible.
+        name: Relative path of the image, or "picture 7" for number 7 of an array. The order in
+            which images are used depends on the hashes of the names.
+        group: Relative path of the folder that contains the image; "" for an image of an array.
+            Calibration uses equally many images of each folder, as far as possible.
         get_source: Function that returns the path or the pixels of the image.
     """
 
@@ -89,7 +89,7 @@ class CalibrationListing:
 def list_calibration_images(data: Path) -> CalibrationListing:
     """List every image that a user gives for calibration.
 
-    The images of a folder or a list of paths are not read, those in an .npz file are.
+    Image files are not read, but the array in an .npz file is.
 
     Args:
         data: A folder of images at any depth; a .txt file with one path per line, relative to the
@@ -205,7 +205,7 @@ def _read_shape(file: IO[bytes]) -> tuple[int, ...]:
 
 
 def _read_lines(path: Path) -> list[str]:
-    """Return the lines of a file of paths that are not empty."""
+    """Return the lines, except empty ones, of a file that lists paths."""
     try:
         text = read_text(path, MAX_LIST_BYTES)
         if "\0" in text:

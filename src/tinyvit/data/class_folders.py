@@ -100,14 +100,15 @@ class ImageFolder:
         """Return the class of every image as an index into the labels of a model.
 
         Args:
-            labels: The labels of the model. The label of a class folder must have the WordNet id of
-                one of them or, if none has it, the name of one.
+            labels: The labels of the model. The label of each class folder must have the WordNet
+                id of exactly one of them or, if no label of the model has this id, the same name.
 
         Returns:
             Indices into `labels`, int64 (N,), in the order of `keys`.
 
         Raises:
-            RequestError: There are no class folders, or a class folder matches no label.
+            RequestError: An image is in no class folder, or a class folder does not match exactly
+                one label.
         """
         self.require_class_folders()
         assert self.labels is not None
@@ -162,8 +163,9 @@ def read_image_folder(folder: str | Path) -> ImageFolder:
         class folder is a WordNet id of ImageNet, the folder gets the label of that class.
 
     Raises:
-        RequestError: `folder` is not a folder, contains splits but no training images, or one of
-            the class folders has no images.
+        RequestError: `folder` is not a folder, or contains splits but not "train"; a class folder
+            has no images; or the subfolders seem to be splits with unusual names, or a single
+            folder that contains the class folders.
         ImageError: The folder cannot be read, or has no images.
     """
     folder = find_split_folder(folder, "train")
@@ -197,8 +199,8 @@ def read_labeled_images(folder: str | Path, labels: Sequence[Label]) -> LabeledI
         labels: The labels of the model, in the order of its logits.
 
     Raises:
-        RequestError: `folder` is not a folder, an image is in no class folder, or a class folder
-            matches no label.
+        RequestError: `folder` is not a folder, or contains splits but not "val"; an image is in no
+            class folder; or a class folder has no images or matches no label.
         ImageError: The folder cannot be read, or has no images.
     """
     folder = find_split_folder(folder, "val")
@@ -255,7 +257,7 @@ def require_filled_class_folders(folder: Path, keys: Iterable[str], listing: Ima
 
 
 def require_class_level(folder: Path, keys: Sequence[str]) -> None:
-    """Refuse a folder whose only subfolder contains the class folders.
+    """Refuse a folder if the class folders are one level deeper, inside its only subfolder.
 
     Args:
         folder: The folder that should contain the class folders.
@@ -264,14 +266,14 @@ def require_class_level(folder: Path, keys: Sequence[str]) -> None:
     Raises:
         RequestError: All images are in several subfolders of one subfolder.
     """
-    tops = {key.split("/")[0] for key in keys}
+    first_folders = {key.split("/")[0] for key in keys}
     is_nested = all(key.count("/") > 1 for key in keys)
-    second = {key.split("/")[1] for key in keys if key.count("/") > 1}
-    if len(tops) == 1 and is_nested and len(second) > 1:
-        inner = folder / next(iter(tops))
+    second_folders = {key.split("/")[1] for key in keys if key.count("/") > 1}
+    if len(first_folders) == 1 and is_nested and len(second_folders) > 1:
+        inner = folder / next(iter(first_folders))
         raise RequestError(
             f"{folder} has only one class folder, {inner.name}, and all images are in"
-            f" {len(second)} folders inside it",
+            f" {len(second_folders)} folders inside it",
             f"give {inner} if those are the class folders",
         )
 
@@ -279,8 +281,8 @@ def require_class_level(folder: Path, keys: Sequence[str]) -> None:
 def class_folder_name(key: str) -> str:
     """Return the name of the class folder that contains an image.
 
-    This is the first folder of the path, or the second if the first has the name of a split: for
-    "val/n01440764/1.jpg" it is "n01440764".
+    This is the first folder of the path. It is the second folder if there is one and the first has
+    the name of a split: for "val/n01440764/1.jpg" it is "n01440764".
 
     Args:
         key: Path of the image relative to the root of the dataset, with "/" as separator. The image

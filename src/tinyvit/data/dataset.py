@@ -30,7 +30,7 @@ from tinyvit.errors import RequestError
 from tinyvit.plurals import format_count
 
 _MEASURED_SPLITS = ("val", "test", "train")
-"""Splits of which one is measured if the data has several, the preferred one first."""
+"""The splits in the order of preference: the first one that the data has is measured."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,7 @@ def open_dataset(
         RequestError: The data or the truth file is not in a known form, an image has no class, or a
             class folder has no image.
         ImageError: A folder cannot be read, or has no images.
+        MissingDependencyError: The truth file needs scipy, which is not installed.
     """
     dataset = _open_without_limit(location, openers or {})
     if location.limit is None or location.limit >= len(dataset.samples):
@@ -172,10 +173,10 @@ def _open_class_folders_of_tar(path: Path) -> Dataset:
     listing = index_tar(path)
     getters = listing.getters
     _require_class_folders(getters, path.name)
-    tops = {name.partition("/")[0] for name in getters}
-    # In folders that contain images directly, those are the classes.
+    first_folders = {name.partition("/")[0] for name in getters}
+    # A first folder that itself contains images is a class folder and not a split.
     has_inner_folders = all(name.count("/") > 1 for name in getters)
-    splits = find_splits(tops, path.name) if has_inner_folders else {}
+    splits = find_splits(first_folders, path.name) if has_inner_folders else {}
     split = next((splits[name] for name in _MEASURED_SPLITS if name in splits), "")
     samples = [
         Sample(name, (class_folder_name(name),), get_source)
@@ -204,7 +205,15 @@ def _make_dataset(
     unused_splits: Sequence[str],
     notes: Sequence[str],
 ) -> Dataset:
-    """Make a dataset of images in class folders, with everything unusual in the description."""
+    """Make a dataset of images in class folders.
+
+    Args:
+        samples: The images, in any order.
+        data_name: Name of the folder or the tar file.
+        split: Name of the folder of the split that is used; "" without splits.
+        unused_splits: Names of the folders of all other splits.
+        notes: Clauses about what else was found, for the description.
+    """
     used_name = f"{data_name}/{split}" if unused_splits else data_name
     description = f"{len(samples)} images in class folders of {used_name}"
     unused = [f"{' and '.join(unused_splits)} not used"] if unused_splits else []

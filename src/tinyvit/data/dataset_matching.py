@@ -21,8 +21,8 @@ class MatchedDataset:
         class_indices: For each image, the indices of its correct classes in the model's labels,
             sorted.
         notes: Sentences for reports: how many images were left out, how many classes have images.
-        class_numbers: The number by which the data would name each class of the model; None if the
-            data names a class in another way.
+        class_numbers: If the data names all classes by numbers, the number of each class of the
+            model, or -1 for a class without a number; otherwise None.
     """
 
     samples: tuple[Sample, ...]
@@ -43,8 +43,9 @@ def match_dataset(
             notes say so. If false, such a class is an error.
 
     Raises:
-        RequestError: A class of the data does not match exactly one class of the model; with
-            `only_known`, only if this is so for all classes of the data.
+        RequestError: A class of the data does not match exactly one class of the model (with
+            `only_known`: none of the classes does), or the numbers of the classes seem to start
+            at 1.
     """
     matcher = LabelMatcher(labels)
     indices = {
@@ -52,24 +53,23 @@ def match_dataset(
     }
     _require_matches(indices, matcher, labels, only_known)
     matches = [(sample, _find_correct_indices(sample, indices)) for sample in dataset.samples]
-    kept = [(sample, class_indices) for sample, class_indices in matches if class_indices]
-    if not kept:
+    matched = [(sample, class_indices) for sample, class_indices in matches if class_indices]
+    if not matched:
         raise RequestError(
             "no image in the data shows a class of the model",
             "check that the data and the model have the same classes",
         )
-    samples, class_indices = zip(*kept)
+    samples, class_indices = zip(*matched)
     notes = []
-    left_out_count = len(matches) - len(kept)
+    left_out_count = len(matches) - len(matched)
     if left_out_count > 0:
         notes.append(
             f"{left_out_count} images of {len(_list_unknown(indices))} classes that the model does"
             " not have were left out"
         )
-    # Classes of which the data has at least one image.
-    shown_count = len(set(chain.from_iterable(class_indices)))
-    if shown_count < len(labels):
-        notes.append(f"the images show {shown_count} of the model's {len(labels)} classes")
+    shown_class_count = len(set(chain.from_iterable(class_indices)))
+    if shown_class_count < len(labels):
+        notes.append(f"the images show {shown_class_count} of the model's {len(labels)} classes")
     is_numbered = all(map(matcher.is_number, indices))
     if is_numbered and min(int(name.removeprefix("#")) for name in indices) > 0:
         notes.append(

@@ -17,7 +17,7 @@ from tinyvit.labels import Label, imagenet_labels
 _CLASS_NUMBER = re.compile(r"#?(\d{1,9})")
 
 _SHOWN_NAMES = 3
-"""Number of names that an error message lists before "..."."""
+"""Largest number of names that an error message lists before "..."."""
 
 
 class LabelMatcher:
@@ -104,7 +104,7 @@ class LabelMatcher:
         return name.startswith("#") or _compose(name) not in self._exact_indices
 
     def explain_numbers(self, names: Iterable[str]) -> str | None:
-        """Explain that class numbers start at 1 if they show that; otherwise return None.
+        """Return an explanation if the class numbers seem to start at 1, otherwise None.
 
         Args:
             names: The names of all classes in the data.

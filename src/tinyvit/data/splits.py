@@ -14,11 +14,11 @@ SPLIT_NAMES = {
     "val": ("val", "valid", "validation"),
     "test": ("test", "testing"),
 }
-"""Names, in lower case, of the folder of each split."""
-
+"""Names, in lower case, that the folder of each split can have."""
 
 _SPLIT_BEGINNING = re.compile(r"(?:train|val|test|dev|eval)(?:[^a-z]|ing|id|uation|set|$)")
-"""Matches the beginning of other names of splits in lower case, such as "dev" and "val_images"."""
+"""Matches the beginning of a name, in lower case, that probably means a split, such as "dev" or
+"val_images"."""
 
 
 def find_splits(names: Collection[str], description: str) -> dict[str, str]:
@@ -38,22 +38,24 @@ def find_splits(names: Collection[str], description: str) -> dict[str, str]:
     Raises:
         RequestError: Two folders can be the same split.
     """
-    found = {
-        split: [name for name in sorted(names) if name.lower() in known]
-        for split, known in SPLIT_NAMES.items()
+    candidates = {
+        split: [name for name in sorted(names) if name.lower() in split_names]
+        for split, split_names in SPLIT_NAMES.items()
     }
-    found = {split: folders for split, folders in found.items() if folders}
-    count = sum(map(len, found.values()))
-    if not ("train" in found and len(found) > 1) and not (0 < count == len(names)):
+    candidates = {split: folders for split, folders in candidates.items() if folders}
+    candidate_count = sum(map(len, candidates.values()))
+    has_other_folders = candidate_count < len(names)
+    has_train_and_another_split = "train" in candidates and len(candidates) > 1
+    if not candidates or (has_other_folders and not has_train_and_another_split):
         return {}
-    for split, folders in found.items():
+    for split, folders in candidates.items():
         if len(folders) > 1:
             raise RequestError(
                 f"{description} has two folders that can contain the images of the split {split},"
                 f" {' and '.join(folders)}",
                 "give the folder of the split itself, or remove one of the two",
             )
-    return {split: folders[0] for split, folders in found.items()}
+    return {split: folders[0] for split, folders in candidates.items()}
 
 
 def refuse_unknown_splits(folder: Path, keys: Sequence[str]) -> None:

@@ -48,40 +48,51 @@ def assign_rows(
         The classes of each image, and the number of entries that belong to no image.
 
     Raises:
-        RequestError: An image is named in two spellings, such as "val/1.jpg" and "1", with
-            different classes. Several entries with different classes, or no entry, can belong to
-            an image, or one entry can belong to several images.
+        RequestError: Two entries give different classes for one image, which they can name in two
+            spellings, such as "val/1.jpg" and "1"; an image has no entry; or one entry can belong
+            to several images.
     """
     _refuse_contradictions(rows, path)
+    used_rows = _find_rows(names, rows, path)
+    # A repetition of a used entry counts as used.
+    used_names = {row.name for row in used_rows.values()}
+    unused_rows = [row for row in rows if row.name not in used_names]
+    _refuse_other_spellings(unused_rows, used_rows, path)
+    return {name: row.classes for name, row in used_rows.items()}, len(unused_rows)
+
+
+def _find_rows(names: Sequence[str], rows: Sequence[TruthRow], path: Path) -> dict[str, TruthRow]:
+    """Return the entry of each image, by the name of the image.
+
+    Raises:
+        RequestError: An image has no entry, several entries of an image have different classes, or
+            one entry can belong to several images.
+    """
     find_candidates = _index_rows(rows)
-    classes: dict[str, tuple[str, ...]] = {}
-    missing: list[str] = []
-    users: dict[int, str] = {}
+    used_rows: dict[str, TruthRow] = {}
+    images_by_row_id: dict[int, str] = {}
     for name in names:
         composed_name = unicodedata.normalize("NFC", name)
         candidates = find_candidates(composed_name)
         if not candidates:
-            missing.append(name)
             continue
         row = _choose_row(composed_name, candidates, path)
-        if id(row) in users:
+        if id(row) in images_by_row_id:
             raise RequestError(
                 f"{row.line} of the truth file {path} can be about two images,"
-                f" {users[id(row)]} and {name}",
+                f" {images_by_row_id[id(row)]} and {name}",
                 "write the folders of both images into the file, or remove one of the images",
             )
-        users[id(row)] = name
-        classes[name] = row.classes
+        images_by_row_id[id(row)] = name
+        used_rows[name] = row
+    missing = [name for name in names if name not in used_rows]
     if missing:
         raise RequestError(
             f"the truth file {path} does not name {len(missing)} of the {len(names)} images,"
             f" such as {missing[0]}",
             "add the images to the file, or remove them from the folder",
         )
-    used_names = {row.name for row in rows if id(row) in users}
-    used_rows = {users[id(row)]: row for row in rows if id(row) in users}
-    _refuse_other_spellings([row for row in rows if row.name not in used_names], used_rows, path)
-    return classes, sum(row.name not in used_names for row in rows)
+    return used_rows
 
 
 def _index_rows(rows: Sequence[TruthRow]) -> Callable[[str], Sequence[TruthRow]]:
@@ -105,14 +116,14 @@ def _index_rows(rows: Sequence[TruthRow]) -> Callable[[str], Sequence[TruthRow]]
             ("file", path.stem),
             ("stem", path.stem),
         )
-        found = (indexes[kind].get(key) for kind, key in lookups)
-        return next((candidates for candidates in found if candidates), [])
+        results = (indexes[kind].get(key) for kind, key in lookups)
+        return next((candidates for candidates in results if candidates), [])
 
     return find_candidates
 
 
 def _refuse_contradictions(rows: Sequence[TruthRow], path: Path) -> None:
-    """Raise RequestError if one file name has different classes."""
+    """Raise RequestError if two entries with the same file name have different classes."""
     first_rows: dict[str, TruthRow] = {}
     for row in rows:
         first = first_rows.setdefault(row.name, row)
@@ -121,37 +132,45 @@ def _refuse_contradictions(rows: Sequence[TruthRow], path: Path) -> None:
 
 
 def _refuse_other_spellings(
-    unused: Sequence[TruthRow], used_rows: Mapping[str, TruthRow], path: Path
+    unused_rows: Sequence[TruthRow], used_rows: Mapping[str, TruthRow], path: Path
 ) -> None:
-    """Raise RequestError if an unused entry names an image, too, but gives it other classes."""
+    """Raise RequestError if an unused entry names an image in another spelling with other classes.
+
+    Args:
+        unused_rows: The entries that belong to no image.
+        used_rows: The entry of each image, by the name of the image.
+        path: The truth file, for error messages.
+    """
+    # An entry without a suffix can be about every image with the same stem.
     images: dict[tuple[str, str], list[str]] = defaultdict(list)
     for name in used_rows:
         image = PurePosixPath(unicodedata.normalize("NFC", name))
         images[image.stem, ""].append(name)
         images[image.stem, _unify_suffix(image)].append(name)
-    for row in unused:
+    for row in unused_rows:
         entry = PurePosixPath(row.name)
-        found = {*images.get((entry.name, ""), ())}
-        found |= {*images.get((entry.stem, _unify_suffix(entry)), ())}
-        depths = {
+        same_files = {*images.get((entry.name, ""), ())}
+        same_files |= {*images.get((entry.stem, _unify_suffix(entry)), ())}
+        common_counts = {
             name: _count_common_folders(name, row.name)
-            for name in found
+            for name in same_files
             if _have_same_folders(name, row.name)
         }
-        nearest = [name for name in depths if depths[name] == max(depths.values())]
+        most = max(common_counts.values(), default=0)
+        nearest = [name for name, count in common_counts.items() if count == most]
         # An entry that can be about several images contradicts none of them for certain.
         if len(nearest) == 1 and used_rows[nearest[0]].classes != row.classes:
             raise _make_contradiction_error(nearest[0], used_rows[nearest[0]], row, path)
 
 
 def _unify_suffix(path: PurePosixPath) -> str:
-    """Return the suffix in lower case, and one suffix for all of JPEG."""
+    """Return the suffix in lower case, and ".jpg" for every suffix of a JPEG file."""
     suffix = path.suffix.lower()
     return ".jpg" if suffix in (".jpeg", ".jpe") else suffix
 
 
 def _have_same_folders(first: str, second: str) -> bool:
-    """Return whether two paths differ only in that one has more folders before the others."""
+    """Return whether two paths have the same folders, except that one may begin with more."""
     depth = min(len(PurePosixPath(path).parts) - 1 for path in (first, second))
     return _count_common_folders(first, second) == depth
 
@@ -186,8 +205,8 @@ def _count_common_folders(first: str, second: str) -> int:
         reversed(PurePosixPath(first).parts[:-1]), reversed(PurePosixPath(second).parts[:-1])
     )
     count = 0
-    for one, other in pairs:
-        if one != other:
+    for first_folder, second_folder in pairs:
+        if first_folder != second_folder:
             break
         count += 1
     return count

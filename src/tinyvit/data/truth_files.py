@@ -88,7 +88,7 @@ def read_truth_file(path: Path, names: Sequence[str]) -> Truth:
 
 
 def _assign_in_order(names: Sequence[str], classes: Sequence[tuple[str, ...]], path: Path) -> Truth:
-    """Assign the classes of a file without names, which lists them in the order of the names."""
+    """Assign the classes of a truth file that has no file names, only classes in their order."""
     if len(names) != len(classes):
         raise RequestError(
             f"the truth file {path} states the classes of {len(classes)} images, but there are"
@@ -111,7 +111,12 @@ def _read_table(path: Path) -> list[TruthRow]:
 
 
 def _read_json(path: Path) -> list[TruthRow] | list[tuple[str, ...]]:
-    """Read ImageNet-ReaL's lists of class numbers, or file names and classes."""
+    """Read a .json or .jsonl file.
+
+    Returns:
+        For ImageNet-ReaL's file, which has no file names, the classes of each image; for other
+        files, entries.
+    """
     try:
         data = _parse_json(_read_text(path), path.suffix.lower())
         if isinstance(data, tuple) and data:
@@ -130,9 +135,10 @@ def _read_json(path: Path) -> list[TruthRow] | list[tuple[str, ...]]:
 
 
 def _parse_json(text: str, suffix: str) -> object:
-    """Parse JSON, or a list of JSON values in lines; an object becomes a tuple of pairs.
+    """Parse JSON, or the JSON value in each line of a .jsonl file.
 
-    Keys that occur twice are kept, so that different classes of one image are noticed.
+    An object becomes a tuple of pairs, not a dict. Keys that occur twice are thereby kept, so that
+    different classes of one image are noticed.
     """
     if suffix == ".json":
         return json.loads(text, object_pairs_hook=tuple)

@@ -63,6 +63,7 @@ _DELIMITERS = {".csv": ",;\t|", ".tsv": "\t,;|"}
 """Delimiters by the ending of the file, the usual one first."""
 
 _SUFFIX_PATTERN = "|".join(re.escape(suffix) for suffix in sorted(IMAGE_SUFFIXES))
+# The first group is the file name, the second the class.
 _LINE_WITH_SUFFIX = re.compile(rf"""(.*?(?:{_SUFFIX_PATTERN}))["']?[\s,;:|]+(.+)""", re.IGNORECASE)
 _LINE = re.compile(r"([^\s,;|]+)[\s,;|]+(\S.*)")
 
@@ -71,7 +72,7 @@ _BOX_FIELDS = 5
 coordinates of its bounding box."""
 
 _NUMBER = re.compile(r"(\d{1,9})(?:\.0+)?")
-"""A class number. Tables that pandas wrote may contain "7.0" for 7."""
+"""Matches a class number. Tables that pandas wrote may contain "7.0" for 7."""
 
 _NOT_TWO_CELLS = "has rows that are not exactly a file name and a class"
 
@@ -112,10 +113,10 @@ def parse_json_records(records: Sequence[Sequence[tuple[str, object]]]) -> list[
     """Read a list of JSON objects, such as {"file_name": "1.jpg", "label": "cat"}.
 
     Args:
-        records: The keys and values of each object. All objects have the same keys.
+        records: The keys and values of each object.
 
     Raises:
-        ValueError: As in `parse_table`.
+        ValueError: As in `parse_table`, or the objects do not all have the same keys.
     """
     keys = [key for key, _ in records[0]] if records else []
     rows = [("the keys", keys)]
@@ -131,12 +132,15 @@ def parse_json_records(records: Sequence[Sequence[tuple[str, object]]]) -> list[
 
 
 def _format_cell(value: object) -> str:
-    """Return a name or a whole number as text; "" for anything else."""
+    """Return a string or a whole number as text; "" for any other value."""
     return str(value) if isinstance(value, str) or type(value) is int else ""
 
 
 def _parse_rows(rows: Sequence[tuple[str, Sequence[str]]]) -> list[TruthRow]:
-    """Parse the rows of a table, each with a description of its place."""
+    """Parse the rows of a table, each of which is a pair of its place, such as "line 3", and cells.
+
+    The first row may contain the titles of the columns.
+    """
     columns = _find_columns(rows)
     titles, rows = (rows[0][1], rows[1:]) if columns.has_titles else ((), rows)
     if not rows or not all(_is_file_and_class(row, columns) for _, row in rows):
@@ -252,16 +256,16 @@ def _find_columns(rows: Sequence[tuple[str, Sequence[str]]]) -> _Columns:
         )
     if len(titles) == 2 and (files == [0] or _has_title_of_classes(titles, rows)):
         return _Columns(has_titles=True)
-    pairs = [row for _, row in rows if len(row) == 2]
-    if pairs and all(_is_image(row[1]) and not _is_image(row[0]) for row in pairs):
+    rows_of_two = [row for _, row in rows if len(row) == 2]
+    if rows_of_two and all(_is_image(row[1]) and not _is_image(row[0]) for row in rows_of_two):
         return _Columns(file_index=1, class_index=0)
     return _Columns()
 
 
 def _has_title_of_classes(titles: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> bool:
-    """Return whether the first row has titles, of which only the second (classes) is known.
+    """Return whether the second cell of the first row is a title of classes, above file names.
 
-    The first title is then that of the file names, if all other rows begin with an image.
+    The first cell can then be any title, because all rows below it begin with the name of an image.
     """
     return (
         titles[1] in _CLASS_TITLES
@@ -272,6 +276,7 @@ def _has_title_of_classes(titles: Sequence[str], rows: Sequence[tuple[str, Seque
 
 
 def _is_image(cell: str) -> bool:
+    """Return whether a cell ends like the name of an image file."""
     return PurePosixPath(cell.strip().lower()).suffix in IMAGE_SUFFIXES
 
 

@@ -9,7 +9,7 @@ label_keys   keys under which labels are usual
 label_decorations  removing bullets, quotes and commas around names
 line_checks  refusing lines that are no labels
 literals     reading Python's notation of lists and dicts without executing it
-yaml_subset  reading lists and maps of names in YAML
+yaml_labels  finding the labels in YAML
 """
 
 from tinyvit.labels.imagenet import (

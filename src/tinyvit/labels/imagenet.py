@@ -21,7 +21,8 @@ MAX_CLASSES = 1_000_000
 
 _IMAGENET_FILE = "assets/imagenet_labels.tsv.gz"
 _IN_1K, _IN_22K = 1, 2
-"""Flags in the first column of the ImageNet file: the class is in ImageNet-1k or ImageNet-22k."""
+"""Flags of a class that is in ImageNet-1k or ImageNet-22k. The first column of the ImageNet file is
+the sum of the flags of a class."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,9 @@ def _describe_label(label: Label) -> str:
 
 @cache
 def _read_imagenet_classes() -> tuple[tuple[int, Label], ...]:
-    """Return the flags (_IN_1K, _IN_22K) and the label of every class, sorted by WordNet id.
+    """Return the sum of the flags and the label of every class, sorted by WordNet id.
 
-    Each class has both flags, because one of the 1,000 classes is not among the 21,841.
+    Both sets need a flag, because one of the 1,000 classes is not among the 21,841.
     """
     compressed = resources.files("tinyvit").joinpath(_IMAGENET_FILE).read_bytes()
     lines = gzip.decompress(compressed).decode("utf-8").splitlines()

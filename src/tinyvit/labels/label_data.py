@@ -1,4 +1,4 @@
-"""Labels from lists and dicts: from JSON, from a Python literal, from a checkpoint, from a caller.
+"""Labels from lists and dicts: from JSON, YAML, a Python literal, a checkpoint or a caller.
 
 Accepted are a list of names, a dict from indices to names or from names to indices, Keras'
 {"0": ["n01440764", "tench"], ...}, COCO's [{"id": 0, "name": "cat"}, ...], and dicts that contain
@@ -79,10 +79,10 @@ def labels_from_data(data: object) -> tuple[Label, ...]:
 
 
 def _parse_dict(data: Mapping[Any, Any], container_key: str = "") -> tuple[Label, ...]:
-    """Parse a dict, which may be stored under a key."""
-    nested = _find_containers(data)
-    if nested:
-        return _parse_containers(nested)
+    """Parse a dict. `container_key` is the key under which it is stored; "" if there is none."""
+    containers = _find_containers(data)
+    if containers:
+        return _parse_containers(containers)
     has_wnids = bool(data) and all(isinstance(key, str) and WNID.fullmatch(key) for key in data)
     if has_wnids and not all(map(_is_index, data.values())):
         return _parse_wnid_dict(data)
@@ -95,10 +95,12 @@ def _order_names(data: Mapping[Any, Any], container_key: str) -> list[Any]:
 
     Args:
         data: The map.
-        container_key: The key under which it is stored, which may show whether names are its keys.
+        container_key: The key under which the map is stored, which may show whether its keys are
+            the indices or the names; "" if there is none.
 
     Raises:
-        ValueError: The indices are not 0, 1, 2, ..., or it is not clear which are the indices.
+        ValueError: The indices are not 0, 1, 2, ..., or the keys and the values can both be the
+            indices.
     """
     from_index = list(data.items())
     from_name = [(value, name) for name, value in data.items()]
@@ -151,24 +153,30 @@ def _is_whole_number(value: object) -> TypeGuard[int]:
 
 
 def _find_containers(data: Mapping[Any, Any], depth: int = 0) -> dict[str, object]:
-    """Return the lists and dicts under usual keys, in nested dicts only if there are no others."""
-    usual = [
+    """Return the lists and dicts under usual keys of labels, by key.
+
+    The dicts inside `data` are searched only if `data` itself has no such key. A key in the result
+    is then a path, such as "model.names".
+    """
+    usual_keys = [
         key
         for key, value in data.items()
         if isinstance(key, str)
         and normalize_key(key) in _KEY_RANKS
         and isinstance(_unwrap(value), (Mapping, list, tuple))
     ]
-    usual.sort(key=_rank_key)
-    ignored = {inverse for key in usual for inverse in _INVERSES.get(normalize_key(key), ())}
-    nested = {key: _unwrap(data[key]) for key in usual if normalize_key(key) not in ignored}
-    if nested or depth >= _MAX_DEPTH or len(data) > _MAX_ENTRIES:
-        return nested
+    usual_keys.sort(key=_rank_key)
+    ignored = {inverse for key in usual_keys for inverse in _INVERSES.get(normalize_key(key), ())}
+    containers = {
+        key: _unwrap(data[key]) for key in usual_keys if normalize_key(key) not in ignored
+    }
+    if containers or depth >= _MAX_DEPTH or len(data) > _MAX_ENTRIES:
+        return containers
     for name, value in data.items():
         if isinstance(value, Mapping):
             inner = _find_containers(value, depth + 1)
-            nested.update({f"{name}.{key}": labels for key, labels in inner.items()})
-    return nested
+            containers.update({f"{name}.{key}": labels for key, labels in inner.items()})
+    return containers
 
 
 def _rank_key(key: str) -> int:
@@ -182,19 +190,19 @@ def _unwrap(value: object) -> object:
     return value["value"] if isinstance(value, Mapping) and is_wrapped else value
 
 
-def _parse_containers(nested: Mapping[str, object]) -> tuple[Label, ...]:
-    """Parse the values under usual keys, and require that they agree."""
-    if len(nested) > _MAX_CONTAINERS:
+def _parse_containers(containers: Mapping[str, object]) -> tuple[Label, ...]:
+    """Parse the result of `_find_containers`, and require that all keys give the same labels."""
+    if len(containers) > _MAX_CONTAINERS:
         raise ValueError(f"more than {_MAX_CONTAINERS} of its keys can contain the labels")
     parsed = {
         key: _parse_dict(value, normalize_key(key.rpartition(".")[2]))
         if isinstance(value, Mapping)
         else labels_from_data(value)
-        for key, value in nested.items()
+        for key, value in containers.items()
     }
     first_key, labels = next(iter(parsed.items()))
-    for key, other in parsed.items():
-        if other != labels:
+    for key, other_labels in parsed.items():
+        if other_labels != labels:
             raise ValueError(f"{first_key} and {key} contain different labels")
     return labels
 
@@ -209,11 +217,12 @@ def _parse_wnid_dict(data: Mapping[object, object]) -> tuple[Label, ...]:
 
 
 def _parse_index(key: object) -> int:
+    """Return the index that a key or a value stands for; raise ValueError if it is no index."""
     if _is_whole_number(key) and key >= 0:
         return int(key)
     if isinstance(key, str) and INDEX.fullmatch(key.strip()):
         return int(key)
-    raise ValueError(f"its indices are not 0, 1, 2, ...: {str(key)[:40]!r} is none")
+    raise ValueError(f"its indices are not 0, 1, 2, ...: {str(key)[:40]!r} is no index")
 
 
 def _parse_entry(value: object) -> object:
@@ -228,6 +237,7 @@ def _parse_entry(value: object) -> object:
 
 
 def _parse_list(data: Sequence[object]) -> tuple[Label, ...]:
+    """Parse a list of dicts, of rows (lists of cells), or of names."""
     if data and all(isinstance(entry, Mapping) for entry in data):
         return _parse_records([entry for entry in data if isinstance(entry, Mapping)])
     if data and all(isinstance(entry, (list, tuple)) for entry in data):
@@ -276,6 +286,7 @@ def _make_cell(value: object) -> str | None:
 
 
 def _require_names(names: Sequence[object]) -> list[str | Label]:
+    """Return the names in the order of the classes; raise ValueError if one is not a string."""
     for index, name in enumerate(names):
         if not isinstance(name, (str, Label)):
             raise ValueError(f"the name of class {index} is {str(name)[:40]}, not a string")

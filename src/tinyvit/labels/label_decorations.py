@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+# Strings of Python can have the prefix u or b.
 _DOUBLE_QUOTED = re.compile(r'[ub]?"((?:[^"]|"")*)"', re.IGNORECASE)
 _SINGLE_QUOTED = re.compile(r"[ub]?'((?:[^'\\]|\\.)*)'", re.IGNORECASE)
 _CLOSING_QUOTES = {
@@ -31,13 +32,15 @@ _CLOSING_QUOTES = {
 }
 """For each opening quote, the quotes that can close it."""
 _ALL_CLOSING_QUOTES = frozenset("".join(_CLOSING_QUOTES.values()) + "'")
-_NEVER_IN_NAMES = '"`\u201c\u201e\u00ab\u300c\u300e'
-"""Opening quotes that begin no name unless another quote follows."""
+_QUOTES_TO_CLOSE = '"`\u201c\u201e\u00ab\u300c\u300e'
+"""A name that begins with one of these quotes must also contain a quote that closes it."""
 
 _BULLET_SIGNS = "\u2022\u2023\u25e6\u2043\u00b7\u2013\u2014"
+# Most bullets need a space after them. Before a letter or a quote, some do not need one.
 _BULLET = re.compile(
     rf"""(?:(?:->|=>|[-*+>{_BULLET_SIGNS}])\s+|[->*{_BULLET_SIGNS}](?=[^\W\d]|["'`]))(\S.*)"""
 )
+# The box of a list of tasks in Markdown.
 _CHECKBOX = re.compile(r"\[[ xX]?\]\s+(\S.*)")
 
 
@@ -55,7 +58,7 @@ def remove_decorations(lines: Sequence[str]) -> list[str]:
     if without_bullets != plain:
         plain = _remove_quotes(_remove_checkboxes(without_bullets))
     for number, line in enumerate(plain, 1):
-        if line and line[0] in _NEVER_IN_NAMES and not _has_closing_quote(line):
+        if line and line[0] in _QUOTES_TO_CLOSE and not _has_closing_quote(line):
             raise ValueError(f"line {number} has a quote at one end only: {line[:40]!r}")
     return plain
 
@@ -77,6 +80,7 @@ def unquote(text: str) -> str:
         end = text[-length:]
         inner = text[length:-length]
         is_closed = end == closing if length == 2 else end != "" and end in closing
+        # Quotes within the text show that the first and the last one do not belong together.
         if is_closed and inner and text[0] not in inner and end[0] not in inner:
             return inner.strip()
     return text
@@ -94,8 +98,10 @@ def _remove_final_signs(lines: Sequence[str]) -> list[str]:
             continue
         # As in a list of Python or JSON, the last line may have no comma.
         if not all(ends_with_sign[:-1]):
-            first, other = ends_with_sign.index(True) + 1, ends_with_sign.index(False) + 1
-            raise ValueError(f"line {first} ends with {sign!r} and line {other} does not")
+            with_sign, without_sign = ends_with_sign.index(True), ends_with_sign.index(False)
+            raise ValueError(
+                f"line {with_sign + 1} ends with {sign!r} and line {without_sign + 1} does not"
+            )
         return [line.removesuffix(sign).rstrip() for line in lines]
     return list(lines)
 
@@ -111,7 +117,11 @@ def _remove_quotes(lines: Sequence[str]) -> list[str]:
 
 
 def _remove_bullets(lines: Sequence[str]) -> list[str]:
-    """Remove the "- " before all lines, as in YAML; raise ValueError if only some have it."""
+    """Remove the bullets, such as "- ", before all lines.
+
+    Raises:
+        ValueError: Only some lines have a bullet.
+    """
     matches = [_BULLET.fullmatch(line) for line in lines]
     if not any(matches):
         return list(lines)
@@ -124,6 +134,6 @@ def _remove_bullets(lines: Sequence[str]) -> list[str]:
 
 
 def _remove_checkboxes(lines: Sequence[str]) -> list[str]:
-    """Remove the "[ ]" or "[x]" before all lines, as in lists of tasks."""
+    """Remove the "[ ]" or "[x]" before the lines, as in lists of tasks, if all lines have it."""
     matches = [_CHECKBOX.fullmatch(line) for line in lines]
     return [match[1] for match in matches if match] if all(matches) else list(lines)

@@ -17,7 +17,7 @@ from tinyvit.labels.label_data import labels_from_data
 from tinyvit.labels.label_lines import parse_lines
 from tinyvit.labels.label_tables import is_title_row, parse_rows, require_unique
 from tinyvit.labels.literals import parse_literal
-from tinyvit.labels.yaml_subset import parse_yaml_labels
+from tinyvit.labels.yaml_labels import parse_yaml_labels
 
 MAX_BYTES = 64 * 2**20
 """Larger files of labels are refused."""
@@ -26,7 +26,8 @@ FORMATS = (
     'a .txt file with one name per line, or with an index and a name per line ("0: cat", "0 cat",'
     ' "cat,0"); a .csv or .tsv file with columns of names and indices or WordNet ids (a row of'
     ' titles is optional); or a .json file such as ["cat", ...], {"0": "cat", ...}, {"cat": 0, ...}'
-    " or an object with one of these as id2label, classes or names; indices start at 0"
+    " or an object with one of these as id2label, classes or names, or a .yaml file with the same"
+    " content; indices start at 0"
 )
 """Description of the label files that `read_labels` accepts, for error messages and help."""
 
@@ -36,7 +37,7 @@ _TEXT_SUFFIXES = ("", ".txt", ".names", ".labels", ".list", ".lst")
 _YAML_SUFFIXES = (".yaml", ".yml")
 
 _KEY_IN_BRACKETS = re.compile(r"\s*\[\d+\]\s*[^\s,\]]")
-"""Matches the beginning of lines such as "[0] cat", which are no list."""
+"""Matches the beginning of a text with lines such as "[0] cat", which is not a list."""
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 """Delimiter of the columns of a table, by the ending of the file."""
@@ -61,6 +62,7 @@ def read_labels(path: Path) -> tuple[Label, ...]:
 
     Raises:
         RequestError: The file cannot be read, or is not in one of the formats.
+        MissingDependencyError: The file is YAML, and PyYAML is not installed.
     """
     try:
         labels = _parse_labels(read_text(path, MAX_BYTES), path.suffix.lower())
@@ -86,7 +88,7 @@ def _parse_labels(text: str, suffix: str) -> tuple[Label, ...]:
     if suffix in _DELIMITERS:
         return _parse_table(text, _DELIMITERS[suffix])
     if suffix in _YAML_SUFFIXES:
-        return labels_from_data(parse_yaml_labels(text))
+        return parse_yaml_labels(text)
     if suffix not in _TEXT_SUFFIXES:
         raise ValueError(f"{suffix} is not a format of labels")
     if text.lstrip()[:1] in ("{", "[", "(") and not _KEY_IN_BRACKETS.match(text):
@@ -103,13 +105,14 @@ def _parse_json_or_literal(text: str) -> object:
 
 
 def _parse_table(text: str, delimiter: str) -> tuple[Label, ...]:
+    """Parse a table, whose columns are usually but not always separated by this delimiter."""
     first_line, _, rest = text.partition("\n")
     if match := re.fullmatch(r'"?sep=(.)"?', first_line.strip()):  # written for Excel
         return parse_rows(_split_rows(rest, match[1]))
     try:
         rows = _split_rows(text, delimiter)
     except csv.Error:
-        # Quotes stand at wrong places if another delimiter separates the columns.
+        # If the delimiter is wrong, text follows a closing quote, which is an error.
         other_rows = _split_by_other_delimiter(text, delimiter)
         if other_rows is None:
             raise
@@ -123,7 +126,10 @@ def _parse_table(text: str, delimiter: str) -> tuple[Label, ...]:
 
 
 def _split_by_other_delimiter(text: str, delimiter: str) -> list[list[str]] | None:
-    """Return the cells if every line contains another delimiter, otherwise None."""
+    """Return the cells of all rows, separated by another delimiter that every line contains.
+
+    The result is None if there is no such delimiter.
+    """
     lines = [line for line in text.split("\n") if line.strip()]
     for other in _OTHER_DELIMITERS:
         # Names in a .tsv file may contain commas, so commas separate columns only if a line has a

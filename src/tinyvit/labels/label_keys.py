@@ -28,7 +28,7 @@ NAME_TO_INDEX_KEYS = (
 """Keys of maps from the name of a class to its index."""
 
 KEYED_KEYS = (*INDEX_TO_NAME_KEYS, *NAME_TO_INDEX_KEYS, "label_map", "class_map")
-"""Keys of maps in which every name has an index."""
+"""Keys of maps between indices and names. The last two keys are used for both directions."""
 
 LIST_KEYS = (
     "labels",
@@ -47,13 +47,12 @@ LABEL_KEYS = (*KEYED_KEYS, *LIST_KEYS, *VAGUE_KEYS)
 
 
 def normalize_key(key: str) -> str:
-    """Return a key in lower case, with "_" instead of spaces, hyphens and a change of case.
+    """Return a key in lower case, with "_" between its words.
 
-    The key can also be the title of a column. For "classNames" and "Class Names" it is
-    "class_names".
+    "classNames", "class-names" and "Class Names" all become "class_names".
 
     Args:
-        key: The key as it is in the file.
+        key: The key, or the title of a column, as it is in the file.
     """
     separated = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key.strip())
     return re.sub(r"[\s-]+", "_", separated).lower()

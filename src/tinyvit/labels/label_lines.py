@@ -27,13 +27,20 @@ from tinyvit.labels.line_checks import (
 _MARK = r"\s*(?:->|=>|[:=;|\t,])\s*"
 """Signs that separate an index from a name. They are rare in names, unlike the weak ones."""
 _WEAK_MARK = r"(?:\s*[.)]\s*|\s+-\s+|\s+)"
+"""Signs that can separate an index from a name but also occur in names."""
 
+# An index or a WordNet id, which may be in quotes or in brackets.
 _KEY = r"""(?P<quote>["']?)\[?(?P<key>\d{1,9}|n\d{8})\]?(?P=quote)"""
 _KEY_FIRST = re.compile(rf"{_KEY}(?:(?P<mark>{_MARK})|{_WEAK_MARK})(?P<name>\S.*)")
+# The index at the end of a line such as "cat,0".
 _FINAL_KEY = re.compile(r"""(?P<quote>["']?)(?P<key>\d{1,9})(?P=quote)\Z""")
 _MARKS = ("->", "=>", ":", "=", ";", "|", ",")
+"""The signs of `_MARK` without the tab."""
 _WORD_BEFORE_KEY = re.compile(r"(?:class|label|index|idx|id)[ _#]*(\d{1,9}\s*[:=]\s*\S.*)", re.I)
+"""Matches lines such as "class 0: cat". The group begins with the index."""
 _SIGN_BEFORE_NAME = re.compile(r"[:=>\u2013\u2014]|0+(?:[\s,;:]|\Z)")
+"""Matches what is left before a name if the index and the sign after it were not read completely:
+":" of "0::cat", or "0," of "7.0,cat"."""
 
 _BLANKS = f"{string.whitespace}\u00a0\u3000\u200b\u200e\u200f\u2060\ufeff"
 """Spaces and invisible characters, which editors and web pages add around names."""
@@ -48,7 +55,7 @@ class _KeyedLine(NamedTuple):
     Attributes:
         key: The digits or the WordNet id.
         name: The rest of the line.
-        is_marked: Whether a sign that is rare in names separates the two.
+        is_marked: Whether a sign that is rare in names separates the key from the name.
     """
 
     key: str
@@ -118,7 +125,8 @@ def _parse_keyed(lines: Sequence[str]) -> tuple[Label, ...] | None:
     """Return the labels of lines with keys; None if the lines have no keys.
 
     Raises:
-        ValueError: Most lines have keys but others do not, or the keys are not 0, 1, 2, ...
+        ValueError: Some lines seem to have keys but others do not, or the indices are not 0, 1,
+            2, ...
     """
     keyed_first = [_match_key_first(line) for line in lines]
     if any(keyed_first):
@@ -129,11 +137,13 @@ def _parse_keyed(lines: Sequence[str]) -> tuple[Label, ...] | None:
 
 
 def _match_key_first(line: str) -> _KeyedLine | None:
+    """Return the key and the name of a line that begins with a key; None for another line."""
     match = _KEY_FIRST.fullmatch(line)
     return _KeyedLine(match["key"], match["name"], bool(match["mark"])) if match else None
 
 
 def _match_key_last(line: str) -> _KeyedLine | None:
+    """Return the index and the name of a line that ends with an index; None for another line."""
     match = _FINAL_KEY.search(line)
     if match is None:
         return None
@@ -150,6 +160,14 @@ def _match_key_last(line: str) -> _KeyedLine | None:
 def _parse_key_first(
     lines: Sequence[str], keyed: Sequence[_KeyedLine | None]
 ) -> tuple[Label, ...] | None:
+    """Return the labels of lines that begin with keys.
+
+    The result is None if some lines have no key, and the keys of others can be parts of names.
+
+    Args:
+        lines: All lines.
+        keyed: The result of `_match_key_first` for each line.
+    """
     rows = [line for line in keyed if line is not None]
     if len(rows) < len(lines):
         _refuse_mixture(lines, keyed)
@@ -223,9 +241,9 @@ def _refuse_mixture(lines: Sequence[str], keyed: Sequence[_KeyedLine | None]) ->
 
 
 def _is_certain(line: _KeyedLine, line_count: int) -> bool:
-    """Return whether the key of a line is not just a number that is a part of the name.
+    """Return whether a line certainly has a key, not just a number that is a part of the name.
 
-    Examples of such numbers are those in "Blade Runner: 2049" and "1,3-butadiene".
+    Numbers are a part of the name in "Blade Runner: 2049" and "1,3-butadiene".
     """
     if _is_wnid(line):
         return True
@@ -235,6 +253,14 @@ def _is_certain(line: _KeyedLine, line_count: int) -> bool:
 def _parse_key_last(
     lines: Sequence[str], keyed: Sequence[_KeyedLine | None]
 ) -> tuple[Label, ...] | None:
+    """Return the labels of lines that end with indices.
+
+    The result is None if some lines have no index, or if the numbers can be parts of names.
+
+    Args:
+        lines: All lines.
+        keyed: The result of `_match_key_last` for each line.
+    """
     rows = [line for line in keyed if line is not None]
     if not all(line and line.is_marked for line in keyed):
         _refuse_mixture(lines, [line if line and line.is_marked else None for line in keyed])

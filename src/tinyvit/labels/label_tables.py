@@ -62,6 +62,8 @@ NAME_TITLES = frozenset(
 
 _TITLES = INDEX_TITLES | WNID_TITLES | NAME_TITLES
 _MAX_UNTITLED_COLUMNS = 3
+"""A table with more columns needs a row of titles: an index, a WordNet id and a name are three."""
+
 _UNCLEAR_COLUMNS = (
     "its rows do not all have one column, or all two, and no titles tell which column has the names"
 )
@@ -92,7 +94,7 @@ def parse_rows(rows: Sequence[Sequence[str]], *, may_have_titles: bool = True) -
     if any(len(row) != column_count for row in rows):
         raise ValueError(_UNCLEAR_COLUMNS)
     titles: list[str] | None = None
-    if rows and may_have_titles and (is_title_row(rows[0]) or _begins_with_index_title(rows)):
+    if rows and may_have_titles and (is_title_row(rows[0]) or _has_index_title(rows)):
         titles, rows = [normalize_key(cell) for cell in rows[0]], rows[1:]
     if not rows:
         return ()
@@ -103,7 +105,7 @@ def parse_rows(rows: Sequence[Sequence[str]], *, may_have_titles: bool = True) -
 
 
 def is_title_row(row: Sequence[str]) -> bool:
-    """Return whether the cells are titles of columns, at least one of which is that of names.
+    """Return whether a row seems to contain the titles of columns, one of which has the names.
 
     Args:
         row: The cells of the first row.
@@ -117,15 +119,16 @@ def is_title_row(row: Sequence[str]) -> bool:
     return has_name_title and known_count == len(titles)
 
 
-def _begins_with_index_title(rows: Sequence[Sequence[str]]) -> bool:
-    """Return whether the first of two columns is that of indices by its title and its cells.
+def _has_index_title(rows: Sequence[Sequence[str]]) -> bool:
+    """Return whether the first row is a row of titles because one of two is that of the indices.
 
-    The title of the other column may then be any.
+    The column below this title, and only this column, must contain only indices. The other title
+    can then be any text.
     """
-    titles, others = [normalize_key(cell) for cell in rows[0]], rows[1:]
-    if len(titles) != 2 or not others:
+    titles, following_rows = [normalize_key(cell) for cell in rows[0]], rows[1:]
+    if len(titles) != 2 or not following_rows:
         return False
-    indices = [i for i in (0, 1) if all(INDEX.fullmatch(row[i]) for row in others)]
+    indices = [i for i in (0, 1) if all(INDEX.fullmatch(row[i]) for row in following_rows)]
     return len(indices) == 1 and titles[indices[0]] in INDEX_TITLES - {""}
 
 
@@ -135,8 +138,8 @@ def parse_columns(
     """Return labels from the columns of a table.
 
     Args:
-        columns: The cells of each column. Columns that are empty are ignored.
-        titles: The titles of the columns in the form of `normalize_key`, if there are any.
+        columns: The cells of each column, without the titles. Empty columns are ignored.
+        titles: The titles of the columns in the form of `normalize_key`; None without titles.
 
     Returns:
         The labels in the order of the indices, or in that of the rows if there are no indices.
@@ -175,9 +178,19 @@ def parse_columns(
 def _choose_by_title(
     titles: Sequence[str], indices: list[int], wnids: list[int], texts: list[int]
 ) -> tuple[list[int], list[int], list[int]]:
-    """Choose among several columns of the same kind those whose titles fit that kind."""
+    """Choose among several columns of the same kind those whose titles fit that kind.
+
+    Args:
+        titles: The titles of all columns.
+        indices: Numbers of the columns in which all cells are indices.
+        wnids: Numbers of the columns in which all cells are WordNet ids.
+        texts: Numbers of all other columns.
+
+    Returns:
+        The chosen columns of each kind, in the order of the arguments.
+    """
     if len(indices) > 1 and not texts and not wnids:
-        # The names are numbers too, such as "index,name" above "0,7".
+        # The names are numbers too, as in the row "0,7" below the titles "index,name".
         texts = [i for i in indices if titles[i] in NAME_TITLES and titles[i] != "class"]
         indices = [i for i in indices if i not in texts]
     return (
@@ -187,11 +200,11 @@ def _choose_by_title(
     )
 
 
-def _narrow(columns: list[int], titles: Sequence[str], known: frozenset[str]) -> list[int]:
-    """Return the columns with known titles if there are several columns, otherwise all."""
+def _narrow(columns: list[int], titles: Sequence[str], known_titles: frozenset[str]) -> list[int]:
+    """Return those of several columns that have known titles; all columns if none has one."""
     if len(columns) < 2:
         return columns
-    titled = [i for i in columns if titles[i] in known]
+    titled = [i for i in columns if titles[i] in known_titles]
     return titled or columns
 
 
@@ -212,6 +225,7 @@ def order_by_index(pairs: Sequence[tuple[int, Value]]) -> list[Value]:
 
 
 def _explain_indices(indices: list[int]) -> str:
+    """Return a clause that says why different indices are not 0, 1, 2, ..."""
     count = len(indices)
     if set(indices) == set(range(1, count + 1)):
         return (
@@ -237,7 +251,7 @@ def require_unique(keys: Sequence[Hashable], describe: Callable[[Hashable], str]
 
 
 def make_labels(names: Sequence[str | Label]) -> tuple[Label, ...]:
-    """Return a label for each name. For a WordNet id of ImageNet, it is the label of that class.
+    """Return a label for each name. A WordNet id of ImageNet gives the label of its class.
 
     Args:
         names: Names in the order of the logits. A `Label` is returned unchanged.
@@ -258,7 +272,7 @@ def make_labels(names: Sequence[str | Label]) -> tuple[Label, ...]:
 
 
 def _is_printable(name: str) -> bool:
-    """Return whether a name has no control characters and can be encoded."""
+    """Return whether a name has no control characters and can be encoded in UTF-8."""
     return not any(
         ord(character) < 32 or 127 <= ord(character) < 160 or 0xD800 <= ord(character) < 0xE000
         for character in name

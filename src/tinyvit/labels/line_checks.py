@@ -16,7 +16,9 @@ _COLUMN_SIGNS = ("\t", ";", "|")
 
 
 def refuse_other_formats(lines: Sequence[str]) -> None:
-    """Raise ValueError for files that are often saved as a file of labels by mistake.
+    """Raise ValueError for a file that is not a list of labels alone.
+
+    Such files are web pages, pointers of Git LFS, code, and lists with comments or their length.
 
     Args:
         lines: All lines of the file, without spaces at their ends.
@@ -36,7 +38,8 @@ def refuse_other_formats(lines: Sequence[str]) -> None:
             raise ValueError(f"line 1 begins with {sign}, so it is a comment and not a name")
     if len(lines) > 1 and all(_FINAL_COMMENT.search(line) for line in lines):
         raise ValueError(f"its lines end with comments: {first[:40]!r}")
-    if first.isdecimal() and int(first[:9]) == len(lines) - 1 and not lines[1][:1].isdecimal():
+    is_count = len(lines) > 1 and first.isdecimal() and int(first[:9]) == len(lines) - 1
+    if is_count and not lines[1][:1].isdecimal():
         raise ValueError(f"line 1 ({first}) is the number of the other lines: remove it")
 
 
@@ -68,15 +71,15 @@ def refuse_other_content(lines: Sequence[str]) -> None:
 
 
 def refuse_unsorted_numbers(lines: Sequence[str]) -> None:
-    """Raise ValueError if the numbers within the lines are indices in another order.
+    """Raise ValueError if the numbers within the lines seem to be indices that are not sorted.
 
     Args:
         lines: The lines, without quotes and bullets.
     """
     numbers = [{int(digits) for digits in re.findall(r"[0-9]{1,9}", line)} for line in lines]
-    if any(len(found) != 1 for found in numbers):
+    if any(len(line_numbers) != 1 for line_numbers in numbers):
         return
-    indices = [found.pop() for found in numbers]
+    indices = [line_numbers.pop() for line_numbers in numbers]
     first = min(indices, default=0)
     expected = list(range(first, first + len(indices)))
     if first <= 1 and indices != expected and sorted(indices) == expected:
@@ -93,6 +96,7 @@ def refuse_columns(names: Sequence[str]) -> None:
         names: The lines, or the parts of them that should be names.
     """
     for sign in _COLUMN_SIGNS:
+        # No name contains a tab, but single names may contain ";" or "|".
         if any(sign in name for name in names) and (
             sign == "\t" or all(sign in name for name in names)
         ):
@@ -103,7 +107,7 @@ def refuse_columns(names: Sequence[str]) -> None:
 
 
 def refuse_unknown_final_sign(names: Sequence[str]) -> None:
-    """Raise ValueError if all names end with a part of a sign, as in "cow::2".
+    """Raise ValueError if all names end with a part of a separating sign, as in "cow::2".
 
     Args:
         names: The parts of the lines before an index at their end.

@@ -47,7 +47,7 @@ def parse_literal(text: str) -> object:
 
 
 class _Reader:
-    """Reads values from tokens. A string token is marked by its quote, the end by ""."""
+    """Reads values from tokens. That of a string begins with its quote; the last token is ""."""
 
     def __init__(self, text: str) -> None:
         self._tokens = _split(text)
@@ -86,7 +86,10 @@ class _Reader:
         return values
 
     def _read_item_starts(self, closing: str) -> Iterator[str]:
-        """Yield the first token of each item; the caller reads the rest of the item in between."""
+        """Yield the first token of each item until the closing bracket.
+
+        The caller must read the remaining tokens of an item before it asks for the next item.
+        """
         token = self.next_token()
         while token != closing:
             yield token
@@ -94,11 +97,13 @@ class _Reader:
             if token == ",":
                 token = self.next_token()
             elif token != closing:
-                raise ValueError(f"{token or 'the end'} stands where ',' or '{closing}' is")
+                raise ValueError(
+                    f"{token or 'the end'} stands where ',' or '{closing}' is expected"
+                )
 
 
 def _split(text: str) -> Iterator[str]:
-    """Yield the tokens of a text, then "" without end."""
+    """Yield the tokens of a text, then endlessly ""."""
     position = 0
     while position < len(text):
         match = _TOKEN.match(text, position)

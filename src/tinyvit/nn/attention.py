@@ -65,8 +65,8 @@ class SplitProjection(nn.Module):
 class Attention(nn.Module):
     """Multi-head self-attention within square windows, with learned biases.
 
-    To the attention score of two tokens, each head adds a bias that it has learned for their
-    distance in rows and columns.
+    Each head adds a learned bias to the attention score of two tokens. The bias depends on how many
+    rows and columns the tokens are apart.
 
     Attributes:
         num_heads: Number of heads.
@@ -107,13 +107,14 @@ class Attention(nn.Module):
         n, heads = self.window_tokens, self.num_heads
         # In a folded network, the padding is added after the LayerNorm, otherwise before it. The
         # LayerNorm of a folded network has no scale and shift, so zeros stay zeros in either order.
-        # But it would divide these zeros by the square root of its epsilon, which is 0 in float16
-        # on some processors.
+        # With the padding before it, however, the LayerNorm would divide zeros by the square root
+        # of its epsilon, and some processors round the epsilon (1e-5) to 0 in float16.
         normalizes_first = bool(grid.padding) and isinstance(self.qkv, SplitProjection)
         x = grid.split(self.norm(x) if normalizes_first else x)
         bias = self.attention_biases.index_select(1, bias_index).reshape(heads, n, n)
         q, k, v = self.qkv(x if normalizes_first else self.norm(x))
-        # A single window gets no axis of its own, because onnxruntime can then remove transposes.
+        # If the batch is a single window, there is no axis for windows: onnxruntime can then remove
+        # transposes.
         if x.shape[0] == n:
             q, k, v = (t.reshape(n, heads, HEAD_DIM) for t in (q, k, v))
             transposed_k = k.permute(1, 2, 0)

@@ -19,14 +19,14 @@ from tinyvit.image_sizes import Windows, check_size, check_windows, compute_wind
 from tinyvit.labels import Label
 from tinyvit.nn.label_sources import find_labels
 from tinyvit.nn.model import TinyViT
-from tinyvit.nn.settings_files import expand_settings_texts, read_settings_files
+from tinyvit.nn.settings_beside import add_settings_beside
+from tinyvit.nn.settings_files import expand_settings_texts
+from tinyvit.nn.state_dict_fitting import complete_state_dict, resize_state_dict
 from tinyvit.nn.state_dicts import (
     Architecture,
-    complete_state_dict,
     convert_keys,
     recognize_architecture,
     recognize_layout,
-    resize_state_dict,
 )
 from tinyvit.nn.training_settings import find_preprocess, make_preprocess
 from tinyvit.nn.training_windows import find_training_windows
@@ -34,7 +34,7 @@ from tinyvit.nn.weight_files import Weights, read_weights
 from tinyvit.nn.weight_folders import find_weight_files, hash_weight_files
 from tinyvit.preprocess import Preprocess
 from tinyvit.preprocess_settings import PreprocessSettings, PreprocessSource
-from tinyvit.variants import VARIANTS, Variant
+from tinyvit.variants import Variant
 
 
 @dataclass(frozen=True)
@@ -50,18 +50,19 @@ class Checkpoint:
         layout: Naming of the keys in the file: "timm" or "official".
         container: Keys under which the file contains the state dict, joined with ".", such as
             "state_dict_ema"; "" if the file itself is the state dict.
-        preprocess: The preprocessing of the training (see `tinyvit.nn.training_settings`).
+        preprocess: The preprocessing of the training for `img_size` (see
+            `tinyvit.nn.training_settings`).
         preprocess_source: Where the preprocessing comes from, such as "config.json".
-        settings: The settings of the preprocessing that hold at every image size.
+        settings: The settings of the training's preprocessing that hold at every image size.
         labels: Class labels, None if unknown.
-        labels_source: Where the labels come from, or which assumption they are.
+        labels_source: Where the labels come from, or the assumption on which they are based.
         notes: Sentences about what was ignored, contradictions and assumptions.
         license: License of the weights, or "unknown".
         sha256: Hex digest of the file; of split weights, see `weight_folders.hash_weight_files`.
         windows: "scaled" if the attention biases were interpolated by `at_size`, "checkpoint" if
             the windows are those of the file.
         default_windows: What `at_size` does with the windows by default.
-        default_windows_reason: Why that is the default, as a clause.
+        default_windows_reason: Why that is the default, as a clause for a message.
     """
 
     name: str
@@ -89,7 +90,8 @@ class Checkpoint:
 
         The first stage has no attention and does not use its number.
         """
-        # A head has one bias for each token of a window.
+        # A head has one bias for each absolute offset (rows, columns) between two tokens of a
+        # window. In a window of side n, both offsets are from 0 to n - 1, so there are n**2 biases.
         second, third, fourth = (
             math.isqrt(self.state_dict[f"stages.{i}.blocks.0.attn.attention_biases"].shape[1])
             for i in (1, 2, 3)
@@ -97,9 +99,19 @@ class Checkpoint:
         return second, second, third, fourth
 
     @property
+    def has_proportional_windows(self) -> bool:
+        """Whether the windows have the sizes that `compute_window_sizes` gives for the image size.
+
+        This can also be true without interpolated biases (`windows` "checkpoint").
+        """
+        return self.window_sizes == compute_window_sizes(self.img_size)
+
+    @property
     def pads_windows(self) -> bool:
-        """Whether feature maps are padded, because windows do not fit in them."""
-        return self.window_sizes != compute_window_sizes(self.img_size)
+        """Whether the feature map of a stage is padded to a multiple of the stage's windows."""
+        # The sides of the feature maps of the stages with attention are 1/8, 1/16 and 1/32 of the
+        # image's.
+        return any((self.img_size // (4 * 2**i)) % self.window_sizes[i] != 0 for i in (1, 2, 3))
 
     def build(self) -> TinyViT:
         """Create the network with these weights.
@@ -107,17 +119,9 @@ class Checkpoint:
         Returns:
             The network on the CPU, in eval mode.
         """
-        with torch.device("meta"):
+        # The random weights of the new network must not change the caller's random numbers.
+        with torch.random.fork_rng(devices=[]):
             model = TinyViT(self.variant, self.num_classes, self.img_size, self.window_sizes)
-        model = model.to_empty(device="cpu")
-        # `to_empty` leaves the index buffers without values, and no state dict contains them. They
-        # are copied from a second network, which is created on the CPU.
-        cpu_network = TinyViT(
-            self.variant, num_classes=1, img_size=self.img_size, window_sizes=self.window_sizes
-        )
-        for name, index in cpu_network.named_buffers():
-            if name.startswith("bias_index"):
-                model.get_buffer(name).copy_(index)
         model.load_state_dict(self.state_dict, strict=True)
         return model.eval()
 
@@ -127,14 +131,15 @@ class Checkpoint:
         Args:
             img_size: Side of the square input in pixels.
             windows: What happens to the attention windows: "checkpoint" keeps their sizes and pads
-                feature maps, "scaled" interpolates the attention biases (see `resize_state_dict`)
-                to windows in proportion to the image size. None keeps the network as it is at the
-                checkpoint's own size, and selects `default_windows` at another size.
+                feature maps where necessary; "scaled" makes the windows proportional to the image
+                size and interpolates the attention biases (see `resize_state_dict`). None keeps
+                the network as it is at the checkpoint's own size, and selects `default_windows` at
+                another size.
 
         Returns:
-            A checkpoint for that size. The settings of the training's preprocessing stay the same;
-            a crop that the training does not state becomes the default of the layout for the new
-            size.
+            A checkpoint for that size. The settings of the training's preprocessing stay the same.
+            If the training states no crop, the crop becomes the default for the new size in the
+            code that defines the layout (timm or the paper's code).
 
         Raises:
             RequestError: TinyViT cannot run at this size.
@@ -145,7 +150,7 @@ class Checkpoint:
         check_size(img_size)
         resized = self if img_size == self.img_size else self._with_size(img_size)
         windows = windows or self.default_windows
-        if windows == "checkpoint" or not resized.pads_windows:
+        if windows == "checkpoint" or resized.has_proportional_windows:
             return resized
         architecture = Architecture(self.variant, img_size, self.num_classes)
         state_dict = resize_state_dict(self.state_dict, architecture)
@@ -155,14 +160,16 @@ class Checkpoint:
         """Describe what happened to the attention windows, for messages and reports.
 
         Returns:
-            A clause; None if the windows fit and were not changed, so there was nothing to decide.
+            A clause; None if the windows of the checkpoint are in proportion to the image size, so
+            there was nothing to decide.
         """
         sides = ", ".join(map(str, self.window_sizes[1:]))
         if self.windows == "scaled":
             return f"scaled to {sides} tokens, with interpolated attention biases"
-        if self.pads_windows:
-            return f"{sides} tokens as in the checkpoint, with padded feature maps"
-        return None
+        if self.has_proportional_windows:
+            return None
+        padding = "with padded feature maps" if self.pads_windows else "without padding"
+        return f"{sides} tokens as in the checkpoint, {padding}"
 
     def _with_size(self, img_size: int) -> Checkpoint:
         """Change the image size and the sizes in the preprocessing, but not the weights."""
@@ -177,8 +184,8 @@ def is_checkpoint_path(path: Path) -> bool:
         path: The path, which need not exist.
 
     Returns:
-        True for a file with one of `CHECKPOINT_SUFFIXES` in its name, and for a folder that
-        contains weights in Hugging Face's layout.
+        True for a name that ends with one of `CHECKPOINT_SUFFIXES`, and for a folder in which
+        `find_weight_files` finds weights.
     """
     if path.is_dir():
         try:
@@ -186,7 +193,7 @@ def is_checkpoint_path(path: Path) -> bool:
         except CheckpointError:
             return False
         return True
-    return path.suffix in CHECKPOINT_SUFFIXES
+    return path.suffix.lower() in CHECKPOINT_SUFFIXES
 
 
 def load_checkpoint(
@@ -198,43 +205,43 @@ def load_checkpoint(
     """Read a checkpoint of either layout.
 
     Args:
-        path: A safetensors file, a file of `torch.save`, or a folder in Hugging Face's layout. It
-            may come from an untrusted source.
+        path: A file or folder that `tinyvit.nn.weight_files.read_weights` accepts. It may come
+            from an untrusted source.
         name: Name for messages and the manifest; by default the file name without suffix.
-        options: Settings of the preprocessing that override those of the training.
+        options: Settings of the preprocessing that the user requested, with the name of their
+            source for messages. They override those of the training. None if there are none.
         reads_config: Whether `config.json` and other files of settings beside the file are read.
 
     Returns:
         The checkpoint.
 
     Raises:
-        CheckpointError: The file cannot be read or does not contain a TinyViT, or its training
-            used a preprocessing that artifacts do not offer.
+        CheckpointError: The file cannot be read or does not contain a TinyViT, its classifier has
+            only one output, or its training used a preprocessing that artifacts do not offer.
+        MissingDependencyError: The file is in safetensors format, and safetensors is not installed.
     """
     weights = read_weights(path)
     weights = replace(weights, metadata=expand_settings_texts(weights.metadata))
     layout = recognize_layout(weights.tensors, path)
     state_dict = convert_keys(weights.tensors, layout)
     architecture = recognize_architecture(state_dict, path)
-    if architecture.num_classes == 1:
-        raise CheckpointError(
-            f"the classifier in {path} has one output (for a sigmoid), and the probabilities of"
-            " artifacts are the softmax of one output for each class",
-            "give the classifier two outputs, which are equivalent: a first row of zeros in its"
-            " weight and its bias, for the negative class",
-        )
+    _refuse_single_output(architecture, path)
     if reads_config:
-        weights = _with_settings_beside(weights, architecture.variant, path)
+        weights = add_settings_beside(weights, architecture.variant, path)
     else:
         weights = replace(weights, config={})
-    windows = find_training_windows(weights.metadata, weights.config, layout, architecture.img_size)
+    # Only the windows tell the image size, and windows that timm pads fit several sizes. So the
+    # settings of the training, if there are any, decide.
+    training_windows = find_training_windows(
+        weights.metadata, weights.config, layout, architecture.img_size
+    )
     license_name = weights.metadata.get("license")
-    preprocessing = find_preprocess(weights, layout, windows.img_size, path, options)
+    preprocessing = find_preprocess(weights, layout, training_windows.img_size, path, options)
     labels, labels_source = find_labels(weights, architecture.num_classes, path)
     return Checkpoint(
         name=name or name_checkpoint(path),
         variant=architecture.variant,
-        img_size=windows.img_size,
+        img_size=training_windows.img_size,
         num_classes=architecture.num_classes,
         state_dict=complete_state_dict(state_dict, architecture, path),
         layout=layout,
@@ -244,38 +251,28 @@ def load_checkpoint(
         settings=preprocessing.settings,
         labels=labels,
         labels_source=labels_source,
-        notes=(*_describe_ignored(weights), *weights.notes, *windows.notes, *preprocessing.notes),
+        notes=(
+            *_describe_ignored(weights),
+            *weights.notes,
+            *training_windows.notes,
+            *preprocessing.notes,
+        ),
         license=license_name if isinstance(license_name, str) else "unknown",
         sha256=hash_weight_files(path),
-        default_windows=windows.default,
-        default_windows_reason=windows.reason,
+        default_windows=training_windows.default,
+        default_windows_reason=training_windows.reason,
     )
 
 
-def _with_settings_beside(weights: Weights, variant: Variant, path: Path) -> Weights:
-    """Add the settings in files beside a checkpoint, and leave out those of another model."""
-    metadata, config, ignored = dict(weights.metadata), weights.config, list(weights.ignored)
-    if _names_another_model(config.get("architecture"), variant):
-        name = ascii(config["architecture"])[:60]
-        ignored.append(f"config.json, which describes {name} and not {variant.name}")
-        config = {}
-    for file, settings in read_settings_files(path).items():
-        model = settings.get("model")
-        if _names_another_model(model, variant):
-            ignored.append(f"{file}, which names {ascii(model)[:60]} and not {variant.name}")
-        else:
-            metadata[file] = settings
-    return replace(weights, metadata=metadata, config=config, ignored=tuple(ignored))
-
-
-def _names_another_model(name: object, variant: Variant) -> bool:
-    """Return whether a name in a file of settings is that of another model than this variant."""
-    if not isinstance(name, str):
-        return False
-    named = [other for other in VARIANTS.values() if other.name in name]
-    is_tiny_vit = "tiny" in name.lower() and "vit" in name.lower()
-    is_same = not named or any(other.embed_dims == variant.embed_dims for other in named)
-    return not (is_tiny_vit and is_same)
+def _refuse_single_output(architecture: Architecture, path: Path) -> None:
+    """Raise CheckpointError if the classifier has one output, whose softmax would always be 1."""
+    if architecture.num_classes == 1:
+        raise CheckpointError(
+            f"the classifier in {path} has one output (for a sigmoid), and the probabilities of"
+            " artifacts are the softmax of one output for each class",
+            "replace it by an equivalent classifier with two outputs: insert zeros as the first row"
+            " of its weight and of its bias, for the negative class",
+        )
 
 
 def _describe_ignored(weights: Weights) -> list[str]:

@@ -29,7 +29,8 @@ def count_macs(model: TinyViT) -> int:
             counting takes almost no time.
 
     Returns:
-        The number in convolutions, linear layers and the two matrix products of attention.
+        The number of multiply-accumulates in convolutions, linear layers and the two matrix
+        products of attention.
     """
     device = next(model.parameters()).device
     with FlopCounterMode(display=False) as counter:

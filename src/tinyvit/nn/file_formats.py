@@ -1,4 +1,4 @@
-"""Explanations of files that are not checkpoints of PyTorch, or of another kind than expected."""
+"""Errors for files that are no PyTorch checkpoints, which name the format and a remedy."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from pathlib import Path
 
 from tinyvit.errors import CheckpointError
 
-_EXPORT_THIS = "give the PyTorch checkpoint from which it was made (.pth or .safetensors)"
-_DOWNLOAD = "download the file itself (the 'resolve' or 'raw' link), then try again"
+_GIVE_SOURCE = "give the PyTorch checkpoint from which it was made (.pth or .safetensors)"
+_DOWNLOAD_FILE = "download the file itself (the 'resolve' or 'raw' link), then try again"
 _UNPACK = "unpack it and give the checkpoint in it"
 _SAVE_IN_PYTHON = "load it in Python and save it with torch.save(model.state_dict(), path)"
 
 _TEXT_STARTS = (
-    (rb"(?:<\?xml[^>]*>\s*)?<net\s", "an OpenVINO model, not a checkpoint", _EXPORT_THIS),
-    (rb"<!doctype|<html|<\?xml", "a web page, not a checkpoint", _DOWNLOAD),
+    (rb"(?:<\?xml[^>]*>\s*)?<net\s", "an OpenVINO model, not a checkpoint", _GIVE_SOURCE),
+    (rb"<!doctype|<html|<\?xml", "a web page, not a checkpoint", _DOWNLOAD_FILE),
     (
         rb"version https://git-lfs",
         "a git-lfs pointer, not the checkpoint",
         "run git lfs pull, or download the file itself",
     ),
 )
-"""Patterns of the beginnings of text files in lower case, what the file is, and the remedy."""
+"""Each row: a pattern of the lower-case beginning of a text file, what the file is, the remedy."""
 
 _MAGIC_BYTES = (
     (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file (of Keras or TensorFlow)", _SAVE_IN_PYTHON),
-    (0, b"GGUF", "a GGUF file", _EXPORT_THIS),
-    (4, b"TFL3", "a LiteRT (TensorFlow Lite) model", _EXPORT_THIS),
-    (4, b"ORTM", "an ONNX Runtime model", _EXPORT_THIS),
-    (4, b"ET1", "an ExecuTorch program", _EXPORT_THIS),
+    (0, b"GGUF", "a GGUF file", _GIVE_SOURCE),
+    (4, b"TFL3", "a LiteRT (TensorFlow Lite) model", _GIVE_SOURCE),
+    (4, b"ORTM", "an ONNX Runtime model", _GIVE_SOURCE),
+    (4, b"ET1", "an ExecuTorch program", _GIVE_SOURCE),
     (0, b"\x93NUMPY", "a NumPy array", _SAVE_IN_PYTHON),
     (257, b"ustar", "a tar archive", _UNPACK),
     (0, b"\x1f\x8b", "a gzip archive", _UNPACK),
@@ -40,24 +40,25 @@ _MAGIC_BYTES = (
     (0, b"\xff\xd8\xff", "a JPEG image", "give --checkpoint a .pth or .safetensors file"),
     (0, b"\x89PNG", "a PNG image", "give --checkpoint a .pth or .safetensors file"),
 )
-"""Position and value of bytes by which a format is recognized, what it is, and the remedy."""
+"""Each row: position and value of bytes that identify a format, what the file is, the remedy."""
 
 _SUFFIXES = {
-    ".onnx": ("an ONNX model", _EXPORT_THIS),
-    ".engine": ("a TensorRT engine", _EXPORT_THIS),
-    ".plan": ("a TensorRT engine", _EXPORT_THIS),
-    ".tflite": ("a LiteRT (TensorFlow Lite) model", _EXPORT_THIS),
-    ".pb": ("a TensorFlow graph", _EXPORT_THIS),
+    ".onnx": ("an ONNX model", _GIVE_SOURCE),
+    ".engine": ("a TensorRT engine", _GIVE_SOURCE),
+    ".plan": ("a TensorRT engine", _GIVE_SOURCE),
+    ".tflite": ("a LiteRT (TensorFlow Lite) model", _GIVE_SOURCE),
+    ".pb": ("a TensorFlow graph", _GIVE_SOURCE),
     ".msgpack": ("a checkpoint of Flax", "give a checkpoint of PyTorch"),
-    ".mlmodel": ("a Core ML model", _EXPORT_THIS),
+    ".mlmodel": ("a Core ML model", _GIVE_SOURCE),
     ".yaml": ("a text file", "give --checkpoint a .pth or .safetensors file"),
     ".yml": ("a text file", "give --checkpoint a .pth or .safetensors file"),
     ".json": ("a text file", "give --checkpoint the file with the weights, or its folder"),
 }
-"""What a file is by the ending of its name, if its content was not recognized."""
+"""Maps the suffix of a file whose content is not recognized to what the file is, and the remedy."""
 
 _ONNX_STARTS = tuple(bytes((8, version, 0x12)) for version in range(3, 16))
-"""Beginnings of ONNX models: field 1 (version of the format) and field 2 (name of the producer)."""
+"""The first bytes of ONNX models: the protobuf tag of field 1 (version of the format), its value
+from 3 to 15, and the tag of field 2 (name of the producer)."""
 
 
 def explain_start(start: bytes, path: Path) -> CheckpointError:
@@ -78,7 +79,7 @@ def explain_start(start: bytes, path: Path) -> CheckpointError:
         if start[position:].startswith(magic):
             return CheckpointError(f"{path} is {description}, not a checkpoint", remedy)
     if start.startswith(_ONNX_STARTS):
-        return CheckpointError(f"{path} is an ONNX model, not a checkpoint", _EXPORT_THIS)
+        return CheckpointError(f"{path} is an ONNX model, not a checkpoint", _GIVE_SOURCE)
     if path.suffix.lower() in _SUFFIXES:
         description, remedy = _SUFFIXES[path.suffix.lower()]
         return CheckpointError(f"{path} is {description}, not a checkpoint", remedy)

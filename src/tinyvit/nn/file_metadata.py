@@ -1,4 +1,4 @@
-"""Reading of the metadata in checkpoint files: settings, labels and all else but the weights."""
+"""Reading of the metadata in checkpoint files: settings, labels and whatever is not a weight."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def read_metadata(content: FileContent, state_dict: StateDict) -> dict[str, Any]
         state_dict: The state dict with the network.
 
     Returns:
-        The values at the top level, except state dicts and modules; and if a whole model of timm
-        was saved, the settings in it.
+        The values at the top level of the file, except state dicts and modules. If the file is a
+        whole model of timm (not only its state dict), the settings in the model are added.
     """
     return {**_read_top_level(content, state_dict), **_read_module_settings(content, state_dict)}
 
@@ -30,17 +30,22 @@ def _read_top_level(content: FileContent, state_dict: StateDict) -> dict[str, An
     root = content.root
     entries = root
     if isinstance(root, PickledObject):
+        # The file contains an object: a dict of a subclass, or an object with public attributes.
         attributes = root.state if isinstance(root.state, dict) else {}
         entries = root.items or {
             name: value for name, value in attributes.items() if not str(name).startswith("_")
         }
     if not isinstance(entries, dict):
         return {}
-    used = {state_dict.container.partition(".")[0]} if state_dict.container else state_dict.tensors
+    # The top-level key that leads to the state dict. If the file itself is the state dict, the keys
+    # of its tensors.
+    weight_keys = (
+        {state_dict.container.partition(".")[0]} if state_dict.container else state_dict.tensors
+    )
     metadata = {
         str(key): make_plain(value, content.read_storage)
         for key, value in entries.items()
-        if isinstance(key, str) and key not in used and not _is_state_dict(value, content)
+        if isinstance(key, str) and key not in weight_keys and not _is_state_dict(value, content)
     }
     return {key: value for key, value in metadata.items() if value is not None}
 
@@ -53,7 +58,7 @@ def _is_state_dict(value: Any, content: FileContent) -> bool:
 
 
 def _read_module_settings(content: FileContent, state_dict: StateDict) -> dict[str, Any]:
-    """Return the settings that timm keeps in the network itself, if a whole model was saved."""
+    """Return the settings that timm stores as attributes of a model; {} for a state dict."""
     module = find_module(content.root, state_dict)
     attributes = module.state if module is not None else {}
     return {

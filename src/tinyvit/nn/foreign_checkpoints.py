@@ -13,7 +13,7 @@ _MOBILE_SAM = (
     "is a MobileSAM (a TinyViT for segmentation, with a neck instead of a classifier)",
     "give a checkpoint of a TinyViT that classifies images",
 )
-"""Pattern of names beside and in the TinyViT of a MobileSAM, what it is, and the remedy."""
+"""A pattern of the names of tensors that only a MobileSAM has, what the file is, and the remedy."""
 
 _EXPLANATIONS = (
     _MOBILE_SAM,
@@ -63,35 +63,36 @@ _EXPLANATIONS = (
         " dict",
     ),
 )
-"""Patterns of names that occur only in some kinds of networks, what they are, and the remedy."""
+"""Each row: a pattern of names of tensors that are not in the state dict of a TinyViT for
+classification, what the file is or contains, and the remedy."""
 
 
 def explain_names(tensors: dict[str, StoredTensor], path: Path) -> CheckpointError | None:
-    """Explain a state dict with names that cannot be in that of a TinyViT for classification.
+    """Explain a state dict with names that no TinyViT for classification has.
 
     Args:
         tensors: Tensors by name.
         path: The file.
 
     Returns:
-        The error; None if no such name is known.
+        The error for the first row of `_EXPLANATIONS` that fits; None if no row fits.
     """
     return _explain(_EXPLANATIONS, tensors, path)
 
 
 def explain_surrounding_model(
-    others: dict[str, StoredTensor], path: Path
+    tensors: dict[str, StoredTensor], path: Path
 ) -> CheckpointError | None:
-    """Explain a model of which the TinyViT is only a part, and which does not classify images.
+    """Explain a model that has a TinyViT as a part, but does not classify images.
 
     Args:
-        others: Tensors that are not in the TinyViT, by name.
+        tensors: Tensors of the model that are not in the TinyViT, by name.
         path: The file.
 
     Returns:
-        The error; None if the model is not known.
+        The error; None if the model is not recognized.
     """
-    return _explain((_MOBILE_SAM,), others, path)
+    return _explain((_MOBILE_SAM,), tensors, path)
 
 
 def _explain(

@@ -1,7 +1,8 @@
 """Finds the class labels that a checkpoint or its `config.json` names.
 
 Checkpoints name classes in many forms: lists, maps from index to name or from name to index, and
-lists of objects with an id and a name. Keyed forms are read by their keys.
+lists of objects with an id and a name. If an entry states the index of each class, the labels are
+in the order of these indices, otherwise in the order of the entry.
 """
 
 from __future__ import annotations
@@ -28,29 +29,30 @@ from tinyvit.nn.weight_files import Weights
 from tinyvit.variants import IMAGENET_1K, IMAGENET_22K
 
 _KEY_AND_NAME = re.compile(r"\s*\d{1,9}\s*[:=|;]\s*\S")
-"""Matches the beginning of entries such as "0: cat", which have an index."""
+"""Matches the beginning of names such as "0: cat", which state the index of the class."""
 
 _PLACEHOLDER = re.compile(r"(LABEL|label|class)[_ ]?\d+")
 """Matches names such as "LABEL_0", which Hugging Face writes if the names are not known."""
 
 _ABOUT_CLASSES = re.compile(r"class|label", re.IGNORECASE)
-"""Occurs in keys of entries that may describe the classes."""
+"""Matches a part of the keys of entries that may describe the classes."""
 
 _MAX_REASONS = 4
-"""A description of the source tells why an entry was not used for so many entries; it only counts
-the others."""
+"""The description of a source gives the reasons for at most this many unused entries, and only
+counts further ones."""
 
 _IMAGENET = {IMAGENET_1K: "ImageNet-1k", IMAGENET_22K: "ImageNet-22k"}
 
 
 @dataclass(frozen=True)
 class _NamedClasses:
-    """An entry that names classes.
+    """An entry of a checkpoint or of its `config.json` that names classes.
 
     Attributes:
         name: Name of the entry in messages, such as "class_to_idx in the checkpoint".
         labels: The labels in the order of the logits; None if they cannot be used.
-        problem: Why they cannot be used; "" otherwise.
+        problem: Why the labels cannot be used, as the end of a sentence that begins with `name`; ""
+            if they can be used.
     """
 
     name: str
@@ -73,7 +75,7 @@ def find_labels(
 
     Returns:
         The labels, or None if they are unknown; and a description of their source, which also
-        states which entries were not used.
+        states which entries were not used, and why.
     """
     entries = list(_list_entries(weights, num_classes))
     usable = [entry for entry in entries if entry.labels is not None]
@@ -81,14 +83,15 @@ def find_labels(
     if usable:
         first = usable[0]
         unused += [
-            f"{other.name} names other classes or another order"
-            for other in usable[1:]
-            if _names(other) != _names(first)
+            f"{entry.name} names other classes or another order"
+            for entry in usable[1:]
+            if _names(entry) != _names(first)
         ]
         return first.labels, _describe(first.name, unused)
     # A file that names classes of its own, in whatever form, is not assumed to have ImageNet's.
     labels = None if unused else imagenet_labels(num_classes)
     if labels is not None:
+        # An entry in a form that is not understood may name other classes, too.
         unused = list(_list_unread(weights, num_classes))
         labels = None if unused else labels
     if labels is None:
@@ -101,7 +104,7 @@ def find_labels(
 
 
 def _describe(source: str, unused: list[str]) -> str:
-    """Add the entries that were not used, and why, to a source."""
+    """Return the text for a source, with the reasons why other entries were not used."""
     if not unused:
         return source
     reasons = list(dict.fromkeys(unused))
@@ -120,26 +123,29 @@ def _list_entries(weights: Weights, num_classes: int) -> Iterator[_NamedClasses]
         for path, values in walk_dicts(weights.metadata)
     ]
     config = [(" in config.json", values) for _, values in walk_dicts(weights.config)]
-    for places in (checkpoint, config):
-        # Maps come before lists, whose order may be another.
+    for located_dicts in (checkpoint, config):
+        # Maps come before lists, because the order of a list may differ from that of the logits.
         for keys in (KEYED_KEYS, (*LIST_KEYS, *VAGUE_KEYS)):
-            for place, values in places:
+            for location, values in located_dicts:
                 for key in _find_keys(values, keys):
-                    entry = _read_entry(key, place, values[key], num_classes)
+                    entry = _read_entry(key, location, values[key], num_classes)
                     if entry is not None:
                         yield entry
 
 
 def _find_keys(values: Mapping[Any, Any], known_keys: Sequence[str]) -> list[str]:
-    """Return the keys of a dict that are known keys of labels, in the order of these."""
+    """Return the keys of a dict that are in `known_keys`, in the order of `known_keys`."""
     ranks = {key: rank for rank, key in enumerate(known_keys)}
-    found = [key for key in values if isinstance(key, str) and normalize_key(key) in ranks]
-    return sorted(found, key=lambda key: ranks[normalize_key(key)])
+    label_keys = [key for key in values if isinstance(key, str) and normalize_key(key) in ranks]
+    return sorted(label_keys, key=lambda key: ranks[normalize_key(key)])
 
 
 def _list_unread(weights: Weights, num_classes: int) -> Iterator[str]:
-    """Describe entries of other forms that seem to describe each class."""
-    for place, metadata in (("the checkpoint", weights.metadata), ("config.json", weights.config)):
+    """Describe entries that may name the classes in a form that `_list_entries` cannot read.
+
+    Their keys contain "class" or "label", and they have as many elements as there are classes.
+    """
+    for file, metadata in (("the checkpoint", weights.metadata), ("config.json", weights.config)):
         for path, values in walk_dicts(metadata):
             for key, value in islice(values.items(), MAX_CLASSES):
                 is_sized = isinstance(value, (Mapping, list, tuple)) and len(value) == num_classes
@@ -150,7 +156,7 @@ def _list_unread(weights: Weights, num_classes: int) -> Iterator[str]:
                 ):
                     name = f"{path}.{key}" if path else str(key)
                     count = f"{num_classes} entries, which were not understood"
-                    yield f"{name[:80]} in {place} has {count}"
+                    yield f"{name[:80]} in {file} has {count}"
 
 
 def _has_placeholders(key: str, value: Any) -> bool:
@@ -162,9 +168,16 @@ def _has_placeholders(key: str, value: Any) -> bool:
     return bool(names) and all(_PLACEHOLDER.fullmatch(text) for text, _ in names)
 
 
-def _read_entry(key: str, place: str, value: Any, num_classes: int) -> _NamedClasses | None:
-    """Read an entry; None if it does not name classes at all, such as the labels of a batch."""
-    name, is_vague = key + place, normalize_key(key) in VAGUE_KEYS
+def _read_entry(key: str, location: str, value: Any, num_classes: int) -> _NamedClasses | None:
+    """Read an entry; return None if it does not name classes, such as the labels of a batch.
+
+    Args:
+        key: The key of the entry.
+        location: Where the entry is, such as " in the checkpoint".
+        value: The value of the entry.
+        num_classes: Number of classes of the network.
+    """
+    name, is_vague = key + location, normalize_key(key) in VAGUE_KEYS
     try:
         names = _read_names(normalize_key(key), value)
     except ValueError as error:
@@ -182,7 +195,8 @@ def _read_names(key: str, value: Any) -> list[tuple[str, str]]:
     """Return the name and the WordNet id ("" if unknown) of each class; [] if there are none.
 
     Raises:
-        ValueError: The classes have indices that are not 0, 1, 2, ...
+        ValueError: The indices of the classes are not 0, 1, 2, ..., or a name is not a text or is
+            empty.
     """
     if isinstance(value, Mapping):
         return _read_map(key, value)
@@ -193,11 +207,13 @@ def _read_names(key: str, value: Any) -> list[tuple[str, str]]:
     if all(isinstance(entry, Mapping) and "name" in entry for entry in value):
         return [(label.name, label.wnid) for label in labels_from_data(value)]
     if all(isinstance(entry, str) for entry in value):
-        # Other numbers at the beginning may be parts of the names of folders, which are in order.
+        # Only numbers that are followed by a separator are indices. In a list such as ["01 cat",
+        # "02 dog"], they may belong to the names of folders, and the list is in order.
         if all(_KEY_AND_NAME.match(entry) for entry in value):
             return [(label.name, label.wnid) for label in labels_from_data(value)]
         return [_read_name(entry) for entry in value]
-    # Whole numbers can be the classes of images, or the indices of the classes.
+    # Under the key "labels", whole numbers are usually the classes of the images of a batch. Under
+    # other keys, they are names, unless they are only the indices 0, 1, 2, ...
     if key != "labels" and all(type(entry) is int for entry in value) and _are_names(value):
         return [_read_name(entry) for entry in value]
     return []
@@ -210,32 +226,33 @@ def _are_names(numbers: Sequence[int]) -> bool:
 
 
 def _read_map(key: str, value: Mapping[Any, Any]) -> list[tuple[str, str]]:
-    """Read a map from index to name or from name to index."""
+    """Return the names and WordNet ids of a map from index to name, or from name to index."""
     has_indices_as_keys = all(map(_is_index, value))
     has_indices_as_values = all(map(_is_index, value.values()))
     if key in INDEX_TO_NAME_KEYS or key in NAME_TO_INDEX_KEYS:
-        is_reversed = key in NAME_TO_INDEX_KEYS
-        # The map may have been stored the other way round, which its indices show.
-        if not (has_indices_as_values if is_reversed else has_indices_as_keys):
-            is_reversed = not is_reversed
+        has_names_as_keys = key in NAME_TO_INDEX_KEYS
+        # Some scripts store a map the other way round than its key says, which its indices show.
+        if not (has_indices_as_values if has_names_as_keys else has_indices_as_keys):
+            has_names_as_keys = not has_names_as_keys
     elif has_indices_as_keys and has_indices_as_values:
         raise ValueError("both its keys and its values are numbers")
     else:
-        is_reversed = has_indices_as_values
-    if not (has_indices_as_values if is_reversed else has_indices_as_keys):
+        has_names_as_keys = has_indices_as_values
+    if not (has_indices_as_values if has_names_as_keys else has_indices_as_keys):
         return []
-    pairs = value.items()
-    return _order([(index, name) for name, index in pairs] if is_reversed else list(pairs))
+    if has_names_as_keys:
+        return _order_names([(index, name) for name, index in value.items()])
+    return _order_names(list(value.items()))
 
 
-def _order(pairs: list[tuple[Any, Any]]) -> list[tuple[str, str]]:
-    """Return the names in the order of their indices, from pairs of an index and a name."""
-    if not all(_is_index(index) for index, _ in pairs):
+def _order_names(indexed_names: list[tuple[Any, Any]]) -> list[tuple[str, str]]:
+    """Return names and WordNet ids in the order of the indices, from (index, name) tuples."""
+    if not all(_is_index(index) for index, _ in indexed_names):
         raise ValueError("an index is not a whole number")
-    by_index = {int(index): name for index, name in pairs}
-    if sorted(by_index) != list(range(len(pairs))):
+    by_index = {int(index): name for index, name in indexed_names}
+    if sorted(by_index) != list(range(len(indexed_names))):
         raise ValueError("its indices are not 0, 1, 2, ..., each once")
-    return [_read_name(by_index[index]) for index in range(len(pairs))]
+    return [_read_name(by_index[index]) for index in range(len(indexed_names))]
 
 
 def _read_name(value: Any) -> tuple[str, str]:
@@ -252,7 +269,7 @@ def _read_name(value: Any) -> tuple[str, str]:
 
 
 def _is_index(value: Any) -> bool:
-    """Return whether a value is a whole number from 0, or a text of one."""
+    """Return whether a value is a whole number that is at least 0, or a text of such a number."""
     if isinstance(value, str):
         return re.fullmatch(r"\d{1,9}", value) is not None
     return type(value) is int and value >= 0

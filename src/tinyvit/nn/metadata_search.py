@@ -10,11 +10,17 @@ from typing import Any
 _UNRELATED = re.compile(
     r"optim|sched|callback|loops|scaler|rng|metric|train_(aug|trans)|teacher", re.IGNORECASE
 )
-"""Finds keys of dicts that do not describe the evaluation of the network."""
+"""Matches a part of the keys of dicts that do not describe the evaluation of the network."""
 
-_MAX_DEPTH, _MAX_DICTS = 6, 2000
-"""Largest depth of nesting, and number of dicts, in the search. A file from an untrusted source
-must not slow it down."""
+_MAX_DEPTH = 6
+"""Values that are nested deeper are not searched."""
+
+_MAX_DICTS = 2000
+"""The search ends after this number of dicts, and visits at most this number of values in each.
+The file may come from an untrusted source, and must not slow the search down."""
+
+_MAX_LIST_ELEMENTS = 64
+"""At most this number of elements of each list are searched."""
 
 
 def walk_dicts(metadata: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -24,8 +30,8 @@ def walk_dicts(metadata: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, 
         metadata: The outermost dict.
 
     Yields:
-        The keys that lead to the dict, joined with "." ("" for the outermost), and the dict. Dicts
-        with fewer keys before them come first.
+        The keys that lead to a dict, joined with "." ("" for the outermost), and the dict. Dicts
+        that are nested less deeply come first.
     """
     queue: deque[tuple[str, Any, int]] = deque([("", metadata, 0)])
     yielded = 0
@@ -36,7 +42,9 @@ def walk_dicts(metadata: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, 
             yield path, value
             children = [(str(key), child) for key, child in list(value.items())[:_MAX_DICTS]]
         else:
-            children = [(str(index), child) for index, child in enumerate(value[:64])]
+            children = [
+                (str(index), child) for index, child in enumerate(value[:_MAX_LIST_ELEMENTS])
+            ]
         if depth < _MAX_DEPTH:
             queue.extend(
                 (f"{path}.{key}" if path else key, child, depth + 1)

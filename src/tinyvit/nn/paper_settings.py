@@ -25,27 +25,28 @@ def read_paper_config(path: str, config: Mapping[str, Any]) -> PreprocessSource:
         config: The config, with a dict under DATA.
 
     Returns:
-        The source.
+        The settings that the config states.
     """
     data, test = config["DATA"], config.get("TEST")
     settings: dict[str, Any] = {}
     problems: dict[str, str] = {}
-    kind = data.get("MEAN_AND_STD_TYPE", "default")
-    if isinstance(kind, str) and kind in _PAPER_NORMALIZATION:
-        settings["mean"], settings["std"] = _PAPER_NORMALIZATION[kind]
+    normalization_name = data.get("MEAN_AND_STD_TYPE", "default")
+    if isinstance(normalization_name, str) and normalization_name in _PAPER_NORMALIZATION:
+        settings["mean"], settings["std"] = _PAPER_NORMALIZATION[normalization_name]
     else:
-        problems.update(dict.fromkeys(("mean", "std"), f"DATA.MEAN_AND_STD_TYPE {shorten(kind)}"))
+        problem = f"DATA.MEAN_AND_STD_TYPE {shorten(normalization_name)}, which is not known"
+        problems.update(mean=problem, std=problem)
     interpolation = data.get("INTERPOLATION")
     if interpolation == "hamming":
         problems["interpolation"] = "DATA.INTERPOLATION 'hamming', which artifacts do not offer"
     elif interpolation is not None:
         # The paper's code resizes with a bilinear filter for every other value.
-        known = interpolation in ("bicubic", "lanczos")
-        settings["interpolation"] = interpolation if known else "bilinear"
-    crops = test.get("CROP") if isinstance(test, Mapping) else None
-    if isinstance(crops, bool):
-        settings["crop"] = "center" if crops else "squash"
+        is_named = interpolation in ("bicubic", "lanczos")
+        settings["interpolation"] = interpolation if is_named else "bilinear"
+    is_cropped = test.get("CROP") if isinstance(test, Mapping) else None
+    if isinstance(is_cropped, bool):
+        settings["crop"] = "center" if is_cropped else "squash"
         # For a crop, the paper's code resizes the shorter side to 256/224 of the image size.
-        settings["crop_pct"] = 224 / 256 if crops else 1.0
+        settings["crop_pct"] = 224 / 256 if is_cropped else 1.0
     name = f"the training's configuration ({path or 'DATA'}) in the checkpoint"
     return PreprocessSource(name, PreprocessSettings(**settings), problems)

@@ -22,7 +22,7 @@ def make_dict(values: list[Any]) -> dict[Any, Any]:
         values: A key, its value, the next key, and so on.
 
     Raises:
-        PickleRecordError: A key has a form that checkpoints do not have.
+        PickleRecordError: A key is a list or dict, or a tuple that is nested or long.
     """
     for key in values[::2]:
         parts = key if isinstance(key, tuple) else ()
@@ -33,14 +33,17 @@ def make_dict(values: list[Any]) -> dict[Any, Any]:
 
 
 def measure_copy(name: str, args: tuple[Any, ...]) -> int:
-    """Return an upper bound for the size of what `record_call` copies of the arguments.
+    """Return an upper bound for the size of the arguments that `record_call` copies.
+
+    The reader of pickles adds these sizes, to refuse a small file that would copy a lot.
 
     Args:
         name: Module and name of the function.
         args: Its arguments.
 
     Returns:
-        The size of texts in characters, and that of containers in bytes.
+        A number of characters if the function copies texts, a number of bytes of memory if it
+        copies containers.
     """
     if name == "_codecs.encode" or name.startswith("pathlib."):
         return sum(len(part) + 1 for part in args if isinstance(part, str))
@@ -49,14 +52,15 @@ def measure_copy(name: str, args: tuple[Any, ...]) -> int:
 
 
 def record_call(name: str, args: tuple[Any, ...]) -> Any:
-    """Return the plain value of a call of a known harmless function, else a record of the call.
+    """Return the result of a call if the function is known and harmless, else a record of the call.
 
     Args:
         name: Module and name of the function.
         args: Its arguments.
 
     Raises:
-        PickleRecordError: The arguments are not those of the function.
+        PickleRecordError: The arguments are not those of the function. Arguments of a wrong type or
+            number can also raise AttributeError, IndexError or TypeError.
     """
     if name in _CONTAINER_TYPES:
         return _CONTAINER_TYPES[name](list(args))
@@ -75,12 +79,12 @@ def record_call(name: str, args: tuple[Any, ...]) -> Any:
 
 
 def _copy_list(args: list[Any]) -> list[Any]:
-    """Return a list of the entries of a list, set or tuple, from its constructor's arguments."""
+    """Return the entries of a list, set or tuple from the arguments of the type's constructor."""
     return list(args[0]) if args and isinstance(args[0], (list, tuple)) else []
 
 
 def _copy_dict(args: list[Any]) -> dict[Any, Any]:
-    """Return a dict from its constructor's arguments: another dict, or a list of pairs."""
+    """Return a dict from the arguments of the constructor: another dict, or (key, value) pairs."""
     content = args[0] if args else None
     if isinstance(content, dict):
         return dict(content)

@@ -36,7 +36,7 @@ of a few bytes can copy a large value, and can join a text with itself, which do
 
 
 class _Mark:
-    """The object on the stack at which the arguments of an operation begin."""
+    """Marks where the arguments of an operation begin; the class itself is put on the stack."""
 
 
 def read_pickle(file: BinaryIO) -> Pickle:
@@ -61,8 +61,8 @@ def read_pickle(file: BinaryIO) -> Pickle:
         return Pickle(machine.pop(), tuple(machine.storages))
     except (PickleRecordError, DangerousNameError):
         raise
-    # genops raises ValueError or struct.error for damaged data. The others come from operations
-    # whose arguments have another type or number than expected.
+    # genops raises ValueError or struct.error for damaged data. The other errors come from
+    # operations whose arguments have another type or number than expected.
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, struct.error) as error:
         raise PickleRecordError(f"it is damaged ({error})") from error
     except (OverflowError, MemoryError, EOFError, RecursionError) as error:
@@ -98,7 +98,7 @@ class _Machine:
             raise PickleRecordError("it is damaged (a mark instead of a value)")
         return value
 
-    def pop_mark(self) -> list[Any]:
+    def pop_to_mark(self) -> list[Any]:
         """Remove the values down to the last mark and return them."""
         values: list[Any] = []
         while (value := self.stack.pop()) is not _Mark:
@@ -107,7 +107,7 @@ class _Machine:
 
     def discard_to_mark(self) -> None:
         """Remove the values down to the last mark."""
-        self.pop_mark()
+        self.pop_to_mark()
 
     def pop_many(self, count: int) -> list[Any]:
         """Remove several values from the stack and return them, the lowest first."""
@@ -130,26 +130,35 @@ class _Machine:
         self.add_name(f"{module} {name}")
 
     def count_copy(self, size_bytes: int) -> None:
-        """Count a copy of this size; raise PickleRecordError if all copies are too large."""
+        """Count a copy; raise PickleRecordError if all copies so far are too large together.
+
+        Args:
+            size_bytes: Size of the copy, in characters for a text (see `_MAX_COPIED_BYTES`).
+        """
         self.copied_bytes += size_bytes
         if self.copied_bytes > _MAX_COPIED_BYTES:
             raise PickleRecordError("its operations copy too much")
 
     def call_top(self) -> None:
-        """Replace a function and the tuple of its arguments above it by the result of the call."""
+        """Replace a function and its arguments, a tuple on top, by the result of the call."""
         args = self.pop()
         self.add_call(args, self.pop())
 
     def create_with_keywords(self) -> None:
-        """Replace a class, the tuple of its arguments and the dict of its keyword arguments.
+        """Replace a class, its arguments and its keyword arguments by an object of the class.
 
-        An object takes their place. The keyword arguments, which are on top, are dropped.
+        The keyword arguments, a dict on top of the stack, are dropped.
         """
         self.pop()
         self.call_top()
 
     def add_call(self, args: tuple[Any, ...], function: Any) -> None:
-        """Put the result of a call or of the creation of an object on the stack."""
+        """Put the result of a call, or the object that a class creates, on the stack.
+
+        Args:
+            args: The arguments; anything but a tuple raises PickleRecordError.
+            function: The record of the function or class.
+        """
         if not isinstance(args, tuple):
             raise PickleRecordError("it calls a function with something that is not a tuple")
         if isinstance(function, PickledName):
@@ -187,20 +196,24 @@ class _Machine:
         """Put an object on the stack; `values` are its class and, after that, its arguments."""
         self.add_call(tuple(values[1:]), values[0])
 
-    def add_instance_of(self, name: str) -> None:
+    def add_instance_by_name(self, name: str) -> None:
         """Put an object on the stack, from the name of its class and the arguments on the stack."""
-        args = self.pop_mark()
+        args = self.pop_to_mark()
         self.add_name(name)
         self.add_instance([self.pop(), *args])
 
 
 def _load_persistent(machine: _Machine, argument: Any) -> None:
-    """Put the storage or class with a persistent id on the stack."""
+    """Replace a persistent id, with which torch refers to data outside of the pickle.
+
+    The id of a storage, ("storage", type, key, device, number of elements), becomes a record of the
+    storage. The id of a class of old files, ("module", class, ...), becomes the class.
+    """
     identifier = machine.pop()
     if not isinstance(identifier, tuple) or len(identifier) < 2:
         raise PickleRecordError("it refers to something outside that is not a storage")
     kind = identifier[0].decode() if isinstance(identifier[0], bytes) else identifier[0]
-    if kind == "module":  # old files of whole models contain the source code of classes
+    if kind == "module":  # followed by the class and its source code
         machine.stack.append(identifier[1])
         return
     if kind != "storage" or not isinstance(identifier[1], PickledName):
@@ -208,7 +221,8 @@ def _load_persistent(machine: _Machine, argument: Any) -> None:
     # str() of a nested container, which a damaged pickle may have here, could be of any length.
     if not isinstance(identifier[2], (str, int, bytes)):
         raise PickleRecordError("it has a storage whose key is not a text")
-    # Old versions of torch write (key, offset, size) of a storage that is a part of another.
+    # In old versions of torch, a sixth entry describes a storage that is a part of another one: its
+    # key, offset and size.
     view = identifier[5] if len(identifier) > 5 else None
     offset = view[1] if view else 0
     storage = StoredStorage(identifier[1].name, str(identifier[2]), offset)
@@ -240,17 +254,17 @@ _IGNORED = {"PROTO", "STOP", "FRAME", "READONLY_BUFFER"}
 
 _OPERATIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "APPEND": lambda m, _: m.extend([m.pop()]),
-    "APPENDS": lambda m, _: m.extend(m.pop_mark()),
-    "ADDITEMS": lambda m, _: m.extend(m.pop_mark()),
-    "LIST": lambda m, _: m.stack.append(m.pop_mark()),
-    "FROZENSET": lambda m, _: m.stack.append(m.pop_mark()),
-    "TUPLE": lambda m, _: m.stack.append(tuple(m.pop_mark())),
+    "APPENDS": lambda m, _: m.extend(m.pop_to_mark()),
+    "ADDITEMS": lambda m, _: m.extend(m.pop_to_mark()),
+    "LIST": lambda m, _: m.stack.append(m.pop_to_mark()),
+    "FROZENSET": lambda m, _: m.stack.append(m.pop_to_mark()),
+    "TUPLE": lambda m, _: m.stack.append(tuple(m.pop_to_mark())),
     "TUPLE1": lambda m, _: m.stack.append(tuple(m.pop_many(1))),
     "TUPLE2": lambda m, _: m.stack.append(tuple(m.pop_many(2))),
     "TUPLE3": lambda m, _: m.stack.append(tuple(m.pop_many(3))),
-    "DICT": lambda m, _: m.stack.append(make_dict(m.pop_mark())),
+    "DICT": lambda m, _: m.stack.append(make_dict(m.pop_to_mark())),
     "SETITEM": lambda m, _: m.set_items(m.pop_many(2)),
-    "SETITEMS": lambda m, _: m.set_items(m.pop_mark()),
+    "SETITEMS": lambda m, _: m.set_items(m.pop_to_mark()),
     "POP": lambda m, _: m.stack.__delitem__(-1),
     "POP_MARK": lambda m, _: m.discard_to_mark(),
     "DUP": lambda m, _: m.stack.append(m.stack[-1]),
@@ -266,9 +280,9 @@ _OPERATIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "REDUCE": lambda m, _: m.call_top(),
     "NEWOBJ": lambda m, _: m.call_top(),
     "NEWOBJ_EX": lambda m, _: m.create_with_keywords(),
-    "OBJ": lambda m, _: m.add_instance(m.pop_mark()),
-    "INST": lambda m, name: m.add_instance_of(name),
+    "OBJ": lambda m, _: m.add_instance(m.pop_to_mark()),
+    "INST": lambda m, name: m.add_instance_by_name(name),
     "BUILD": lambda m, _: m.set_state(m.pop()),
     "BINPERSID": _load_persistent,
 }
-"""All other operations: functions of the machine and of the argument of the operation."""
+"""Maps all other operations to functions of the machine `m` and of the operation's argument."""

@@ -1,4 +1,4 @@
-"""Names of classes and functions in pickles, and those names that only attacks contain."""
+"""Names of classes and functions in pickles: conversion from Python 2, and refusal of attacks."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ _DANGEROUS_BUILTINS = (
     *("eval", "exec", "compile", "open", "__import__", "setattr", "delattr", "globals", "locals"),
     *("input", "breakpoint", "execfile", "apply", "vars"),
 )
+"""Names of Python's builtins that run code, or read or change what is outside of the pickle."""
+
 _DANGEROUS_NAMES = {
     *(f"builtins.{name}" for name in _DANGEROUS_BUILTINS),
     *("io.open", "_io.open", "io.FileIO", "_io.FileIO", "io.open_code", "types.CodeType"),
@@ -27,7 +29,8 @@ _DANGEROUS_NAMES = {
     *("numpy.load", "joblib.load", "code.interact", "code.InteractiveInterpreter"),
     "code.InteractiveConsole",
 }
-"""Functions that read files or run code. Files that contain one of them are attacks."""
+"""Full names of the functions and classes that read files or run code. A file that names one of
+them is an attack."""
 
 
 class DangerousNameError(ValueError):

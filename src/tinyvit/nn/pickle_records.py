@@ -28,9 +28,10 @@ class PickledObject:
     Attributes:
         name: Module and name of its class, or of the function that would create it.
         args: Arguments of the class or function.
-        items: Items of a subclass of dict.
-        entries: Entries of a subclass of list or set.
-        state: Its attributes, usually a dict; None if it has none.
+        items: Items of the object if its class is a subclass of dict; otherwise empty.
+        entries: Entries of the object if its class is a subclass of list or set; otherwise empty.
+        state: Attributes of the object in the form that `read_attributes` reads, usually a dict;
+            None if it has none.
     """
 
     name: str
@@ -61,8 +62,8 @@ class StoredStorage:
     Attributes:
         type_name: Module and name of its class, such as "torch.FloatStorage".
         key: Name of the storage in the file.
-        offset: Index of the element at which this storage begins inside the stored one. Old
-            versions of torch could save a storage that is a part of another; otherwise 0.
+        offset: Index of the element of the saved storage `key` at which this storage begins. It is
+            0, except in files of old versions of torch, where a storage can be a part of another.
     """
 
     type_name: str
@@ -76,7 +77,7 @@ class Pickle:
 
     Attributes:
         root: The tree of records.
-        storages: All storages that it refers to.
+        storages: All storages that the pickle refers to.
     """
 
     root: Any

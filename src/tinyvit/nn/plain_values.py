@@ -24,20 +24,22 @@ _MAX_DEPTH = 24
 """Values that are nested deeper become None."""
 
 _MAX_KEY_LENGTH = 1000
-"""Entries with longer keys are left out, because those who search the values copy their keys."""
+"""Entries with longer keys, in characters, are left out: the searches in the values join the keys
+of nested dicts, so they copy long keys many times."""
 
 _MAX_TENSOR_ELEMENTS = 4096
-"""Larger tensors and arrays become None."""
+"""Tensors and arrays of numbers with more elements become None."""
 
 _MAX_TENSORS = 64
-"""If a value contains more tensors, as the state of an optimizer does, the others become None."""
+"""Further tensors in a value, as in the state of an optimizer, become None."""
 
 _CONTENT_ATTRIBUTES = ("_content", "_fields", "_cfg_dict", "_val")
-"""Attributes with the content of settings of OmegaConf, ml_collections and mmengine."""
-
+"""Attributes in which the settings objects of OmegaConf, ml_collections and mmengine hold their
+content."""
 
 _TRANSFORM_MODULES = ("torchvision.transforms.", "albumentations.", "timm.data.")
-"""Beginnings of the names of classes whose objects keep the name of the class as a dict."""
+"""Beginnings of the names of classes of transforms. The dict of such an object also contains the
+name of the class."""
 
 
 class _TooManyValuesError(Exception):
@@ -53,8 +55,9 @@ def make_plain(value: Any, read_storage: ReadStorage) -> Any:
 
     Returns:
         Nested dicts, lists, strings, numbers, booleans and None. Keys are strings. Objects become
-        dicts of their attributes, enums their value, paths strings, small tensors and arrays lists.
-        What has no plain form becomes None.
+        dicts of their attributes, enums become their value, paths and bytes become strings,
+        constants of torch become their name, small tensors and arrays become lists. Everything else
+        becomes None.
     """
     try:
         return _Converter(read_storage).convert(value, 0)
@@ -86,15 +89,16 @@ class _Converter:
         if isinstance(value, (list, tuple)):
             return [self.convert(entry, depth + 1) for entry in value]
         if isinstance(value, PickledName):
-            is_constant = value.name.startswith("torch.")
-            return value.name if is_constant else None
+            # A constant of torch, such as torch.float16, is a setting. Other names are classes or
+            # functions.
+            return value.name if value.name.startswith("torch.") else None
         if isinstance(value, StoredTensor):
             return _convert_tensor(value)
         return self.convert_object(value, depth) if isinstance(value, PickledObject) else None
 
     def convert_dict(self, value: dict[Any, Any], depth: int) -> dict[str, Any]:
         """Convert a dict; keys that are long, or neither strings nor numbers, are left out."""
-        # At the depth given for keys, nested keys are not converted any further.
+        # Nested keys are left out anyway, so the depth stops their conversion.
         return {
             plain_key: self.convert(entry, depth + 1)
             for key, entry in value.items()
@@ -128,11 +132,12 @@ class _Converter:
             return [self.convert(entry, depth + 1) for entry in record.entries]
         if record.state:
             return self.convert_state(record.state, depth)
+        # An enum may be pickled as getattr(class, name of the member).
         if record.name == "builtins.getattr" and len(record.args) == 2:
             return record.args[1] if isinstance(record.args[1], str) else None
         if record.name.startswith("datetime."):
             return None
-        # An enum is created from its value, a named tuple from its entries.
+        # The arguments of other objects are the value of an enum, or the entries of a named tuple.
         if len(record.args) == 1:
             return self.convert(record.args[0], depth + 1)
         return [self.convert(entry, depth + 1) for entry in record.args] or None
@@ -146,7 +151,7 @@ class _Converter:
         return self.convert_dict(attributes, depth)
 
     def convert_array(self, record: PickledObject) -> Any:
-        """Convert a NumPy array of texts or of objects."""
+        """Convert a NumPy array of texts or of objects; arrays of numbers are stored tensors."""
         try:
             array = read_array(record)
             if array is not None and array.size <= _MAX_VALUES:
@@ -156,7 +161,7 @@ class _Converter:
             return None
         content = record.state[-1] if isinstance(record.state, tuple) and record.state else None
         entries = content if isinstance(content, list) else []
-        # At this depth, nested entries become None.
+        # The depth makes all entries None that are containers themselves.
         return [self.convert(entry, _MAX_DEPTH) for entry in entries] or None
 
 
@@ -164,6 +169,8 @@ def is_transform(value: Any) -> bool:
     """Return whether a record is a transform of images, such as torchvision's Resize."""
     if not isinstance(value, PickledObject) or not value.name.startswith(_TRANSFORM_MODULES):
         return False
+    # Enums in these modules, such as torchvision's InterpolationMode, have arguments. Transforms
+    # have attributes instead.
     return not isinstance(value.args, tuple) or not value.args
 
 
@@ -189,7 +196,7 @@ def _convert_scalar(record: PickledObject) -> Any:
 
 
 def _convert_tensor(tensor: StoredTensor) -> Any:
-    """Convert a small tensor to a number or nested lists of numbers."""
+    """Convert a small tensor to a number or nested lists of numbers; return None for others."""
     if tensor.problem or math.prod(tensor.shape) > _MAX_TENSOR_ELEMENTS:
         return None
     try:

@@ -41,9 +41,15 @@ _OWN_LAYER = "normalization"
 
 _INTERPOLATION_KEYS = ("interpolation", "val_interpolation", "test_interpolation", "resample")
 _CROP_PCT_KEYS = ("crop_pct", "eval_crop_ratio", "crop_ratio")
-_SIZE_KEYS = ("input_size", "img_size", "image_size", "val_crop_size", "crop_size", "img_dim")
+
+_INPUT_SIZE_KEYS = ("input_size", "img_size", "image_size", "val_crop_size", "crop_size", "img_dim")
+"""Keys of the side of the network's input in pixels."""
+
 _RESIZE_KEYS = ("val_resize_size", "eval_resize_size", "resize_size")
+"""Keys of the length in pixels to which an image is resized before the crop."""
+
 _CROP_KEYS = ("crop", "center_crop", "crop_size")
+"""Keys of the side of the center crop in pixels, in dicts that have a key "resize"."""
 
 _SETTING_CONTAINERS = frozenset(
     {
@@ -71,32 +77,41 @@ _SETTING_CONTAINERS = frozenset(
     }
 )
 """Keys of dicts whose entries are settings. In other dicts, only a mean and a standard deviation of
-three channels count, because other entries of these names can mean anything."""
+three channels, and the order of the channels, are read: a key such as "size" can mean anything
+there."""
 
 _MAX_UNKNOWN = 4
 """Largest number of entries in the note about entries that are not used."""
 
 _PREPROCESSOR_FILE = "preprocessor_config.json"
+"""Name of the file in which Hugging Face stores the preprocessing."""
+
 _MAX_CONFIG_BYTES = 2**20
 
 
 def list_checkpoint_sources(metadata: Mapping[str, Any]) -> list[PreprocessSource]:
-    """List the sources in a checkpoint file.
+    """List the sources in a checkpoint file and in the files of settings beside it.
 
     Args:
-        metadata: All values in the file except the weights.
+        metadata: All values in the file except the weights, and the content of each file of
+            settings by its name.
 
     Returns:
         The sources that state something, the most important first: a layer of the model that
-        normalizes images, the arguments of the training, then all other dicts.
+        normalizes images, the arguments of the training, all other dicts in the checkpoint, then
+        the files of settings.
     """
-    dicts = list(walk_dicts(metadata))
-    order = {key: rank for rank, key in enumerate((_OWN_LAYER, *TRAINING_ARGUMENTS))}
-    # A file beside the checkpoint, whose name contains a period, comes after the checkpoint.
-    last = len(order)
-    dicts.sort(key=lambda e: last + 1 if e[0].startswith(SETTINGS_FILES) else order.get(e[0], last))
+    dicts = sorted(walk_dicts(metadata), key=lambda path_and_dict: _rank_path(path_and_dict[0]))
     sources = [_read_dict(path, values) for path, values in dicts]
     return [source for source in sources if source is not None]
+
+
+def _rank_path(path: str) -> int:
+    """Return the rank of a dict among the sources by the keys that lead to it; 0 comes first."""
+    first_paths = (_OWN_LAYER, *TRAINING_ARGUMENTS)
+    if path in first_paths:
+        return first_paths.index(path)
+    return len(first_paths) + path.startswith(SETTINGS_FILES)
 
 
 def explain_unknown_normalization(
@@ -111,12 +126,12 @@ def explain_unknown_normalization(
     Returns:
         A note if there are such entries with other numbers than those used.
     """
-    used = ([*preprocess.mean], [*preprocess.std])
+    used_vectors = ([*preprocess.mean], [*preprocess.std])
     unknown = [
         f"{f'{path}.' if path else ''}{key} {shorten(value)}"
         for path, values in walk_dicts(metadata)
         for key, value in find_unknown_normalization(values).items()
-        if value is False or list(value) not in used
+        if value is False or list(value) not in used_vectors
     ]
     if not unknown:
         return ()
@@ -158,15 +173,15 @@ def read_preprocessor_config(path: Path) -> PreprocessSource | None:
         return None
     if not isinstance(data, dict):
         return None
-    for key in ("data_config", "pretrained_cfg"):
-        if isinstance(data.get(key), dict):
-            return _read_settings(_PREPROCESSOR_FILE, data[key])
-    source = _read_settings(_PREPROCESSOR_FILE, _translate_image_processor(data))
+    timm_dicts = [data[key] for key in ("data_config", "pretrained_cfg") if key in data]
+    timm_dicts = [values for values in timm_dicts if isinstance(values, dict)]
+    values = timm_dicts[0] if timm_dicts else _translate_image_processor(data)
+    source = _read_settings(_PREPROCESSOR_FILE, values)
     return None if source.is_empty else source
 
 
 def _translate_image_processor(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Translate the entries of an image processor of transformers to those of timm."""
+    """Translate the entries of an image processor of transformers to keys of training scripts."""
     values = {key: data.get(key) for key in ("image_mean", "image_std", "resample", "crop_pct")}
     if data.get("do_normalize") is False:
         values["image_mean"], values["image_std"] = [0.0] * 3, [1.0] * 3
@@ -186,10 +201,12 @@ def _read_dict(path: str, values: Mapping[str, Any]) -> PreprocessSource | None:
         mean, std = find_normalization(lower_keys(values["DATA"]))
         if "MEAN_AND_STD_TYPE" in values["DATA"] or not is_vector(mean) or not is_vector(std):
             return read_paper_config(path, values)
-        # Other programs name this dict DATA, too, and write the numbers into it.
+        # Programs other than the paper's code also name a dict DATA, and state the mean and the
+        # standard deviation in it as numbers.
         prefix = f"{path}." if path else ""
         return _read_settings(f"{prefix}DATA in the checkpoint", values["DATA"])
-    if path.startswith(("DATA", "config.DATA")):
+    # A dict DATA, and what is inside it, was read together with the dict that contains it.
+    if path.removeprefix("config.").partition(".")[0] == "DATA":
         return None
     name, transforms = _name_source(path, values), read_transforms(path, values)
     values = lower_keys(values)
@@ -202,9 +219,9 @@ def _read_dict(path: str, values: Mapping[str, Any]) -> PreprocessSource | None:
         mean, std = find_normalization(values)
         normalization = {"mean": mean, "std": std} if is_vector(mean) and is_vector(std) else {}
         normalization.update({key: values[key] for key in BGR_KEYS if key in values})
-        # At the top of a file, the other entries are settings too.
-        others = {} if path else {k: v for k, v in values.items() if k not in NORMALIZATION_KEYS}
-        values = {**others, **normalization}
+        # At the top level of a file (path ""), entries with other keys are settings, too.
+        settings = {k: v for k, v in values.items() if k not in NORMALIZATION_KEYS}
+        values = normalization if path else {**settings, **normalization}
     source = _read_settings(name, {**transforms.values, **values})
     source = replace(
         source,
@@ -215,7 +232,7 @@ def _read_dict(path: str, values: Mapping[str, Any]) -> PreprocessSource | None:
 
 
 def _name_source(path: str, values: Mapping[str, Any]) -> str:
-    """Name a dict in a checkpoint in words."""
+    """Return the name of a dict in a checkpoint for messages."""
     if path == _OWN_LAYER:
         return "the model's own normalization layer"
     if path.startswith(SETTINGS_FILES):
@@ -278,10 +295,10 @@ def _read_crop(
 
 
 def _read_sizes(values: Mapping[str, Any]) -> tuple[int | None, int | None]:
-    """Read the side of the crop and the length after resizing; None for what is not stated."""
+    """Read the side of the crop and the length after resizing, in pixels; None if not stated."""
     resize = read_image_side(values.get("resize"))
     crop = read_image_side(find_first(values, _CROP_KEYS))
     if resize and crop:
         return crop, resize
-    size = read_image_side(find_first(values, _SIZE_KEYS))
+    size = read_image_side(find_first(values, _INPUT_SIZE_KEYS))
     return size, read_image_side(find_first(values, _RESIZE_KEYS))

@@ -12,6 +12,8 @@ from typing import Any
 from tinyvit.nn.setting_values import NAMED_NORMALIZATION, find_first, is_vector
 
 _PREFIXES = ("", "image_", "img_", "norm_", "normalize_", "pixel_", "dataset_")
+"""Texts before "mean" and "std" in the keys of the normalization, the most important first."""
+
 MEAN_KEYS = tuple(f"{prefix}mean" for prefix in _PREFIXES)
 """Keys of the mean of each channel, the most important first."""
 
@@ -19,9 +21,11 @@ STD_KEYS = tuple(f"{prefix}std" for prefix in _PREFIXES)
 """Keys of the standard deviation of each channel, the most important first."""
 
 STATS_KEYS = ("stats", "normalize", "normalization", "norm", "norm_stats", "mean_std")
-"""Keys of a pair of a mean and a standard deviation, as in fastai, or of their name."""
+"""Keys of a list of a mean and a standard deviation, as in fastai, or of the name of such a list,
+for example "imagenet"."""
 
 NORMALIZATION_KEYS = frozenset((*MEAN_KEYS, *STD_KEYS))
+"""All keys of a mean or a standard deviation."""
 
 _SWITCH_KEYS = ("normalize", "do_normalize", "normalization", "use_normalization")
 """Keys that tell whether images are normalized."""
@@ -31,11 +35,15 @@ _MAX_ENTRIES = 2000
 
 
 def lower_keys(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a dict with its keys in lower case; a key that is in lower case already wins.
+    """Convert the keys of a dict to lower case, and take values out of the dicts of W&B.
 
     Args:
-        values: The dict. A value may be in a dict with a description, as W&B writes settings:
+        values: The dict. W&B writes each setting as a dict with a description:
             {"desc": None, "value": 0.5}.
+
+    Returns:
+        The values by lower-case keys. Of keys that differ only in case, the one that is already in
+        lower case has precedence.
     """
     values = {
         key: value["value"]
@@ -75,8 +83,8 @@ def find_unknown_normalization(values: Mapping[str, Any]) -> dict[str, Any]:
         values: The dict, with keys as they are in the file.
 
     Returns:
-        The entries with three numbers whose keys contain "mean" or "std", and those that turn the
-        normalization off.
+        The entries whose keys contain "mean" or "std" and whose values are three numbers, and the
+        entries that turn the normalization off, such as "normalize" with the value False.
     """
     return {
         str(key): value

@@ -1,7 +1,8 @@
 """Reads single values of preprocessing settings in the forms in which training scripts write them.
 
-Every function returns None for a value that states nothing, and raises ValueError with a clause for
-a message if a value cannot be used.
+The `read_` functions give None for a value that states nothing. If a value cannot be used,
+`read_image_side` gives None, too, and the other `read_` functions raise ValueError, whose text is a
+clause for a message.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ _FILTER_ALIASES: dict[str, Interpolation] = {
 }
 
 _MAX_INITIAL_STD = 0.05
-"""Largest usual standard deviation of initial weights, which have a mean of 0. That of the pixels
-of a data set is larger, and the mean of pixels is not 0."""
+"""Largest usual standard deviation of initial weights, which have a mean of 0. The pixels of a data
+set have a larger standard deviation, and their mean is not 0."""
 
 _MAX_SIDE = 8192
 """Larger sides of images, in pixels, are not taken for image sizes."""
@@ -79,7 +80,7 @@ def shorten(value: object) -> str:
 
 
 def is_vector(value: Any) -> bool:
-    """Return whether a value holds three numbers, one for each RGB channel."""
+    """Return whether a value is a list, tuple or text of three numbers, one per RGB channel."""
     try:
         return isinstance(value, (list, tuple, str)) and len(_flatten(value)) == 3
     except ValueError:
@@ -95,10 +96,12 @@ def read_normalization(mean: Any, std: Any) -> Normalization:
         std: The standard deviation, in one of the same forms.
 
     Returns:
-        The numbers for pixel values from 0 to 1.
+        The numbers for pixel values from 0 to 1. Both are None if the arguments are those of an
+        initialization of weights, such as a mean of 0 and a standard deviation of 0.02.
 
     Raises:
-        ValueError: They are not three numbers, or it is not clear for which pixel values they are.
+        ValueError: A mean or standard deviation is neither three numbers nor one, is not possible
+            for pixel values, or it is not clear for which range of pixel values it is.
     """
     for name in (mean, std):
         if isinstance(name, str) and name.lower() in NAMED_NORMALIZATION:
@@ -120,7 +123,7 @@ def read_normalization(mean: Any, std: Any) -> Normalization:
     is_large = all(value >= 1 for value in stds) and all(value > 1 or value == 0 for value in means)
     if not is_large:
         raise ValueError(f"{text}, which mixes pixel values from 0 to 1 and from 0 to 255")
-    return Normalization(_divide(mean_values), _divide(std_values), is_scaled=True)
+    return Normalization(_divide_by_255(mean_values), _divide_by_255(std_values), is_scaled=True)
 
 
 def _is_initialization(mean: Any, std: Any) -> bool:
@@ -174,11 +177,12 @@ def read_image_side(value: Any) -> int | None:
     """Read the side of square images in pixels, from a number, a shape, or a dict.
 
     Args:
-        value: Such as 224, "224", (224, 224), (3, 224, 224), {"height": 224, "width": 224} or
-            {"shortest_edge": 256}.
+        value: The number, shape or dict, such as 224, "224", (224, 224), (3, 224, 224),
+            {"height": 224, "width": 224} or {"shortest_edge": 256}.
 
     Returns:
-        The side; None if the value is no size, or that of images that are not square.
+        The side; None if the value is no size, the size of images that are not square, or larger
+        than 8192.
     """
     if isinstance(value, Mapping):
         value = [value[key] for key in ("shortest_edge", "height", "width") if key in value]
@@ -191,7 +195,11 @@ def read_image_side(value: Any) -> int | None:
 
 
 def _read_channels(name: str, value: Any) -> Channels | None:
-    """Read three numbers; one number holds for all channels, as in timm."""
+    """Read three numbers, or one number for all channels, as in timm.
+
+    Raises:
+        ValueError: The value is something else. The text begins with `name`.
+    """
     if value is None or value == []:
         return None
     try:
@@ -206,9 +214,12 @@ def _read_channels(name: str, value: Any) -> Channels | None:
 
 
 def _flatten(value: Any, depth: int = 0) -> list[float]:
-    """Return the first numbers in a number, a text or nested lists, at most five.
+    """Return the first five numbers at most in a number, a text or nested lists.
 
-    More than three numbers are an error of the caller, so the others do not matter.
+    The callers refuse more than three numbers, so further numbers need not be read.
+
+    Raises:
+        ValueError: The value is something else.
     """
     if isinstance(value, str):
         value = [float(part) for part in re.split(r"[\s,;/]+", value[:200].strip("()[] "))]
@@ -222,8 +233,8 @@ def _flatten(value: Any, depth: int = 0) -> list[float]:
     return numbers[:5]
 
 
-def _divide(values: Channels | None) -> Channels | None:
-    """Convert numbers for pixel values from 0 to 255 to those for 0 to 1."""
+def _divide_by_255(values: Channels | None) -> Channels | None:
+    """Convert numbers for pixel values from 0 to 255 to numbers for pixel values from 0 to 1."""
     if values is None:
         return None
     return values[0] / 255, values[1] / 255, values[2] / 255

@@ -1,4 +1,4 @@
-"""Settings of a training outside of the dicts of a checkpoint: in texts and in files beside it."""
+"""Settings of a training that are texts in a checkpoint, or in files beside it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def expand_settings_texts(metadata: Mapping[str, Any]) -> dict[str, Any]:
         metadata: All values in a checkpoint file except the weights.
 
     Returns:
-        The same values, with dicts instead of texts with settings.
+        The same values, in which every text with settings is replaced by a dict of them.
     """
     expanded = _expand(metadata)
     for key in ("meta", *TRAINING_ARGUMENTS):
@@ -45,36 +45,39 @@ def expand_settings_texts(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return expanded
 
 
-def read_settings_files(path: Path) -> dict[str, dict[str, Any]]:
-    """Read the files with arguments of a training in the folder of a checkpoint.
+def read_settings_files(path: Path) -> dict[str, dict[str, Any] | None]:
+    """Read the files with the arguments of a training in the folder of a checkpoint.
 
     Args:
         path: A checkpoint file or its folder.
 
     Returns:
-        The settings in each file that can be read, by its name.
+        For each file that exists, by its name: its settings, or None if the file is too large or
+        is not understood.
     """
     folder = path if path.is_dir() else path.parent
-    settings: dict[str, dict[str, Any]] = {}
-    for name in SETTINGS_FILES:
-        try:
-            if (folder / name).is_file() and (folder / name).stat().st_size <= MAX_SETTINGS_LENGTH:
-                content = parse_settings_text((folder / name).read_text("utf-8"))
-                if content is not None:
-                    settings[name] = content
-        except (OSError, ValueError):
-            continue
-    return settings
+    files = [folder / name for name in SETTINGS_FILES]
+    return {file.name: _read_settings_file(file) for file in files if file.is_file()}
+
+
+def _read_settings_file(file: Path) -> dict[str, Any] | None:
+    """Return the settings in a file; None if it is too large or is not understood."""
+    try:
+        if file.stat().st_size > MAX_SETTINGS_LENGTH:
+            return None
+        return parse_settings_text(file.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def _expand(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Parse the texts with settings in a dict."""
+    """Return a dict in which the texts with settings under `_TEXT_KEYS` are replaced by dicts."""
     return {
         key: _expand_value(value) if key in _TEXT_KEYS else value for key, value in values.items()
     }
 
 
 def _expand_value(value: Any) -> Any:
-    """Return the settings in a text; any other value unchanged."""
+    """Return the settings in a text as a dict; return any other value unchanged."""
     content = parse_settings_text(value) if isinstance(value, str) else None
     return value if content is None else content

@@ -1,7 +1,8 @@
 """Reading of settings in texts: Python configurations, printed transforms, JSON, and YAML.
 
-Nothing in a text is executed. Literals, simple arithmetic, `dict(...)`, and the names and arguments
-of other calls are read from Python code; all other expressions become None.
+Nothing in a text is executed. Literals, simple arithmetic, variables that the text assigns,
+`dict(...)`, and the names and arguments of other calls are read from Python code. An unknown name
+becomes a text, and all other expressions become None.
 """
 
 from __future__ import annotations
@@ -12,26 +13,26 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from tinyvit.nn.yaml_text import parse_yaml
+from tinyvit.nn.yaml_settings import parse_yaml_settings
 from tinyvit.serialization import parse_json
 
 CLASS_KEY = "_target_"
 """Key of the name of a class in a dict that describes an object, as in Hydra."""
 
 MAX_SETTINGS_LENGTH = 256 * 1024
-"""Longer texts, in characters, are not read."""
+"""Texts with more characters are not read."""
 
 _MAX_DEPTH = 24
-"""What is nested deeper in a text becomes None."""
+"""Expressions that are nested deeper in a text become None."""
 
 _POSITIONAL = {"Normalize": ("mean", "std")}
-"""Names of the positional arguments of a class, by its name."""
+"""Maps the name of a class to the names of its positional arguments."""
 
 _OTHER_POSITIONAL = ("size", "interpolation")
 """Names of the positional arguments of all other classes."""
 
 _ARRAY_FUNCTIONS = ("tensor", "array", "list", "tuple", "Size")
-"""Functions whose only argument is their value."""
+"""Functions of one argument, such as `array([0.5, 0.5])`. The argument is taken for their value."""
 
 _CHANNELS = 3
 """The only number by which a list may be multiplied, as in "[127.5] * 3"."""
@@ -49,7 +50,7 @@ def parse_settings_text(text: str) -> dict[str, Any] | None:
 
     Args:
         text: JSON; a Python file of assignments, as MMEngine stores it; a Python literal; the
-            printed form of torchvision's Compose; or a simple YAML file.
+            printed form of torchvision's Compose; or YAML.
 
     Returns:
         The settings; None if the text has none of these forms.
@@ -62,7 +63,7 @@ def parse_settings_text(text: str) -> dict[str, Any] | None:
     try:
         content = parse_json(stripped)
     except ValueError:
-        content = _parse_python(stripped) or parse_yaml(stripped)
+        content = _parse_python(stripped) or parse_yaml_settings(stripped)
     return content if isinstance(content, dict) and content else None
 
 
@@ -99,15 +100,15 @@ def _parse_python(text: str) -> dict[str, Any]:
         if isinstance(statement, ast.Assign):
             for target in statement.targets:
                 if isinstance(target, ast.Name):
-                    evaluator.names[target.id] = evaluator.evaluate(statement.value)
-    return evaluator.names
+                    evaluator.variables[target.id] = evaluator.evaluate(statement.value)
+    return evaluator.variables
 
 
 def _parse_tree(text: str) -> ast.Module | None:
     """Parse Python code without running it; return None if it is not valid."""
     try:
         with warnings.catch_warnings():
-            # Python warns of strange texts in the code.
+            # Python warns of code that is valid but unusual, such as an unknown escape sequence.
             warnings.simplefilter("ignore")
             return ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
@@ -115,10 +116,14 @@ def _parse_tree(text: str) -> ast.Module | None:
 
 
 class _Evaluator:
-    """Computes the values of expressions from literals and from earlier assignments."""
+    """Computes the values of expressions from literals and from earlier assignments.
+
+    Attributes:
+        variables: The values that were assigned, by name.
+    """
 
     def __init__(self) -> None:
-        self.names: dict[str, Any] = {}
+        self.variables: dict[str, Any] = {}
 
     def evaluate(self, node: ast.expr, depth: int = 0) -> Any:
         """Return the value of an expression; None if it cannot be read."""
@@ -129,6 +134,7 @@ class _Evaluator:
         if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
             return [self.evaluate(element, depth + 1) for element in node.elts]
         if isinstance(node, ast.Dict):
+            # In a dict such as {**defaults}, the key is None.
             keys = [key and self.evaluate(key, depth + 1) for key in node.keys]
             values = [self.evaluate(value, depth + 1) for value in node.values]
             return {str(key): value for key, value in zip(keys, values) if key is not None}
@@ -156,7 +162,11 @@ class _Evaluator:
         return {CLASS_KEY: name, **positional, **keywords}
 
     def _evaluate_arithmetic(self, node: ast.UnaryOp | ast.BinOp, depth: int) -> Any:
-        """Return the result of a sign or of an operation on two numbers."""
+        """Compute a negative number, an operation on two numbers, or a list of one element times 3.
+
+        Returns:
+            The result; None for all other operations.
+        """
         if isinstance(node, ast.UnaryOp):
             value = self.evaluate(node.operand, depth + 1)
             is_minus = isinstance(node.op, ast.USub) and type(value) in (int, float)
@@ -164,8 +174,8 @@ class _Evaluator:
         operands = (self.evaluate(node.left, depth + 1), self.evaluate(node.right, depth + 1))
         operator = _OPERATORS.get(type(node.op))
         if isinstance(operands[0], list) and operands[1] == _CHANNELS:
-            is_repeated = operator is _OPERATORS[ast.Mult] and len(operands[0]) == 1
-            return operands[0] * _CHANNELS if is_repeated else None
+            is_repetition = operator is _OPERATORS[ast.Mult] and len(operands[0]) == 1
+            return operands[0] * _CHANNELS if is_repetition else None
         if operator is None or not all(type(operand) in (int, float) for operand in operands):
             return None
         try:
@@ -176,7 +186,7 @@ class _Evaluator:
     def _evaluate_name(self, node: ast.expr) -> Any:
         """Return the value that was assigned to a name, else the name itself."""
         name = _read_dotted_name(node)
-        return self.names.get(name, name or None)
+        return self.variables.get(name, name or None)
 
 
 def _read_dotted_name(node: ast.expr) -> str:

@@ -24,7 +24,7 @@ from tinyvit.nn.tensor_values import load_tensors
 from tinyvit.nn.torch_files import make_damaged_error
 
 _WRAPPERS = r"(?:(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.)*"
-"""Matches what torch.compile, FSDP and activation checkpointing put before the names of a part."""
+"""Matches what torch.compile, FSDP and activation checkpointing put before a module's name."""
 
 _FIRST_CONVOLUTION = re.compile(
     rf"(?:^|\.)patch_embed\.{_WRAPPERS}"
@@ -35,16 +35,20 @@ _FIRST_CONVOLUTION = re.compile(
 The names are those of timm, of the paper's code and of MMPretrain."""
 
 _AVERAGED = re.compile(r"(?<![a-z])ema(?![a-z])|ema_?model|model_?ema|(?<![a-z])swa|averag")
-"""Occurs in the names of averaged weights, in lower case."""
+"""Matches a part of the lower-case keys and prefixes under which averaged weights are saved."""
 
 _CURRENT_WEIGHTS = "current_model_state"
 """Key under which Lightning's WeightAveraging saves the weights that are not averaged."""
 
-_MAX_DEPTH, _MAX_VALUES = 10, 200_000
-"""The search for a state dict visits at most so many nested levels, and so many values."""
+_MAX_DEPTH = 10
+"""Values that are nested deeper are not searched for state dicts."""
+
+_MAX_VALUES = 200_000
+"""The search for state dicts ends after this number of values."""
 
 _MAX_KEY_LENGTH = 80
-"""Longer keys are shortened in the names of places, because nested keys are joined."""
+"""Number of characters of a key that `StateDict.container` contains. Without this limit, the joined
+keys of nested dicts could fill the memory."""
 
 MIN_TENSORS = 11
 """A mapping with fewer tensors is not a state dict of a whole network."""
@@ -52,12 +56,12 @@ MIN_TENSORS = 11
 
 @dataclass(frozen=True)
 class StateDict:
-    """A mapping of tensors in a checkpoint, and the place of a TinyViT in it.
+    """A mapping of tensors in a checkpoint, and the prefix of one TinyViT among the tensors.
 
     Attributes:
-        container: Keys under which the mapping was found, joined with "."; "" if it is the
-            whole content of the file.
-        prefix: What is before the names of the network's tensors.
+        container: Keys that lead to the mapping in the file, joined with "."; "" if the mapping is
+            the whole content of the file.
+        prefix: Text before the names of the network's tensors, such as "module."; it can be "".
         tensors: All tensors of the mapping by their whole names.
     """
 
@@ -67,32 +71,32 @@ class StateDict:
 
     @property
     def name(self) -> str:
-        """Container and prefix, as a name for messages."""
+        """Container and prefix, joined with ".", for messages."""
         return ".".join(filter(None, (self.container, self.prefix.rstrip(".")))) or "the file"
 
     @property
     def has_network(self) -> bool:
-        """Whether the mapping has the first convolution of a TinyViT after the prefix."""
+        """Whether the mapping contains the first convolution of a TinyViT with this prefix."""
         return self.prefix in _find_prefixes(self.tensors)
 
     @property
     def is_averaged(self) -> bool:
         """Whether the weights are an average over training, as far as the names tell."""
-        # torch.optim.swa_utils.AveragedModel has the wrapped network as `module`.
+        # torch.optim.swa_utils.AveragedModel has the network as `module`, and a counter beside it.
         counter = f"{self.prefix.removesuffix('module.')}n_averaged"
-        is_named_so = _AVERAGED.search(f"{self.container}.{self.prefix}".lower())
-        return counter in self.tensors or is_named_so is not None
+        name_match = _AVERAGED.search(f"{self.container}.{self.prefix}".lower())
+        return counter in self.tensors or name_match is not None
 
-    def network(self) -> dict[str, StoredTensor]:
-        """Return the tensors whose names have the prefix, under their names without the prefix."""
+    def list_network_tensors(self) -> dict[str, StoredTensor]:
+        """Return the tensors of the network, by their names without the prefix and wrappers."""
         return {
             re.sub(_WRAPPERS, "", name.removeprefix(self.prefix)): tensor
             for name, tensor in self.tensors.items()
             if name.startswith(self.prefix) and not self._is_in_another_network(name)
         }
 
-    def others(self) -> dict[str, StoredTensor]:
-        """Return the tensors that are in no network."""
+    def list_outside_tensors(self) -> dict[str, StoredTensor]:
+        """Return the tensors of the mapping that belong to no TinyViT, by their whole names."""
         return {
             name: tensor
             for name, tensor in self.tensors.items()
@@ -101,7 +105,7 @@ class StateDict:
 
     @cached_property
     def _other_prefixes(self) -> tuple[str, ...]:
-        """Prefixes of other networks in the same mapping; none is the start of this prefix."""
+        """Prefixes of the other networks in the mapping, except networks that contain this one."""
         prefixes = _find_prefixes(self.tensors)
         return tuple(prefix for prefix in prefixes if not self.prefix.startswith(prefix))
 
@@ -118,8 +122,9 @@ def find_state_dicts(content: Any, read_storage: ReadStorage, path: Path) -> lis
         path: The file, for error messages.
 
     Returns:
-        The mappings with a TinyViT, one for each prefix; if there is none, the other mappings that
-        could be state dicts of whole networks, with the prefix "".
+        The mappings that contain a TinyViT; a mapping with several TinyViTs occurs once for the
+        prefix of each. If no mapping contains one, the mappings that are large enough to be state
+        dicts of whole networks, with the prefix "".
 
     Raises:
         CheckpointError: The file is damaged.
@@ -147,7 +152,7 @@ def find_state_dicts(content: Any, read_storage: ReadStorage, path: Path) -> lis
 def find_tensors_beside(
     content: Any, read_storage: ReadStorage, state_dict: StateDict
 ) -> dict[str, StoredTensor]:
-    """Find the tensors of modules that a file has in dicts of their own, such as a classifier.
+    """Find the tensors of modules that are saved beside a state dict, such as a classifier.
 
     Args:
         content: The tree of records in which the state dict was found.
@@ -155,20 +160,20 @@ def find_tensors_beside(
         state_dict: The state dict with the network.
 
     Returns:
-        The tensors in the mappings beside the state dict that contain no TinyViT, by the key of the
-        mapping and their name, such as "linear.weight".
+        The tensors in those mappings beside the state dict that contain no TinyViT. Their names
+        begin with the key of the mapping, as in "linear.weight".
 
     Raises:
         ValueError: The record of a tensor is damaged.
     """
-    place = state_dict.container.rpartition(".")[0]
+    common_parent = state_dict.container.rpartition(".")[0]
     tensors: dict[str, StoredTensor] = {}
     for container, value in _walk(content):
         parent, _, key = container.rpartition(".")
-        if parent == place and container not in ("", state_dict.container):
-            beside = collect_tensors(value, read_storage)
-            if not _find_prefixes(beside):
-                tensors.update({f"{key}.{name}": tensor for name, tensor in beside.items()})
+        if parent == common_parent and container not in ("", state_dict.container):
+            module_tensors = collect_tensors(value, read_storage)
+            if not _find_prefixes(module_tensors):
+                tensors.update({f"{key}.{name}": tensor for name, tensor in module_tensors.items()})
     return tensors
 
 
@@ -182,41 +187,41 @@ def choose_state_dict(candidates: list[StateDict], path: Path) -> tuple[StateDic
         path: The file, for error messages.
 
     Returns:
-        The chosen one; and a tuple with a description of those that are not averaged, which is
-        empty if there are none.
+        The chosen state dict; and a tuple with a description of the candidates that are not used
+        because they are not averaged, which is empty if there are none.
 
     Raises:
-        CheckpointError: Two are equally good, but not equal.
+        CheckpointError: None of two candidates is preferred, and their weights differ.
     """
     averaged = [candidate for candidate in candidates if candidate.is_averaged]
     # Lightning saves the averaged weights under the key "state_dict", which does not tell this.
     not_current = [
         candidate for candidate in candidates if _CURRENT_WEIGHTS not in candidate.container
     ]
-    best = averaged or not_current or candidates
-    first = best[0]
-    for other in best[1:]:
-        if not _are_equal(first, other, path):
-            names = ", ".join(candidate.name for candidate in best)
+    preferred = averaged or not_current or candidates
+    chosen = preferred[0]
+    for candidate in preferred[1:]:
+        if not _are_equal(chosen, candidate, path):
+            names = ", ".join(state_dict.name for state_dict in preferred)
             raise CheckpointError(
                 f"{path} contains several TinyViTs with different weights ({names})",
                 "save the state dict of one of them alone: torch.save(state_dict, path)",
             )
-    left_out = [candidate.name for candidate in candidates if candidate not in best]
+    left_out = [candidate.name for candidate in candidates if candidate not in preferred]
     if not left_out:
-        return first, ()
-    return first, (f"the weights in {', '.join(left_out)}; those in {first.name} are averaged",)
+        return chosen, ()
+    return chosen, (f"the weights in {', '.join(left_out)}; those in {chosen.name} are averaged",)
 
 
 def find_module(content: Any, state_dict: StateDict) -> PickledObject | None:
-    """Return the pickled module with the network, if a whole model was saved.
+    """Find the pickled module that is the network of a state dict.
 
     Args:
         content: The tree of records in which the state dict was found.
-        state_dict: The state dict.
+        state_dict: The state dict with the network.
 
     Returns:
-        The record of the module; None if the file contains only its state dict.
+        The record of the module; None if the file contains the state dict without the module.
     """
     for container, value in _walk(content):
         if container == state_dict.container and is_module(value):
@@ -227,7 +232,12 @@ def find_module(content: Any, state_dict: StateDict) -> PickledObject | None:
 
 
 def _walk(root: Any) -> Iterator[tuple[str, Any]]:
-    """Return all values in a tree with their shortened keys, joined with ".", from the top down."""
+    """Iterate over the containers and objects in a tree of records, from the top down.
+
+    Yields:
+        The shortened keys that lead to a container or object, joined with ".", and the container or
+        object.
+    """
     queue = deque([("", root, 0)])
     visited: set[int] = set()
     count = 0
@@ -266,25 +276,31 @@ def _list_children(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _find_prefixes(tensors: dict[str, StoredTensor]) -> list[str]:
-    """Return what is before the name of the first convolution, for each time it occurs."""
+    """Return the prefix of each TinyViT: what is before the name of its first convolution."""
     matches = [(name, _FIRST_CONVOLUTION.search(name)) for name in tensors]
     # A match may begin with a period, which belongs to the prefix.
     return [name[: match.start() + match[0].startswith(".")] for name, match in matches if match]
 
 
-def _are_equal(first: StateDict, other: StateDict, path: Path) -> bool:
-    """Return whether two state dicts have the same tensors."""
-    tensors, other_tensors = first.network(), other.network()
-    if tensors.keys() != other_tensors.keys():
+def _are_equal(first: StateDict, second: StateDict, path: Path) -> bool:
+    """Return whether the networks of two state dicts have the same names, shapes and values."""
+    tensors, second_tensors = first.list_network_tensors(), second.list_network_tensors()
+    if tensors.keys() != second_tensors.keys():
         return False
-    # Tensors with the same identity have the same values, which need not be compared.
-    pairs: list[tuple[StoredTensor, StoredTensor]] = [
-        (tensors[name], other_tensors[name])
-        for name in tensors
-        if tensors[name].identity is None or tensors[name].identity != other_tensors[name].identity
-    ]
     return all(
-        pair[0].shape == pair[1].shape
-        and torch.equal(*(load_tensors({"": tensor}, path)[""] for tensor in pair))
-        for pair in pairs
+        _have_equal_values(name, tensor, second_tensors[name], path)
+        for name, tensor in tensors.items()
     )
+
+
+def _have_equal_values(name: str, first: StoredTensor, second: StoredTensor, path: Path) -> bool:
+    """Return whether two tensors with the same name have the same shape and values."""
+    # Tensors with the same identity have the same values, so these need not be read.
+    if first.identity is not None and first.identity == second.identity:
+        return True
+    if first.shape != second.shape:
+        return False
+    first_values, second_values = (
+        load_tensors({name: tensor}, path)[name] for tensor in (first, second)
+    )
+    return torch.equal(first_values, second_values)

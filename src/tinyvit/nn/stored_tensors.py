@@ -1,4 +1,4 @@
-"""Tensors that are still in a file: their names, shapes and types are known, not their values.
+"""Tensors that are still in a file: their shapes are known, but their values are not read yet.
 
 `make_stored_tensor` turns the records of a pickle (see `tinyvit.nn.pickle_records`) into stored
 tensors. The functions of torch that such records name are not called.
@@ -53,8 +53,9 @@ class StoredTensor:
     Attributes:
         shape: Its shape.
         identity: Equal for two tensors that are the same part of the same storage; None if unknown.
-        load: Reads the values.
-        problem: Why the values cannot be used, as a clause without subject; "" if they can.
+        load: Reads and returns the values; raises ValueError if they are damaged or cannot be used.
+        problem: Why the values cannot be used, as the end of a sentence that begins with the name
+            of the tensor; "" if they can be used.
     """
 
     shape: tuple[int, ...]
@@ -158,7 +159,8 @@ def _make_strided(
     Args:
         storage: Record of the storage.
         offset: Position of the first element in the storage, in elements.
-        geometry: Shape, and step in elements for each dimension.
+        geometry: Shape, and strides: for each dimension, the number of elements in the storage from
+            one index to the next.
         dtype: Type of the elements; None if it is that of the storage.
         read_storage: Returns the bytes of a storage.
     """
@@ -217,7 +219,13 @@ def _make_from_inner(args: tuple[Any, ...], read_storage: ReadStorage) -> Stored
 
 
 def _make_from_subclass(args: tuple[Any, ...], read_storage: ReadStorage) -> StoredTensor:
-    """Convert a tensor of a subclass, from the arguments (function, class, arguments, state)."""
+    """Convert a tensor of a subclass.
+
+    Args:
+        args: The function that creates the tensor, the subclass, the arguments of the function, and
+            the attributes of the tensor.
+        read_storage: Returns the bytes of a storage.
+    """
     function, subclass, inner_args, state = args
     inner = make_stored_tensor(PickledObject(function.name, inner_args), read_storage)
     if inner is None or function.name == "torch._utils._rebuild_wrapper_subclass":
@@ -239,7 +247,7 @@ def _make_from_wrapper(
     shape = _check_sizes(args[2]) if len(args) > 2 else ()
     if name.endswith(".DTensor"):
         tensor = make_stored_tensor(read_attributes(state).get("_local_tensor"), read_storage)
-        # The part of this process is the whole tensor if it is not split.
+        # If a DTensor is not split, the local tensor of every process is the whole tensor.
         if tensor is not None and tensor.shape == shape:
             return tensor
         return _make_unusable(shape, "is only a part (a shard of a DTensor) of a weight")
@@ -281,8 +289,8 @@ def _find_dtype(record: Any) -> torch.dtype:
 def find_item_size(storage: StoredStorage) -> int:
     """Return the size of an element of a storage in bytes.
 
-    For types other than those of `_STORAGE_TYPES`, which tensors cannot be read from: 4 for QInt32,
-    otherwise 1.
+    The size is also needed for types without an entry in `_STORAGE_TYPES`, although their values
+    are not read. These are quantized types: elements of QInt32 have 4 bytes, all others 1 byte.
     """
     dtype = _STORAGE_TYPES.get(storage.type_name.rpartition(".")[2])
     quantized_bytes = 4 if "QInt32" in storage.type_name else 1

@@ -14,7 +14,7 @@ from tinyvit.nn.stored_tensors import (
 )
 
 _MAX_MODULES = 20_000
-"""Only so many parts of a pickled module are searched."""
+"""At most this number of modules inside a pickled module are searched."""
 
 
 def is_module(value: Any) -> bool:
@@ -63,11 +63,11 @@ def _collect_parameters(
         count += 1
         if count > _MAX_MODULES or not is_module(current):
             continue
-        not_saved = current.state.get("_non_persistent_buffers_set") or ()
+        names_not_saved = current.state.get("_non_persistent_buffers_set") or ()
         for kind in ("_parameters", "_buffers"):
             for name, value in dict(current.state[kind]).items():
                 tensor = _find_tensor(value, read_storage)
-                if tensor is not None and name not in not_saved:
+                if tensor is not None and name not in names_not_saved:
                     yield f"{prefix}{name}", tensor
         children = dict(current.state["_modules"]).items()
         if "_packed_params" in dict(children):  # a layer of torch.ao.nn.quantized

@@ -29,6 +29,7 @@ MAX_BYTES = 8 * 2**30
 the optimizer and averaged weights) has 0.4 GB."""
 
 SAVE_STATE_DICT = "save the state dict alone: torch.save({'model': model.state_dict()}, path)"
+"""The remedy for files that contain more than tensors, or tensors in an unsupported form."""
 
 _MAX_PICKLE_BYTES = 512 * 2**20
 """Larger pickles (without the contents of the tensors) are refused."""
@@ -48,7 +49,7 @@ _DAMAGED_ERRORS = (
     NotImplementedError,  # an unknown kind of compression
     struct.error,
 )
-"""Errors that damaged archives and files raise."""
+"""Errors that reading a damaged archive or file raises."""
 
 
 @dataclass(frozen=True)

@@ -49,8 +49,10 @@ _DEFAULT_NAMES = {
 }
 
 _OWN_ENTRY = "the checkpoint's own entry preprocess"
+"""Name in messages of the entry that this package writes."""
 
-_ARCHITECTURE = re.compile(r"tiny_vit_\d+m_\d+")
+_VARIANT_NAME = re.compile(r"tiny_vit_\d+m_\d+")
+"""Matches the name of a variant inside a longer name, such as "tiny_vit_5m_224.in1k"."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,9 @@ class TrainingPreprocess:
 
     Attributes:
         preprocess: The preprocessing.
-        source: Its source in words, such as "config.json".
+        source: Where the preprocessing comes from, in words, such as "config.json".
         notes: Sentences about contradictions and conversions.
-        settings: The settings that a source states, which hold at every image size.
+        settings: The settings that the sources state, and that hold at every image size.
     """
 
     preprocess: Preprocess
@@ -84,27 +86,29 @@ def find_preprocess(
         layout: Layout of the state dict, "timm" or "official".
         img_size: Side of the network's input in pixels.
         path: The checkpoint file or its folder, for error messages and for files beside it.
-        options: The options of the command, which come before every source; None without any.
+        options: The options of the command, which take precedence over all other sources; None if
+            there are none.
 
     Returns:
-        The preprocessing for `img_size`.
+        The preprocessing for `img_size`, and its sources.
 
     Raises:
-        CheckpointError: A source states a value that cannot be used, and no option replaces it.
+        CheckpointError: A source states a value that cannot be used, and no option or more
+            important source states another one.
     """
-    own = _read_own_entry(weights.metadata, layout, path)
-    sources = [source for source in (options, own) if source is not None]
+    own_entry = _read_own_entry(weights.metadata, layout, path)
+    sources = [source for source in (options, own_entry) if source is not None]
     sources += list_checkpoint_sources(weights.metadata)
     sources += _read_files_beside(weights, path)
     merged = merge_sources(sources)
-    variant = _find_architecture(weights)
+    variant = _find_stated_variant(weights)
     settings, default_name = merged.settings, _DEFAULT_NAMES[layout]
     if layout == "timm" and variant is not None:
         settings = _complete_crop(settings, timm_preprocess(variant.img_size))
         default_name = f"the default of timm's {variant.name}"
     preprocess = make_preprocess(settings, layout, img_size, path)
-    unused = explain_unknown_normalization(weights.metadata, preprocess)
-    notes = (*merged.notes, *_explain_crop(merged, layout, img_size), *unused)
+    unused_notes = explain_unknown_normalization(weights.metadata, preprocess)
+    notes = (*merged.notes, *_explain_crop(merged, layout, img_size), *unused_notes)
     return TrainingPreprocess(
         preprocess=preprocess,
         source=describe_sources(merged.source_names, default_name),
@@ -158,7 +162,8 @@ def _read_own_entry(
         ) from error
     settings = PreprocessSettings(preprocess.mean, preprocess.std, preprocess.interpolation)
     default = _DEFAULTS[layout](preprocess.size)
-    # The usual crop may depend on the image size, so it is not fixed for other sizes.
+    # The default crop may depend on the image size, so only another crop than the default holds at
+    # every size.
     if (preprocess.resize, preprocess.crop) != (default.resize, default.crop):
         crop_pct = make_crop_pct(preprocess.size, preprocess.resize)
         settings = replace(settings, crop=preprocess.crop, crop_pct=crop_pct)
@@ -173,19 +178,24 @@ def _read_files_beside(weights: Weights, path: Path) -> list[PreprocessSource]:
     return [source for source in sources if source is not None]
 
 
-def _find_architecture(weights: Weights) -> Variant | None:
-    """Return the variant that the training's arguments or `config.json` name; None if unknown."""
+def _find_stated_variant(weights: Weights) -> Variant | None:
+    """Return the variant that the training's arguments or `config.json` name; None without any."""
     arguments = [weights.metadata.get(key) for key in (*TRAINING_ARGUMENTS, *SETTINGS_FILES)]
     names = [entry.get("model") for entry in arguments if isinstance(entry, Mapping)]
     for name in (*names, weights.metadata.get("arch"), weights.config.get("architecture")):
-        match = _ARCHITECTURE.search(name) if isinstance(name, str) else None
+        match = _VARIANT_NAME.search(name) if isinstance(name, str) else None
         if match is not None and match[0] in VARIANTS:
             return VARIANTS[match[0]]
     return None
 
 
 def _complete_crop(settings: PreprocessSettings, default: Preprocess) -> PreprocessSettings:
-    """Fill in the crop of timm's model of a variant, which is the same at every image size."""
+    """Fill in the crop that timm uses for a variant at every image size, where none is stated.
+
+    Args:
+        settings: The settings that the sources state.
+        default: timm's preprocessing at the image size for which the variant was released.
+    """
     crop_pct = settings.crop_pct
     if crop_pct is None:
         # timm has 0.95 for the variants that were released for 224 pixels, 1 for the larger ones.

@@ -1,4 +1,4 @@
-"""Finds out at which image size a checkpoint was trained, and how its windows follow the size.
+"""Finds the image size of a checkpoint's training, and the default of `--windows` for other sizes.
 
 The weights tell only the sizes of the attention windows. A network that was trained at 288 pixels
 with timm has the windows of 224 pixels, because timm pads feature maps (`tinyvit.nn.window_grid`).
@@ -20,7 +20,8 @@ _SIZE_KEYS = ("img_size", "input_size", "image_size", "imgsz")
 uses the second if the first is not set."""
 
 _SECTION_KEYS = ("model_kwargs", "model", "data", "dataset")
-"""Keys of settings under which there may be further settings; timm's train.py has the first."""
+"""Keys under which settings may be in a dict of their own. timm's train.py has the first, the
+arguments of the model."""
 
 _MAX_DIGITS = 5
 """Largest number of digits of an image size that is stored as text."""
@@ -36,8 +37,8 @@ class TrainingWindows:
     Attributes:
         img_size: Side of the square image in pixels at which the network was trained. If the file
             does not tell it, the size to which the windows of the weights belong.
-        default: How the windows follow another image size.
-        reason: Why that is the default, as a clause.
+        default: What happens to the windows at another image size.
+        reason: Why that is the default, as a clause for a message.
         notes: What the user should know about the size, as sentences.
     """
 
@@ -83,10 +84,10 @@ def _choose_size(
         )
         return window_img_size, (note,)
     notes = (
-        f"the image size in {other_source} is {ascii(other)[:_MAX_TEXT_LENGTH]}, and in {source}"
-        f" {size}; {size} is used"
-        for other, other_source in candidates[1:]
-        if other != size
+        f"the image size in {other_source} is {ascii(other_size)[:_MAX_TEXT_LENGTH]}, and in"
+        f" {source} {size}; {size} is used"
+        for other_size, other_source in candidates[1:]
+        if other_size != size
     )
     return size, tuple(notes)
 
@@ -109,7 +110,8 @@ def _find_sizes(
 ) -> Iterator[tuple[object, str]]:
     """Yield the image sizes in the file with a description of their source, the surest first.
 
-    A size is the side in pixels; anything else is yielded as it is in the file.
+    The size of a square image is its side in pixels. Any other value is yielded as `_read_size`
+    returns it.
     """
     preprocess = metadata.get("preprocess")
     if isinstance(preprocess, Mapping) and "size" in preprocess:
@@ -162,9 +164,10 @@ def _find_size(settings: object) -> object | None:
 
 
 def _read_size(value: object) -> object | None:
-    """Return the side of a square image; a value of another form is returned as it is.
+    """Return the side of a square image in pixels.
 
-    timm stores a side, (height, width), or (channels, height, width).
+    timm stores a side, (height, width), or (channels, height, width). Images that are not square
+    give (height, width), and a value of another form is returned unchanged.
     """
     if isinstance(value, (list, tuple)) and len(value) in (2, 3):
         height, width = value[-2:]

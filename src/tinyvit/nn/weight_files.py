@@ -98,29 +98,30 @@ def read_weights(path: Path) -> Weights:
     """Read a checkpoint file or folder. The format of a file is recognized by its content.
 
     Args:
-        path: A safetensors file, a file of `torch.save`, or a folder of Hugging Face's layout: a
-            config.json and one of these files, possibly split into several.
+        path: A safetensors file, a file of `torch.save`, or a folder that contains one of them and
+            no other checkpoint. Weights in Hugging Face's layout may be split into several files.
 
     Returns:
         The weights and the metadata.
 
     Raises:
-        CheckpointError: The file cannot be read, is damaged, is too large, does not contain exactly
-            one TinyViT, or contains Python objects that could run code.
+        CheckpointError: The file cannot be read, is damaged, is too large, contains Python objects
+            that could run code, does not contain a TinyViT with a classifier, or contains several
+            with different weights.
         MissingDependencyError: The file is in safetensors format, and safetensors is not installed.
     """
     files = find_weight_files(path)
     content, metadata = _read_file(files[0]) if len(files) == 1 else _read_parts(files)
     state_dict, ignored = _find_state_dict(content, path)
-    network = _read_network(state_dict, _find_others(content, state_dict, path), path)
+    network = _read_network(state_dict, _find_outside_tensors(content, state_dict, path), path)
     metadata = {**metadata, **read_metadata(content, state_dict)}
     if network.normalization:
         values = load_tensors(network.normalization, path)
         metadata["normalization"] = {
             name: value.float().flatten().tolist() for name, value in values.items()
         }
-    if network.others:
-        ignored = (*ignored, _describe_others(network.others))
+    if network.left_out:
+        ignored = (*ignored, _describe_left_out(network.left_out))
     return Weights(
         tensors=load_tensors(network.tensors, path),
         container=state_dict.container,
@@ -166,7 +167,7 @@ def _read_start(path: Path) -> bytes:
 
 
 def _read_safetensors(path: Path) -> tuple[FileContent, dict[str, Any]]:
-    """Read the names and shapes in a file in safetensors format, and its metadata."""
+    """Read the tensors and the metadata of a file in safetensors format."""
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError as error:
@@ -185,7 +186,7 @@ def _read_safetensors(path: Path) -> tuple[FileContent, dict[str, Any]]:
 
 
 def _read_no_storage(key: str) -> bytes:
-    """Raise ValueError. The tensors of such files have no storages outside of themselves."""
+    """Raise ValueError: tensors that are already in memory refer to no storage in a file."""
     raise ValueError(f"no storage {key}")
 
 
@@ -196,15 +197,15 @@ def _read_parts(files: tuple[Path, ...]) -> tuple[FileContent, dict[str, Any]]:
         content, _ = _read_file(file)
         try:
             tensors = collect_tensors(content.root, content.read_storage)
-        except ValueError as error:
+        except (ValueError, TypeError, AttributeError, IndexError) as error:
             raise make_damaged_error(file) from error
-        # Storages of different files may have the same key.
+        # Storages of different files may have the same key, so identities cannot be compared.
         joined.update({name: replace(value, identity=None) for name, value in tensors.items()})
     return FileContent(joined, _read_no_storage), {}
 
 
 def _parse_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Parse those values of safetensors metadata that are JSON. All values are strings."""
+    """Parse the metadata of a safetensors file; a string that is not JSON stays a string."""
     parsed: dict[str, Any] = {}
     for key, text in metadata.items():
         try:
@@ -215,7 +216,7 @@ def _parse_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _find_state_dict(content: FileContent, path: Path) -> tuple[StateDict, tuple[str, ...]]:
-    """Find the state dict with the network; describe other networks, which are left out."""
+    """Return the state dict with the network, and descriptions of networks that are left out."""
     candidates = find_state_dicts(content.root, content.read_storage, path)
     if not candidates:
         entries = content.root if isinstance(content.root, dict) else {}
@@ -235,21 +236,23 @@ def _describe_type(content: Any) -> str:
     return content.name if isinstance(content, PickledObject) else type(content).__name__
 
 
-def _find_others(
+def _find_outside_tensors(
     content: FileContent, state_dict: StateDict, path: Path
 ) -> dict[str, StoredTensor]:
-    """Find the tensors of other modules: in the state dict, and in dicts beside it."""
+    """Find the tensors that belong to no TinyViT: in the state dict, and in dicts beside it."""
     try:
-        beside = find_tensors_beside(content.root, content.read_storage, state_dict)
+        tensors_beside = find_tensors_beside(content.root, content.read_storage, state_dict)
     except (ValueError, TypeError, AttributeError, IndexError) as error:
         raise make_damaged_error(path) from error
-    return {**beside, **state_dict.others()}
+    return {**tensors_beside, **state_dict.list_outside_tensors()}
 
 
-def _read_network(state_dict: StateDict, others: dict[str, StoredTensor], path: Path) -> Network:
+def _read_network(
+    state_dict: StateDict, outside_tensors: dict[str, StoredTensor], path: Path
+) -> Network:
     """Find the tensors of the network, with the names of its layout."""
-    tensors = state_dict.network()
-    explanation = explain_names(tensors, path) or explain_surrounding_model(others, path)
+    tensors = state_dict.list_network_tensors()
+    explanation = explain_names(tensors, path) or explain_surrounding_model(outside_tensors, path)
     if explanation is not None:
         raise explanation
     tensors = {
@@ -264,7 +267,7 @@ def _read_network(state_dict: StateDict, others: dict[str, StoredTensor], path: 
     tensors = _apply_pruning(tensors)
     if "patch_embed.seq.0.conv2d.weight" in tensors:
         tensors = {_convert_name(name): tensor for name, tensor in tensors.items()}
-    return assemble_network(tensors, others, recognize_layout(tensors, path), path)
+    return assemble_network(tensors, outside_tensors, recognize_layout(tensors, path), path)
 
 
 def _convert_name(name: str) -> str:
@@ -275,24 +278,24 @@ def _convert_name(name: str) -> str:
 
 
 def _apply_pruning(tensors: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
-    """Multiply weights by their masks, which torch.nn.utils.prune saves as two tensors."""
+    """Replace each weight that torch.nn.utils.prune saves as NAME_orig and NAME_mask by NAME."""
     result = dict(tensors)
     for name in tensors:
-        base = name.removesuffix("_orig")
-        mask_name = f"{base}_mask"
-        if base != name and mask_name in tensors:
-            result[base] = _multiply(result.pop(name), result.pop(mask_name))
+        weight_name = name.removesuffix("_orig")
+        mask_name = f"{weight_name}_mask"
+        if weight_name != name and mask_name in tensors:
+            result[weight_name] = _multiply(result.pop(name), result.pop(mask_name))
     return result
 
 
 def _multiply(tensor: StoredTensor, mask: StoredTensor) -> StoredTensor:
-    """Return the product of two tensors of the same shape."""
+    """Return the product of a tensor and its mask; the tensor itself if they do not fit."""
     if tensor.shape != mask.shape or tensor.problem or mask.problem:
         return tensor
     return replace(tensor, identity=None, load=lambda: tensor.load() * mask.load())
 
 
-def _describe_others(names: tuple[str, ...]) -> str:
+def _describe_left_out(names: tuple[str, ...]) -> str:
     """Describe tensors that are left out."""
     shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
     return f"{format_count(len(names), 'tensor')} of other modules ({shown})"

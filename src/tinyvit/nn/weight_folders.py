@@ -16,7 +16,7 @@ _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 """Names of weight files in folders of Hugging Face's layout. The first that exists is read."""
 
 _INDEX_FILES = tuple(f"{name}.index.json" for name in _WEIGHT_FILES)
-"""Names of the lists of files, for weights that are split into several files."""
+"""Names of the files that list the parts of weights that are split into several files."""
 
 _OTHER_FILES = ("optimizer", "scheduler", "rng_state", "training_args", "scaler", "random_states")
 """Beginnings of the names of files that trainers write beside the weights."""
@@ -34,7 +34,10 @@ _CONFIG_KEYS = (
 """A config.json with one of these keys describes a model of an image classifier."""
 
 _MAX_CONFIG_BYTES = 16 * 2**20
+"""Larger files config.json are not read."""
+
 _MAX_FILES = 1000
+"""Largest number of files into which weights may be split."""
 
 
 def find_weight_files(path: Path) -> tuple[Path, ...]:
@@ -48,7 +51,8 @@ def find_weight_files(path: Path) -> tuple[Path, ...]:
         The files: `path` itself if it is not a folder; several only if the weights are split.
 
     Raises:
-        CheckpointError: The folder has no weights, several checkpoints, or a wrong list of files.
+        CheckpointError: The folder has no weights, several checkpoints, or an invalid list of the
+            files into which the weights are split.
     """
     if not path.is_dir():
         return (path,)
@@ -83,10 +87,11 @@ def read_config(path: Path) -> dict[str, Any]:
         path: A checkpoint file or a folder.
 
     Returns:
-        The content; {} if there is no such file.
+        The content; {} if there is no such file, or if it is beside a checkpoint file and cannot be
+        read.
 
     Raises:
-        CheckpointError: The config.json in a folder cannot be read or is not valid.
+        CheckpointError: `path` is a folder whose config.json cannot be read or is not valid.
     """
     file = (_find_snapshot(path) if path.is_dir() else path.parent) / "config.json"
     try:
@@ -121,22 +126,29 @@ def hash_weight_files(path: Path) -> str:
 
 
 def _find_snapshot(path: Path) -> Path:
-    """Return the folder itself, or the only snapshot in a folder of the hub's cache."""
+    """Return the only snapshot in a folder of Hugging Face's cache; otherwise the folder itself."""
     snapshots = list((path / "snapshots").iterdir()) if (path / "snapshots").is_dir() else []
     return snapshots[0] if len(snapshots) == 1 else path
 
 
 def _read_index(index: Path) -> tuple[Path, ...]:
-    """Return the files that a list of Hugging Face names, in the order of their names."""
+    """Return the files that Hugging Face's list of weight files names, sorted by name."""
     try:
         content = read_json(index)
         names = sorted(set(content["weight_map"].values()))
+        if not all(isinstance(name, str) for name in names):
+            raise TypeError("the name of a file is not a text")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{index} is not a valid list of weight files", "download it again"
         ) from error
+    if len(names) > _MAX_FILES:
+        raise CheckpointError(
+            f"{index} names {len(names)} files, and at most {_MAX_FILES} are read",
+            "do not trust this file",
+        )
     for name in names:
-        if name != Path(name).name or len(names) > _MAX_FILES:
+        if name != Path(name).name:
             raise CheckpointError(
                 f"{index} names the file {name[:100]}, which is not in its folder",
                 "do not trust this file",

@@ -17,8 +17,8 @@ class WindowGrid:
     """The windows of one stage: squares of tokens that cover a square feature map.
 
     If the side of the map is not a multiple of the side of a window, zeros are added below the map
-    and to its right, as in timm and in the paper's code. They take part in the attention, without a
-    mask, and are removed after it.
+    and to its right, as in timm and in the paper's code. These padding tokens take part in the
+    attention, without a mask, and are removed after it.
 
     Attributes:
         window: Side of a window in tokens.
@@ -79,8 +79,11 @@ class WindowGrid:
 
         Args:
             x: Tokens of the padded map, (B * windows_per_side**2 * window**2, C).
-            rows: Rows of that matrix in the order of `x`.
-            columns: Columns of that matrix in the order of `x`.
+            rows: Number of rows of that matrix in the order of `x`.
+            columns: Number of columns of that matrix in the order of `x`.
+
+        Returns:
+            The tokens in the order of the transposed matrix, in the same shape.
         """
         if self.windows_per_side == 1:
             return x  # With a single window, both orders are the same.

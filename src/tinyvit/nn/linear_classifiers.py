@@ -1,0 +1,131 @@
+"""Checks that the classifier of a network is a single linear layer, and gives it its usual form.
+
+The tensors of a file tell the sizes of its layers, but not what is computed between them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from tinyvit.errors import CheckpointError
+from tinyvit.nn.stored_tensors import StoredTensor
+
+
+def refuse_second_classifier(
+    name: str,
+    weight: StoredTensor,
+    extra: dict[str, StoredTensor],
+    features: int,
+    path: Path,
+) -> None:
+    """Raise CheckpointError if another linear layer could follow or replace the classifier.
+
+    Args:
+        name: Name of the classifier's weight.
+        weight: The classifier's weight (classes, features).
+        extra: Tensors of other layers.
+        features: Number of features, which are the inputs of the classifier.
+        path: The file, for error messages.
+    """
+    # A layer whose inputs are as many as the features could replace the classifier. A layer whose
+    # inputs are as many as the logits could follow it.
+    input_counts = (features, weight.shape[0])
+    rivals = [
+        extra_name
+        for extra_name, tensor in extra.items()
+        if extra_name.endswith(".weight")
+        and len(tensor.shape) == 2
+        and tensor.shape[1] in input_counts
+    ]
+    if rivals:
+        raise CheckpointError(
+            f"{path} has the classifier {name} and other layers that could be the classifier or"
+            f" follow it ({', '.join(rivals[:4])})",
+            "save a TinyViT whose own classifier gives the logits: model.head.fc (timm) or"
+            " model.head (the paper's code)",
+        )
+
+
+def find_linear_layer(tensors: dict[str, StoredTensor], features: int, path: Path) -> str:
+    """Return the name of the only linear layer among tensors that may belong to the classifier.
+
+    Args:
+        tensors: All tensors that may belong to the classifier, by name.
+        features: Number of features, which are the inputs of the classifier.
+        path: The file, for error messages.
+
+    Returns:
+        The name of the layer, without ".weight".
+
+    Raises:
+        CheckpointError: There is no linear layer, or there are other tensors with which something
+            may be computed between the features and the logits.
+    """
+    matrices = [name for name, tensor in tensors.items() if _is_matrix(name, tensor)]
+    if not matrices:
+        shown = f" (other tensors: {', '.join(list(tensors)[:4])})" if tensors else ""
+        raise CheckpointError(
+            f"{path} has no classifier: the network was saved without one (num_classes=0){shown}",
+            "export a checkpoint that was trained with its classifier",
+        )
+    fitting = [name for name in matrices if tensors[name].shape[1] == features]
+    layer = matrices[0].rpartition(".")[0]
+    # Tensors of these sizes may belong to a step between the features and the logits.
+    sizes = {features, tensors[matrices[0]].shape[0]}
+    possible_steps = [
+        name
+        for name, tensor in tensors.items()
+        if name.rpartition(".")[0] != layer and sizes & set(tensor.shape)
+    ]
+    if len(matrices) > 1 or len(fitting) != 1 or possible_steps:
+        shown = ", ".join(sorted({*matrices, *possible_steps})[:6])
+        raise CheckpointError(
+            f"the classifier in {path} is not a single linear layer of {features} features"
+            f" ({shown})",
+            "what is computed between these tensors is not in the file: train a TinyViT with a"
+            " single linear layer as its classifier",
+        )
+    return layer
+
+
+def flatten_convolution(tensor: StoredTensor) -> StoredTensor:
+    """Return the weight of a linear layer or of a 1 x 1 convolution as a matrix.
+
+    Args:
+        tensor: The weight, (out, in) or (out, in, 1, 1).
+
+    Returns:
+        The weight (out, in).
+    """
+    shape = tensor.shape[:2]
+    return replace(tensor, shape=shape, identity=None, load=lambda: tensor.load().reshape(shape))
+
+
+def complete_bias(
+    tensors: dict[str, StoredTensor], classifier: str
+) -> tuple[dict[str, StoredTensor], list[str]]:
+    """Add a bias of zeros to a classifier without bias.
+
+    Args:
+        tensors: Tensors of the network.
+        classifier: Name of the linear layer.
+
+    Returns:
+        The tensors with the bias, and a list with one note if it was added, otherwise empty.
+    """
+    weight = tensors.get(f"{classifier}.weight")
+    if weight is None or f"{classifier}.bias" in tensors:
+        return tensors, []
+    shape = weight.shape[:1]
+    bias = StoredTensor(shape, identity=None, load=lambda: torch.zeros(shape))
+    note = f"the classifier {classifier} has no bias; it is assumed to be a plain linear layer"
+    return {**tensors, f"{classifier}.bias": bias}, [note]
+
+
+def _is_matrix(name: str, tensor: StoredTensor) -> bool:
+    """Return whether a tensor is the weight of a linear layer or of a 1 x 1 convolution."""
+    is_weight = name.rpartition(".")[2] == "weight"
+    return is_weight and (len(tensor.shape) == 2 or tensor.shape[2:] == (1, 1))

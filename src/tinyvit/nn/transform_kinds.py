@@ -1,0 +1,158 @@
+"""Reads one transform of images: its class, its kind and its arguments.
+
+The transforms are those of torchvision, albumentations and MMEngine, as pickled objects or as dicts
+in a configuration.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tinyvit.nn.setting_values import find_first, read_image_side
+from tinyvit.nn.settings_text import CLASS_KEY, parse_call
+from tinyvit.preprocess_settings import is_number
+
+_CLASS_KEYS = (
+    CLASS_KEY,
+    "__class_fullname__",
+    "class_path",
+    "name",
+    "type",
+    "class_name",
+    "transform",
+)
+"""Keys of the name of the class in a dict that describes a transform."""
+
+_ARGUMENT_KEYS = ("init_args", "params", "kwargs", "args")
+"""Keys under which the arguments of a transform may be in a dict of their own."""
+
+_SIZE_KEYS = ("size", "img_size", "crop_size", "scale", "max_size")
+"""Names of the argument that is the size after a resize or a crop, in pixels."""
+
+_MAX_NAME_LENGTH = 200
+"""Longer texts, in characters, are not taken for names of classes or printed transforms."""
+
+# The names of transforms are compared in lower case and without "_".
+
+_RESIZES = ("resize", "resizeimage")
+"""Names of transforms whose arguments tell whether they resize the shorter side or both sides."""
+
+_SHORTER_SIDE_RESIZES = ("resizeedge", "resizeshortestedge", "smallestmaxsize")
+"""Names of transforms that resize the shorter side, unless the argument `edge` names another."""
+
+_OTHER_KINDS = {
+    "normalize": "normalize",
+    "normalizeimage": "normalize",
+    "centercrop": "crop",
+    "imageclassification": "weights",
+}
+"""Maps the names of other transforms to their kinds (see `Transform`)."""
+
+_RANDOM_GEOMETRY = re.compile(r"random.*(?:crop|resize|affine|rotat|perspective)|rotate")
+"""Matches names of transforms that crop, scale or turn images at random in training."""
+
+_IGNORED = re.compile(
+    r"^(?:to(?!gray)|maybeto|pilto|convert|load|pack|collect|imageto|compose|sequential|identity)"
+    r"|random|flip|jitter|augment|erasing|cutout|cutmix|mixup"
+)
+"""Matches names of transforms that only convert the type of an image, contain other transforms, or
+are applied only in training."""
+
+
+@dataclass(frozen=True)
+class Transform:
+    """A transform in a list.
+
+    Attributes:
+        name: Name of its class without the module.
+        kind: "squash" (resizes to a square), "resize" (resizes the shorter side), "crop" (crops the
+            center), "normalize", "weights" (resizes, crops and normalizes, as torchvision's
+            transforms of published weights do), "random" (crops or turns at random), "ignored" (has
+            no effect in evaluation) or "unknown".
+        arguments: Arguments of its class by name; the dict may also have other entries, such as the
+            name of the class.
+        is_opencv: Whether a filter that is stated as a number is one of OpenCV's filters.
+    """
+
+    name: str
+    kind: str
+    arguments: Mapping[str, Any]
+    is_opencv: bool
+
+    @property
+    def side(self) -> int | None:
+        """The side in pixels to which the transform resizes or crops.
+
+        None if the arguments do not state it, or if height and width differ.
+        """
+        if "height" in self.arguments:
+            return read_image_side([self.arguments["height"], self.arguments.get("width")])
+        size = find_first(self.arguments, _SIZE_KEYS)
+        # In MMEngine, -1 stands for the longer side; the other number is the shorter side.
+        if isinstance(size, (list, tuple)) and len(size) == 2 and -1 in size:
+            size = max(size, key=lambda value: value if is_number(value) else 0)
+        return read_image_side(size)
+
+    @property
+    def stated_size(self) -> Any:
+        """The size as the arguments state it, for messages; None if there is none."""
+        if "height" in self.arguments:
+            return [self.arguments["height"], self.arguments.get("width")]
+        return find_first(self.arguments, _SIZE_KEYS)
+
+
+def read_transform(entry: Any) -> Transform | None:
+    """Read an entry of a list of transforms.
+
+    Args:
+        entry: A dict that describes the transform, or its printed form, such as "Resize(size=256)".
+
+    Returns:
+        The transform; None if the entry is something else.
+    """
+    if isinstance(entry, str) and len(entry) <= _MAX_NAME_LENGTH:
+        entry = parse_call(entry)
+    if not isinstance(entry, Mapping):
+        return None
+    name, arguments = find_first(entry, _CLASS_KEYS), entry
+    if name is None and len(entry) == 1:
+        name, content = next(iter(entry.items()))
+        arguments = content if isinstance(content, Mapping) else {"size": content}
+    if not isinstance(name, str) or len(name) > _MAX_NAME_LENGTH:
+        return None
+    nested = find_first(arguments, _ARGUMENT_KEYS)
+    if isinstance(nested, Mapping):
+        arguments = {**arguments, **nested}
+    is_opencv = "__class_fullname__" in entry or name.startswith("albumentations.")
+    name = name.rpartition(".")[2]
+    return Transform(name, _classify(name, arguments), arguments, is_opencv)
+
+
+def _classify(name: str, arguments: Mapping[str, Any]) -> str:
+    """Return the kind of a transform (see `Transform`)."""
+    name = name.lower().replace("_", "")
+    if name in _RESIZES:
+        return _classify_resize(arguments)
+    if name in _SHORTER_SIDE_RESIZES:
+        return "unknown" if arguments.get("edge") in ("long", "width", "height") else "resize"
+    if name in _OTHER_KINDS:
+        return _OTHER_KINDS[name]
+    if _RANDOM_GEOMETRY.search(name):
+        return "random"
+    return "ignored" if _IGNORED.search(name) else "unknown"
+
+
+def _classify_resize(arguments: Mapping[str, Any]) -> str:
+    """Return the kind of a transform that resizes, which depends on how its size is stated."""
+    if "height" in arguments:
+        return "squash"
+    size = arguments.get("size")
+    # In torchvision, a size that is one number is the length of the shorter side. In MMEngine,
+    # `scale` is the length of both sides, and a size that contains -1 is that of the shorter side.
+    if size is None and arguments.get("scale") is not None:
+        return "unknown" if arguments.get("keep_ratio") is True else "squash"
+    is_pair = isinstance(size, (list, tuple)) and len(size) == 2 and -1 not in size
+    return "squash" if is_pair else "resize"
