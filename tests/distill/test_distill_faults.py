@@ -175,21 +175,51 @@ def test_a_run_folder_that_another_process_uses_is_refused(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("max_file_bytes", "file"),
-    [(10, "run.toml"), (3_000, "tensorboard"), (1_000_000, "last.safetensors")],
+    [(10, "run.toml"), (1_000_000, "last.safetensors")],
 )
 def test_train_with_a_limit_on_files(
     max_file_bytes: int, file: str, image_folder: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "run"
     arguments = train_arguments(image_folder, output)
-    if file == "tensorboard":  # an event has about 50 bytes, and an epoch has three steps
-        arguments += ["--set", "batch=1", "--epochs", 20]
     process = run_command(COMMAND, *arguments, max_file_bytes=max_file_bytes)
     require_one_error(process, f"{file} cannot be read or written (the disk is full): free space")
     if file == "run.toml":
         assert not output.exists()
     else:
         assert sorted(path.name for path in output.iterdir()) == ["run.toml", "tensorboard"]
+
+
+RECORD_STEPS = """
+import resource, sys
+from pathlib import Path
+from tinyvit.cli import run_guarded
+from tinyvit.distill.training.history import TensorBoardLog
+
+def record_steps():
+    log = TensorBoardLog(Path(sys.argv[1]), first_step=1)
+    try:
+        for step in range(1, 100_000):
+            log.add_step(step, loss=1.0, rate=1.0)
+    finally:
+        log.close()
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (3_000, 3_000))
+sys.exit(run_guarded(record_steps))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
+def test_an_event_file_that_cannot_grow_is_one_error(tmp_path: Path) -> None:
+    """The thread of TensorBoard, which writes the file, prints nothing."""
+    pytest.importorskip("tensorboard")
+    process = start_python(RECORD_STEPS, tmp_path / "tensorboard")
+    errors = process.communicate(timeout=300)[1]
+    assert process.returncode == 1
+    assert errors == (
+        f"error: {tmp_path / 'tensorboard'} cannot be read or written (the disk is full): free"
+        " space there, or give another path\n"
+    )
 
 
 @pytest.mark.slow
