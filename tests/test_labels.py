@@ -329,9 +329,9 @@ def test_large_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_long_lines_of_spaces_take_little_time(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text(f"a{' ' * 1997}b\n" * 2000)
+    (tmp_path / "a.txt").write_text(f"a{' ' * 1997}b\n" * 2000 + "cat")
     start = time.perf_counter()
-    assert len(labels.read_labels(tmp_path / "a.txt")) == 2000
+    assert len(labels.read_labels(tmp_path / "a.txt")) == 2001
     assert time.perf_counter() - start < 10
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tinyvit.labels.imagenet import Label
+from tinyvit.labels.label_containers import find_counts
 from tinyvit.labels.label_data import labels_from_data
 from tinyvit.labels.label_keys import LABEL_KEYS, normalize_key
 from tinyvit.yaml_files import YamlValue, parse_yaml
@@ -41,9 +42,10 @@ def parse_yaml_labels(text: str) -> tuple[Label, ...]:
 
 
 def _find_containers(value: YamlValue) -> Iterator[dict[str, YamlValue]]:
-    """Yield a dict of one item for every usual key of labels that has a list or a map as value.
+    """Yield a dict for every usual key of labels that has a list or a map as value.
 
-    Lists and maps under such a key are not searched further.
+    The dict has this key, and the numbers of classes that are beside it. Lists and maps under such
+    a key are not searched further.
     """
     if isinstance(value, list):
         for element in value:
@@ -51,6 +53,7 @@ def _find_containers(value: YamlValue) -> Iterator[dict[str, YamlValue]]:
     elif isinstance(value, dict):
         for key, inner_value in value.items():
             if normalize_key(key) in LABEL_KEYS and not isinstance(inner_value, str):
-                yield {key: inner_value}
+                counts = {count_key: str(count) for count_key, count in find_counts(value).items()}
+                yield {key: inner_value, **counts}
             else:
                 yield from _find_containers(inner_value)

@@ -52,18 +52,17 @@ def _read_list(key: str, value: Sequence[Any]) -> list[tuple[str, str]]:
     """Return the names and WordNet ids of a list; [] if its entries are not names."""
     if all(isinstance(entry, Mapping) and "name" in entry for entry in value):
         return [(label.name, label.wnid) for label in labels_from_data(value)]
-    if all(isinstance(entry, str) for entry in value):
-        # Only numbers that are followed by a separator are indices. In a list such as ["01 cat",
-        # "02 dog"], they may belong to the names of folders, and the list is in order.
-        if all(_KEY_AND_NAME.match(entry) for entry in value):
-            return [(label.name, label.wnid) for label in labels_from_data(value)]
-        if isinstance(value, UnorderedList) and len(value) > 1:
-            raise ValueError("it is a set, so the order of the classes is unknown")
-        return [_read_name(entry) for entry in value]
+    are_texts = all(isinstance(entry, str) for entry in value)
+    # Only numbers that are followed by a separator are indices. In a list such as ["01 cat", "02
+    # dog"], they may belong to the names of folders, and the list is in order.
+    if are_texts and all(_KEY_AND_NAME.match(entry) for entry in value):
+        return [(label.name, label.wnid) for label in labels_from_data(value)]
     # Under the key "labels", whole numbers are usually the classes of the images of a batch. Under
     # other keys, they are names, unless they are only the indices 0, 1, 2, ...
-    if isinstance(value, UnorderedList) or key == "labels" or not _are_names(value):
+    if not are_texts and (key == "labels" or not _are_names(value)):
         return []
+    if isinstance(value, UnorderedList) and len(value) > 1:
+        raise ValueError("it is a set, so the order of the classes is unknown")
     return [_read_name(entry) for entry in value]
 
 

@@ -18,6 +18,7 @@ from tinyvit.labels import MAX_CLASSES, Label, imagenet_labels, labels_by_wnid
 from tinyvit.labels.label_keys import (
     KEYED_KEYS,
     LIST_KEYS,
+    PLACEHOLDER,
     VAGUE_KEYS,
     normalize_key,
 )
@@ -26,9 +27,6 @@ from tinyvit.nn.metadata_search import walk_dicts
 from tinyvit.nn.pickle_records import UnorderedList
 from tinyvit.nn.weight_files import Weights
 from tinyvit.variants import IMAGENET_1K, IMAGENET_22K
-
-_PLACEHOLDER = re.compile(r"(LABEL|label|class)[_ ]?\d+")
-"""Matches names such as "LABEL_0", which Hugging Face writes if the names are not known."""
 
 _ABOUT_CLASSES = re.compile(r"class|label", re.IGNORECASE)
 """Matches a part of the keys of entries that may describe the classes."""
@@ -161,7 +159,7 @@ def _has_placeholders(key: str, value: Any) -> bool:
         names = read_names(normalize_key(key), value)
     except ValueError:
         return False
-    return bool(names) and all(_PLACEHOLDER.fullmatch(text) for text, _ in names)
+    return bool(names) and all(PLACEHOLDER.fullmatch(text) for text, _ in names)
 
 
 def _read_entry(key: str, location: str, value: Any, num_classes: int) -> _NamedClasses | None:
@@ -181,7 +179,7 @@ def _read_entry(key: str, location: str, value: Any, num_classes: int) -> _Named
         if is_vague and has_other_size:
             return None
         return _NamedClasses(name, None, f"cannot be used ({error})")
-    if not names or all(_PLACEHOLDER.fullmatch(text) for text, _ in names):
+    if not names or all(PLACEHOLDER.fullmatch(text) for text, _ in names):
         return None
     if len(names) != num_classes:
         problem = f"has {len(names)} names, and the network has {num_classes} classes"
