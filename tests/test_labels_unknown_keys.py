@@ -79,7 +79,7 @@ def test_keys_that_are_no_decimal_numbers_are_refused(tmp_path: Path, text: str,
         ("0: cow    100\n1: ant    90\n", "several spaces separate columns"),
         ("cow 100\nant 90\nbee 80\n", "sorted by the number of images"),
         ("cow 100\nant 90\nName: label, dtype: int64\n", "last line was printed by pandas"),
-        ("    100 cow\n     90 ant\n", "its indices are not 0, 1, 2"),
+        ("    100 cow\n     90 ant\n", "sorted as text"),
         ("OrderedDict([(1, 'cow'), (0, 'ant')])\n", "line 1 contains more than a name"),
     ],
 )
