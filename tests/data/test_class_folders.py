@@ -224,6 +224,26 @@ def test_splits_with_other_names_are_not_classes(tmp_path: Path, names: tuple[st
         read_image_folder(tmp_path)
 
 
+def test_splits_inside_folders_of_the_same_name_are_not_classes(tmp_path: Path) -> None:
+    """Kaggle's archives are unpacked in this way."""
+    classes = ("cat", "dog")
+    for split in ("seg_train", "seg_test"):
+        touch(tmp_path, *(f"{split}/{split}/{name}/1.jpg" for name in classes))
+    touch(tmp_path, "seg_pred/seg_pred/1.jpg")
+    with pytest.raises(RequestError, match=r"such as .*/seg_train/seg_train$"):
+        read_image_folder(tmp_path)
+    assert read_image_folder(tmp_path / "seg_train" / "seg_train").labels == (
+        Label("cat"),
+        Label("dog"),
+    )
+
+
+def test_splits_without_class_folders_are_not_classes(tmp_path: Path) -> None:
+    touch(tmp_path, "train_images/1.jpg", "test_images/2.jpg")
+    with pytest.raises(RequestError, match="test_images and train_images, seem to be splits"):
+        read_image_folder(tmp_path)
+
+
 def test_classes_with_names_like_splits_are_classes(tmp_path: Path) -> None:
     for name in ("trainer", "valley"):
         (tmp_path / name / "more").mkdir(parents=True)

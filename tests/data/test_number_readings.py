@@ -87,12 +87,11 @@ def test_numbers_with_two_readings_are_refused(
 def test_the_title_class_name_shows_that_numbers_are_labels(
     flat_folder: Path, tmp_path: Path, title: str
 ) -> None:
-    names = [path.name for path in sorted(flat_folder.iterdir())]
+    rows = "".join(f"{path.name},2\n" for path in flat_folder.iterdir())
     truth = tmp_path / "truth.csv"
-    for first_line, class_name in ((f"file,{title}\n", "2"), ("", "#2")):
-        truth.write_text(first_line + "".join(f"{name},2\n" for name in names))
-        dataset = open_dataset(DatasetLocation(str(flat_folder), truth))
-        assert {sample.classes for sample in dataset.samples} == {(class_name,)}
-    truth.write_text(f"file,{title}\n" + "".join(f"{name},2\n" for name in names))
-    dataset = open_dataset(DatasetLocation(str(flat_folder), truth))
-    assert set(match_dataset(dataset, SORTED_AS_TEXT).class_indices) == {(4,)}
+    truth.write_text(f"file,{title}\n{rows}")
+    matched = match_dataset(open_dataset(DatasetLocation(str(flat_folder), truth)), SORTED_AS_TEXT)
+    assert set(matched.class_indices) == {(4,)}
+    truth.write_text(f"file,label\n{rows}")
+    with pytest.raises(RequestError, match="do so below the title class_name"):
+        match_dataset(open_dataset(DatasetLocation(str(flat_folder), truth)), SORTED_AS_TEXT)
