@@ -9,12 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinyvit.data.class_folders import (
-    class_folder_name,
-    read_image_folder,
-    read_labeled_images,
-    require_filled_class_folders,
-)
+from tinyvit.data.class_folder_checks import require_filled_class_folders
+from tinyvit.data.class_folders import class_folder_name, read_image_folder, read_labeled_images
+from tinyvit.data.dataset import DatasetLocation, open_dataset
 from tinyvit.data.listing import read_listing
 from tinyvit.data.splits import find_split_folder
 from tinyvit.errors import ImageError, RequestError
@@ -250,3 +247,27 @@ def test_classes_with_names_like_splits_are_classes(tmp_path: Path) -> None:
         (tmp_path / name / "more" / "1.jpg").touch()
     labels = read_image_folder(tmp_path).labels
     assert labels == (Label("trainer"), Label("valley"))
+
+
+def test_folders_inside_class_folders_are_noted(tmp_path: Path) -> None:
+    touch(tmp_path, "art/cat/1.jpg", "art/dog/1.jpg", "photo/1.jpg")
+    counts = f"3 images of 2 classes in {tmp_path}"
+    note = (
+        "2 images are in folders inside the class folders, such as art/cat, whose names are not"
+        " used as classes"
+    )
+    assert read_image_folder(tmp_path).describe() == f"{counts}; {note}"
+    labels = (Label("art"), Label("photo"))
+    assert read_labeled_images(tmp_path, labels).describe() == f"3 images of 2 classes; {note}"
+    description = open_dataset(DatasetLocation(str(tmp_path))).description
+    assert description == f"3 images in class folders of {tmp_path.name}; {note}"
+
+
+@pytest.mark.parametrize("other", ["Cat", "cat - Copy", "cat (1)", "cat_"])
+def test_class_folders_with_similar_names_are_noted(tmp_path: Path, other: str) -> None:
+    touch(tmp_path, "cat/1.jpg", f"{other}/1.jpg", "dog/1.jpg")
+    first, second = sorted(("cat", other))
+    assert read_image_folder(tmp_path).notes == (
+        f"{first!r} and {second!r} were read as different classes, although their names are"
+        " similar",
+    )
