@@ -259,6 +259,11 @@ def test_an_incomplete_inverse_map_is_accepted(tmp_path: Path, data: object) -> 
             "class 0 is 'LABEL_0' in the former and 'ant'",
         ),
         ("a.json", {"model": {"names": ABC, "num_classes": 4}}, r"model\.names has 3 labels, but"),
+        (
+            "a.yaml",
+            "id2label: {0: ant, 1: bee}\nlabel2id: {ant: 1, bee: 0}\n",
+            "contradict each other: class 1 is 'bee' in the former and 'ant'",
+        ),
         ("a.yaml", "nc: 4\nnames: [ant, bee, cow]\n", "names has 3 labels, but nc is 4"),
         ("a.yaml", "data:\n  nc: 1\n  names:\n    0: ant\n    1: bee\n", "2 labels, but nc is 1"),
     ],
@@ -270,5 +275,21 @@ def test_labels_that_contradict_what_is_beside_them_are_refused(
         read_names(tmp_path, name, content)
 
 
-def test_a_right_number_of_classes_beside_the_labels_is_accepted(tmp_path: Path) -> None:
-    assert read_names(tmp_path, "a.yaml", "nc: 3\nnames: [ant, bee, cow]\n") == ABC
+@pytest.mark.parametrize(
+    "text",
+    [
+        "nc: 3\nnames: [ant, bee, cow]\n",
+        "id2label: {0: ant, 2: cow, 1: bee}\nlabel2id: {bee: 1, cow: 2, ant: 0}\n",
+    ],
+)
+def test_labels_that_agree_with_what_is_beside_them_are_read(tmp_path: Path, text: str) -> None:
+    assert read_names(tmp_path, "a.yaml", text) == ABC
+
+
+def test_predictions_are_no_labels(tmp_path: Path) -> None:
+    """Predictions are sorted by their scores, so the names are in another order."""
+    predictions = [{"label": "bee", "score": 0.9}, {"label": "ant", "score": 0.1}]
+    with pytest.raises(RequestError, match="it has the score of each class but no index"):
+        read_names(tmp_path, "a.json", predictions)
+    indexed = [{**prediction, "id": 1 - i} for i, prediction in enumerate(predictions)]
+    assert read_names(tmp_path, "a.json", indexed) == ["ant", "bee"]

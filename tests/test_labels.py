@@ -306,7 +306,8 @@ def test_a_single_number_is_a_name(tmp_path: Path) -> None:
         ("a.json", '{"n02123045": "cat", "n01440764": "fish"}', "not sorted"),
         ("a.json", '["\\ud800"]', "control characters"),
         ("a.yaml", "train: a\nval: b\n", "no list of names"),
-        ("a.yaml", "names:\n  0: cat\nclasses:\n  0: dog\n", "several of its keys"),
+        ("a.yaml", "names:\n  0: cat\nclasses:\n  0: dog\n", "different labels"),
+        ("a.yaml", "a:\n  names: [cat]\nb:\n  names: [dog]\n", "several of its maps"),
         ("a.pbtxt", "item {}", ".pbtxt is not a format"),
     ],
 )

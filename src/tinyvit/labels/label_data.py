@@ -29,6 +29,7 @@ from tinyvit.labels.label_tables import (
     order_by_index,
     parse_columns,
     parse_rows,
+    refuse_scores,
 )
 
 LabelNames: TypeAlias = "Sequence[str | Label] | Mapping[Any, Any]"
@@ -259,6 +260,8 @@ def _parse_records(records: Sequence[Mapping[Any, Any]]) -> tuple[Label, ...]:
             raise ValueError(f"entry {number} does not have a name or a whole number as {key!r}")
     if not NAME_TITLES & set(titles):
         raise ValueError(f"its entries have no name: {', '.join(keys)[:80]!r} are their keys")
+    if not any(all(map(INDEX.fullmatch, cells)) for cells in columns):
+        refuse_scores(map(normalize_key, keys))
     return parse_names(columns[0]) if len(columns) == 1 else parse_columns(columns, titles)
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 _KEY_ALONE = re.compile(r"(?:\d{1,9}|n\d{8})\s*[:=|]")
+_IMAGE_PATH = re.compile(r"\S\.(?:jpe?g|png|bmp|webp|tiff?|gif)\Z", re.IGNORECASE)
 _TITLES = frozenset(
     ("name", "names", "label", "labels", "class", "classes", "class_name", "class_names")
 )
@@ -16,7 +17,7 @@ _COLUMN_SIGNS = ("\t", ";", "|")
 _WIDE_SPACE = re.compile(r"\S {2,}\S")
 _MIN_COUNTS = 3
 """Fewest numbers whose order shows that they are counts."""
-_FINAL_NUMBER = re.compile(r"(.*[^\W\d])\s+([0-9]{1,9})")
+_FINAL_NUMBER = re.compile(r"(.*[^\W\d])[\s:=,(]+([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*%?\)?")
 
 
 def refuse_other_formats(lines: Sequence[str]) -> None:
@@ -67,6 +68,8 @@ def refuse_other_content(lines: Sequence[str]) -> None:
         raise ValueError(f"line 1 ({lines[0]}) seems to be the title of the names: remove it")
     if lines and re.search(r"\bdtype: \w+\Z", lines[-1]):
         raise ValueError(f"its last line was printed by pandas and is no name: {lines[-1][:40]!r}")
+    if all(map(_IMAGE_PATH.search, lines)):
+        raise ValueError(f"its lines are paths of images: {lines[0][:40]!r}")
     for number, line in enumerate(lines, 1):
         if _KEY_ALONE.fullmatch(line):
             raise ValueError(f"line {number} has an index without a name")
@@ -96,9 +99,9 @@ def refuse_unsorted_numbers(lines: Sequence[str]) -> None:
 
 
 def refuse_counts(lines: Sequence[str]) -> None:
-    """Raise ValueError if the lines end with the numbers of images, the largest first.
+    """Raise ValueError if the lines end with numbers of images or percentages, the largest first.
 
-    The program that counts the images of each class often sorts the classes in this way.
+    Programs that count the images of each class often sort the classes in this way.
 
     Args:
         lines: The lines, without quotes and bullets.
@@ -107,11 +110,11 @@ def refuse_counts(lines: Sequence[str]) -> None:
     names = {match[1] for match in matches if match}
     if len(lines) < _MIN_COUNTS or len(names) < len(lines) or not all(matches):
         return
-    numbers = [int(match[2]) for match in matches if match]
+    numbers = [float(match[2]) for match in matches if match]
     if numbers == sorted(numbers, reverse=True):
         raise ValueError(
             f"its lines end with numbers, the largest first (line 1: {lines[0][:40]!r}), so they"
-            " seem to be sorted by the number of images: write index,name in a .csv file"
+            " seem to be sorted by these numbers: write index,name in a .csv file"
         )
 
 
