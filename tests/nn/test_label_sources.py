@@ -55,6 +55,8 @@ def find(metadata: dict[str, Any], count: int = 3, config: dict[str, Any] | None
             "classes in the checkpoint",
         ),
         ({"names": {0: "a", 1: "b", 2: "c"}}, "names in the checkpoint"),
+        ({"classes": [(1, "b"), (2, "c"), (0, "a")]}, "classes in the checkpoint"),
+        ({"classes": [["b", 1], ["c", 2], ["a", 0]]}, "classes in the checkpoint"),
         ({"class_names": "a, b, c"}, "class_names in the checkpoint"),
         ({"class_names": "['a', 'b', 'c']"}, "class_names in the checkpoint"),
         ({"class_to_idx": "{'c': 2, 'a': 0, 'b': 1}"}, "class_to_idx in the checkpoint"),

@@ -50,7 +50,8 @@ def _split_text(text: str) -> object:
 
 def _read_list(key: str, value: Sequence[Any]) -> list[tuple[str, str]]:
     """Return the names and WordNet ids of a list; [] if its entries are not names."""
-    if all(isinstance(entry, Mapping) and "name" in entry for entry in value):
+    are_records = all(isinstance(entry, Mapping) and "name" in entry for entry in value)
+    if are_records or all(map(_is_row, value)):
         return [(label.name, label.wnid) for label in labels_from_data(value)]
     are_texts = all(isinstance(entry, str) for entry in value)
     # Only numbers that are followed by a separator are indices. In a list such as ["01 cat", "02
@@ -64,6 +65,13 @@ def _read_list(key: str, value: Sequence[Any]) -> list[tuple[str, str]]:
     if isinstance(value, UnorderedList) and len(value) > 1:
         raise ValueError("it is a set, so the order of the classes is unknown")
     return [_read_name(entry) for entry in value]
+
+
+def _is_row(entry: Any) -> bool:
+    """Return whether an entry is a name with its index or its WordNet id, such as (0, "cat")."""
+    if not isinstance(entry, (list, tuple)) or len(entry) != 2:
+        return False
+    return isinstance(entry[0], str) or isinstance(entry[1], str)
 
 
 def _are_names(values: Sequence[Any]) -> bool:
