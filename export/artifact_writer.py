@@ -78,6 +78,8 @@ def write_artifact(
     with staging_folder(path) as folder:
         staged = folder / path.name
         _save(lowered, staged, manifest)
+        # The hash covers the network and not the manifest, so it stays valid when the artifact is
+        # saved again with the complete manifest.
         manifest = replace(manifest, content_sha256=content_sha256(staged))
         manifest = lowered.add_to_manifest(manifest)
         with open_for_parity(target, Artifact(staged, manifest), network.graph) as runtime:
@@ -87,7 +89,7 @@ def write_artifact(
         files = _save(lowered, staged, manifest)
         total_bytes = sum(map(size_bytes, files))
         for file in files:
-            # The plan has checked this already, but another export may have written there since.
+            # This was checked before the export began, but another export may have written since.
             refuse_existing(path.with_name(file.name), overwrite)
         published = publish_files(files, path.parent)
     return ExportedArtifact(
@@ -145,8 +147,9 @@ def _measure_speed(
 ) -> SpeedComparison | None:
     """Compare a float32 artifact with eager torch.
 
-    For other precisions, return the comparison with the float32 artifact, which was made earlier.
-    Return None if the target's engine does not run on this machine.
+    An artifact of another precision has no `torch_baseline`. It was compared with the float32
+    artifact when the network was prepared, and that comparison is returned: `network.speed`. It is
+    None for a float32 network, and if the target's engine does not run on this machine.
     """
     if target.parity_method != "engine" or network.torch_baseline is None:
         return network.speed

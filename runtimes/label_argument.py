@@ -58,7 +58,7 @@ def _convert_labels(labels: LabelArgument) -> tuple[Label, ...]:
     """Convert the caller's labels; raise RequestError for objects without names or order."""
     if isinstance(labels, (str, os.PathLike)):
         raise RequestError(
-            f"labels={os.fspath(labels)!r} is a string, not a list of names",
+            f"labels={os.fspath(labels)!r} is a path or a string, not a list of names",
             "read the file first: tinyvit.labels.read_labels(Path(...))",
         )
     if isinstance(labels, (set, frozenset)) or not isinstance(labels, Iterable):

@@ -153,8 +153,8 @@ def _print_table(args: argparse.Namespace) -> int:
     reading = time_record_reading(open_store(args.logits), read_image_folder(args.data))
     print(
         f"\nReading and checking a record of the store takes {reading.store_us:.0f} microseconds;"
-        f" reading one in the paper's format, including the keys of an epoch, takes"
-        f" {reading.paper_us:.0f}."
+        f" reading one in the paper's format takes {reading.paper_us:.0f}, with its share of the"
+        " time to read the list of image names of the epoch."
     )
     return 0
 

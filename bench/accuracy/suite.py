@@ -131,7 +131,8 @@ def record_preprocess_check(
         path: Path of the artifact.
         dataset: The labeled images.
         config: The options. Those for the reference and the journal are ignored.
-        progress: Receives the number of preprocessing candidates that were tried; None to report nothing.
+        progress: Receives the number of preprocessing candidates that were tried; None to report
+            nothing.
 
     Returns:
         A record with the result of the artifact's own preprocessing, then one result per candidate.

@@ -65,7 +65,8 @@ def format_preprocess_check(record: Record) -> list[str]:
     ]
     for result in record.accuracy:
         comparison = result.reference
-        cells = " | | "  # three empty cells: nothing is compared with its own preprocessing
+        # The row of the artifact's own preprocessing, to which the other rows are compared.
+        cells = " | | "
         if comparison:
             cells = f"{comparison.better} | {comparison.worse} | {comparison.p_value:.2g}"
         lines.append(f"| {result.preprocess} | {result.top1:.2f}% | {cells} |")
@@ -165,6 +166,7 @@ def _format_reference_details(result: AccuracyResult) -> list[str]:
         f" wrong, {comparison.better} from wrong to correct (McNemar's p ="
         f" {comparison.p_value:.2g})",
     ]
+    # `result.classes` begins with the classes that lose most.
     worse_classes = [
         accuracy
         for accuracy in result.classes

@@ -28,15 +28,15 @@ class ClassSelection:
         num_classes: Number of classes during training.
         class_indices: Index of each image's class, 0 to `num_classes` - 1, int64 (N,); None if the
             classes of the images are not known or not needed.
-        kept_rows: Rows of the classifier that the result keeps; None keeps all. The classifier has
-            one row for each class during training.
-        kept_labels: Labels of the classes of the result, in the order of `kept_rows`.
+        kept_outputs: Indices of the outputs of the classifier that the result keeps; None keeps
+            all. During training, the classifier has one output for each class.
+        kept_labels: Labels of the classes of the result, in the order of `kept_outputs`.
     """
 
     labels: tuple[Label, ...] | None
     num_classes: int
     class_indices: npt.NDArray[np.int64] | None
-    kept_rows: Sequence[int] | None
+    kept_outputs: Sequence[int] | None
     kept_labels: tuple[Label, ...]
 
 
@@ -78,18 +78,18 @@ def select_classes(
             labels=header.labels,
             num_classes=header.num_classes,
             class_indices=class_indices,
-            kept_rows=None,
+            kept_outputs=None,
             kept_labels=teacher_labels,
         )
     teacher_indices = _match_teacher_classes(images, teacher_labels, store)
-    kept_rows = _find_folder_rows(images.class_indices, teacher_indices)
-    keeps_all = kept_rows == list(range(header.num_classes))
+    kept_outputs = _find_folder_rows(images.class_indices, teacher_indices)
+    keeps_all = kept_outputs == list(range(header.num_classes))
     return ClassSelection(
         labels=header.labels,
         num_classes=header.num_classes,
         class_indices=teacher_indices,
-        kept_rows=None if keeps_all else kept_rows,
-        kept_labels=tuple(teacher_labels[row] for row in kept_rows),
+        kept_outputs=None if keeps_all else kept_outputs,
+        kept_labels=tuple(teacher_labels[row] for row in kept_outputs),
     )
 
 
@@ -108,7 +108,7 @@ def _select_folder_classes(images: ImageFolder) -> ClassSelection:
         labels=images.labels,
         num_classes=len(images.labels),
         class_indices=images.class_indices,
-        kept_rows=None,
+        kept_outputs=None,
         kept_labels=images.labels,
     )
 

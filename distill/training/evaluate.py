@@ -35,7 +35,7 @@ def evaluate_model(
     model: nn.Module,
     validation: ValidationSet,
     device: ComputeDevice,
-    kept_rows: Sequence[int] | None = None,
+    kept_outputs: Sequence[int] | None = None,
 ) -> AccuracyScores:
     """Measure the accuracy of a network.
 
@@ -44,8 +44,8 @@ def evaluate_model(
             and all its modules are in training mode afterwards.
         validation: The images with their classes.
         device: The device and the precision.
-        kept_rows: Rows of the classifier for the classes of `validation`, in the order of the class
-            indices; None if the classifier has exactly these rows.
+        kept_outputs: For each class index of `validation`, the index of the network's output (its
+            logit) for this class; None if these indices are equal.
 
     Raises:
         RequestError: Too many images cannot be read.
@@ -59,8 +59,8 @@ def evaluate_model(
             with device.autocast():
                 output = model(device.move_images(torch.from_numpy(images)))
             logits = output.float().cpu().numpy()
-            if kept_rows is not None:
-                logits = logits[:, list(kept_rows)]
+            if kept_outputs is not None:
+                logits = logits[:, list(kept_outputs)]
             counter.update(logits, classes)
     model.train(was_training)
     return AccuracyScores(counter.top1, counter.top5, counter.image_count)

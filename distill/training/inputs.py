@@ -81,7 +81,7 @@ def open_inputs(request: TrainingRequest) -> TrainingInputs:
         seed=config.seed,
         size=student.model.img_size,
     )
-    keeps_all_classes = selection.kept_rows is None
+    keeps_all_classes = selection.kept_outputs is None
     result_labels = student.labels if keeps_all_classes else selection.kept_labels
     validation = _read_validation(request, student.preprocess, result_labels)
     return TrainingInputs(init, student, data, selection, validation, result_labels)
@@ -124,7 +124,7 @@ def make_task(request: TrainingRequest, inputs: TrainingInputs) -> TrainingTask:
         data=inputs.data,
         validation=inputs.validation,
         labels=inputs.result_labels,
-        kept_rows=inputs.selection.kept_rows,
+        kept_outputs=inputs.selection.kept_outputs,
         config=request.config,
         workers=choose_worker_count() if request.workers is None else request.workers,
     )

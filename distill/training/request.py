@@ -33,7 +33,7 @@ class TrainingRequest:
             a run with the same request is resumed, and a run with another request is an error.
         qat: Recipe file for quantization-aware training; "" calibrates a recipe on `data`; None
             trains without simulated quantization.
-        weight_bits: Number of bits of the weights if the recipe is calibrated.
+        weight_bits: Number of bits of the weights, if this run calibrates the recipe (`qat` is "").
     """
 
     data: Path

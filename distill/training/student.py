@@ -213,7 +213,7 @@ def save_checkpoint(
     labels: Sequence[Label],
     preprocess: Preprocess,
     license: str,
-    kept_rows: Sequence[int] | None = None,
+    kept_outputs: Sequence[int] | None = None,
 ) -> None:
     """Write a safetensors checkpoint, with everything that tinyvit-export needs.
 
@@ -223,7 +223,7 @@ def save_checkpoint(
         labels: One label for each row of the classifier that is kept.
         preprocess: The preprocessing of the network's input.
         license: License of the weights.
-        kept_rows: Rows of the classifier to keep; None keeps all.
+        kept_outputs: Indices of the outputs of the classifier to keep; None keeps all.
 
     Raises:
         MissingDependencyError: safetensors is not installed.
@@ -233,9 +233,9 @@ def save_checkpoint(
     except ImportError as error:
         raise MissingDependencyError.for_package("safetensors", extra="train") from error
     tensors = {name: value.detach().cpu().contiguous() for name, value in state_dict.items()}
-    if kept_rows is not None:
+    if kept_outputs is not None:
         for name in ("head.fc.weight", "head.fc.bias"):
-            tensors[name] = tensors[name][list(kept_rows)].contiguous()
+            tensors[name] = tensors[name][list(kept_outputs)].contiguous()
     metadata = {
         "labels": json.dumps([label.wnid or label.name for label in labels], ensure_ascii=False),
         "preprocess": json.dumps(asdict(preprocess)),

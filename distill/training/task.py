@@ -27,7 +27,8 @@ class TrainingTask:
         validation: Images on which the network is evaluated after every epoch, to find the best
             epoch; with None, the last epoch is the best one.
         labels: Labels of the saved checkpoints, one for each row of the classifier that is kept.
-        kept_rows: Rows of the classifier that saved checkpoints keep; None keeps all.
+        kept_outputs: Indices of the outputs of the classifier that saved checkpoints keep; None
+            keeps all.
         config: The training settings.
         workers: Number of processes that load images; 0 loads them in the training process.
         make_state_dict: Function that takes the trained network and returns the state dict to save.
@@ -40,7 +41,7 @@ class TrainingTask:
     data: TrainingData
     validation: ValidationSet | None
     labels: tuple[Label, ...]
-    kept_rows: Sequence[int] | None
+    kept_outputs: Sequence[int] | None
     config: TrainingConfig
     workers: int
     make_state_dict: Callable[[nn.Module], dict[str, Tensor]] = nn.Module.state_dict

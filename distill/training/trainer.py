@@ -256,7 +256,7 @@ class TrainingRun:
         task = self.task
         if not task.validation:
             return None
-        scores = evaluate_model(self.result_model, task.validation, self.device, task.kept_rows)
+        scores = evaluate_model(self.result_model, task.validation, self.device, task.kept_outputs)
         return scores.top1
 
     def _save_epoch(self, summary: EpochSummary) -> None:
@@ -284,7 +284,7 @@ class TrainingRun:
                 task.labels,
                 task.student.preprocess,
                 task.student.license,
-                task.kept_rows,
+                task.kept_outputs,
             )
         if task.recipe and is_best:
             checkpoint_sha256 = sha256(task.folder / run_folder.BEST_CHECKPOINT)

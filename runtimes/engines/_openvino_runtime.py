@@ -84,5 +84,6 @@ def _read_tensor_spec(port: Any, default_name: str) -> TensorSpec:
         f"dim{axis}" if size.is_dynamic else size.get_length()
         for axis, size in enumerate(port.partial_shape)
     ]
+    # A port can have several names in a set; the smallest one is always the same.
     name = min(port.names, default=default_name)
     return make_tensor_spec(name, shape, np.dtype(port.element_type.to_dtype()).name)

@@ -20,10 +20,10 @@ from tinyvit.studies.gpu.settings import LatencyCase, Mode, Precision, Settings
 from tinyvit.studies.gpu.timing import (
     free_memory,
     make_device,
+    set_tf32,
     summarize_timing,
     synchronize,
     time_alternating,
-    use_precision,
 )
 from tinyvit.studies.gpu.training import find_img_size
 from tinyvit.variants import DEMO_MODEL
@@ -101,7 +101,7 @@ def _compute_reference(variant: str, img_size: int, batch: int, device: str) -> 
     network = make_device(device, "float32").move_module(
         copy.deepcopy(_make_network(variant, img_size))
     )
-    with use_precision("float32"), torch.no_grad():
+    with set_tf32("float32"), torch.no_grad():
         logits: Tensor = network(_make_images(batch, img_size, device))
     return logits.cpu()
 
@@ -115,7 +115,7 @@ def _measure_case(case: LatencyCase, settings: Settings) -> Row:
     if case.precision == "float16":
         network, images = network.half(), images.half()
     entries: Row = {}
-    with use_precision(case.precision), torch.no_grad():
+    with set_tf32(case.precision), torch.no_grad():
         if case.mode == "compiled":
             network, entries["compile_s"] = _compile(network, images, settings)
         # A CUDA graph overwrites its output in the next run, so the logits are copied at once.

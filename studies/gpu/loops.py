@@ -25,7 +25,7 @@ from tinyvit.distill.training.trainer import TrainingRun
 from tinyvit.studies.gpu.record import Part, Row
 from tinyvit.studies.gpu.settings import Settings
 from tinyvit.studies.gpu.steps import FROM_LABELS, FROM_STORE, in_the_loop, step_with_teacher
-from tinyvit.studies.gpu.storing import open_images, store_folder
+from tinyvit.studies.gpu.storing import get_store_path, open_images
 from tinyvit.studies.gpu.teachers import DeviceTeacher
 from tinyvit.studies.gpu.timing import free_memory, synchronize
 from tinyvit.studies.gpu.training import LEARNING_RATE, Shape, make_config, make_data, make_run
@@ -80,7 +80,7 @@ def _list_loops(
         return run.step(batch, LEARNING_RATE)
 
     def make_store_loop() -> tuple[TrainingData, TrainOn]:
-        store = open_store(store_folder(folder, settings.teachers[0]))
+        store = open_store(get_store_path(folder, settings.teachers[0]))
         return replace(views_data, store=store), train_on
 
     def make_teacher_loop(name: str) -> tuple[TrainingData, TrainOn]:

@@ -7,7 +7,7 @@ from functools import partial
 
 from tinyvit.studies.gpu.record import Part, Row
 from tinyvit.studies.gpu.settings import Precision, Settings
-from tinyvit.studies.gpu.timing import free_memory, make_device, use_precision
+from tinyvit.studies.gpu.timing import free_memory, make_device, set_tf32
 from tinyvit.studies.gpu.training import Shape, find_img_size, make_batch, make_config, make_run
 
 STEP_COUNT = 5
@@ -57,7 +57,7 @@ def _train(shape: Shape, device: str, precision: Precision) -> Row:
     Every call starts with the same weights and uses the same batches.
     """
     config = replace(make_config(shape.batch), drop_path=0.0, label_weight=0.5)
-    with use_precision(precision):
+    with set_tf32(precision):
         run = make_run(shape, config, make_device(device, precision))
         batches = (make_batch(shape, device, seed) for seed in range(STEP_COUNT))
         return {"losses": [run.step(batch, LEARNING_RATE) for batch in batches]}

@@ -21,9 +21,9 @@ from tinyvit.studies.gpu.timing import (
     free_memory,
     make_device,
     measure_peak_memory,
+    set_tf32,
     summarize_timing,
     time_alternating,
-    use_precision,
 )
 from tinyvit.studies.gpu.training import (
     LEARNING_RATE,
@@ -64,6 +64,7 @@ def measure_steps(settings: Settings, part: Part) -> None:
 
 
 def _record_case(case: StepCase, settings: Settings, part: Part) -> Row | None:
+    """Measure and record one case; return None if it failed or if no time is left."""
     description = _describe_case(case, settings)
     row = part.measure(description, partial(_measure_case, case, settings))
     free_memory(settings.device)
@@ -114,7 +115,7 @@ def _measure_case(case: StepCase, settings: Settings) -> Row:
     if case.device == "cpu" and case.precision == "bfloat16" and is_emulated:
         return {"status": "skipped: this processor has no bfloat16 instructions"}
     try:
-        with use_precision(case.precision):
+        with set_tf32(case.precision):
             return {"kinds": _measure_kinds(case, settings)}
     except torch.OutOfMemoryError:
         return {"status": OUT_OF_MEMORY}
@@ -139,6 +140,7 @@ def _measure_kinds(case: StepCase, settings: Settings) -> Row:
     teachers = []
     for name in case.teachers:
         teacher = DeviceTeacher(name, case.num_classes, case.top_k, device)
+        # The batch has no class labels, as with a store. The step replaces its teacher outputs.
         step = partial(step_with_teacher, run, teacher, keep_teacher_outputs(batch), LEARNING_RATE)
         peaks[in_the_loop(name)] = measure_peak_memory(step, device.name)
         # The memory of the next kind must not include this teacher.

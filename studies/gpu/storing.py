@@ -81,7 +81,7 @@ def _make_images(folder: Path, count: int) -> None:
         path.write_bytes(data)
 
 
-def store_folder(folder: Path, teacher: str) -> Path:
+def get_store_path(folder: Path, teacher: str) -> Path:
     """Return the folder of the store that `measure_storing` makes with a teacher.
 
     Args:
@@ -141,7 +141,7 @@ def _measure_save_logits(name: str, settings: Settings, folder: Path) -> Row:
         data=folder / _IMAGES_NAME,
         teachers=(command_line_name(name),),
         epochs=1,
-        output=store_folder(folder, name),
+        output=get_store_path(folder, name),
         top_k=_TOP_K,
         size=settings.img_size,
         batch=settings.store_batch,

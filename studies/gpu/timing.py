@@ -1,4 +1,4 @@
-"""Measures time and memory and sets the arithmetic, on the GPU, or on the CPU in tests."""
+"""Measures time and memory, and switches TF32 on or off, on the GPU (in tests on the CPU)."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ _WARMUP_ROUNDS = {"cuda": 3, "cpu": 1}
 
 
 @contextmanager
-def use_precision(precision: Precision) -> Iterator[None]:
+def set_tf32(precision: Precision) -> Iterator[None]:
     """Allow or forbid TF32 in matrix products and convolutions of float32 tensors, in a block.
 
     Args:
-        precision: The arithmetic; only "tf32" allows TF32.
+        precision: The arithmetic of the measurement: "tf32" allows TF32, all others forbid it.
+            bfloat16 is switched on elsewhere, by `make_device`.
 
     Yields:
         Nothing.

@@ -127,7 +127,7 @@ def make_run(
         data=data,
         validation=None,
         labels=student.labels,
-        kept_rows=None,
+        kept_outputs=None,
         config=config,
         workers=0,
     )

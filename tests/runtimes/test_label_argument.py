@@ -97,7 +97,7 @@ def test_keys_and_values_that_can_both_be_indices() -> None:
         (["cat", ""], "the label of class 1 is empty"),
         ({"cat", "dog"}, "labels of type set have no order"),
         (2, "labels of type int have no order"),
-        (Path("labels.txt"), "is a string, not a list"),
+        (Path("labels.txt"), "is a path or a string, not a list"),
         ({}, "there are 0 labels, but model.onnx has 2 classes"),
         (["cat"], "there are 1 labels, but model.onnx has 2 classes"),
     ],

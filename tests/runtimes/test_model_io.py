@@ -60,7 +60,7 @@ def test_arguments_that_do_not_fit_are_refused(
         Classifier(path, preprocess=Preprocess(32, 32), labels=["a", "b", "c"])
     with pytest.raises(RequestError, match="size 32"):
         Classifier(path, preprocess=Preprocess(64, 64))
-    with pytest.raises(RequestError, match=r"is a string.*read_labels"):
+    with pytest.raises(RequestError, match=r"a string.*read_labels"):
         Classifier(path, preprocess=Preprocess(32, 32), labels="labels.txt")
 
 

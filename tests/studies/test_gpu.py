@@ -20,7 +20,7 @@ from tinyvit.studies.gpu.record import NO_TIME, Part, Record, round_floats
 from tinyvit.studies.gpu.settings import PARTS, full_settings
 from tinyvit.studies.gpu.storing import RateMeter
 from tinyvit.studies.gpu.teachers import BUILDERS, command_line_name
-from tinyvit.studies.gpu.timing import use_precision
+from tinyvit.studies.gpu.timing import set_tf32
 from tinyvit.variants import VARIANTS
 
 
@@ -77,10 +77,10 @@ def test_floats_are_rounded() -> None:
 
 def test_precision_is_restored() -> None:
     before = torch.backends.cudnn.allow_tf32
-    with use_precision("tf32"):
+    with set_tf32("tf32"):
         assert torch.backends.cuda.matmul.allow_tf32
         assert torch.backends.cudnn.allow_tf32
-    with use_precision("float32"):
+    with set_tf32("float32"):
         assert not torch.backends.cuda.matmul.allow_tf32
         assert not torch.backends.cudnn.allow_tf32
     assert torch.backends.cudnn.allow_tf32 == before

@@ -35,6 +35,8 @@ def make_dict(values: list[Any]) -> dict[Any, Any]:
 def measure_copy(name: str, args: tuple[Any, ...]) -> int:
     """Return an upper bound for the size of the arguments that `record_call` copies.
 
+    The reader of pickles adds these sizes, to refuse a small file that would copy a lot.
+
     Args:
         name: Module and name of the function.
         args: Its arguments.

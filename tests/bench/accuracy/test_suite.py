@@ -218,6 +218,20 @@ def test_the_command_measures_the_other_artifacts_if_one_fails(
     assert "error: " in errors
 
 
+def test_another_reference_than_the_first_artifact_is_stated(
+    small_classifier: Path, class_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged, copied = class_folders.parent / "bad.onnx", class_folders.parent / "copied.onnx"
+    damaged.write_bytes(b"bad")
+    copied.write_bytes(small_classifier.read_bytes())
+    paths = [str(damaged), str(small_classifier), str(copied)]
+    assert cli.main(["accuracy", *paths, "--data", str(class_folders), "--threads", "1"]) == 1
+    assert (
+        f"{damaged} cannot be evaluated, so the artifacts are compared with {small_classifier}"
+        " instead" in capsys.readouterr().out
+    )
+
+
 def test_classes_of_another_model_are_refused_or_left_out(
     small_classifier: Path, class_folders: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
