@@ -18,7 +18,7 @@ from tinyvit.distill.logits.records import make_record_dtype
 from tinyvit.errors import RequestError
 from tinyvit.files import write_atomically
 from tinyvit.labels import Label
-from tinyvit.serialization import parse_dataclass
+from tinyvit.serialization import dump_readable_json, parse_dataclass
 
 FORMAT = 2
 """Version of the store format."""
@@ -143,7 +143,7 @@ class StoreHeader:
         Args:
             path: The file to write or replace.
         """
-        write_atomically(path, json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
+        write_atomically(path, dump_readable_json(asdict(self), indent=1) + "\n")
 
 
 def read_header(path: Path) -> StoreHeader:

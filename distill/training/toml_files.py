@@ -26,9 +26,12 @@ def parse_toml(text: str) -> dict[str, Any]:
         The tables and values, by name.
 
     Raises:
-        ValueError: The text is not TOML.
+        ValueError: The text is not TOML, or is nested too deeply.
     """
-    return tomllib.loads(text)
+    try:
+        return tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def format_toml(tables: dict[str, Any]) -> str:
