@@ -25,6 +25,7 @@ from tinyvit.manifest import Manifest
 from tinyvit.nn.timm_models import export_with_torch, import_timm
 from tinyvit.output_capture import quiet_loggers
 from tinyvit.preprocess import Preprocess
+from tinyvit.privacy import hide_openvino_telemetry
 from tinyvit.runtimes.engines.openvino import shared_core
 from tinyvit.runtimes.registry import open_runtime
 
@@ -77,7 +78,8 @@ def import_nncf() -> Any:
         MissingDependencyError: nncf is not installed.
     """
     try:
-        return importlib.import_module("nncf")
+        with hide_openvino_telemetry():  # nncf reports its use with the same package
+            return importlib.import_module("nncf")
     except ImportError as error:
         raise MissingDependencyError(
             "nncf is not installed", "pip install nncf; only this comparison needs it"
@@ -146,9 +148,9 @@ def _quantize_with_nncf(
     stock_path: Path, inputs: list[npt.NDArray[np.float32]], folder: Path
 ) -> list[ComparedFile]:
     """Quantize with nncf, once with its defaults and once with its settings for transformers."""
-    import openvino
-
     nncf, core = import_nncf(), shared_core()
+    import openvino  # after `shared_core`, which imports it without its telemetry
+
     settings_by_name: dict[str, dict[str, Any]] = {
         "nncf": {},
         "nncf, TRANSFORMER": {"model_type": nncf.ModelType.TRANSFORMER},

@@ -12,6 +12,7 @@ The record contains only the statistics that the runner prints, not the latency 
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from tinyvit.bench.latency.config import NETWORK_ALONE
 from tinyvit.bench.latency.percentiles import MIN_SAMPLES
 from tinyvit.bench.record import PACKAGE_VERSION, LatencyResult, Record, current_time
 from tinyvit.errors import RequestError, TinyViTError
+from tinyvit.privacy import ONNXRUNTIME_VARIABLE
 from tinyvit.progress import NullProgress, Progress
 from tinyvit.runtimes.artifact import detect_format, list_artifact_files
 from tinyvit.runtimes.base import RuntimeInfo
@@ -135,7 +137,9 @@ def _measure_artifact(
         runs=config.runs,
         warmup=_WARMUP_RUNS,
     )
-    line = f"cd {shlex.quote(folder)} && ./runner {arguments}"
+    # The package tinyvit has set this variable, unless the user had set it.
+    telemetry = f"{ONNXRUNTIME_VARIABLE}={os.environ.get(ONNXRUNTIME_VARIABLE, '1')}"
+    line = f"cd {shlex.quote(folder)} && env {shlex.quote(telemetry)} ./runner {arguments}"
     result = adb_device.run_shell(line, config.timeout_s)
     if result.exit_code:
         raise make_device_error(adb_device.name, result, f"{runner.name} failed")

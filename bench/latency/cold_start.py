@@ -116,12 +116,14 @@ def _measure_this_process(options: argparse.Namespace) -> ColdStart:
 
     from tinyvit.bench.latency.open_artifact import open_in_engine
     from tinyvit.bench.latency.queries import choose_images_per_query, make_network_query
+    from tinyvit.privacy import hide_openvino_telemetry
     from tinyvit.runtimes.artifact import detect_format
     from tinyvit.runtimes.base import RuntimeOptions
     from tinyvit.runtimes.registry import engines_for_format, get_engine
 
     engine_name = options.runtime or engines_for_format(detect_format(options.file))[0]
-    with suppress(ImportError):  # opening the artifact raises a more specific error
+    # Opening the artifact raises an error that is more specific than an ImportError.
+    with suppress(ImportError), hide_openvino_telemetry():
         import_module(get_engine(engine_name).package)
     imported_s = time.perf_counter()
     runtime_options = RuntimeOptions(options.device, options.threads)

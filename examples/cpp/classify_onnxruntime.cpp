@@ -4,6 +4,7 @@
 #include <onnxruntime_cxx_api.h>
 
 #include <array>
+#include <cstdlib>
 #include <filesystem>
 #include <stdexcept>
 
@@ -43,4 +44,13 @@ std::string classify(const std::string& model_path, const Image& image) {
 
 }  // namespace
 
-int main(int argc, char** argv) { return run_program(argc, argv, classify); }
+int main(int argc, char** argv) {
+    // onnxruntime 1.29 and later report their use to Microsoft unless this variable is set before
+    // the first Ort::Env is created. A value that the user has set is kept.
+#ifdef _WIN32
+    if (std::getenv("ORT_DISABLE_TELEMETRY") == nullptr) _putenv_s("ORT_DISABLE_TELEMETRY", "1");
+#else
+    setenv("ORT_DISABLE_TELEMETRY", "1", /*overwrite=*/0);
+#endif
+    return run_program(argc, argv, classify);
+}

@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from tinyvit.errors import MissingDependencyError, RequestError
+from tinyvit.privacy import hide_openvino_telemetry
 from tinyvit.runtimes import processor
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Engine, Runtime, RuntimeInfo, RuntimeOptions
@@ -106,9 +107,9 @@ def _abandon_core(core: Any) -> None:
 
 
 def _import_openvino() -> ModuleType:
-    return import_library(
-        "openvino", MissingDependencyError.for_package("openvino", extra="openvino")
-    )
+    error = MissingDependencyError.for_package("openvino", extra="openvino")
+    with hide_openvino_telemetry():
+        return import_library("openvino", error)
 
 
 def _check_resize_support(artifact: Artifact) -> None:

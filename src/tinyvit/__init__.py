@@ -1,12 +1,14 @@
 """Export, run, verify and measure TinyViT on edge devices.
 
 `Classifier`, `Prediction` and `TinyViTError` are imported on first use, so that `import tinyvit`
-takes almost no time.
+takes almost no time. The import turns off the telemetry of other libraries (`tinyvit.privacy`).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
+from tinyvit.privacy import disable_telemetry
 
 if TYPE_CHECKING:
     from tinyvit.errors import TinyViTError as TinyViTError
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["Classifier", "Prediction", "TinyViTError", "__version__"]
+
+# This must happen before any module of this package imports onnxruntime.
+disable_telemetry()
 
 
 def __getattr__(name: str) -> Any:

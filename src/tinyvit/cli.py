@@ -22,6 +22,7 @@ from types import ModuleType
 from tinyvit import __version__
 from tinyvit.errors import TinyViTError
 from tinyvit.files import explain_os_error
+from tinyvit.privacy import use_temporary_caches
 
 _DEBUG_VARIABLE = "TINYVIT_DEBUG"
 
@@ -141,7 +142,7 @@ def run_guarded(command: Callable[[], int]) -> int:
     """
     _replace_closed_streams()
     try:
-        with _raise_on_sigterm():
+        with _raise_on_sigterm(), use_temporary_caches():
             exit_code = command()
             # If the disk is full or the pipe is closed, flushing here raises an error that can
             # still be reported. Without this, the interpreter would flush at exit, too late.

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.helpers.observed_process import observe, require_strace
+
 pytest.importorskip("torch", reason="exporting needs tinyvit-edge[export]")
 openvino = pytest.importorskip("openvino")
 
@@ -125,3 +127,15 @@ def test_an_error_is_one_line(
         assert result.returncode == 1
         assert message in result.stderr
         assert len(result.stderr.splitlines()) == 1
+
+
+def test_no_usage_is_reported(
+    program: Path, artifacts: dict[str, Path], images: Path, tmp_path: Path
+) -> None:
+    require_strace()
+    command = [program, artifacts[TARGETS[program.name]], images / "coffee.jpg"]
+    observation = observe(command, tmp_path / "observed")
+    assert observation.exit_code == 0, observation.output
+    assert observation.network_calls == []
+    assert observation.written_paths == []
+    assert observation.remaining_paths == []

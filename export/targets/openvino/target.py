@@ -11,6 +11,7 @@ from tinyvit.export.targets.openvino.preprocess import add_preprocessing
 from tinyvit.export.targets.openvino.writer import OpenVinoModel
 from tinyvit.manifest import EmbeddedPreprocessing, Precision
 from tinyvit.preprocess import Preprocess
+from tinyvit.privacy import hide_openvino_telemetry
 from tinyvit.quant_scheme import QuantScheme
 from tinyvit.runtimes.engines.openvino import shared_core
 
@@ -40,7 +41,8 @@ class OpenVinoTarget(Target):
         """Read the ONNX model of the graph and optimize it for OpenVINO; see `Target.lower`."""
         check_supported(self, precision, embedded_preprocessing, graph.batch)
         try:
-            import openvino
+            with hide_openvino_telemetry():
+                import openvino
         except ImportError as error:
             raise MissingDependencyError.for_package("openvino", extra=self.extra) from error
         import onnx_ir as ir

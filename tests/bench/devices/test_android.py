@@ -37,7 +37,8 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "bin").mkdir()
     adb = tmp_path / "bin" / "adb"
     command = shlex.join([sys.executable, "-I", "-S", str(Path(fake_adb.__file__))])  # starts fast
-    adb.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+    # A device does not have the environment of this machine.
+    adb.write_text(f'#!/bin/sh\nexec env -u ORT_DISABLE_TELEMETRY {command} "$@"\n')
     adb.chmod(0o755)
     device_folder(tmp_path).mkdir(parents=True)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
@@ -52,10 +53,11 @@ def device_folder(workspace: Path) -> Path:
 
 
 def write_runner(workspace: Path, kind: str) -> str:
-    """Write a fake onnxruntime_perf_test that appends its arguments to the file "arguments"."""
+    """Write a fake onnxruntime_perf_test that records its arguments and the telemetry setting."""
     path = workspace / "onnxruntime_perf_test"
     path.write_text(
         f"#!/bin/sh\nprintf '%s\\n' \"$@\" >> {workspace}/arguments\n"
+        f'printf %s "$ORT_DISABLE_TELEMETRY" > {workspace}/telemetry\n'
         f"printf '{PROGRAM_OUTPUTS[kind]}\\n'\nexit {int(kind == 'failure')}\n"
     )
     return str(path)
@@ -83,6 +85,16 @@ def test_record_contains_the_printed_statistics(workspace: Path, small_classifie
     arguments = (workspace / "arguments").read_text().split()
     assert arguments[:8] == ["-I", "-e", "cpu", "-m", "times", "-r", "662", "-x"]
     assert not list(device_folder(workspace).iterdir())
+
+
+@pytest.mark.parametrize("setting", ["1", "0; touch pwned"])
+def test_telemetry_has_the_setting_of_this_machine(
+    workspace: Path, small_classifier: Path, setting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORT_DISABLE_TELEMETRY", setting)
+    assert measure(workspace, small_classifier, "--adb") == 0
+    assert (workspace / "telemetry").read_text() == setting
+    assert not list(workspace.rglob("pwned"))
 
 
 def test_odd_file_names_are_quoted(

@@ -43,6 +43,19 @@ def test_wheel_installs_this_package(tmp_path: Path) -> None:
     assert "tinyvit-bench" in process.stdout
 
 
+def test_the_wheel_turns_off_telemetry_on_the_device(tmp_path: Path) -> None:
+    wheel = bundle.make_wheel(tmp_path)
+    code = f"""
+import os, sys
+os.environ.pop("ORT_DISABLE_TELEMETRY", None)
+sys.path.insert(0, {str(wheel)!r})
+import tinyvit
+print(tinyvit.__file__, os.environ["ORT_DISABLE_TELEMETRY"])
+"""
+    process = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True)
+    assert process.stdout.split() == [f"{wheel}/tinyvit/__init__.py", "1"], process.stderr
+
+
 def test_all_files_of_artifacts_are_copied(
     small_classifier: Path, small_openvino_classifier: Path, tmp_path: Path
 ) -> None:
