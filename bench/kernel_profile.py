@@ -21,10 +21,12 @@ from pathlib import Path
 
 from tinyvit.bench.machine import describe_cpu
 from tinyvit.bench.profilers import ExecutedNode, get_profiler, profiler_names
+from tinyvit.bench.report.console import format_table_row
 from tinyvit.cli import make_parser, positive_int, run_guarded
 from tinyvit.errors import RequestError
 from tinyvit.runtimes.artifact import known_suffixes, read_artifact
 from tinyvit.runtimes.registry import engines_for_format
+from tinyvit.safe_text import print_lines
 
 _PROGRAM = "python -m tinyvit.bench.kernel_profile"
 _EXAMPLES = f"""\
@@ -180,9 +182,9 @@ def _run(options: argparse.Namespace) -> int:
             "float_macs": profile.float_macs,
             **asdict(profile),
         }
-        print(json.dumps(output))
+        print_lines(json.dumps(output))
     else:
-        print("\n".join(_format_table(profile, options)))
+        print_lines(*_format_table(profile, options))
     return 0
 
 
@@ -195,14 +197,21 @@ def _format_table(profile: KernelProfile, options: argparse.Namespace) -> list[s
         f"{profile.integer_share:.1%} of {total_macs / 1e6:.0f} million multiply-accumulates ran in"
         " integer kernels",
         "",
-        f"| {options.file.name} | nodes | million MACs | integer | ms |",
+        format_table_row((options.file.name, "nodes", "million MACs", "integer", "ms")),
         "|---|---|---|---|---|",
     ]
     for kernel in profile.kernels:
         integer_cell = "yes" if kernel.is_integer else "no"
         lines.append(
-            f"| {kernel.name} | {kernel.node_count} | {kernel.macs / 1e6:.1f}"
-            f" | {integer_cell if kernel.macs else ''} | {kernel.time_ms:.2f} |"
+            format_table_row(
+                (
+                    kernel.name,
+                    str(kernel.node_count),
+                    f"{kernel.macs / 1e6:.1f}",
+                    integer_cell if kernel.macs else "",
+                    f"{kernel.time_ms:.2f}",
+                )
+            )
         )
     return lines
 

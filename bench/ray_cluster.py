@@ -103,7 +103,7 @@ def _require_listener(address: str) -> None:
     Without this check, Ray would retry for minutes and then end the process.
     """
     host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not colon or not port.isdigit():
+    if not colon or not port.isdecimal():
         return
     try:
         socket.create_connection((host, int(port)), timeout=10).close()

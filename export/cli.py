@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from tinyvit.export.config import ALL_TARGETS, ExportConfig
 from tinyvit.export.model_list import format_model_list, make_model_records
 from tinyvit.export.plan import requests_several
 from tinyvit.progress import Progress, make_progress
+from tinyvit.safe_text import print_lines, print_traceback
 from tinyvit.variants import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -39,24 +39,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _print_model_list(arguments: argparse.Namespace) -> int:
-    print(json.dumps({"models": make_model_records()}) if arguments.json else format_model_list())
+    if arguments.json:
+        print_lines(json.dumps({"models": make_model_records()}))
+    else:
+        print_lines(*format_model_list())
     return 0
 
 
 def _run_export(arguments: argparse.Namespace) -> int:
     """Export, print the report, and return the exit code."""
     if arguments.model is None and arguments.checkpoint is None:
-        print(
+        print_lines(
             "Neither --model nor --checkpoint was given, so the default model is exported:"
             f" {DEFAULT_MODEL}.",
-            file=sys.stderr,
+            stream=sys.stderr,
         )
     try:
         config = config_from_arguments(arguments)
         report = _export(config, make_progress(json_output=arguments.json))
     except TinyViTError:
         if arguments.verbose:
-            traceback.print_exc()
+            print_traceback()
         raise
     _print_report(report, arguments.json)
     skips_are_failures = ALL_TARGETS not in config.targets
@@ -80,12 +83,12 @@ def _print_report(report: ExportReport, as_json: bool) -> None:
             "artifacts": [make_artifact_record(artifact) for artifact in report.artifacts],
             "failures": [make_failure_record(failure) for failure in report.failures],
         }
-        print(json.dumps(record))
+        print_lines(json.dumps(record))
     else:
         for artifact in report.artifacts:
-            print(format_summary(artifact))
+            print_lines(*format_summary(artifact))
     for failure in report.failures:
-        print(f"no artifact for {failure.target}: {failure.error}", file=sys.stderr)
+        print_lines(f"no artifact for {failure.target}: {failure.error}", stream=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -8,25 +8,23 @@ from typing import Any
 from tinyvit.variants import RELEASED, VARIANTS, ReleasedCheckpoint
 
 
-def format_model_list() -> str:
+def format_model_list() -> list[str]:
     """Format the architectures and the released checkpoints as text.
 
     Returns:
-        Two tables, each with a heading.
+        The lines of two tables, each with a heading.
     """
-    return "\n".join(
-        [
-            "architectures (parameters and multiply-accumulates (MACs) for 1000 classes)",
-            *_architecture_rows(),
-            "",
-            "released checkpoints (top-1 and top-5 in percent, as published; evaluation: crop, "
-            "resized side -> input size, interpolation)",
-            *_checkpoint_rows(),
-            "",
-            "A short name selects the architecture's checkpoint dist_in22k_ft_in1k. demo selects a "
-            "5M network with ten ImageNet classes that is part of this package.",
-        ]
-    )
+    return [
+        "architectures (parameters and multiply-accumulates (MACs) for 1000 classes)",
+        *_architecture_rows(),
+        "",
+        "released checkpoints (top-1 and top-5 in percent, as published; evaluation: crop, "
+        "resized side -> input size, interpolation)",
+        *_checkpoint_rows(),
+        "",
+        "A short name selects the architecture's checkpoint dist_in22k_ft_in1k. demo selects a "
+        "5M network with ten ImageNet classes that is part of this package.",
+    ]
 
 
 def make_model_records() -> list[dict[str, Any]]:

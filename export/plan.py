@@ -15,6 +15,7 @@ from tinyvit.export.config import ALL_TARGETS, ExportConfig
 from tinyvit.export.targets import Target, get_target, target_names
 from tinyvit.files import explain_os_error, refuse_existing, staging_folder
 from tinyvit.labels import Label, LabelNames, labels_from_data, read_labels
+from tinyvit.safe_text import quote_argument
 from tinyvit.variants import DEFAULT_MODEL, DEMO_MODEL, ReleasedCheckpoint, find_released
 
 _DEMO_SIZE = 224
@@ -226,7 +227,7 @@ def _find_released(model: str) -> ReleasedCheckpoint:
             raise RequestError(
                 f"--model takes the name of a released checkpoint, and {model} is a"
                 f" {'folder' if path.is_dir() else 'file'}",
-                f"use --checkpoint {model}",
+                f"use --checkpoint {quote_argument(model)}",
             ) from error
         if path.suffix.lower() in CHECKPOINT_SUFFIXES or len(path.parts) > 1:
             raise RequestError(

@@ -22,7 +22,7 @@ _NOT_MEASURED = "the accuracy was not measured (--val-data, or --calib-data synt
 """Line of the summary for an int8 artifact that was not compared with float32."""
 
 
-def format_summary(artifact: ExportedArtifact) -> str:
+def format_summary(artifact: ExportedArtifact) -> list[str]:
     """Describe an artifact in a text summary.
 
     Args:
@@ -35,20 +35,16 @@ def format_summary(artifact: ExportedArtifact) -> str:
     assert parity is not None
     size, classes = manifest.img_size, len(manifest.labels)
     example = f"Classifier({str(artifact.path)!r}).predict('photo.jpg')"
-    lines = [
+    return [
         f"wrote {' and '.join(map(str, artifact.files))} ({artifact.size_bytes / 1e6:.1f} MB)",
         f"  model:  {manifest.model}, {manifest.precision}, {size} x {size}, {classes} classes",
-    ]
-    lines += _describe_input_and_labels(manifest)
-    if artifact.candidate is not None:
-        lines += _describe_quantization(artifact.candidate)
-    lines += [
+        *_describe_input_and_labels(manifest),
+        *(_describe_quantization(artifact.candidate) if artifact.candidate is not None else []),
         f"  speed:  {_describe_speed(artifact)}",
         f"  parity: logits are within {parity.max_abs_diff:.1e} of {parity.reference}",
         *(f"  note:   {note}" for note in artifact.notes),
         f"  use:    from tinyvit import Classifier; print({example})",
     ]
-    return "\n".join(lines)
 
 
 def _describe_input_and_labels(manifest: Manifest) -> list[str]:

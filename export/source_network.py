@@ -15,6 +15,7 @@ from tinyvit.nn.fold import fold_model
 from tinyvit.nn.hub import load_released
 from tinyvit.nn.model import TinyViT
 from tinyvit.progress import Progress
+from tinyvit.safe_text import quote_argument
 from tinyvit.variants import DEFAULT_MODEL, DEMO_MODEL, RELEASED_NAMES, find_released
 
 
@@ -90,7 +91,7 @@ def _load_checkpoint(config: ExportConfig, progress: Progress) -> Checkpoint:
     elif str(config.checkpoint) in RELEASED_NAMES:
         raise RequestError(
             f"--checkpoint takes a file or a folder, and {path} is the name of a released model",
-            f"use --model {path}",
+            f"use --model {quote_argument(path)}",
         )
     return load_checkpoint(path, options=options)
 

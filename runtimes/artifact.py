@@ -19,6 +19,7 @@ from tinyvit.manifest import Manifest
 from tinyvit.regular_files import open_regular_file
 from tinyvit.runtimes import engines
 from tinyvit.runtimes.formats import Format
+from tinyvit.safe_text import quote_argument
 from tinyvit.variants import DEMO_MODEL, find_released
 
 _HEAD_BYTES = 4096
@@ -111,7 +112,7 @@ def detect_format(path: str | Path) -> Format:
     if path.suffix.lower() in _CHECKPOINT_ONLY_SUFFIXES:
         raise ArtifactError(
             f"{path} is not an exported file; its suffix is that of a checkpoint",
-            f"export it first: tinyvit-export --checkpoint {path}",
+            f"export it first: tinyvit-export --checkpoint {quote_argument(path)}",
         )
     has_known_suffix = path.suffix.lower() in {format.suffix for format in known_formats()}
     cause = (
@@ -208,6 +209,6 @@ def _find_remedy(path: Path) -> str:
     except RequestError:
         return "check the path"
     return (
-        f"export the model {name} first: tinyvit-export --model {path}; in Python,"
+        f"export the model {name} first: tinyvit-export --model {quote_argument(path)}; in Python,"
         f" Classifier.from_pretrained({str(path)!r}) does that"
     )

@@ -22,6 +22,7 @@ from tinyvit.runtimes import registry
 from tinyvit.runtimes.artifact import known_suffixes
 from tinyvit.runtimes.base import AUTO_DEVICE, PRECISIONS
 from tinyvit.runtimes.text_output import print_manifest, print_predictions, print_verification
+from tinyvit.safe_text import print_error, print_lines
 
 if TYPE_CHECKING:
     from tinyvit.runtimes.classifier import Classifier
@@ -162,7 +163,7 @@ def _run_predict(arguments: argparse.Namespace) -> int:
         for name, image in images:
             result = next(results_of_paths) if isinstance(image, Path) else image
             if isinstance(result, ImageError):
-                print(f"error: {result}", file=sys.stderr)
+                print_error(result)
                 results.append({"image": name, "error": str(result)})
                 continue
             predictions = [asdict(prediction) for prediction in result]
@@ -170,7 +171,7 @@ def _run_predict(arguments: argparse.Namespace) -> int:
             if not arguments.json:
                 print_predictions(name, result)
     if arguments.json:
-        print(json.dumps({"artifact": arguments.file, "results": results}))
+        print_lines(json.dumps({"artifact": arguments.file, "results": results}))
     return 1 if any("error" in result for result in results) else 0
 
 
@@ -190,7 +191,7 @@ def _open_classifier(arguments: argparse.Namespace) -> Classifier:
             cache=arguments.cache,
         )
     for warning in caught_warnings:
-        print(f"warning: {warning.message}", file=sys.stderr)
+        print_lines(f"warning: {warning.message}", stream=sys.stderr)
     return classifier
 
 
@@ -210,7 +211,7 @@ def _list_image_arguments(arguments: list[str]) -> list[tuple[str, Path | ImageE
                 images.append((argument, Path(argument)))
                 continue
             listing = read_listing(folder)
-            print(f"{argument}: {listing.describe()}", file=sys.stderr)
+            print_lines(f"{argument}: {listing.describe()}", stream=sys.stderr)
             images += [(str(file), file) for file in listing.images]
         except ImageError as error:
             images.append((argument, error))
@@ -230,7 +231,7 @@ def _run_verify(arguments: argparse.Namespace) -> int:
     )
     if arguments.json:
         record = {"artifact": arguments.file, **asdict(result)}
-        print(json.dumps(_replace_non_finite(record)))
+        print_lines(json.dumps(_replace_non_finite(record)))
     else:
         print_verification(arguments.file, result)
     return 0 if result.passed else 1
@@ -253,10 +254,10 @@ def _run_inspect(arguments: argparse.Namespace) -> int:
     manifest = read_manifest(arguments.file)
     if manifest is None:
         format = detect_format(arguments.file)
-        print(
+        print_lines(
             f"{arguments.file} is a file of the format {format.name} without a manifest:"
             " tinyvit-export did not write it",
-            file=sys.stderr,
+            stream=sys.stderr,
         )
         return 1
     if arguments.json:
@@ -266,7 +267,7 @@ def _run_inspect(arguments: argparse.Namespace) -> int:
             "manifest_sha256": manifest.manifest_sha256,
             "intact": manifest.is_intact,
         }
-        print(json.dumps(record))
+        print_lines(json.dumps(record))
     else:
         print_manifest(manifest, all_labels=arguments.labels)
     return 0

@@ -21,6 +21,7 @@ from tinyvit.preprocess import Preprocess, timm_preprocess
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Runtime
 from tinyvit.runtimes.label_argument import LabelArgument, resolve_labels
+from tinyvit.safe_text import escape_text
 
 Pixels: TypeAlias = "npt.NDArray[np.float32] | npt.NDArray[np.uint8]"
 
@@ -283,7 +284,7 @@ def _warn_of_assumptions(
         assumptions["labels=..."] = f"{kind} labels for its {assumed_class_count} classes"
     if assumptions:
         warnings.warn(
-            f"{artifact.path.name} has no manifest, so it is used with"
+            f"{escape_text(artifact.path.name)} has no manifest, so it is used with"
             f" {' and '.join(assumptions.values())}; to use others, from Python:"
             f" Classifier(path, {', '.join(assumptions)})",
             UserWarning,

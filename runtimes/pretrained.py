@@ -13,6 +13,7 @@ from tinyvit import __version__
 from tinyvit.errors import ArtifactError, CheckpointError, MissingDependencyError, RequestError
 from tinyvit.files import expand_home, find_cache_folder, publish_files, staging_folder
 from tinyvit.runtimes.artifact import known_suffixes, read_artifact
+from tinyvit.safe_text import escape_text, quote_argument
 from tinyvit.variants import DEMO_MODEL, find_released
 
 _NEEDED_PACKAGES = ("torch", "onnx")
@@ -47,7 +48,7 @@ def export_released(name: str) -> Path:
     for package in _NEEDED_PACKAGES:
         if find_spec(package) is None:
             raise MissingDependencyError.for_package(package, extra="export")
-    _logger.info("exporting %s to %s", model, path)
+    _logger.info("exporting %s to %s", model, escape_text(str(path)))
     with staging_folder(path) as folder:
         _run_export(model, folder / path.name)
         publish_files([folder / path.name], path.parent)
@@ -66,7 +67,7 @@ def _find_model(name: str) -> str:
     raise RequestError(
         f"{name} is a file or folder, not the name of a released model",
         f"for an exported file ({known_suffixes()}): Classifier({str(name)!r}); for a"
-        f" checkpoint: tinyvit-export --checkpoint {name}",
+        f" checkpoint: tinyvit-export --checkpoint {quote_argument(name)}",
     )
 
 

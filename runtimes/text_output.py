@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tinyvit.runtimes.manifest_summary import describe_integrity, summarize_manifest
+from tinyvit.safe_text import print_lines
 
 if TYPE_CHECKING:
     from tinyvit.manifest import Manifest
@@ -28,10 +28,10 @@ def print_predictions(image_name: str, predictions: Sequence[Prediction]) -> Non
         image_name: Name of the image.
         predictions: The predictions, the most probable class first.
     """
-    _print_safely(image_name)
+    print_lines(image_name)
     for prediction in predictions:
         line = f"  {prediction.score:7.2%}  {prediction.label}  {prediction.wnid}"
-        _print_safely(line.rstrip())
+        print_lines(line.rstrip())
 
 
 def print_verification(file: str, result: Verification) -> None:
@@ -45,17 +45,17 @@ def print_verification(file: str, result: Verification) -> None:
         f"largest logit difference {result.max_abs_diff:.2e}, tolerance {result.tolerance:.2e}"
     )
     verdict = "PASS" if result.passed else "FAIL"
-    _print_safely(f"{verdict}  {file}: {'; '.join((*result.reasons, difference))}")
+    print_lines(f"{verdict}  {file}: {'; '.join((*result.reasons, difference))}")
     for golden_input in result.golden_inputs:
         top1 = "agrees" if golden_input.top1_agrees else "DIFFERS"
-        _print_safely(
+        print_lines(
             f"  golden input {golden_input.pattern_number}: logit difference"
             f" {golden_input.max_abs_diff:.2e}, top-1 class {top1}"
         )
-    _print_safely(f"  network: {describe_integrity(result.content_unchanged)}")
-    _print_safely(f"  manifest: {describe_integrity(result.manifest_unchanged)}")
-    _print_safely(f"  engine: {_describe_engine(result.engine)}")
-    _print_safely(f"  host: {result.host.machine}, {result.host.processor}")
+    print_lines(f"  network: {describe_integrity(result.content_unchanged)}")
+    print_lines(f"  manifest: {describe_integrity(result.manifest_unchanged)}")
+    print_lines(f"  engine: {_describe_engine(result.engine)}")
+    print_lines(f"  host: {result.host.machine}, {result.host.processor}")
 
 
 def print_manifest(manifest: Manifest, all_labels: bool) -> None:
@@ -66,12 +66,12 @@ def print_manifest(manifest: Manifest, all_labels: bool) -> None:
         all_labels: Whether to print all class labels instead of the first three.
     """
     for heading, description in summarize_manifest(manifest).items():
-        _print_safely(f"{heading:<{_HEADING_WIDTH}} {description}")
+        print_lines(f"{heading:<{_HEADING_WIDTH}} {description}")
     labels = manifest.labels if all_labels else manifest.labels[:_SHORT_LABEL_COUNT]
     for index, label in enumerate(labels):
-        _print_safely(f"  {index:>5}  {label.name}  {label.wnid}".rstrip())
+        print_lines(f"  {index:>5}  {label.name}  {label.wnid}".rstrip())
     if len(labels) < len(manifest.labels):
-        _print_safely(f"  {'...':>5}  --labels lists all {len(manifest.labels)}")
+        print_lines(f"  {'...':>5}  --labels lists all {len(manifest.labels)}")
 
 
 def _describe_engine(info: RuntimeInfo) -> str:
@@ -81,14 +81,3 @@ def _describe_engine(info: RuntimeInfo) -> str:
         f"{info.engine}, version {info.version}, device {info.device}, threads {threads},"
         f" precision {info.precision}"
     )
-
-
-def _print_safely(line: str) -> None:
-    """Print a line with text from a file that may be hostile.
-
-    Two kinds of characters are escaped: control characters, which could send commands to the
-    terminal, and characters that the terminal's encoding lacks.
-    """
-    escaped = "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in line)
-    encoding = sys.stdout.encoding or "utf-8"
-    print(escaped.encode(encoding, "backslashreplace").decode(encoding))

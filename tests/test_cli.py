@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.hostile_text import HOSTILE_TEXT, has_control_characters
 from tests.helpers.processes import start_python, wait_for_entry
-from tinyvit.cli import explain_interrupt, positive_int, run_guarded
+from tinyvit.cli import explain_interrupt, make_parser, positive_int, run_guarded
 from tinyvit.errors import RequestError
 
 FULL_DEVICE = Path("/dev/full")
@@ -96,6 +97,44 @@ def test_debug_shows_the_traceback(
     assert "Traceback" in err
     assert "in command" in err
     assert err.splitlines()[-1].startswith("error: unexpected ValueError: odd")
+
+
+@pytest.mark.parametrize("debug", ["", "1"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        RequestError(HOSTILE_TEXT, HOSTILE_TEXT),
+        ValueError(HOSTILE_TEXT),
+        FileNotFoundError(errno.ENOENT, HOSTILE_TEXT, HOSTILE_TEXT),
+        KeyboardInterrupt(HOSTILE_TEXT),
+    ],
+)
+def test_errors_cannot_steer_the_terminal(
+    error: BaseException,
+    debug: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TINYVIT_DEBUG", debug)
+    assert run_guarded(failing(error)) == 1
+    output = capsys.readouterr().err
+    assert "a\\u001b[2J" in output
+    assert not has_control_characters(output)
+
+
+@pytest.mark.parametrize(
+    "arguments", [[f"--{HOSTILE_TEXT}"], ["run", HOSTILE_TEXT], [HOSTILE_TEXT]]
+)
+def test_arguments_cannot_steer_the_terminal(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = make_parser("program", "Description.", "  program")
+    parser.add_subparsers(required=True).add_parser("run").add_argument("count", type=positive_int)
+    with pytest.raises(SystemExit):
+        parser.parse_args(arguments)
+    output = capsys.readouterr().err
+    assert output.splitlines()[-1].startswith(("program: error: ", "program run: error: "))
+    assert not has_control_characters(output)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "one", ""])

@@ -9,7 +9,13 @@ from typing import Any, Literal
 
 import pytest
 
-from tinyvit.serialization import MAX_DEPTH, parse_dataclass, parse_json, read_json
+from tinyvit.serialization import (
+    MAX_DEPTH,
+    dump_readable_json,
+    parse_dataclass,
+    parse_json,
+    read_json,
+)
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,8 @@ def test_missing_fields_have_their_defaults() -> None:
         ({"size": "3"}, "size is not a whole number"),
         ({"size": 3.0}, "size is not a whole number"),
         ({"size": True}, "size is not a whole number"),
+        ({"size": 2**63}, "size is a number of more than 64 bits"),
+        ({"size": -(10**400)}, "size is a number of more than 64 bits"),
         ({"size": None}, "size is not a whole number"),
         ({"mode": "slow"}, "mode is not one of 'fast', 'exact', 3"),
         ({"mode": []}, "mode is not one of"),
@@ -131,3 +139,10 @@ def test_bytes_that_are_not_json_are_a_value_error(tmp_path: Path, data: bytes) 
 def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_json(tmp_path / "missing.json")
+
+
+def test_readable_json_can_be_encoded_and_is_read_unchanged() -> None:
+    data = {"é\udcff": ["\ud83d", "plain", 1.5]}
+    text = dump_readable_json(data)
+    assert text.encode() == b'{"\xc3\xa9\\udcff": ["\\ud83d", "plain", 1.5]}'
+    assert parse_json(text) == data

@@ -16,6 +16,7 @@ from tinyvit.cli import positive_int
 from tinyvit.errors import RequestError
 from tinyvit.plurals import format_count
 from tinyvit.progress import Progress, make_progress
+from tinyvit.safe_text import print_error, print_lines
 
 if TYPE_CHECKING:
     from tinyvit.bench.accuracy.suite import SuiteConfig, SuiteResult
@@ -175,8 +176,8 @@ def run(args: argparse.Namespace) -> int:
         record = _evaluate(args, dataset, progress)
         lines = format_accuracy_record(record)
     for failure in record.failures:
-        print(f"error: {failure}", file=sys.stderr)
-    print(record.to_json() if args.json else "\n".join(lines))
+        print_error(failure)
+    print_lines(*([record.to_json()] if args.json else lines))
     return 1 if record.failures else 0
 
 
@@ -270,4 +271,4 @@ def _write_contact_sheet(result: SuiteResult, path: Path) -> None:
         )
     else:
         message = f"no image is misclassified, so {path} is not written"
-    print(message, file=sys.stderr)
+    print_lines(message, stream=sys.stderr)

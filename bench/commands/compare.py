@@ -8,6 +8,8 @@ import math
 from dataclasses import asdict
 from pathlib import Path
 
+from tinyvit.safe_text import print_lines
+
 HELP = "compare two records, and exit with code 1 if the second one is significantly worse"
 EXAMPLES = """\
   tinyvit-bench compare main.json branch.json --max-regress 3%
@@ -77,9 +79,9 @@ def run(args: argparse.Namespace) -> int:
         across_devices=args.across_devices,
     )
     if args.json:
-        print(json.dumps(asdict(comparison)))
+        print_lines(json.dumps(asdict(comparison)))
     else:
-        print("\n".join(format_comparison(comparison)))
+        print_lines(*format_comparison(comparison))
     return 1 if any(change.is_regression for change in comparison.changes) else 0
 
 

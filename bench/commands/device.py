@@ -14,6 +14,7 @@ from tinyvit.bench.devices import arguments
 from tinyvit.errors import RequestError
 from tinyvit.files import write_atomically
 from tinyvit.progress import make_progress
+from tinyvit.safe_text import print_error, print_lines
 
 if TYPE_CHECKING:
     from tinyvit.bench.devices.config import SessionConfig
@@ -174,20 +175,20 @@ def _print_outcome(
     from tinyvit.bench.report.console import format_latency_record
 
     for problem in problems:
-        print(f"error: {problem}", file=sys.stderr)
+        print_error(problem)
     if args.json:
         summary = {
             "written": [str(path) for path in written_files],
             "problems": list(problems),
             "remaining_folder": remaining_folder,
         }
-        print(json.dumps(summary))
+        print_lines(json.dumps(summary))
     else:
-        lines = format_latency_record(latency) if latency else []
-        lines += ["", *(str(path) for path in written_files)]
+        lines = [*format_latency_record(latency), ""] if latency else []
+        lines += [str(path) for path in written_files]
         if remaining_folder:
             lines.append(f"this folder remains on the device: {remaining_folder}")
-        print("\n".join(lines).strip())
+        print_lines(*lines)
     return 1 if problems else 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -15,6 +14,7 @@ from tinyvit.bench.arguments import (
 from tinyvit.bench.record import BASELINES, Scenario
 from tinyvit.cli import positive_int
 from tinyvit.progress import make_progress
+from tinyvit.safe_text import print_error, print_lines
 
 if TYPE_CHECKING:
     from tinyvit.bench.latency.config import LatencyConfig
@@ -173,8 +173,9 @@ def run(args: argparse.Namespace) -> int:
         progress=make_progress(json_output=args.json),
     )
     for failure in record.failures:
-        print(f"error: {failure}", file=sys.stderr)
-    print(record.to_json() if args.json else "\n".join(format_latency_record(record)))
+        print_error(failure)
+    lines = [record.to_json()] if args.json else format_latency_record(record)
+    print_lines(*lines)
     return 1 if record.failures else 0
 
 

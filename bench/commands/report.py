@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tinyvit.errors import RequestError
 from tinyvit.files import refuse_existing, write_atomically
+from tinyvit.safe_text import print_lines
 
 if TYPE_CHECKING:
     from tinyvit.bench.record import Record
@@ -74,7 +75,8 @@ def run(args: argparse.Namespace) -> int:
         )
     refuse_existing(args.output, args.overwrite)
     records = [read_record(path) for path in args.records]
-    print(write_atomically(args.output, _format_report(records, suffix, args.title)))
+    path = write_atomically(args.output, _format_report(records, suffix, args.title))
+    print_lines(str(path))
     return 0
 
 

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
-from tinyvit.bench.devices.process import CompletedCommand, make_device_error, run_process
+from tinyvit.bench.devices.process import (
+    CompletedCommand,
+    make_device_error,
+    quote_command,
+    run_process,
+)
 from tinyvit.bench.record import DeviceInfo
 from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.runtimes import processor
@@ -56,13 +62,17 @@ class AdbDevice:
             )
         self._command = [program, "-s", self.name]
 
-    def run_shell(self, line: str, timeout_s: float = _SHORT_TIMEOUT_S) -> CompletedCommand:
-        """Run a command line in the shell of the device.
+    def run(
+        self, command: Sequence[str], timeout_s: float = _SHORT_TIMEOUT_S, cwd: str | None = None
+    ) -> CompletedCommand:
+        """Run a command on the device.
 
         Args:
-            line: The command line. The caller quotes its words for a POSIX shell.
+            command: The program and its arguments. Each word is quoted for the shell of the device.
             timeout_s: Seconds after which the command is stopped.
+            cwd: Working directory; the device's default if None.
         """
+        line = quote_command(command, cwd)
         return run_process([*self._command, "shell", line], self.name, timeout_s)
 
     def push(self, path: Path, remote_path: str) -> None:
@@ -87,9 +97,9 @@ class AdbDevice:
         chip = self._read_property("ro.soc.model")
         release = self._read_property("ro.build.version.release")
         architecture = self._read_property("ro.product.cpu.abi")
-        cpuinfo = self.run_shell("cat /proc/cpuinfo").stdout
-        meminfo = self.run_shell("cat /proc/meminfo").stdout
-        memory_kib = re.search(r"MemTotal:\s+(\d+) kB", meminfo)
+        cpuinfo = self.run(["cat", "/proc/cpuinfo"]).stdout
+        meminfo = self.run(["cat", "/proc/meminfo"]).stdout
+        memory_kib = re.search(r"MemTotal:[ \t]+(\d{1,15}) kB", meminfo)
         cpu = processor.parse_cpuinfo(cpuinfo, architecture)
         return DeviceInfo(
             name=model or self.name,
@@ -105,7 +115,7 @@ class AdbDevice:
 
     def _read_property(self, name: str) -> str:
         """Return a system property of Android; "" if the device does not have it."""
-        return self.run_shell(f"getprop {name}").stdout.strip()
+        return self.run(["getprop", name]).stdout.strip()
 
 
 def _list_device_states(program: str) -> dict[str, str]:

@@ -13,7 +13,6 @@ The record contains only the statistics that the runner prints, not the latency 
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,7 +60,7 @@ def measure_on_android(
     with _temporary_folder(adb_device) as folder:
         progress.message(f"{adb_device.name}: sending {config.runner.name} to {folder}")
         adb_device.push(config.runner, f"{folder}/runner")
-        adb_device.run_shell(f"chmod 755 {shlex.quote(folder)}/runner")
+        adb_device.run(["chmod", "755", f"{folder}/runner"])
         for path in config.paths:
             progress.message(f"{adb_device.name}: measuring {path.name}")
             try:
@@ -108,7 +107,7 @@ def find_runner(path: Path) -> AndroidRunner:
 @contextmanager
 def _temporary_folder(adb_device: AdbDevice) -> Iterator[str]:
     """Create a folder on the device, and delete it at the end, even after an error."""
-    folder = adb_device.run_shell(f"mktemp -d {_PARENT_FOLDER}/tinyvit-XXXXXX").stdout.strip()
+    folder = adb_device.run(["mktemp", "-d", f"{_PARENT_FOLDER}/tinyvit-XXXXXX"]).stdout.strip()
     if not folder.startswith(_PARENT_FOLDER + "/"):
         raise RequestError(
             f"no folder can be created in {_PARENT_FOLDER} on {adb_device.name}",
@@ -117,7 +116,7 @@ def _temporary_folder(adb_device: AdbDevice) -> Iterator[str]:
     try:
         yield folder
     finally:
-        adb_device.run_shell(f"rm -rf {shlex.quote(folder)}")
+        adb_device.run(["rm", "-rf", "--", folder])
 
 
 def _measure_artifact(
@@ -129,22 +128,23 @@ def _measure_artifact(
         raise RequestError(
             f"{path} consists of several files", "give an artifact that is a single file"
         )
-    remote_path = f"{folder}/model{path.suffix}"
+    # No part of the file's own name is used on the device.
+    remote_path = f"{folder}/model{detect_format(path).suffix}"
     adb_device.push(path, remote_path)
-    arguments = runner.arguments.format(
-        file=shlex.quote(remote_path),
+    command = runner.make_command(
+        "./runner",
+        file=remote_path,
         threads=config.threads,
         runs=config.runs,
         warmup=_WARMUP_RUNS,
     )
     # The package tinyvit has set this variable, unless the user had set it.
     telemetry = f"{ONNXRUNTIME_VARIABLE}={os.environ.get(ONNXRUNTIME_VARIABLE, '1')}"
-    line = f"cd {shlex.quote(folder)} && env {shlex.quote(telemetry)} ./runner {arguments}"
-    result = adb_device.run_shell(line, config.timeout_s)
+    result = adb_device.run(["env", telemetry, *command], config.timeout_s, cwd=folder)
     if result.exit_code:
         raise make_device_error(adb_device.name, result, f"{runner.name} failed")
     times_ms = read_times(runner, result.stdout + result.stderr)
-    if "median" not in times_ms:
+    if not times_ms.get("median"):
         raise RequestError(
             f"{runner.name} on {adb_device.name} printed no median latency",
             f"use a newer version: {runner.source}",

@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_NUMBER = r"([\d.]+(?:e[+-]?\d+)?)"
+_NUMBER = r"(\d{1,15}(?:\.\d{1,15})?(?:e[+-]?\d\d?)?)"
 """Pattern of a decimal number, such as "0.0199" or "1.5e+04"; its group 1 is the number."""
+
+_MAX_LINE_CHARACTERS = 2000
+"""Longer lines of a program's output are skipped. The searches for the patterns take quadratic time
+in the length of a line, and the statistics are in short lines."""
 
 
 @dataclass(frozen=True)
@@ -16,8 +20,8 @@ class AndroidRunner:
     Attributes:
         name: Name of the program.
         engine_name: Name of the engine that the program uses.
-        arguments: Arguments of the program, with the placeholders {file}, {threads}, {runs} and
-            {warmup}.
+        arguments: Arguments of the program, separated by spaces, with the placeholders {file},
+            {threads}, {runs} and {warmup}. `make_command` inserts their values.
         patterns: Name of a statistic -> its pattern in the output; group 1 is the number. The
             statistics are "median" and, if the program prints them, "min", "mean", "max", "p90" and
             "p99".
@@ -31,6 +35,15 @@ class AndroidRunner:
     patterns: dict[str, re.Pattern[str]]
     unit_ms: float
     source: str
+
+    def make_command(self, program: str, **values: str | int) -> list[str]:
+        """Make the words of a command that runs the program.
+
+        Args:
+            program: Path of the program.
+            values: Value of each placeholder. Spaces in a value do not separate arguments.
+        """
+        return [program, *(word.format(**values) for word in self.arguments.split())]
 
 
 RUNNERS = {
@@ -78,9 +91,12 @@ def read_times(runner: AndroidRunner, output: str) -> dict[str, float]:
         Name of a statistic -> milliseconds, for those of `runner.patterns` that were printed.
     """
     times_ms = {}
-    for statistic, pattern in runner.patterns.items():
-        numbers = pattern.findall(output)
-        if numbers:
-            # benchmark_model prints the same line for its warm-up first, so the last match counts.
-            times_ms[statistic] = float(numbers[-1]) * runner.unit_ms
+    for line in output.splitlines():
+        if len(line) > _MAX_LINE_CHARACTERS:
+            continue
+        for statistic, pattern in runner.patterns.items():
+            match = pattern.search(line)
+            if match:
+                # benchmark_model prints the same line for its warm-up first: the last line counts.
+                times_ms[statistic] = float(match[1]) * runner.unit_ms
     return times_ms

@@ -87,10 +87,12 @@ def _require_python(transport: Transport, python: str) -> None:
             f"{python} cannot be run on {transport.name} ({result.last_line})",
             "install Python there, or name another one with --python or --use-env",
         )
-    version = tuple(int(number) for number in re.findall(r"\d+", result.stdout)[:2])
+    match = re.fullmatch(r"(\d{1,3}) (\d{1,3})", result.stdout.strip())
+    version = (int(match[1]), int(match[2])) if match else (0, 0)
     if version < _OLDEST_PYTHON:
+        found = f"is Python {version[0]}.{version[1]}" if match else "states no version of Python"
         raise RequestError(
-            f"{python} on {transport.name} is Python {'.'.join(map(str, version))}",
+            f"{python} on {transport.name} {found}",
             "name Python 3.10 or later with --python",
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 import subprocess
 import tempfile
 import threading
@@ -87,6 +88,23 @@ class CompletedCommand:
         """The last line of standard error, shortened; the exit code if nothing was printed."""
         lines = self.stderr.strip().splitlines() or [f"exit code {self.exit_code}"]
         return lines[-1][:_MAX_LINE_CHARACTERS]
+
+
+def quote_command(command: Sequence[str], cwd: str | None = None) -> str:
+    """Make the command line with which the shell of a device runs a command.
+
+    ssh and adb pass one string to that shell. Each word is quoted, so that the shell interprets no
+    character of it.
+
+    Args:
+        command: The program and its arguments.
+        cwd: Absolute path of the working directory; the device's default if None.
+
+    Returns:
+        The command line for a POSIX shell.
+    """
+    line = shlex.join(command)
+    return line if cwd is None else f"cd -- {shlex.quote(cwd)} && {line}"
 
 
 def run_process(

@@ -179,7 +179,7 @@ class _Session:
             return
         self.verifications[name] = output
         if not output["passed"]:
-            reasons = "; ".join(map(str, output.get("reasons", [])))
+            reasons = "; ".join(map(str, _to_list(output.get("reasons"))))
             self.problems.append(f"tinyvit-verify {name} did not pass: {reasons}")
 
     def _run_bench(self, kind: str, arguments: Sequence[str]) -> Record | None:
@@ -188,11 +188,17 @@ class _Session:
         options = [*self._list_engine_options(), *arguments, "--json"]
         result = self._run_python(["-m", "tinyvit.bench.cli", kind, *files, *options])
         try:
-            return Record.from_json(result.stdout.strip(), f"the output of {kind} on the device")
+            record = Record.from_json(result.stdout.strip(), f"the output of {kind} on the device")
         except TinyViTError as error:
             reason = result.last_line if result.exit_code else str(error)
             self.problems.append(f"tinyvit-bench {kind} failed: {reason}")
             return None
+        if record.kind != kind:
+            self.problems.append(
+                f"tinyvit-bench {kind} failed: it printed a record of {record.kind}"
+            )
+            return None
+        return record
 
     def _run_python(self, arguments: Sequence[str]) -> CompletedCommand:
         """Run Python on the device, in the folder of the bundle."""
@@ -211,6 +217,11 @@ class _Session:
     def _report(self, step: str) -> None:
         """Show a step, together with the name of the device, as progress."""
         self.progress.message(f"{self.transport.name}: {step}")
+
+
+def _to_list(value: object) -> list[object]:
+    """Return a value from the output of a device if it is a list; otherwise an empty list."""
+    return value if isinstance(value, list) else []
 
 
 def _protect_hyphen(name: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import shutil
 import tarfile
 import tempfile
@@ -15,6 +14,7 @@ from tinyvit.bench.devices.process import (
     SSH_FAILURE_CODE,
     CompletedCommand,
     make_device_error,
+    quote_command,
     run_process,
 )
 from tinyvit.errors import MissingDependencyError, RequestError
@@ -224,13 +224,8 @@ class SshTransport:
         stdin: IO[bytes] | None,
         cwd: str | None = None,
     ) -> CompletedCommand:
-        """Run a command on the host, with a file as its standard input (empty if None).
-
-        Each word is quoted, since ssh passes the command as one string to the shell of the host.
-        """
-        line = shlex.join(command)
-        if cwd:
-            line = f"cd -- {shlex.quote(cwd)} && {line}"
+        """Run a command on the host, with a file as its standard input (empty if None)."""
+        line = quote_command(command, cwd)
         result = run_process([*self._ssh_command, line], self.name, timeout_s, stdin)
         if result.exit_code == SSH_FAILURE_CODE:
             raise make_device_error(self.name, result, "the connection was lost")

@@ -238,7 +238,8 @@ def _run_tool(
     with tempfile.TemporaryDirectory() as folder:
         result_file = Path(folder) / "result.json"
         values = {
-            "file": open_artifact.artifact.path,
+            # A relative path that begins with a hyphen would be an option.
+            "file": open_artifact.artifact.path.absolute(),
             "threads": threads,
             "runs": _TOOL_RUNS,
             "result": result_file,
@@ -247,7 +248,11 @@ def _run_tool(
         command = [program_path, *(word.format(**values) for word in tool.arguments.split())]
         try:
             process = subprocess.run(
-                command, capture_output=True, text=True, timeout=_TOOL_TIMEOUT_S
+                command,
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                timeout=_TOOL_TIMEOUT_S,
             )
         except subprocess.TimeoutExpired as error:
             raise RequestError(

@@ -23,6 +23,9 @@ from dataclasses import asdict
 
 from tinyvit.bench.record import ColdStart
 from tinyvit.errors import ArtifactError, TinyViTError
+from tinyvit.files import expand_home
+from tinyvit.python_process import make_module_command
+from tinyvit.safe_text import print_lines
 from tinyvit.serialization import parse_dataclass
 
 _RUNS_AFTER_FIRST = 10
@@ -44,7 +47,9 @@ def measure_cold_start(path: str, arguments: Sequence[str], process_count: int =
     Raises:
         ArtifactError: A process failed or took more than ten minutes.
     """
-    command = [sys.executable, "-m", "tinyvit.bench.latency.cold_start", path, *arguments]
+    # A relative path that begins with a hyphen would be an option.
+    absolute_path = str(expand_home(path).absolute())
+    command = make_module_command("tinyvit.bench.latency.cold_start", absolute_path, *arguments)
     cold_starts = [_start_process(command, path) for _ in range(process_count)]
     peaks_bytes = [
         cold_start.peak_memory_bytes
@@ -83,9 +88,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="auto", metavar="NAME", help="device of the engine")
     options = parser.parse_args(argv)
     try:
-        print(json.dumps(asdict(_measure_this_process(options))))
+        print_lines(json.dumps(asdict(_measure_this_process(options))))
     except TinyViTError as error:
-        print(error, file=sys.stderr)
+        print_lines(str(error), stream=sys.stderr)
         return 1
     return 0
 
@@ -94,7 +99,9 @@ def _start_process(command: Sequence[str], path: str) -> ColdStart:
     """Run the command of this module in a new process, and parse the JSON that it prints."""
     remedy = "check whether tinyvit-verify can run the file"
     try:
-        process = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S)
+        process = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=_TIMEOUT_S
+        )
     except subprocess.TimeoutExpired as error:
         raise ArtifactError(
             f"a new process did not run {path} within {_TIMEOUT_S} s", remedy

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tinyvit.bench.profilers import RUNS
 from tinyvit.errors import ArtifactError, MissingDependencyError
+from tinyvit.python_process import make_module_command
 
 _CPU = 1
 """The C library's constant kLiteRtHwAcceleratorCpu."""
@@ -92,16 +93,14 @@ def profile_file(path: Path, tensors: InputOutput) -> list[LiteRtKernel]:
     Raises:
         ArtifactError: The process failed, or printed no profile.
     """
-    command = [
-        sys.executable,
-        "-m",
+    command = make_module_command(
         "tinyvit.bench.profilers._litert_profile",
         str(path),
         ",".join(map(str, tensors.input_shape)),
         ",".join(map(str, tensors.output_shape)),
         str(int(tensors.is_uint8)),
-    ]
-    process = subprocess.run(command, capture_output=True, text=True)
+    )
+    process = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
     # The first table of the summary has the title "Run Order" and ends with an empty line.
     table = process.stdout.partition("Run Order")[2].partition("\n\n")[0]
     kernels = []
@@ -230,7 +229,8 @@ def main(path: str, input_sizes: str, output_sizes: str, is_uint8: str) -> None:
         output_shape=tuple(map(int, output_sizes.split(","))),
         is_uint8=is_uint8 == "1",
     )
-    print(_ProfiledModel(path).summarize_runs(tensors))
+    # The process that started this one parses the output, so that nothing is escaped here.
+    sys.stdout.write(_ProfiledModel(path).summarize_runs(tensors) + "\n")
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ def _read_node(node: Any, product_macs: dict[str, int]) -> list[ExecutedNode]:
         key: str(node.get_rt_info()[key].astype(str))
         for key in ("layerType", "primitiveType", "execTimeMcs", "originalLayersNames")
     }
-    if not facts["execTimeMcs"].isdigit():
+    if not facts["execTimeMcs"].isdecimal():
         return []
     layer = facts["layerType"]
     kernel_name = f"{layer} {facts['primitiveType']}"

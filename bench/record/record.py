@@ -12,6 +12,7 @@ from tinyvit import __version__
 from tinyvit.bench.record.accuracy import AccuracyResult
 from tinyvit.bench.record.artifact_and_device import DeviceInfo
 from tinyvit.bench.record.latency import BaselineResult, LatencyResult, PeakRates
+from tinyvit.bench.record.ranges import require_possible_numbers
 from tinyvit.errors import RequestError
 from tinyvit.regular_files import open_regular_file
 from tinyvit.serialization import parse_dataclass, parse_json
@@ -93,7 +94,8 @@ class Record:
             name: Name of the record in error messages.
 
         Raises:
-            RequestError: The text is not a record, or has another schema version.
+            RequestError: The text is not a record, has another schema version, or contains a number
+                that no measurement can have.
         """
         try:
             data = parse_json(text, MAX_BYTES)
@@ -103,7 +105,9 @@ class Record:
             if "results" not in data or data.get("kind") not in get_args(RecordKind):
                 raise ValueError("it has no results of a known kind")
             data[data["kind"]] = data.pop("results")  # the field `latency` or `accuracy`
-            return parse_dataclass(cls, data, name="it")
+            record = parse_dataclass(cls, data, name="it")
+            require_possible_numbers(record)
+            return record
         except UnicodeDecodeError as error:
             raise RequestError(f"{name} is not text in UTF-8", _REMEDY) from error
         except ValueError as error:

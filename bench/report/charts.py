@@ -7,12 +7,12 @@ converted to outlines.
 
 from __future__ import annotations
 
+import html
 import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ import numpy as np
 from tinyvit.bench.record import AccuracyResult, LatencyResult
 from tinyvit.bench.report.rows import Row, find_pareto_front
 from tinyvit.errors import MissingDependencyError
+from tinyvit.output_capture import quiet_loggers
+from tinyvit.safe_text import escape_text
 
 _INK, _FAINT, _STRONG, _PALE = "#010203", "#040506", "#070809", "#0a0b0c"
 """Placeholder colors of text, of lines, of bars and emphasized points, and of other points."""
@@ -42,6 +44,8 @@ _ROW_HEIGHT_IN = 0.42
 _AXIS_HEIGHT_IN = 0.9
 _LEGEND_HEIGHT_IN = 0.4
 _FONT_PT = 9
+_MAX_NAME_CHARACTERS = 60
+"""Number of characters to which names are shortened, so that they leave space for the chart."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ def draw_pareto_chart(rows: Sequence[Row]) -> str:
         An SVG element; "" if fewer than two rows have both a latency and an accuracy.
     """
     points = [
-        _Point(row.label, row.latency.median_ms, row.accuracy)
+        _Point(_make_label(row.label), row.latency.median_ms, row.accuracy)
         for row in rows
         if row.latency and row.accuracy
     ]
@@ -137,7 +141,8 @@ def draw_stage_chart(rows: Sequence[Row]) -> str:
             for i, name in enumerate(stage_names):
                 stage_ms = stages_ms.get(name, 0.0)
                 color = _STAGE_COLORS[i % len(_STAGE_COLORS)]
-                legend_entry = name if y == 0 else None  # one entry per stage, not one per bar
+                # The legend has one entry per stage, not one per bar.
+                legend_entry = _make_label(name) if y == 0 else None
                 axes.barh(
                     y,
                     stage_ms,
@@ -174,7 +179,7 @@ def draw_accuracy_chart(rows: Sequence[Row]) -> str:
     for row in rows:
         if row.accuracy:
             key = (row.artifact.sha256, row.engine, row.accuracy.preprocess)
-            accuracies_by_key[key] = (row.label, row.accuracy)
+            accuracies_by_key[key] = (_make_label(row.label), row.accuracy)
     if not accuracies_by_key:
         return ""
     labeled_accuracies = list(accuracies_by_key.values())
@@ -192,7 +197,14 @@ def draw_accuracy_chart(rows: Sequence[Row]) -> str:
 
 def _select_latencies(rows: Sequence[Row]) -> list[tuple[str, LatencyResult]]:
     """Return label and latency of the rows that have a latency."""
-    return [(row.label, row.latency) for row in rows if row.latency]
+    return [(_make_label(row.label), row.latency) for row in rows if row.latency]
+
+
+def _make_label(name: str) -> str:
+    """Return a name as it is shown in a chart: control characters are escaped, and it is short."""
+    label = escape_text(name)
+    is_long = len(label) > _MAX_NAME_CHARACTERS
+    return f"{label[:_MAX_NAME_CHARACTERS]}..." if is_long else label
 
 
 def _draw_point(axes: Any, point: _Point, color: str) -> None:
@@ -231,6 +243,10 @@ def _open_figure(height_in: float) -> Iterator[tuple[Any, Any]]:
         raise MissingDependencyError.for_package("matplotlib", extra="bench") from error
     style = {
         "svg.fonttype": "none",
+        # Names are drawn as they are. Otherwise, matplotlib would typeset "$...$" as a formula, and
+        # LaTeX, if a matplotlibrc file of the user enables it, would execute commands in them.
+        "text.parse_math": False,
+        "text.usetex": False,
         "svg.hashsalt": "tinyvit",  # so that the ids in the SVG are always the same
         "font.family": "sans-serif",
         "font.size": 10,
@@ -260,7 +276,9 @@ def _export_svg(figure: Any, title: str, texts: Sequence[str]) -> str:
     """
     output = io.StringIO()
     metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))  # None leaves an entry out
-    figure.savefig(output, format="svg", transparent=True, metadata=metadata)
+    # matplotlib warns of letters that its fonts lack, and of names that leave no space for a chart.
+    with quiet_loggers("matplotlib"):
+        figure.savefig(output, format="svg", transparent=True, metadata=metadata)
     text = output.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
@@ -270,5 +288,5 @@ def _export_svg(figure: Any, title: str, texts: Sequence[str]) -> str:
     text = re.sub(r"font: ([^;\"]*?)'[^\"]*?sans-serif", r"font: \1sans-serif", text)
     for color, variable in _VARIABLES.items():
         text = text.replace(color, f"var({variable})")
-    label = escape(f"{title}: {'; '.join(texts)}", quote=True)
+    label = html.escape(escape_text(f"{title}: {'; '.join(texts)}"))
     return text.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tinyvit.bench.compare import Change, RecordComparison
@@ -19,7 +20,7 @@ def format_latency_record(record: Record) -> list[str]:
     lines = [
         f"device {device.name}: {device.cpu} ({', '.join(device.cpu_features)}), cores:"
         f" {device.core_count}",
-        f"timed: {record.settings['timed']}",
+        f"timed: {record.settings.get('timed', 'not stated')}",
         f"date: {record.date}",
         *(f"warning: {warning}" for warning in record.warnings),
         "",
@@ -42,7 +43,7 @@ def format_latency_record(record: Record) -> list[str]:
 def format_accuracy_record(record: Record) -> list[str]:
     """Format the warnings, the accuracies, and the comparisons with the reference."""
     lines = [
-        f"{record.dataset['source']}; {record.date}",
+        f"{record.dataset.get('source', 'images from an unknown source')}; {record.date}",
         *(f"warning: {warning}" for warning in record.warnings),
         "",
         "| artifact | engine | images | top-1 (95% interval) | top-5 |"
@@ -58,7 +59,7 @@ def format_accuracy_record(record: Record) -> list[str]:
 def format_preprocess_check(record: Record) -> list[str]:
     """Format the accuracy with each kind of preprocessing, and the conclusion."""
     lines = [
-        f"{record.dataset['source']}; {record.date}",
+        f"{record.dataset.get('source', 'images from an unknown source')}; {record.date}",
         "",
         "| preprocessing | top-1 | wrong to correct | correct to wrong | McNemar's p |",
         "|---" * 5 + "|",
@@ -66,10 +67,10 @@ def format_preprocess_check(record: Record) -> list[str]:
     for result in record.accuracy:
         comparison = result.reference
         # The row of the artifact's own preprocessing, to which the other rows are compared.
-        cells = " | | "
+        cells = ("", "", "")
         if comparison:
-            cells = f"{comparison.better} | {comparison.worse} | {comparison.p_value:.2g}"
-        lines.append(f"| {result.preprocess} | {result.top1:.2f}% | {cells} |")
+            cells = (str(comparison.better), str(comparison.worse), f"{comparison.p_value:.2g}")
+        lines.append(format_table_row((result.preprocess, f"{result.top1:.2f}%", *cells)))
     conclusion = record.warnings
     return [*lines, "", *conclusion]
 
@@ -79,6 +80,12 @@ def format_comparison(comparison: RecordComparison) -> list[str]:
     lines = ["| artifact | before | after | change (95% interval) | |", "|---|---|---|---|---|"]
     lines += [_format_change_row(change) for change in comparison.changes]
     return lines + [f"in only one of the records: {name}" for name in comparison.unmatched]
+
+
+def format_table_row(cells: Sequence[str]) -> str:
+    r"""Return a row of a table; "|" inside a cell becomes "\|", as in Markdown."""
+    escaped_cells = [cell.replace("|", "\\|") for cell in cells]
+    return f"| {' | '.join(escaped_cells)} |"
 
 
 def _format_latency_row(result: LatencyResult) -> str:
@@ -95,7 +102,7 @@ def _format_latency_row(result: LatencyResult) -> str:
         f"{result.images_per_s:.1f}",
         format_ratio(result.ratio) if result.ratio else "",
     )
-    return f"| {' | '.join(cells)} |"
+    return format_table_row(cells)
 
 
 def _format_latency_details(result: LatencyResult) -> list[str]:
@@ -111,7 +118,7 @@ def _format_latency_details(result: LatencyResult) -> list[str]:
         f" {result.batch}: {artifact.precision or 'unknown precision'} on {artifact.engine.device}"
         f"{integer_share}"
     ]
-    if result.p99_limit_ms is not None:
+    if result.p99_limit_ms is not None and result.queries_per_s is not None:
         lines.append(
             f"  {result.queries_per_s:.1f} queries per second, the highest rate with a 99th"
             f" percentile of at most {result.p99_limit_ms:g} ms"
@@ -151,7 +158,7 @@ def _format_accuracy_row(result: AccuracyResult) -> str:
         f"{result.expected_calibration_error:.1f}%",
         f"{result.images_per_s:.1f}",
     )
-    return f"| {' | '.join(cells)} |"
+    return format_table_row(cells)
 
 
 def _format_reference_details(result: AccuracyResult) -> list[str]:
@@ -189,4 +196,4 @@ def _format_change_row(change: Change) -> str:
             f"{change.change:+.2f} ({change.low:+.2f} to {change.high:+.2f}) points"
         )
     verdict = "REGRESSION" if change.is_regression else "ok"
-    return f"| {change.artifact} | {before} | {after} | {change_and_interval} | {verdict} |"
+    return format_table_row((change.artifact, before, after, change_and_interval, verdict))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
-from html import escape
 from importlib import resources
 
 from tinyvit.bench.record import Record
@@ -13,6 +13,7 @@ from tinyvit.bench.report.contents import Note, list_notes, list_tables
 from tinyvit.bench.report.latency_tables import LATENCY_TITLE, STAGES_TITLE
 from tinyvit.bench.report.rows import Row, device_key, list_devices
 from tinyvit.bench.report.tables import SUMMARY_TITLE, Table
+from tinyvit.safe_text import escape_text
 
 _PAGE = """\
 <!DOCTYPE html>
@@ -34,7 +35,8 @@ _PAGE = """\
 def format_page(records: Sequence[Record], rows: Sequence[Row], title: str) -> str:
     """Return the report as an HTML page.
 
-    All text of the records is escaped, so that a record cannot add markup to the page.
+    All text of the records is escaped, so that a record can add neither markup nor control
+    characters to the page.
 
     Args:
         records: The records.
@@ -48,15 +50,15 @@ def format_page(records: Sequence[Record], rows: Sequence[Row], title: str) -> s
     dates = sorted(record.date for record in records)
     period = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
     parts = [
-        f"<h1>{escape(title)}</h1>",
-        f'<p class="date">{escape(period)}</p>',
+        f"<h1>{_escape(title)}</h1>",
+        f'<p class="date">{_escape(period)}</p>',
         _format_notes(list_notes(records)),
     ]
     figures = _draw_figures(records, rows)
     for table in list_tables(records, rows):
         parts += [_format_table(table), *figures.get(table.title, [])]
     body = "\n".join(part for part in parts if part)
-    return _PAGE.format(title=escape(title), css=css, body=body)
+    return _PAGE.format(title=_escape(title), css=css, body=body)
 
 
 def _draw_figures(records: Sequence[Record], rows: Sequence[Row]) -> dict[str, list[str]]:
@@ -78,21 +80,26 @@ def _draw_figures(records: Sequence[Record], rows: Sequence[Row]) -> dict[str, l
 
 def _format_notes(notes: Sequence[Note]) -> str:
     items = "".join(
-        f'<li class="{note.kind}"><b>{note.kind}</b> {escape(note.text)}</li>' for note in notes
+        f'<li class="{note.kind}"><b>{note.kind}</b> {_escape(note.text)}</li>' for note in notes
     )
     return f'<ul class="notes">{items}</ul>' if items else ""
 
 
 def _format_figure(title: str, svg: str) -> str:
-    return f"<h2>{escape(title)}</h2>\n<figure>{svg}</figure>" if svg else ""
+    return f"<h2>{_escape(title)}</h2>\n<figure>{svg}</figure>" if svg else ""
 
 
 def _format_table(table: Table) -> str:
-    header = "".join(f"<th>{escape(cell)}</th>" for cell in table.header)
+    header = "".join(f"<th>{_escape(cell)}</th>" for cell in table.header)
     rows = []
     for row in table.rows:
-        cells = "".join(f"<td>{escape(cell)}</td>" for cell in row)
+        cells = "".join(f"<td>{_escape(cell)}</td>" for cell in row)
         rows.append(f"<tr>{cells}</tr>")
     body = "\n".join(rows)
     content = f"<thead><tr>{header}</tr></thead>\n<tbody>\n{body}\n</tbody>"
-    return f'<h2>{escape(table.title)}</h2>\n<div class="wide"><table>\n{content}\n</table></div>'
+    return f'<h2>{_escape(table.title)}</h2>\n<div class="wide"><table>\n{content}\n</table></div>'
+
+
+def _escape(text: str) -> str:
+    """Return text without markup and control characters, for an element or an attribute."""
+    return html.escape(escape_text(text))

@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from tinyvit.safe_text import print_lines
+
 HELP = (
     "check every saved prediction in a store (from save-logits), or in the logits that the TinyViT "
     "paper released"
@@ -68,5 +70,5 @@ def run(args: argparse.Namespace) -> int:
             "add --data with the folder of images that the store was made from",
         )
     for sentence in check_store(args.store, args.data, tuple(args.teacher or ())):
-        print(sentence)
+        print_lines(sentence)
     return 0

@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from tinyvit.safe_text import print_lines
+
 HELP = (
     "convert a store (from save-logits) to the format of the logits that the TinyViT paper "
     "released, or convert such a conversion back to a store"
@@ -62,5 +64,5 @@ def run(args: argparse.Namespace) -> int:
     from tinyvit.distill.logits.convert import convert_store
 
     for path in convert_store(args.source, args.data, args.format, args.output):
-        print(path)
+        print_lines(str(path))
     return 0

@@ -10,6 +10,7 @@ from typing import get_args
 from tinyvit.cli import positive_int
 from tinyvit.image_sizes import Windows
 from tinyvit.progress import make_progress
+from tinyvit.safe_text import print_lines
 
 HELP = "measure the top-1 and top-5 accuracy of a checkpoint in PyTorch, in float32"
 EXAMPLES = """\
@@ -85,14 +86,15 @@ def run(args: argparse.Namespace) -> int:
             "labels_source": checkpoint.labels_source,
             "notes": list(checkpoint.notes),
         }
-        print(json.dumps(result))
+        print_lines(json.dumps(result))
     else:
         windows = checkpoint.describe_windows()
         if windows is not None:
-            print(f"attention windows: {windows}")
-        print(f"{args.checkpoint.name}: {scores}")
-        print(f"preprocessing: from {checkpoint.preprocess_source}")
-        print(f"labels: from {checkpoint.labels_source}")
-        for note in checkpoint.notes:
-            print(f"note: {note}")
+            print_lines(f"attention windows: {windows}")
+        print_lines(
+            f"{args.checkpoint.name}: {scores}",
+            f"preprocessing: from {checkpoint.preprocess_source}",
+            f"labels: from {checkpoint.labels_source}",
+            *(f"note: {note}" for note in checkpoint.notes),
+        )
     return 0

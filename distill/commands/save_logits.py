@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from tinyvit.cli import explain_interrupt, positive_int
 from tinyvit.plurals import format_count
 from tinyvit.progress import make_progress
+from tinyvit.safe_text import print_lines
 
 if TYPE_CHECKING:
     from tinyvit.distill.logits.store import Store
@@ -172,7 +173,7 @@ def run(args: argparse.Namespace) -> int:
     )
     with explain_interrupt(f"run the same command again to resume {args.output}"):
         store = save_logits(request, make_progress())
-    print(_describe_store(store))
+    print_lines(_describe_store(store))
     return 0
 
 

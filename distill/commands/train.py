@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from tinyvit.cli import explain_interrupt, positive_int
 from tinyvit.progress import make_progress
+from tinyvit.safe_text import print_lines
 
 if TYPE_CHECKING:
     from tinyvit.distill.training.config import TrainingConfig
@@ -227,7 +228,7 @@ def run(args: argparse.Namespace) -> int:
     condition = " without --overwrite" if args.overwrite else ""
     with explain_interrupt(f"run the same command again{condition} to resume {args.output}"):
         best_checkpoint = train_student(request, make_progress())
-    print(best_checkpoint)
+    print_lines(str(best_checkpoint))
     return 0
 
 

@@ -18,6 +18,7 @@ from tinyvit.distill.logits.teachers import open_teachers
 from tinyvit.distill.training.device import select_device
 from tinyvit.errors import RequestError
 from tinyvit.plurals import format_count
+from tinyvit.safe_text import quote_argument
 
 MAX_PROBABILITY_DIFFERENCE = 2e-2
 """Largest accepted difference between a stored probability and the same probability as this machine
@@ -92,7 +93,8 @@ def _check_teachers(store: Store, images: ImageFolder, names: tuple[str, ...]) -
         raise RequestError(
             "the store was made with other teachers, with other weights of these teachers, or with "
             "these teachers in another order",
-            "use " + " ".join(f"--teacher {teacher.name}" for teacher in header.teachers),
+            "use "
+            + " ".join(f"--teacher {quote_argument(teacher.name)}" for teacher in header.teachers),
         )
     batch = next(header.batch_ranges())
     inputs = ImagesAndTeachers(images, teachers)

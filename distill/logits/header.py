@@ -6,7 +6,6 @@ of an image) of each epoch. The header describes the contents and what they were
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from tinyvit.distill.logits.records import make_record_dtype
 from tinyvit.errors import RequestError
 from tinyvit.files import write_atomically
 from tinyvit.labels import Label
-from tinyvit.serialization import parse_dataclass, read_json
+from tinyvit.serialization import dump_readable_json, parse_dataclass, read_json
 
 FORMAT = 2
 """Version of the store format."""
@@ -143,7 +142,7 @@ class StoreHeader:
         Args:
             path: The file to write or replace.
         """
-        write_atomically(path, json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
+        write_atomically(path, dump_readable_json(asdict(self), indent=1) + "\n")
 
 
 def read_header(path: Path) -> StoreHeader:

@@ -24,6 +24,7 @@ from tinyvit.nn.layers import MBConv
 from tinyvit.nn.model import TinyViT
 from tinyvit.plurals import format_count
 from tinyvit.preprocess import Preprocess, timm_preprocess
+from tinyvit.serialization import dump_readable_json
 from tinyvit.variants import VARIANTS, Variant, suggest_names
 
 INITIAL_STD = 0.02
@@ -237,7 +238,7 @@ def save_checkpoint(
         for name in ("head.fc.weight", "head.fc.bias"):
             tensors[name] = tensors[name][list(kept_outputs)].contiguous()
     metadata = {
-        "labels": json.dumps([label.wnid or label.name for label in labels], ensure_ascii=False),
+        "labels": dump_readable_json([label.wnid or label.name for label in labels]),
         "preprocess": json.dumps(asdict(preprocess)),
         "license": license,
     }

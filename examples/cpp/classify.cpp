@@ -35,6 +35,31 @@ bool is_jpeg(const std::string& path) {
     return std::ifstream(path, std::ios::binary).get() == 0xFF;
 }
 
+/// Replace control characters (C0, DEL and C1) and marks of bidirectional text in UTF-8 by "?". A
+/// hostile file could otherwise send commands to the terminal, or imitate another message.
+std::string make_printable(const std::string& text) {
+    std::string printable;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        const auto byte = [&](std::size_t offset) {
+            return i + offset < text.size() ? static_cast<unsigned char>(text[i + offset]) : 0;
+        };
+        const bool is_c1 = byte(0) == 0xC2 && byte(1) >= 0x80 && byte(1) <= 0x9F;
+        // U+200B to U+200F and U+2028 to U+202E; U+2060 to U+206F.
+        const bool is_mark =
+            byte(0) == 0xE2 &&
+            ((byte(1) == 0x80 && ((byte(2) >= 0x8B && byte(2) <= 0x8F) ||
+                                  (byte(2) >= 0xA8 && byte(2) <= 0xAE))) ||
+             (byte(1) == 0x81 && byte(2) >= 0xA0 && byte(2) <= 0xAF));
+        if (byte(0) < 0x20 || byte(0) == 0x7F || is_c1 || is_mark) {
+            printable += '?';
+            i += is_c1 ? 1 : is_mark ? 2 : 0;
+        } else {
+            printable += text[i];
+        }
+    }
+    return printable;
+}
+
 }  // namespace
 
 Image read_image(const std::string& path) {
@@ -83,7 +108,7 @@ std::string format_predictions(const float* logits, const Manifest& manifest, st
     for (std::size_t rank = 0; rank < std::min(top_k, num_classes); ++rank) {
         char percent[16];
         std::snprintf(percent, sizeof percent, "%6.2f%%", 100 * power(order[rank]) / sum);
-        lines += std::string(percent) + "  " + manifest.labels[order[rank]] + "\n";
+        lines += std::string(percent) + "  " + make_printable(manifest.labels[order[rank]]) + "\n";
     }
     return lines;
 }
@@ -100,7 +125,7 @@ int run_program(int argc, char** argv, Classify classify) {
         std::cout << classify(model_path, read_image(image_path));
         return 0;
     } catch (const std::exception& error) {
-        std::cerr << "error: " << error.what() << "\n";
+        std::cerr << "error: " << make_printable(error.what()) << "\n";
         return 1;
     }
 }

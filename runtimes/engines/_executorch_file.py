@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
-import sys
 from pathlib import Path
 
 from tinyvit.errors import ArtifactError
+from tinyvit.python_process import make_python_command
 from tinyvit.regular_files import read_bounded
 from tinyvit.runtimes.artifact import Artifact, content_sha256
 from tinyvit.runtimes.engine_helpers import load_error
@@ -27,9 +27,7 @@ ALLOWED_DELEGATE = "XnnpackBackend"
 _MAX_FILE_BYTES = 2**31 - 1
 """Larger files are refused. A flatbuffer, the format of these files, cannot be larger."""
 
-_TRIAL_CODE = (
-    "import sys; from tinyvit.runtimes.engines import executorch; executorch.run_once(sys.argv[1])"
-)
+_TRIAL_CODE = "from tinyvit.runtimes.engines import executorch; executorch.run_once(sys.argv[1])"
 """Python code that another process executes to run a file once."""
 
 _TRIAL_TIMEOUT_S = 120
@@ -91,7 +89,7 @@ def _run_in_other_process(path: Path, sha256: str) -> None:
         return
     try:
         process = subprocess.run(
-            [sys.executable, "-c", _TRIAL_CODE, str(path)],
+            make_python_command(_TRIAL_CODE, str(path)),
             capture_output=True,
             timeout=_TRIAL_TIMEOUT_S,
             check=False,

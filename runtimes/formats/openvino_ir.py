@@ -19,6 +19,9 @@ from tinyvit.manifest import MANIFEST_KEY, MAX_BYTES
 _METADATA_PATH = ["net", "rt_info", MANIFEST_KEY]
 """The element net/rt_info/tinyvit, which contains only the manifest."""
 
+_ENCODINGS = ("utf-8", "us-ascii")
+"""Encodings, in lower case, that the XML declaration of a model may name."""
+
 _COMMENT = rb"<!--(?:(?!-->).)*-->"
 """Matches exactly one comment.
 
@@ -127,6 +130,14 @@ class _XmlHandler:
         if self._digest and not self._is_in_metadata():
             self._texts.append(text)
 
+    def check_declaration(self, _version: str, encoding: str | None, _standalone: int) -> None:
+        # The parser would decode other encodings with Python's codecs, of which many fail.
+        if encoding is not None and encoding.lower() not in _ENCODINGS:
+            raise ArtifactError(
+                f"{self._path} is in the encoding {encoding[:40]}, not in UTF-8",
+                "the file is damaged or hostile: export it again",
+            )
+
     def refuse_document_type(self, *_: object) -> None:
         raise ArtifactError(
             f"{self._path} declares a document type, which no OpenVINO model does",
@@ -155,6 +166,7 @@ def _parse_xml(path: Path, digest: hashlib._Hash | None = None) -> list[str]:
     parser.EndElementHandler = handler.end_element
     parser.CharacterDataHandler = handler.add_text
     parser.StartDoctypeDeclHandler = handler.refuse_document_type
+    parser.XmlDeclHandler = handler.check_declaration
     try:
         if path.stat().st_size > _MAX_XML_BYTES:
             raise ArtifactError(

@@ -13,21 +13,32 @@ import pkgutil
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from types import ModuleType
+from typing import NoReturn
 
 from tinyvit import __version__
 from tinyvit.errors import TinyViTError
 from tinyvit.files import explain_os_error
 from tinyvit.privacy import use_temporary_caches
+from tinyvit.safe_text import escape_text, print_error, print_lines, print_traceback
 
 _DEBUG_VARIABLE = "TINYVIT_DEBUG"
 
 _SIGTERM_EXIT_CODE = 128 + signal.SIGTERM
 """143. A shell reports 128 plus the number of the signal for a process that a signal ended."""
+
+
+class _CommandParser(argparse.ArgumentParser):
+    """A parser whose error messages cannot contain control characters of an argument.
+
+    The shell may have made the arguments from names of files, for example from "*".
+    """
+
+    def error(self, message: str) -> NoReturn:
+        super().error(escape_text(message))
 
 
 def make_parser(prog: str, description: str, examples: str) -> argparse.ArgumentParser:
@@ -41,7 +52,7 @@ def make_parser(prog: str, description: str, examples: str) -> argparse.Argument
     Returns:
         A parser with no arguments other than --help and --version.
     """
-    parser = argparse.ArgumentParser(
+    parser = _CommandParser(
         prog=prog,
         description=description,
         epilog=_format_examples(examples),
@@ -154,13 +165,14 @@ def run_guarded(command: Callable[[], int]) -> int:
     except KeyboardInterrupt as interrupt:
         is_terminated = isinstance(interrupt, _Terminated)
         message = interrupt.args[0] if interrupt.args else "nothing was left behind"
-        print(f"{'terminated' if is_terminated else 'interrupted'}: {message}", file=sys.stderr)
+        reason = "terminated" if is_terminated else "interrupted"
+        print_lines(f"{reason}: {message}", stream=sys.stderr)
         return _SIGTERM_EXIT_CODE if is_terminated else 1
     except Exception as error:
         _flush_or_discard_output()
         if os.environ.get(_DEBUG_VARIABLE):
-            traceback.print_exc()
-        print(f"error: {_explain_error(error)}", file=sys.stderr)
+            print_traceback()
+        print_error(_explain_error(error))
         return 1
 
 

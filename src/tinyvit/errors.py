@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from tinyvit.safe_text import escape_text
+
+_MAX_CHARACTERS = 2000
+"""Number of characters to which a cause or a remedy is shortened. A hostile file can contain a name
+of any length."""
+
 
 class TinyViTError(Exception):
     """Base class of every error that this package raises on purpose.
 
-    `str(error)` is the cause, a colon and the remedy, on one line.
+    `str(error)` is the cause, a colon and the remedy, on one line. Control characters in them are
+    escaped, because programs print exceptions as they are, and a hostile file may have caused this
+    one.
 
     Attributes:
         cause: What went wrong, on one line.
@@ -17,11 +25,12 @@ class TinyViTError(Exception):
         """Create the error from its two parts.
 
         Args:
-            cause: What went wrong. Line breaks become spaces.
-            remedy: What the user can do about it. Line breaks become spaces.
+            cause: What went wrong. Line breaks become spaces, other control characters are escaped
+                with `escape_text`, and a long text is shortened.
+            remedy: What the user can do about it, treated in the same way.
         """
-        self.cause = " ".join(cause.split())
-        self.remedy = " ".join(remedy.split())
+        self.cause = _make_line(cause)
+        self.remedy = _make_line(remedy)
         super().__init__(f"{self.cause}: {self.remedy}")
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -60,6 +69,13 @@ class ArtifactError(TinyViTError):
 
 class ImageError(TinyViTError):
     """An image cannot be decoded, or cannot be decoded safely."""
+
+
+def _make_line(text: str) -> str:
+    """Return a text on one line, with spaces for line breaks, escaped and shortened."""
+    is_long = len(text) > _MAX_CHARACTERS
+    line = " ".join(text[:_MAX_CHARACTERS].split()) + ("..." if is_long else "")
+    return escape_text(line)
 
 
 def _rebuild_error(cls: type[TinyViTError], cause: str, remedy: str) -> TinyViTError:

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol, TextIO
 
+from tinyvit.safe_text import escape_text, print_lines
+
 LOG_INTERVAL_S = 5.0
 """Shortest time between two lines about one task, if the output is not a terminal."""
 
@@ -81,7 +83,7 @@ class LogProgress:
         Args:
             text: One line of plain text.
         """
-        print(f"  {text}", file=self._stream, flush=True)
+        self._write_line(f"  {text}")
         self._last_line_s = self._clock()
 
     def advance(self, description: str, done: int, total: int) -> None:
@@ -96,7 +98,11 @@ class LogProgress:
         if done < total and now_s - self._last_line_s < LOG_INTERVAL_S:
             return
         self._last_line_s = now_s
-        print(f"  {description}: {done}/{total}", file=self._stream, flush=True)
+        self._write_line(f"  {description}: {done}/{total}")
+
+    def _write_line(self, line: str) -> None:
+        print_lines(line, stream=self._stream)
+        self._stream.flush()
 
 
 class TerminalProgress:
@@ -118,7 +124,8 @@ class TerminalProgress:
             text: One line of plain text.
         """
         self._end_bar()
-        print(f"  {text}", file=self._stream, flush=True)
+        print_lines(f"  {text}", stream=self._stream)
+        self._stream.flush()
 
     def advance(self, description: str, done: int, total: int) -> None:
         """Redraw the bar if it has changed. After the last step, it stays on the screen.
@@ -130,17 +137,19 @@ class TerminalProgress:
         """
         filled = _BAR_WIDTH * done // total
         bar = "#" * filled + "-" * (_BAR_WIDTH - filled)
-        line = f"  {description} [{bar}] {100 * done // total:3d}%"
+        line = f"  {escape_text(description)} [{bar}] {100 * done // total:3d}%"
         if line != self._drawn_line:
             padding = " " * max(0, len(self._drawn_line) - len(line))
-            print(f"\r{line}{padding}", end="", file=self._stream, flush=True)
+            self._stream.write(f"\r{line}{padding}")
+            self._stream.flush()
             self._drawn_line = line
         if done >= total:
             self._end_bar()
 
     def _end_bar(self) -> None:
         if self._drawn_line:
-            print(file=self._stream, flush=True)
+            self._stream.write("\n")
+            self._stream.flush()
             self._drawn_line = ""
 
 

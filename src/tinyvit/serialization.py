@@ -12,6 +12,7 @@ in a clause is the parsed text.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
@@ -29,7 +30,13 @@ MAX_BYTES = 64 * 2**20
 MAX_DEPTH = 32
 """Largest accepted depth to which lists and objects in a JSON text may be nested."""
 
+MAX_INTEGER = 2**63 - 1
+"""Largest accepted absolute value of a whole number. Larger ones count and measure nothing, and
+Python cannot convert very large ones to float."""
+
 T = TypeVar("T")
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 _SCALAR_DESCRIPTIONS: dict[type, str] = {
     str: "a string",
@@ -64,6 +71,21 @@ def parse_json(text: str | bytes, max_bytes: int = MAX_BYTES) -> Any:
     return data
 
 
+def dump_readable_json(data: Any, indent: int | None = None) -> str:
+    r"""Format plain values as JSON in which letters other than ASCII are readable.
+
+    Args:
+        data: Plain values.
+        indent: Number of spaces per level; None for JSON on one line.
+
+    Returns:
+        Text that can be encoded in UTF-8. Surrogates, which stand for bytes of file names that are
+        not UTF-8, are written as "\udcff" and read as the same surrogates.
+    """
+    text = json.dumps(data, indent=indent, ensure_ascii=False)
+    return _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
 def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
     """Read a JSON file from an untrusted source into plain values.
 
@@ -86,9 +108,9 @@ def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
 def parse_dataclass(dataclass_type: type[T], data: object, name: str = "") -> T:
     """Convert plain values into a dataclass; the inverse of `dataclasses.asdict`.
 
-    Supported field types are str, int, float (finite; an int is accepted and stays an int), bool,
-    None, Literal, dataclasses, tuples (from lists or tuples), dicts, and unions of these. A missing
-    field gets its default value, if it has one.
+    Supported field types are str, int (at most MAX_INTEGER), float (finite; an int is accepted and
+    stays an int), bool, None, Literal, dataclasses, tuples (from lists or tuples), dicts, and
+    unions of these. A missing field gets its default value, if it has one.
 
     Args:
         dataclass_type: The dataclass to create.
@@ -188,7 +210,7 @@ def _parse_value(declared_type: Any, data: object, name: str) -> Any:
     return _parse_union(arguments, data, name)
 
 
-def _parse_scalar(declared_type: type, data: object, name: str) -> Any:
+def _parse_scalar(declared_type: type, data: Any, name: str) -> Any:
     """Check a string, number, boolean or None, and return it unchanged."""
     if declared_type is float:
         # Types are compared exactly, because a bool is an instance of int.
@@ -197,6 +219,8 @@ def _parse_scalar(declared_type: type, data: object, name: str) -> Any:
         is_valid = type(data) is declared_type
     if not is_valid:
         raise ValueError(f"{name} is not {_SCALAR_DESCRIPTIONS[declared_type]}")
+    if declared_type is int and abs(data) > MAX_INTEGER:
+        raise ValueError(f"{name} is a number of more than 64 bits")
     return data
 
 

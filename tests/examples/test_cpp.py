@@ -139,3 +139,21 @@ def test_no_usage_is_reported(
     assert observation.network_calls == []
     assert observation.written_paths == []
     assert observation.remaining_paths == []
+
+
+def test_labels_and_paths_cannot_steer_the_terminal(
+    program: Path, artifacts: dict[str, Path], images: Path, tmp_path: Path
+) -> None:
+    artifact = artifacts[TARGETS[program.name]]
+    for file in artifact.parent.glob(f"{artifact.stem}.*"):
+        # The manifest is JSON, in which the escape sequence is as long as the label it replaces.
+        content = file.read_bytes().replace(b"school bus", rb"\u001b[2Jm")
+        (tmp_path / file.name).write_bytes(content)
+    command = [program, tmp_path / artifact.name, images / "coffee.jpg"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "?[2Jm" in result.stdout
+    assert result.stdout.replace("\n", "").isprintable()
+    command = [program, tmp_path / "no\x1b[2J\u202e\x9b\x7f.xml", images / "coffee.jpg"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.stderr == f"error: {tmp_path}/no?[2J???.xml cannot be read\n"

@@ -205,7 +205,9 @@ def test_a_recipe_without_images_measures_nothing(export_int8, tmp_path, monkeyp
     assert quantization.trials[0].endswith("in int8: the accuracy was not measured")
     assert not (tmp_path / "cache").exists()
     assert verify(artifact.path).passed
-    assert "int8:   the accuracy was not measured (--val-data, or" in format_summary(artifact)
+    assert "int8:   the accuracy was not measured (--val-data, or" in "\n".join(
+        format_summary(artifact)
+    )
     assert artifact.speed is not None
 
 
@@ -285,5 +287,5 @@ def test_the_record_and_the_summary_describe_the_quantization(artifacts):
     record = make_artifact_record(artifacts["openvino"])
     assert record["quantization"]["weight_bits"] == 7
     assert record["speed"]["baseline"] == "float32 in openvino"
-    summary = format_summary(artifacts["openvino"])
+    summary = "\n".join(format_summary(artifacts["openvino"]))
     assert "of the multiply-accumulates in integer kernels" in summary

@@ -92,7 +92,9 @@ def test_the_precision_of_the_arithmetic_is_reported(float16_artifact, images):
     with Classifier(float16_artifact.path) as classifier:
         assert classifier.describe().runtime.precision in PRECISIONS
         assert len(classifier.predict(images / "coffee.jpg")) == 5
-    assert f"computed in {float16_artifact.engine.precision}" in format_summary(float16_artifact)
+    assert f"computed in {float16_artifact.engine.precision}" in "\n".join(
+        format_summary(float16_artifact)
+    )
     with Classifier(float16_artifact.path, precision="float32") as classifier:
         assert classifier.describe().runtime.precision == "float32"
 
@@ -107,13 +109,13 @@ def test_the_precision_of_the_arithmetic_is_reported(float16_artifact, images):
 )
 def test_a_slower_artifact_is_called_slower(float16_artifact, latency_ms, baseline_ms, text):
     speed = SpeedComparison(Timing(((latency_ms,),)), Timing(((baseline_ms,),)), "eager torch")
-    assert f", {text} (" in format_summary(replace(float16_artifact, speed=speed))
+    assert f", {text} (" in "\n".join(format_summary(replace(float16_artifact, speed=speed)))
 
 
 def test_the_number_of_timed_runs_is_reported(float16_artifact):
     timing = Timing(((5.0, 6.0),) * 12)
     speed = SpeedComparison(timing, timing, "eager torch")
-    summary = format_summary(replace(float16_artifact, speed=speed))
+    summary = "\n".join(format_summary(replace(float16_artifact, speed=speed)))
     assert "; medians of 24 alternating runs each, on one thread)" in summary
 
 

@@ -63,7 +63,7 @@ def make_artifact(
     """Make the description of an artifact that was measured on two threads."""
     return ArtifactInfo(
         path=path,
-        sha256=(path.encode().hex() * 64)[:64],
+        sha256=(path.encode("utf-8", "surrogatepass").hex() * 64)[:64],
         size_bytes=5_000_000,
         model="demo",
         precision=precision,

@@ -95,6 +95,12 @@ def test_timm_arguments_that_are_none_are_the_defaults_of_the_model(save: Save) 
     assert checkpoint.preprocess_source == TIMM_DEFAULT
 
 
+@pytest.mark.parametrize("size", ["²", "٢٢٤", "9" * 5000, 10**400, float("inf"), "\ud800"])
+def test_a_text_that_is_no_number_is_no_size(save: Save, size: Any) -> None:
+    checkpoint = load_checkpoint(save(resize=size, img_size=size))
+    assert checkpoint.preprocess.size == 224
+
+
 def test_one_number_holds_for_all_channels(save: Save) -> None:
     preprocess = load_checkpoint(save(args=timm_args(mean=[0.5], std=[0.25]))).preprocess
     assert (preprocess.mean, preprocess.std) == (HALF, (0.25, 0.25, 0.25))

@@ -207,6 +207,31 @@ def test_hostile_xml_is_refused(copy_artifact: ArtifactBuilder) -> None:
         read_artifact(path)
 
 
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        "utf-7",
+        "utf-32",
+        "big5",
+        "idna",
+        "punycode",
+        "undefined",
+        "hex",
+        "rot13",
+        "x" * 3000,
+    ],
+)
+def test_xml_in_another_encoding_is_refused(copy_artifact: ArtifactBuilder, encoding: str) -> None:
+    path = copy_artifact(".xml")
+    text = path.read_text()
+    network = text[text.index("<net") :]
+    path.write_text(f'<?xml version="1.0" encoding="{encoding}"?>{network}')
+    with pytest.raises(ArtifactError, match="is in the encoding"):
+        read_artifact(path)
+    path.write_text(f'<?xml version="1.0" encoding="US-ASCII"?>{network}')
+    assert read_artifact(path).manifest
+
+
 def test_two_manifests_are_refused(copy_artifact: ArtifactBuilder) -> None:
     path = copy_artifact()
     data = path.read_bytes()

@@ -186,7 +186,7 @@ def read_image_side(value: Any) -> int | None:
     """
     if isinstance(value, Mapping):
         value = [value[key] for key in ("shortest_edge", "height", "width") if key in value]
-    if isinstance(value, str) and value.isdigit():
+    if isinstance(value, str) and value.isdecimal():
         value = int(value[:6])
     sides = list(value)[-2:] if isinstance(value, (list, tuple)) else [value]
     if not sides or not all(is_number(side) and side == sides[0] for side in sides):

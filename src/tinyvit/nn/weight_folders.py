@@ -10,6 +10,7 @@ from tinyvit.checkpoint_paths import CHECKPOINT_SUFFIXES
 from tinyvit.errors import CheckpointError
 from tinyvit.files import sha256
 from tinyvit.labels.label_keys import KEYED_KEYS, normalize_key
+from tinyvit.safe_text import quote_argument
 from tinyvit.serialization import read_json
 
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -166,14 +167,16 @@ def _explain_folder(path: Path) -> CheckpointError:
     if any(path.glob("*.distcp")):
         return CheckpointError(
             f"the folder {path} is a distributed checkpoint (.distcp)",
-            "convert it: python -m torch.distributed.checkpoint.format_utils dcp_to_torch"
-            f" {path} weights.pth",
+            "convert it, if you trust it, because PyTorch may execute code in it: python -m"
+            f" torch.distributed.checkpoint.format_utils dcp_to_torch {quote_argument(path)}"
+            " weights.pth",
         )
     if (path / "zero_to_fp32.py").is_file():
         return CheckpointError(
             f"the folder {path} is a checkpoint of DeepSpeed",
-            f"convert it: python {path}/zero_to_fp32.py {path} weights, and give the file or folder"
-            " that it writes",
+            "convert it, if you trust it, because DeepSpeed may execute code in it: python -m"
+            f" deepspeed.utils.zero_to_fp32 {quote_argument(path)} weights; then give the file or"
+            " folder that it writes",
         )
     if (path / "saved_model.pb").is_file():
         return CheckpointError(

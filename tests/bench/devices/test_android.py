@@ -5,6 +5,7 @@ No Android device was available.
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import fake_adb
+from tests.helpers.hostile_text import has_control_characters
 from tinyvit.bench import cli
 from tinyvit.bench.devices.adb import AdbDevice
 from tinyvit.bench.devices.android import measure_on_android
@@ -97,24 +99,44 @@ def test_telemetry_has_the_setting_of_this_machine(
     assert not list(workspace.rglob("pwned"))
 
 
-def test_odd_file_names_are_quoted(
-    workspace: Path, small_classifier: Path, monkeypatch: pytest.MonkeyPatch
+ODD_NAMES = [
+    "-rf.onnx",
+    "a b.onnx",
+    'it\'s $(touch pwned) `touch pwned`;"x".onnx',
+    "m.onnx $(touch pwned) 'x",
+    "demo.$(touch pwned)",
+    "demo.`touch pwned`",
+    "demo.;touch pwned",
+    "demo.&touch pwned|touch pwned>pwned",
+    "line\ntouch pwned\n.onnx",
+    "demo.\ntouch pwned\n",
+    "demo.${IFS}$((1))*?[a]~",
+    os.fsdecode(b"\xff\xfe$(touch pwned).\xff"),
+    "\x1b]0;title\x07.on\x1bnx",
+]
+
+
+def test_names_of_files_are_never_interpreted_by_the_device(
+    workspace: Path,
+    small_classifier: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    names = ["-rf.onnx", "a b.onnx", 'it\'s $(touch pwned) `id`;"x".onnx', "m.onnx $(id) 'x"]
-    for name in names:
+    for name in ODD_NAMES:
         shutil.copy(small_classifier, workspace / name)
     monkeypatch.chdir(workspace)
-    runner = write_runner(workspace, "percentiles")
-    command = ["device", *(f"./{name}" for name in names), "-o", str(workspace)]
-    assert cli.main([*command, "--runner", runner, "--adb"]) == 0
+    runner = workspace / "$(touch pwned) it's a runner"
+    shutil.copy(write_runner(workspace, "percentiles"), runner)
+    command = ["device", *(f"./{name}" for name in ODD_NAMES), "-o", str(workspace)]
+    assert cli.main([*command, "--runner", str(runner), "--adb"]) == 0
     arguments = (workspace / "arguments").read_text().splitlines()
     options = ["-I", "-e", "cpu", "-m", "times", "-r", "662", "-x", "4"]
     calls = [arguments[start : start + 10] for start in range(0, len(arguments), 10)]
-    assert [call[:9] for call in calls] == [options] * 4
-    suffixes = [".onnx", ".onnx", ".onnx", ".onnx $(id) 'x"]
-    assert [Path(call[9]).name for call in calls] == [f"model{suffix}" for suffix in suffixes]
+    assert [call[:9] for call in calls] == [options] * len(ODD_NAMES)
+    assert [Path(call[9]).name for call in calls] == ["model.onnx"] * len(ODD_NAMES)
     assert not list(workspace.rglob("pwned"))
     assert not list(device_folder(workspace).iterdir())
+    assert not has_control_characters("".join(capsys.readouterr()))
 
 
 @pytest.mark.parametrize(
@@ -171,6 +193,33 @@ def test_unusable_devices_are_explained(
     with pytest.raises(RequestError) as caught:
         AdbDevice(serial)
     assert text in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "P50 Latency: 1.2.3 s",
+        "P50 Latency: ... s",
+        "P50 Latency: 1e+999 s",
+        f"P50 Latency: {'9' * 400} s",
+        "P50 Latency: 0.0 s",
+    ],
+)
+def test_an_impossible_latency_is_an_error(
+    output: str,
+    workspace: Path,
+    small_classifier: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(PROGRAM_OUTPUTS, "impossible", output)
+    assert measure(workspace, small_classifier, "--adb", runner="impossible") == 1
+    assert "printed no median latency" in capsys.readouterr().err
+
+
+def test_a_long_line_of_output_takes_no_long_time() -> None:
+    output = "count=1 " * 500_000 + "\ncount=1 median=2000\n"
+    assert read_times(RUNNERS["litert"], output) == pytest.approx({"median": 2.0})
 
 
 def test_output_of_litert_is_read_without_its_warmup() -> None:

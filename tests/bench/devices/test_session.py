@@ -10,12 +10,21 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.hostile_text import has_control_characters
+from tests.helpers.records import (
+    make_accuracy,
+    make_accuracy_record,
+    make_latency,
+    make_latency_record,
+)
 from tinyvit.bench import cli
+from tinyvit.bench.devices import transport
 from tinyvit.bench.devices.config import SessionConfig
 from tinyvit.bench.devices.process import CompletedCommand
 from tinyvit.bench.devices.session import measure_on_device
 from tinyvit.bench.devices.transport import LocalTransport
 from tinyvit.bench.record import read_record
+from tinyvit.errors import RequestError
 from tinyvit.progress import NullProgress
 
 
@@ -85,6 +94,44 @@ def test_output_of_the_device_is_not_trusted(output: str, small_classifier: Path
     assert results.latency is None
     assert results.verifications == {}
     assert len(results.problems) == 2
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        '{"passed": false, "reasons": 5}',
+        '{"passed": false, "reasons": ["\\u001b[2J\\ud800"]}',
+        make_accuracy_record(make_accuracy("a", 1)).to_json(),
+        make_latency_record(make_latency("a", 1), settings={}).to_json(),
+    ],
+    ids=["no list", "escape sequence", "another kind", "no settings"],
+)
+def test_hostile_output_of_the_device_is_reported(
+    output: str,
+    small_classifier: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(transport, "LocalTransport", lambda: DishonestTransport(output))
+    command = ["device", str(small_classifier), "--local", "--use-env", sys.prefix]
+    assert cli.main([*command, "-o", str(tmp_path)]) == 1
+    text = "".join(capsys.readouterr())
+    assert "unexpected" not in text
+    assert not has_control_characters(text)
+
+
+@pytest.mark.parametrize("version", ["3", "9" * 5000, "\x1b[2J 3", ""], ids=range(4))
+def test_an_impossible_version_of_python_is_refused(version: str, small_classifier: Path) -> None:
+    class OddTransport(LocalTransport):
+        def run(
+            self, command: Sequence[str], timeout_s: float, cwd: str | None = None
+        ) -> CompletedCommand:
+            return CompletedCommand(0, version, "")
+
+    config = SessionConfig((small_classifier,), use_env=sys.prefix)
+    with pytest.raises(RequestError, match="states no version of Python: name Python 3"):
+        measure_on_device(OddTransport(), config, NullProgress())
 
 
 def test_failed_verification_is_returned_and_is_a_problem(small_classifier: Path) -> None:

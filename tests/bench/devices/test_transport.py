@@ -13,7 +13,21 @@ from tinyvit.bench.devices.process import CompletedCommand, make_device_error, r
 from tinyvit.bench.devices.transport import LocalTransport, SshTransport
 from tinyvit.errors import RequestError
 
-ODD_WORDS = ["two words", "it's", '"quoted"', "$(touch pwned)", "`id`", "-rf", "--", "a;b", "*", ""]
+ODD_WORDS = [
+    *("two words", "it's", '"quoted"', "$(touch pwned)", "`touch pwned`", "-rf", "--", "a;b", "*"),
+    *(
+        "",
+        "\n",
+        "line\ntouch pwned\n",
+        "${IFS}",
+        "~",
+        "a\\",
+        "!x",
+        "&touch pwned|touch pwned>pwned",
+    ),
+    *("\x1b]0;t\x07", os.fsdecode(b"\xff$(touch pwned)")),
+]
+"""Arguments that a shell would change or execute if they were not quoted."""
 
 
 @pytest.fixture
@@ -31,7 +45,7 @@ def fake_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SshTransport:
 
 
 def test_every_word_reaches_the_program_on_the_host(fake_ssh: SshTransport, tmp_path: Path) -> None:
-    folder = tmp_path / "-it's a $(touch pwned) folder"
+    folder = tmp_path / "-it's a $(touch pwned)\n folder"
     folder.mkdir()
     code = "import os, sys; print(ascii([os.getcwd(), sys.argv[1:]]))"
     command = [sys.executable, "-c", code, *ODD_WORDS]
@@ -46,9 +60,13 @@ def test_folders_with_odd_names_are_filled_and_removed(
     source, remote = tmp_path / "source", tmp_path / "$(touch pwned) it's"
     source.mkdir()
     remote.mkdir()
-    (source / "-rf $(touch pwned)").write_text("x")
+    names = ["-rf $(touch pwned)", "--checkpoint-action=exec=touch pwned", "line\ntouch pwned"]
+    names.append(os.fsdecode(b"\xff`touch pwned`"))
+    for name in names:
+        (source / name).write_text("x")
     fake_ssh.upload(source, str(remote))
-    assert (remote / "-rf $(touch pwned)").read_text() == "x"
+    assert sorted(os.listdir(remote)) == sorted(names)
+    assert {(remote / name).read_text() for name in names} == {"x"}
     fake_ssh.remove_folder(str(remote))
     assert not remote.exists()
     assert source.exists()

@@ -20,3 +20,14 @@ def test_times_and_memory_are_plausible(small_classifier: str) -> None:
     cold_start = measure_cold_start(small_classifier, ["--threads", "1"], 1)
     assert min(cold_start.import_ms, cold_start.load_ms, cold_start.first_inference_ms) > 0
     assert 20e6 < (cold_start.peak_memory_bytes or 20e6 + 1) < 1e9
+
+
+def test_files_of_the_current_folder_are_neither_imported_nor_options(
+    small_classifier: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("json", "numpy", "onnxruntime", "tinyvit"):
+        (tmp_path / f"{module}.py").write_text("open('pwned', 'w').close()\n")
+    (tmp_path / "-x $(id).onnx").write_bytes(Path(small_classifier).read_bytes())
+    monkeypatch.chdir(tmp_path)
+    assert measure_cold_start("-x $(id).onnx", ["--threads", "1"], 1).load_ms > 0
+    assert not (tmp_path / "pwned").exists()

@@ -123,7 +123,17 @@ def test_wrong_overrides_are_refused(assignment: str, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x = ", "[training]\nepochs = 3", "[training]\npreset = 'a'\nnew = 1"]
+    "text",
+    [
+        "",
+        "x = ",
+        "[training]\nepochs = 3",
+        "[training]\npreset = 'a'\nnew = 1",
+        "x = " + "[" * 100_000,
+        f"[training]\npreset = 'a'\nepochs = {'9' * 5000}",
+        f"[training]\npreset = 'a'\nepochs = {10**400}",
+    ],
+    ids=["empty", "no value", "no preset", "unknown", "deep", "5000 digits", "large"],
 )
 def test_unusable_settings_files_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "run.toml").write_text(text)
