@@ -13,9 +13,10 @@ from tinyvit.checkpoint_paths import CHECKPOINT_SUFFIXES, name_checkpoint
 from tinyvit.errors import RequestError
 from tinyvit.export.config import ALL_TARGETS, ExportConfig
 from tinyvit.export.targets import Target, get_target, target_names
-from tinyvit.files import explain_os_error, refuse_existing, staging_folder
+from tinyvit.files import explain_os_error, refuse_existing
 from tinyvit.labels import Label, LabelNames, labels_from_data, read_labels
 from tinyvit.safe_text import quote_argument
+from tinyvit.staging import staging_folder
 from tinyvit.variants import DEFAULT_MODEL, DEMO_MODEL, ReleasedCheckpoint, find_released
 
 _DEMO_SIZE = 224

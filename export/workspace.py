@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tinyvit.errors import RequestError
 from tinyvit.export.manifest_builder import build_manifest
 from tinyvit.export.source_network import SourceNetwork
 from tinyvit.export.targets import LoweredModel, Target, adapt_input_to_target
 from tinyvit.export.tracing import Graph, explain_tool_errors
+from tinyvit.files import explain_os_error
 from tinyvit.manifest import Manifest, Precision
 from tinyvit.nn.model import TinyViT
 from tinyvit.quant.accuracy_budget import ArtifactOutputs, BatchFactory, run_artifact
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.registry import open_runtime
+from tinyvit.staging import temporary_folder
 
 
 @dataclass(frozen=True)
@@ -66,11 +68,23 @@ class Workspace:
 
         Returns:
             The artifact.
+
+        Raises:
+            RequestError: The folder for temporary files is full, or cannot be written.
+            ArtifactError: A tool of the target failed.
         """
         artifact = self.locate_artifact(precision)
         assert artifact.manifest is not None
-        with explain_tool_errors(f"writing {artifact.path.name}"):
-            lowered.save(artifact.path, artifact.manifest)
+        try:
+            with explain_tool_errors(f"writing {artifact.path.name}"):
+                lowered.save(artifact.path, artifact.manifest)
+        except OSError as error:
+            reason, _ = explain_os_error(error)
+            folder = self.folder.parent
+            raise RequestError(
+                f"a temporary file cannot be written to {folder} ({reason})",
+                "free space there, or set TMPDIR to another folder",
+            ) from error
         return artifact
 
     def locate_artifact(self, precision: Precision) -> Artifact:
@@ -121,5 +135,5 @@ def open_workspace(source: SourceNetwork, target: Target) -> Iterator[Workspace]
     manifest = build_manifest(
         source.checkpoint, source.labels, source.graph.batch, embedded_preprocessing="host"
     )
-    with tempfile.TemporaryDirectory(prefix="tinyvit-") as folder:
-        yield Workspace(Path(folder), target, source.folded, source.graph, manifest)
+    with temporary_folder() as folder:
+        yield Workspace(folder, target, source.folded, source.graph, manifest)

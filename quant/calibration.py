@@ -6,8 +6,9 @@ pass through the network, and computes the scale from these statistics.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from tinyvit.errors import MissingDependencyError
-from tinyvit.files import publish_files, staging_folder
+from tinyvit.files import publish_files
 from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.output_capture import quiet_loggers
 from tinyvit.progress import NullProgress, Progress
@@ -29,6 +30,7 @@ from tinyvit.quant.quantized_network import (
     quantizable_layers,
 )
 from tinyvit.quant.recipe import Recipe
+from tinyvit.staging import staging_folder
 
 OBSERVER = "HistogramObserver"
 """Name of the observer class of torchao that is used by default. It keeps a histogram of all values
@@ -225,9 +227,15 @@ def _load_state(observers: dict[str, Any], state_file: Path) -> int:
 
 
 def _save_state(observers: dict[str, Any], finished_images: int, state_file: Path) -> None:
-    """Write the state of the observers, and the number of images they have seen, to a file."""
+    """Write the state of the observers, and the number of images they have seen, to a file.
+
+    Errors are ignored, because the file only saves time after an interruption.
+    """
     states = {point: observer.state_dict() for point, observer in observers.items()}
-    with staging_folder(state_file) as folder:
+    # Written by Python, because torch.save raises RuntimeError instead of OSError on a full disk.
+    content = io.BytesIO()
+    torch.save({"observed": finished_images, "observers": states}, content)
+    with suppress(OSError), staging_folder(state_file) as folder:
         staged = folder / state_file.name
-        torch.save({"observed": finished_images, "observers": states}, staged)
+        staged.write_bytes(content.getbuffer())
         publish_files([staged], state_file.parent)

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from tinyvit import __version__
 from tinyvit.errors import ArtifactError, CheckpointError, MissingDependencyError, RequestError
-from tinyvit.files import expand_home, find_cache_folder, publish_files, staging_folder
+from tinyvit.files import expand_home, find_cache_folder, publish_files
 from tinyvit.runtimes.artifact import known_suffixes, read_artifact
 from tinyvit.safe_text import escape_text, quote_argument
+from tinyvit.staging import staging_folder
 from tinyvit.variants import DEMO_MODEL, find_released
 
 _NEEDED_PACKAGES = ("torch", "onnx")

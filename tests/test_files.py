@@ -17,9 +17,9 @@ from tinyvit.files import (
     refuse_existing,
     sha256,
     size_bytes,
-    staging_folder,
     write_atomically,
 )
+from tinyvit.staging import staging_folder
 
 
 def test_a_file_is_written_with_its_parent_folders(tmp_path: Path) -> None:

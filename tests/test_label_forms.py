@@ -222,3 +222,74 @@ def test_names_are_what_yaml_says(tmp_path: Path, text: str, names: list[str]) -
 def test_other_yaml_is_refused(tmp_path: Path, text: str, reason: str) -> None:
     with pytest.raises(RequestError, match=reason):
         read_names(tmp_path, "a.yaml", text)
+
+
+NAMES_BY_ID = {"0": "crane", "1": "bee", "2": "crane"}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"id2label": NAMES_BY_ID, "label2id": {"bee": 1, "crane": 2}},
+        {"id2label": NAMES_BY_ID, "label2id": {"LABEL_0": 0, "LABEL_1": 1}},
+        {"id2label": NAMES_BY_ID, "label2id": NAMES_BY_ID},
+        {"id2label": NAMES_BY_ID, "label2id": None, "num_labels": 3},
+    ],
+)
+def test_an_incomplete_inverse_map_is_accepted(tmp_path: Path, data: object) -> None:
+    assert read_names(tmp_path, "a.json", data) == ["crane", "bee", "crane"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        (
+            "a.json",
+            {"id2label": {"0": "ant", "1": "bee"}, "label2id": {"bee": 0, "ant": 1}},
+            "id2label and label2id contradict each other: class 0 is 'ant' in the former and 'bee'",
+        ),
+        (
+            "a.json",
+            {"idx_to_class": {"0": "ant", "1": "bee"}, "class_to_idx": {"ant": 0, "cow": 2}},
+            "class 2 is no class in the former and 'cow'",
+        ),
+        (
+            "a.json",
+            {"id2label": {"0": "LABEL_0", "1": "LABEL_1"}, "label2id": {"ant": 0, "bee": 1}},
+            "class 0 is 'LABEL_0' in the former and 'ant'",
+        ),
+        ("a.json", {"model": {"names": ABC, "num_classes": 4}}, r"model\.names has 3 labels, but"),
+        (
+            "a.yaml",
+            "id2label: {0: ant, 1: bee}\nlabel2id: {ant: 1, bee: 0}\n",
+            "contradict each other: class 1 is 'bee' in the former and 'ant'",
+        ),
+        ("a.yaml", "nc: 4\nnames: [ant, bee, cow]\n", "names has 3 labels, but nc is 4"),
+        ("a.yaml", "data:\n  nc: 1\n  names:\n    0: ant\n    1: bee\n", "2 labels, but nc is 1"),
+    ],
+)
+def test_labels_that_contradict_what_is_beside_them_are_refused(
+    tmp_path: Path, name: str, content: object, reason: str
+) -> None:
+    with pytest.raises(RequestError, match=reason):
+        read_names(tmp_path, name, content)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "nc: 3\nnames: [ant, bee, cow]\n",
+        "id2label: {0: ant, 2: cow, 1: bee}\nlabel2id: {bee: 1, cow: 2, ant: 0}\n",
+    ],
+)
+def test_labels_that_agree_with_what_is_beside_them_are_read(tmp_path: Path, text: str) -> None:
+    assert read_names(tmp_path, "a.yaml", text) == ABC
+
+
+def test_predictions_are_no_labels(tmp_path: Path) -> None:
+    """Predictions are sorted by their scores, so the names are in another order."""
+    predictions = [{"label": "bee", "score": 0.9}, {"label": "ant", "score": 0.1}]
+    with pytest.raises(RequestError, match="it has the score of each class but no index"):
+        read_names(tmp_path, "a.json", predictions)
+    indexed = [{**prediction, "id": 1 - i} for i, prediction in enumerate(predictions)]
+    assert read_names(tmp_path, "a.json", indexed) == ["ant", "bee"]

@@ -306,7 +306,8 @@ def test_a_single_number_is_a_name(tmp_path: Path) -> None:
         ("a.json", '{"n02123045": "cat", "n01440764": "fish"}', "not sorted"),
         ("a.json", '["\\ud800"]', "control characters"),
         ("a.yaml", "train: a\nval: b\n", "no list of names"),
-        ("a.yaml", "names:\n  0: cat\nclasses:\n  0: dog\n", "several of its keys"),
+        ("a.yaml", "names:\n  0: cat\nclasses:\n  0: dog\n", "different labels"),
+        ("a.yaml", "a:\n  names: [cat]\nb:\n  names: [dog]\n", "several of its maps"),
         ("a.pbtxt", "item {}", ".pbtxt is not a format"),
     ],
 )
@@ -329,9 +330,9 @@ def test_large_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_long_lines_of_spaces_take_little_time(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text(f"a{' ' * 1997}b\n" * 2000)
+    (tmp_path / "a.txt").write_text(f"a{' ' * 1997}b\n" * 2000 + "cat")
     start = time.perf_counter()
-    assert len(labels.read_labels(tmp_path / "a.txt")) == 2000
+    assert len(labels.read_labels(tmp_path / "a.txt")) == 2001
     assert time.perf_counter() - start < 10
 
 

@@ -8,15 +8,18 @@ because the run was interrupted, this line is ignored, and its images are classi
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from tinyvit.bench.accuracy.predictions import ImagePrediction
 from tinyvit.errors import RequestError
+from tinyvit.file_locks import hold_lock
+from tinyvit.files import name_file_in_errors, write_atomically
 from tinyvit.regular_files import check_regular_file
 from tinyvit.serialization import parse_json
 
@@ -33,11 +36,11 @@ class Journal:
         initial_predictions: The predictions that were in the file when it was opened.
     """
 
-    def __init__(self, file: IO[bytes], predictions: list[ImagePrediction]) -> None:
+    def __init__(self, file: io.FileIO, predictions: list[ImagePrediction]) -> None:
         """Wrap an open file.
 
         Args:
-            file: The journal's file, positioned at its end.
+            file: The journal's file, without a buffer, positioned at its end.
             predictions: The predictions that are in the file.
         """
         self.initial_predictions = predictions
@@ -55,15 +58,28 @@ class Journal:
             self.flush()
 
     def flush(self) -> None:
-        """Write the predictions that are not in the file yet, as one line."""
-        if self._pending:
-            rows = [
-                [list(prediction.classes), prediction.score, prediction.error]
-                for prediction in self._pending
-            ]
-            self._file.write((json.dumps(rows) + "\n").encode("ascii"))
-            self._file.flush()
-            self._pending = []
+        """Write the predictions that are not in the file yet, as one line.
+
+        Raises:
+            OSError: The line cannot be written, for example on a full disk. Its beginning is
+                removed from the file, and its predictions are lost.
+        """
+        if not self._pending:
+            return
+        rows = [
+            [list(prediction.classes), prediction.score, prediction.error]
+            for prediction in self._pending
+        ]
+        self._pending = []  # even if writing fails, so that closing does not fail again
+        start_bytes = self._file.tell()
+        remaining = memoryview((json.dumps(rows) + "\n").encode("ascii"))
+        try:
+            with name_file_in_errors(Path(str(self._file.name))):
+                while remaining:
+                    remaining = remaining[self._file.write(remaining) :]
+        except OSError:
+            self._file.truncate(start_bytes)
+            raise
 
 
 @contextmanager
@@ -78,20 +94,23 @@ def open_journal(path: Path, settings: Mapping[str, str]) -> Iterator[Journal]:
         The journal, with the predictions that are already in the file.
 
     Raises:
-        RequestError: The file is not a journal, is damaged, is larger than 1 GiB, or was created
-            with other settings, which the error names.
+        RequestError: The file is not a journal, is damaged, is larger than 1 GiB, was created with
+            other settings, which the error names, or is in use by another process.
     """
-    if not path.exists() or not check_regular_file(path).st_size:
-        path.write_bytes((json.dumps(settings, sort_keys=True) + "\n").encode("ascii"))
-    predictions, complete_bytes = _read_journal(path, settings)
-    with path.open("r+b") as file:
-        file.truncate(complete_bytes)
-        file.seek(0, os.SEEK_END)
-        journal = Journal(file, predictions)
-        try:
-            yield journal
-        finally:
-            journal.flush()
+    lock_file = path.with_name(f".{path.name}.lock")
+    with hold_lock(lock_file, f"the journal {path}", "give --resume the name of another file"):
+        if not path.exists() or not check_regular_file(path).st_size:
+            write_atomically(path, json.dumps(settings, sort_keys=True) + "\n")
+        predictions, complete_bytes = _read_journal(path, settings)
+        # A buffer would keep a line that could not be written, and closing would fail again.
+        with io.FileIO(path, "r+") as file:
+            file.truncate(complete_bytes)
+            file.seek(0, os.SEEK_END)
+            journal = Journal(file, predictions)
+            try:
+                yield journal
+            finally:
+                journal.flush()
 
 
 def _read_journal(path: Path, settings: Mapping[str, str]) -> tuple[list[ImagePrediction], int]:

@@ -20,6 +20,8 @@ from tinyvit.distill.logits.paper_format import (
 from tinyvit.distill.logits.records import TeacherPredictions
 from tinyvit.distill.logits.store import Store, StoreWriter, open_store, require_matching_images
 from tinyvit.errors import RequestError
+from tinyvit.files import publish_files
+from tinyvit.staging import staging_folder
 
 _RECORDS_PER_WRITE = 2**14
 """Number of records that are converted at once. It limits the memory for their int64 and float64
@@ -44,13 +46,18 @@ def convert_store(source: Path, data: Path, target_format: str, output: Path) ->
 
     Raises:
         RequestError: `output` exists, or `source` cannot be converted.
+        OSError: A file cannot be written. Nothing is left behind then.
     """
     if output.exists():
         raise RequestError(f"{output} exists", "use -o with the name of a new folder")
     images = read_image_folder(data)
-    if target_format == "paper":
-        return _convert_to_paper_format(source, images, output)
-    return _convert_to_store(source, images, output)
+    convert = _convert_to_paper_format if target_format == "paper" else _convert_to_store
+    with staging_folder(output) as folder:
+        staged = folder / output.name
+        staged.mkdir()
+        paths = convert(source, images, staged)
+        publish_files([staged], output.parent)
+    return [output / path.name for path in paths]
 
 
 def _convert_to_paper_format(source: Path, images: ImageFolder, output: Path) -> list[Path]:

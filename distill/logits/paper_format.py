@@ -21,9 +21,10 @@ from tinyvit.distill.logits.header import StoreHeader
 from tinyvit.distill.logits.records import Records
 from tinyvit.distill.logits.store import Store
 from tinyvit.errors import RequestError
-from tinyvit.files import publish_files, staging_folder
+from tinyvit.files import publish_files
 from tinyvit.plurals import format_count
 from tinyvit.regular_files import check_regular_file
+from tinyvit.staging import staging_folder
 
 MAX_KEY_FILE_BYTES = 2**31
 """Largest size of a file of keys, because the whole file is read into memory."""

@@ -18,7 +18,9 @@ from tinyvit.distill.logits.teacher_predictions import (
     open_images_and_teachers,
 )
 from tinyvit.errors import RequestError
+from tinyvit.file_locks import FOLDER_LOCK_NAME, hold_lock
 from tinyvit.progress import NullProgress, Progress
+from tinyvit.staging import remove_abandoned_folders
 
 
 def save_logits(request: LogitsRequest, progress: Progress | None = None) -> Store:
@@ -33,17 +35,25 @@ def save_logits(request: LogitsRequest, progress: Progress | None = None) -> Sto
         The store, with at least `request.epochs` finished epochs.
 
     Raises:
-        RequestError: The folder contains another store or other files, or the request is
-            impossible.
+        RequestError: The folder contains another store or other files, another process writes to
+            it, or the request is impossible.
         ImageError: An image cannot be decoded.
+        OSError: A file cannot be written, for example on a full disk. The records that were
+            written before are kept, and the same request continues from them.
     """
     if request.epochs < 1:
         raise RequestError(
             f"--epochs {request.epochs} is not possible", "use a whole number from 1"
         )
+    lock_file = request.output / FOLDER_LOCK_NAME
+    with hold_lock(lock_file, f"the store {request.output}", "use -o with another folder"):
+        return _fill_store(request, progress or NullProgress())
+
+
+def _fill_store(request: LogitsRequest, progress: Progress) -> Store:
+    """Make or complete a store while no other process writes to it."""
     inputs = open_images_and_teachers(request)
     store = _open_or_create(request, _make_header(request, inputs), inputs.images)
-    progress = progress or NullProgress()
     progress.message(inputs.images.describe())
     for epoch in range(request.epochs):
         if not store.epoch_path(epoch).is_file():
@@ -114,7 +124,8 @@ def _open_or_create(request: LogitsRequest, header: StoreHeader, images: ImageFo
     """
     path = request.output / HEADER_NAME
     if not path.exists():
-        if request.output.is_dir() and any(request.output.iterdir()):
+        remove_abandoned_folders(request.output)  # a killed process leaves one beside its header
+        if any(entry.name != FOLDER_LOCK_NAME for entry in request.output.iterdir()):
             raise RequestError(
                 f"{request.output} is not empty and is not a store",
                 "use -o with the name of a new folder",

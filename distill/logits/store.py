@@ -29,6 +29,7 @@ from tinyvit.distill.logits.records import (
     pack_records,
 )
 from tinyvit.errors import RequestError
+from tinyvit.files import name_file_in_errors
 from tinyvit.plurals import format_count
 from tinyvit.regular_files import check_regular_file
 
@@ -224,14 +225,18 @@ class StoreWriter:
         Args:
             store: The store.
             epoch: Epoch, from 0.
+
+        Raises:
+            OSError: The file cannot be created, or cannot become as large as the epoch.
         """
         self._header = store.header
         self._final_path = store.epoch_path(epoch)
         self._part_path = self._final_path.with_suffix(".part")
         self._part_path.touch()
         self._file = self._part_path.open("r+b")
-        # `truncate` also extends a shorter file; the new bytes are zeros.
-        self._file.truncate(self._header.records_per_epoch * self._header.dtype.itemsize)
+        with name_file_in_errors(self._part_path):
+            # `truncate` also extends a shorter file; the new bytes are zeros.
+            self._file.truncate(self._header.records_per_epoch * self._header.dtype.itemsize)
         self.is_written = find_intact_records(
             np.fromfile(self._part_path, self._header.dtype), start=0
         )
@@ -244,22 +249,26 @@ class StoreWriter:
 
         Raises:
             RequestError: A probability is NaN or infinite.
+            OSError: The file cannot be written, for example on a full disk.
         """
         records = pack_records(predictions, self._header.top_k)
         start, end = predictions.start, predictions.start + len(records)
         remaining = memoryview(records.tobytes())
         offset = start * records.itemsize
-        # os.pwrite may write less than requested: at most 2 GiB, or less if the disk is full.
-        while remaining:
-            written_bytes = os.pwrite(self._file.fileno(), remaining, offset)
-            remaining, offset = remaining[written_bytes:], offset + written_bytes
+        with name_file_in_errors(self._part_path):
+            # os.pwrite may write less than requested: at most 2 GiB, or less if the disk is full.
+            while remaining:
+                written_bytes = os.pwrite(self._file.fileno(), remaining, offset)
+                remaining, offset = remaining[written_bytes:], offset + written_bytes
         self.is_written[start:end] = True
 
     def close(self) -> None:
-        """Flush and close the file, and give it its final name if no record is missing."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+        """Write the file to the disk; give it its final name if no record is missing."""
+        try:
+            with name_file_in_errors(self._part_path):
+                os.fsync(self._file.fileno())
+        finally:
+            self._file.close()
         if self.is_written.all():
             os.replace(self._part_path, self._final_path)
 

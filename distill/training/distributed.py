@@ -52,6 +52,11 @@ class ProcessGroup:
             dist.barrier()
 
 
+def is_first_process() -> bool:
+    """Return whether this process is the first of its group, before it has joined the group."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def join_process_group() -> Iterator[ProcessGroup]:
     """Join the group that torchrun's environment variables describe; leave it after the context.

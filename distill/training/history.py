@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tinyvit.errors import MissingDependencyError
-from tinyvit.files import write_atomically
+from tinyvit.files import name_file_in_errors, write_atomically
 
 _LOSS_COLOR, _ACCURACY_COLOR = "#b5541c", "#1c6bb5"
 
@@ -51,7 +52,19 @@ class TensorBoardLog:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise MissingDependencyError.for_package("tensorboard", extra="train") from error
-        self._writer: Any = SummaryWriter(str(folder), purge_step=first_step)
+        self._folder = folder
+        # An error in the writer's own thread is raised again by the next call of the writer. So
+        # the thread need not print it too.
+        self._default_hook = threading.excepthook
+        threading.excepthook = self._ignore_writer_errors
+        with name_file_in_errors(folder):
+            self._writer: Any = SummaryWriter(str(folder), purge_step=first_step)
+
+    def _ignore_writer_errors(self, error: threading.ExceptHookArgs) -> None:
+        """Print an error of a thread, unless TensorBoard's thread could not write a file."""
+        is_of_writer = type(error.thread).__module__.startswith("tensorboard.")
+        if not (is_of_writer and issubclass(error.exc_type, OSError)):
+            self._default_hook(error)
 
     def add_step(self, step: int, loss: float, rate: float) -> None:
         """Record the loss and the learning rate of a step.
@@ -61,8 +74,9 @@ class TensorBoardLog:
             loss: Loss of the step.
             rate: Learning rate of the step.
         """
-        self._writer.add_scalar("train/loss", loss, step)
-        self._writer.add_scalar("train/learning_rate", rate, step)
+        with name_file_in_errors(self._folder):
+            self._writer.add_scalar("train/loss", loss, step)
+            self._writer.add_scalar("train/learning_rate", rate, step)
 
     def add_epoch(self, step: int, summary: EpochSummary) -> None:
         """Record the accuracy after an epoch, if it was measured, and write all events to disk.
@@ -71,13 +85,18 @@ class TensorBoardLog:
             step: Number of the last step of the epoch.
             summary: Results of the epoch.
         """
-        if summary.top1 is not None:
-            self._writer.add_scalar("val/top1", summary.top1, step)
-        self._writer.flush()
+        with name_file_in_errors(self._folder):
+            if summary.top1 is not None:
+                self._writer.add_scalar("val/top1", summary.top1, step)
+            self._writer.flush()
 
     def close(self) -> None:
         """Write pending events and close the file."""
-        self._writer.close()
+        try:
+            with name_file_in_errors(self._folder):
+                self._writer.close()
+        finally:
+            threading.excepthook = self._default_hook
 
 
 def draw_history(history: Sequence[EpochSummary], path: Path) -> None:

@@ -6,6 +6,7 @@ resumes an interrupted run, and the results.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,8 +18,9 @@ from tinyvit.distill.training.config import MAX_CONFIG_BYTES, TrainingConfig
 from tinyvit.distill.training.history import EpochSummary
 from tinyvit.distill.training.toml_files import format_toml, parse_toml
 from tinyvit.errors import RequestError
-from tinyvit.files import publish_files, read_text, staging_folder, write_atomically
+from tinyvit.files import publish_files, read_text, write_atomically
 from tinyvit.regular_files import check_regular_file
+from tinyvit.staging import staging_folder
 
 RUN_FILE = "run.toml"
 STATE_FILE = "state.pt"
@@ -142,8 +144,11 @@ def save_state(folder: Path, state: TrainingState, parts: Mapping[str, Stateful]
     """
     content = {"progress": asdict(state)}
     content.update({name: part.state_dict() for name, part in parts.items()})
+    # Written by Python, because torch.save raises RuntimeError instead of OSError on a full disk.
+    file_content = io.BytesIO()
+    torch.save(content, file_content)
     with staging_folder(folder / STATE_FILE) as staged:
-        torch.save(content, staged / STATE_FILE)
+        (staged / STATE_FILE).write_bytes(file_content.getbuffer())
         publish_files([staged / STATE_FILE], folder)
 
 

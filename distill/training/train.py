@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from tinyvit.distill.augmentation.probe import get_library_versions
 from tinyvit.distill.logits.store import Store
 from tinyvit.distill.training import run_folder
 from tinyvit.distill.training.device import select_device
-from tinyvit.distill.training.distributed import join_process_group
+from tinyvit.distill.training.distributed import is_first_process, join_process_group
 from tinyvit.distill.training.inputs import make_task, open_inputs
 from tinyvit.distill.training.packages import require_training_packages
 from tinyvit.distill.training.presets import select_drop_path_rate
@@ -19,6 +20,7 @@ from tinyvit.distill.training.request import TrainingRequest, check_request
 from tinyvit.distill.training.run_messages import describe_result, describe_start
 from tinyvit.distill.training.task import TrainingTask
 from tinyvit.distill.training.trainer import TrainingRun
+from tinyvit.file_locks import FOLDER_LOCK_NAME, hold_lock
 from tinyvit.files import sha256
 from tinyvit.progress import NullProgress, Progress
 
@@ -37,10 +39,27 @@ def train_student(request: TrainingRequest, progress: Progress | None = None) ->
 
     Raises:
         TinyViTError: The request is impossible, an input cannot be used, the output folder
-            contains a different run, or the loss is NaN or infinite.
+            contains a different run or is in use by another process, or the loss is NaN or
+            infinite.
+        OSError: A file cannot be written, for example on a full disk. What was saved before stays
+            as it is, and the same request continues from it.
     """
     require_training_packages()
     check_request(request)
+    with _hold_run_folder(request.output):
+        return _train(request, progress)
+
+
+def _hold_run_folder(folder: Path) -> AbstractContextManager[None]:
+    """Keep other runs out of the output folder; only the first process of a run locks it."""
+    if not is_first_process():
+        return nullcontext()
+    lock_file = folder / FOLDER_LOCK_NAME
+    return hold_lock(lock_file, f"the run folder {folder}", "use -o with another folder")
+
+
+def _train(request: TrainingRequest, progress: Progress | None) -> Path:
+    """Train or resume in an output folder that no other run uses."""
     task = make_task(request, open_inputs(request))
     with join_process_group() as processes:
         visible_progress: Progress = NullProgress()

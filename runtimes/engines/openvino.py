@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import cache, partial
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -25,6 +24,7 @@ from tinyvit.runtimes.engine_helpers import (
     load_error,
     shorten_message,
 )
+from tinyvit.runtimes.engines._openvino_cache import open_cache_folder
 from tinyvit.runtimes.engines._openvino_runtime import OpenVINORuntime
 from tinyvit.runtimes.forking import keep_forever
 from tinyvit.runtimes.formats.onnx import ONNX
@@ -62,7 +62,8 @@ class OpenVINOEngine(Engine):
             capabilities = core.get_property(device, "OPTIMIZATION_CAPABILITIES")
             precision = choose_16_bit_precision(device, capabilities, processor.read_flags())
         properties = _make_properties(precision or "float32", options, device)
-        compiled_model = _compile(core, artifact, device, properties)
+        with open_cache_folder(options.cache) as cache_properties:
+            compiled_model = _compile(core, artifact, device, {**properties, **cache_properties})
         info = RuntimeInfo(
             engine=self.name,
             version=openvino.__version__,
@@ -188,21 +189,7 @@ def _make_properties(precision: str, options: RuntimeOptions, device: str) -> di
         if device != "CPU":
             raise cpu_threads_error(device)
         properties["INFERENCE_NUM_THREADS"] = str(options.threads)
-    if options.cache is not None:
-        properties["CACHE_DIR"] = str(_create_cache_folder(Path(options.cache)))
     return properties
-
-
-def _create_cache_folder(folder: Path) -> Path:
-    """Create the cache folder. Without the folder, OpenVINO would silently cache nothing."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RequestError(
-            f"the cache folder {folder} cannot be created ({error.strerror})",
-            "give --cache a folder with write permission",
-        ) from error
-    return folder
 
 
 def _compile(core: Any, artifact: Artifact, device: str, properties: dict[str, str]) -> Any:

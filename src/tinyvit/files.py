@@ -5,14 +5,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import secrets
-import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from tinyvit.errors import RequestError
 from tinyvit.regular_files import SpecialFileError, open_regular_file, read_bounded
+from tinyvit.staging import staging_folder
 
 _FOLDER_ARTIFACT_MARKER = "Manifest.json"
 """Name of a file in every .mlpackage of Core ML, the only kind of artifact (exported model) that is
@@ -38,34 +37,6 @@ _REMEDIES = {
     errno.ENAMETOOLONG: "give a shorter name",
 }
 """What the user can do about an error, by its number."""
-
-
-@contextmanager
-def staging_folder(path: Path) -> Iterator[Path]:
-    """Create a temporary folder beside a file that is about to be written.
-
-    The folder is always removed at the end, even after Ctrl-C or on a full disk. Parent folders of
-    `path` that this function created are removed too if they are empty.
-
-    Args:
-        path: The file that will be written. Its parent folders are created.
-
-    Yields:
-        A new empty folder in the folder of `path`, so that files in it can be renamed to `path`.
-    """
-    new_parents = [parent for parent in path.parents if not parent.exists()]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The name is chosen before the folder is created: a signal can arrive as soon as the folder
-    # exists, and the cleanup needs its name.
-    folder = path.parent / f".{path.name}.{secrets.token_hex(8)}"
-    try:
-        folder.mkdir(mode=0o700)
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        for parent in new_parents:
-            with suppress(OSError):  # raised if the folder is not empty
-                parent.rmdir()
 
 
 def publish_files(staged: list[Path], folder: Path) -> list[Path]:
@@ -189,6 +160,24 @@ def size_bytes(path: Path) -> int:
     """
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())
+
+
+@contextmanager
+def name_file_in_errors(path: Path) -> Iterator[None]:
+    """Add a path to every OSError that names no file, such as one of a function for open files.
+
+    Args:
+        path: The file or folder that the operations in the context write.
+
+    Yields:
+        Nothing.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def explain_os_error(error: OSError) -> tuple[str, str]:

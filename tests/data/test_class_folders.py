@@ -9,12 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinyvit.data.class_folders import (
-    class_folder_name,
-    read_image_folder,
-    read_labeled_images,
-    require_filled_class_folders,
-)
+from tinyvit.data.class_folder_checks import require_filled_class_folders
+from tinyvit.data.class_folders import class_folder_name, read_image_folder, read_labeled_images
+from tinyvit.data.dataset import DatasetLocation, open_dataset
 from tinyvit.data.listing import read_listing
 from tinyvit.data.splits import find_split_folder
 from tinyvit.errors import ImageError, RequestError
@@ -224,9 +221,53 @@ def test_splits_with_other_names_are_not_classes(tmp_path: Path, names: tuple[st
         read_image_folder(tmp_path)
 
 
+def test_splits_inside_folders_of_the_same_name_are_not_classes(tmp_path: Path) -> None:
+    """Kaggle's archives are unpacked in this way."""
+    classes = ("cat", "dog")
+    for split in ("seg_train", "seg_test"):
+        touch(tmp_path, *(f"{split}/{split}/{name}/1.jpg" for name in classes))
+    touch(tmp_path, "seg_pred/seg_pred/1.jpg")
+    with pytest.raises(RequestError, match=r"such as .*/seg_train/seg_train$"):
+        read_image_folder(tmp_path)
+    assert read_image_folder(tmp_path / "seg_train" / "seg_train").labels == (
+        Label("cat"),
+        Label("dog"),
+    )
+
+
+def test_splits_without_class_folders_are_not_classes(tmp_path: Path) -> None:
+    touch(tmp_path, "train_images/1.jpg", "test_images/2.jpg")
+    with pytest.raises(RequestError, match="test_images and train_images, seem to be splits"):
+        read_image_folder(tmp_path)
+
+
 def test_classes_with_names_like_splits_are_classes(tmp_path: Path) -> None:
     for name in ("trainer", "valley"):
         (tmp_path / name / "more").mkdir(parents=True)
         (tmp_path / name / "more" / "1.jpg").touch()
     labels = read_image_folder(tmp_path).labels
     assert labels == (Label("trainer"), Label("valley"))
+
+
+def test_folders_inside_class_folders_are_noted(tmp_path: Path) -> None:
+    touch(tmp_path, "art/cat/1.jpg", "art/dog/1.jpg", "photo/1.jpg")
+    counts = f"3 images of 2 classes in {tmp_path}"
+    note = (
+        "2 images are in folders inside the class folders, such as art/cat, whose names are not"
+        " used as classes"
+    )
+    assert read_image_folder(tmp_path).describe() == f"{counts}; {note}"
+    labels = (Label("art"), Label("photo"))
+    assert read_labeled_images(tmp_path, labels).describe() == f"3 images of 2 classes; {note}"
+    description = open_dataset(DatasetLocation(str(tmp_path))).description
+    assert description == f"3 images in class folders of {tmp_path.name}; {note}"
+
+
+@pytest.mark.parametrize("other", ["Cat", "cat - Copy", "cat (1)", "cat_"])
+def test_class_folders_with_similar_names_are_noted(tmp_path: Path, other: str) -> None:
+    touch(tmp_path, "cat/1.jpg", f"{other}/1.jpg", "dog/1.jpg")
+    first, second = sorted(("cat", other))
+    assert read_image_folder(tmp_path).notes == (
+        f"{first!r} and {second!r} were read as different classes, although their names are"
+        " similar",
+    )

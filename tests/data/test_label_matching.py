@@ -82,3 +82,12 @@ def test_class_names_are_matched_exactly_or_refused() -> None:
         match_class_names(["goldfish", "crane", "crane"], CRANES, "class folders in x")
     with pytest.raises(RequestError, match=r"4 of the 4 folders .*\(a, b, c, \.\.\.\).*as cat"):
         match_class_names(list("abcd"), (Label("cat"),), "folders")
+
+
+@pytest.mark.parametrize(
+    ("label", "name", "index"),
+    [("7", "#7", 1), ("007", "7", 1), ("8", "7", None), ("7", "cat", None), ("cat", "#7", None)],
+)
+def test_numbers_that_are_labels(label: str, name: str, index: int | None) -> None:
+    matcher = LabelMatcher((Label("1"), Label(label)))
+    assert matcher.find_index_of_numeric_label(name) == index

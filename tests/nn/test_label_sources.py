@@ -55,7 +55,11 @@ def find(metadata: dict[str, Any], count: int = 3, config: dict[str, Any] | None
             "classes in the checkpoint",
         ),
         ({"names": {0: "a", 1: "b", 2: "c"}}, "names in the checkpoint"),
+        ({"classes": [(1, "b"), (2, "c"), (0, "a")]}, "classes in the checkpoint"),
+        ({"classes": [["b", 1], ["c", 2], ["a", 0]]}, "classes in the checkpoint"),
         ({"class_names": "a, b, c"}, "class_names in the checkpoint"),
+        ({"class_names": "['a', 'b', 'c']"}, "class_names in the checkpoint"),
+        ({"class_to_idx": "{'c': 2, 'a': 0, 'b': 1}"}, "class_to_idx in the checkpoint"),
         (
             {
                 "categories": [
@@ -243,3 +247,55 @@ def test_names_of_folders_in_a_list_stay_in_its_order() -> None:
     """torchvision sorts folders as text, and this is the order of the logits."""
     folders = [f"{name} x" for name in sorted(map(str, range(12)))]
     assert find({"classes": folders}, count=12)[0] == folders
+
+
+SET_REASON = "cannot be used (it is a set, so the order of the classes is unknown)"
+
+
+@pytest.mark.parametrize(
+    ("entries", "name"),
+    [
+        ({"classes": set("abcdefg")}, "classes in the checkpoint"),
+        ({"class_names": frozenset("abcdefg")}, "class_names in the checkpoint"),
+        (
+            {"hyper_parameters": {"label_names": set("abcdefg")}},
+            "label_names in hyper_parameters of the checkpoint",
+        ),
+        ({"vocab": set("abcdefg")}, "vocab in the checkpoint"),
+    ],
+)
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_a_set_of_names_has_no_order(
+    save: Save, entries: dict[str, Any], name: str, protocol: int
+) -> None:
+    """The order in which Python stores a set depends on PYTHONHASHSEED."""
+    path = save({"state_dict": make_state(), **entries}, pickle_protocol=protocol)
+    labels, source = find_labels(read_weights(path), 7, path)
+    assert labels is None
+    assert source == (
+        f"none in the checkpoint, so the classes are numbered; not used: {name} {SET_REASON}"
+    )
+
+
+def test_names_with_an_order_beside_a_set_are_used(save: Save) -> None:
+    entries = {"classes": set("abcdefg"), "args": {"class_names": list("gfedcba")}}
+    path = save({"state_dict": make_state(), **entries})
+    labels, source = find_labels(read_weights(path), 7, path)
+    assert labels == tuple(map(Label, "gfedcba"))
+    assert source == (
+        f"class_names in args of the checkpoint; not used: classes in the checkpoint {SET_REASON}"
+    )
+
+
+@pytest.mark.parametrize("text", ["{'b', 'a', 'c'}", "['a', 'b', ...]"])
+def test_a_text_in_an_unknown_notation_is_not_split_at_its_commas(text: str) -> None:
+    names, source = find({"classes": text})
+    assert names is None
+    assert "classes in the checkpoint cannot be used" in source
+
+
+def test_a_set_of_1000_names_is_not_imagenet(save: Save) -> None:
+    path = save({"state_dict": make_state(), "names": {f"k{i}" for i in range(1000)}})
+    labels, source = find_labels(read_weights(path), 1000, path)
+    assert labels is None
+    assert f"names in the checkpoint {SET_REASON}" in source

@@ -11,9 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.helpers.full_disk import fill_disk, mount_small_disk
+from tests.helpers.processes import start_python, wait_for_entry
 from tests.helpers.small_classifiers import ArtifactBuilder
 from tinyvit.errors import ArtifactError, RequestError
+from tinyvit.file_locks import take_lock
 from tinyvit.runtimes import RuntimeOptions, open_runtime, processor, read_artifact
+from tinyvit.runtimes.engines import _openvino_cache
 from tinyvit.runtimes.engines._openvino_runtime import OpenVINORuntime
 from tinyvit.runtimes.engines.openvino import choose_16_bit_precision, shared_core
 
@@ -113,6 +117,63 @@ def test_cache_keeps_the_compiled_model(build_artifact: ArtifactBuilder, tmp_pat
     assert loaded_from_cache == [False, True, False]
     assert np.array_equal(logits[0], logits[1])
     assert np.array_equal(logits[0], logits[2])
+
+
+def test_a_cache_folder_is_used_by_one_process_at_a_time(
+    build_artifact: ArtifactBuilder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, folder, signals = build_artifact(".xml"), tmp_path / "cache", tmp_path / "signals"
+    folder.mkdir()
+    signals.mkdir()
+    code = """
+import sys, time
+from pathlib import Path
+from tinyvit.file_locks import hold_lock
+with hold_lock(Path(sys.argv[1], ".lock"), "the cache", "use another"):
+    Path(sys.argv[2], "held").touch()
+    time.sleep(float(sys.argv[3]))
+"""
+    process = start_python(code, folder, signals, 1)
+    assert wait_for_entry(signals, process)
+    options = RuntimeOptions(cache=folder)
+    with open_runtime(path, "openvino", options):
+        assert process.wait(timeout=60) == 0  # it has ended, because this process waited for it
+    assert {file.suffix for file in folder.iterdir()} == {".blob"}
+    lock = take_lock(folder / ".lock")
+    assert lock is not None
+    monkeypatch.setattr(_openvino_cache, "_MAX_WAIT_S", 0.2)
+    with pytest.raises(RequestError) as error:
+        open_runtime(path, "openvino", options)
+    assert str(error.value) == (
+        f"another process is using the cache folder {folder}: wait until it ends, or give --cache"
+        " another folder"
+    )
+    lock.release()
+
+
+def test_a_cache_folder_without_write_permission_is_read(
+    build_artifact: ArtifactBuilder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, options = build_artifact(".xml"), RuntimeOptions(cache=tmp_path / "cache")
+    open_runtime(path, "openvino", options).close()
+    lock = take_lock(tmp_path / "cache" / ".lock")
+    assert lock is not None
+    # Permissions do not stop a superuser, so the answer of the system is replaced.
+    monkeypatch.setattr(_openvino_cache.os, "access", lambda path, mode: False)
+    with open_runtime(path, "openvino", options) as runtime:
+        assert isinstance(runtime, OpenVINORuntime)
+        assert runtime.loaded_from_cache
+    lock.release()
+
+
+def test_a_cache_on_a_full_disk_keeps_nothing(
+    build_artifact: ArtifactBuilder, tmp_path: Path
+) -> None:
+    with mount_small_disk(tmp_path / "disk", 2**20) as disk:
+        fill_disk(disk)
+        options = RuntimeOptions(cache=disk / "cache")
+        open_runtime(build_artifact(".xml"), "openvino", options).close()
+        assert sum(path.stat().st_size for path in (disk / "cache").iterdir()) == 0
 
 
 def test_a_cache_folder_that_cannot_be_created_is_an_error(

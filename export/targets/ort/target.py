@@ -8,7 +8,6 @@ has measurements.
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from tinyvit.export.tracing import explain_tool_errors
 from tinyvit.manifest import EmbeddedPreprocessing, Precision
 from tinyvit.output_capture import silence_libraries
 from tinyvit.preprocess import Preprocess
+from tinyvit.staging import temporary_folder
 
 if TYPE_CHECKING:
     from tinyvit.export.tracing import Graph
@@ -60,9 +60,9 @@ class OrtTarget(Target):
         with (
             explain_tool_errors("making the ORT model"),
             silence_libraries("ort_format_model"),
-            tempfile.TemporaryDirectory(prefix="tinyvit-") as folder,
+            temporary_folder() as folder,
         ):
-            path = Path(folder, "network.ort")
+            path = folder / "network.ort"
             _convert_to_ort(data, path)
             return OrtModel(path.read_bytes(), _list_required_operators(path))
 

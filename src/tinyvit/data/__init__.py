@@ -6,12 +6,14 @@ needed. Import from the modules:
     listing             the image files under a folder
     image_names         which file names are those of images, and which are ignored
     class_folders       folders with one subfolder per class, for training and evaluation
+    class_folder_checks errors and notes about such folders
     splits              folders of training, validation and test images in a dataset
     truth_files         files that list the classes of images that are not in class folders
     archives            images inside an uncompressed tar file
     dataset             labeled images from any of these, for measuring accuracy
     dataset_matching    the classes of a dataset matched to the labels of a model
     label_matching      class names in the data matched to the labels of a model
+    number_readings     numbers in the data read as labels or as numbers of classes
     calibration_images  images for calibration: a folder, a list of paths or an array
     sampling            a reproducible order or subset that draws evenly from all classes
     decoding            decoding of images in threads, ahead of their use

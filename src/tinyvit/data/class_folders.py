@@ -7,7 +7,7 @@ The accuracy benchmark uses `tinyvit.data.dataset` instead. No image is decoded.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -17,9 +17,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tinyvit.data.image_names import is_image_path
+from tinyvit.data.class_folder_checks import (
+    note_inner_folders,
+    note_similar_names,
+    require_class_level,
+    require_filled_class_folders,
+)
 from tinyvit.data.label_matching import match_class_names
-from tinyvit.data.listing import ImageListing, list_subfolders, read_listing
+from tinyvit.data.listing import read_listing
 from tinyvit.data.splits import SPLIT_NAMES, find_split_folder, refuse_unknown_splits
 from tinyvit.errors import RequestError
 from tinyvit.files import listing_sha256
@@ -186,7 +191,8 @@ def read_image_folder(folder: str | Path) -> ImageFolder:
     labels = tuple(imagenet_labels.get(name, Label(name)) for name in class_names)
     indices = {name: index for index, name in enumerate(class_names)}
     class_indices = np.array([indices[name] for name in names], np.int64)
-    return ImageFolder(folder, keys, labels, class_indices, listing.notes)
+    notes = (*listing.notes, *note_inner_folders(keys), *note_similar_names(class_names))
+    return ImageFolder(folder, keys, labels, class_indices, notes)
 
 
 def read_labeled_images(folder: str | Path, labels: Sequence[Label]) -> LabeledImages:
@@ -216,66 +222,8 @@ def read_labeled_images(folder: str | Path, labels: Sequence[Label]) -> LabeledI
     names = [key.partition("/")[0] for key in keys]
     indices = match_class_names(names, labels, f"folders and files in {folder}")
     class_indices = np.array([indices[name] for name in names], np.int64)
-    return LabeledImages(listing.images, class_indices, listing.notes)
-
-
-def require_filled_class_folders(folder: Path, keys: Iterable[str], listing: ImageListing) -> None:
-    """Refuse a folder in which a class folder gives no images.
-
-    Otherwise, a network would be trained or measured without this class, and nothing would show it.
-
-    Args:
-        folder: The folder that contains the class folders.
-        keys: Paths of the images relative to `folder`, with "/" as separator.
-        listing: The listing of `folder`.
-
-    Raises:
-        RequestError: A class folder is empty, or is a link that leads to nothing or to a folder
-            that another path leads to as well.
-    """
-    for link in listing.broken_links:
-        if link.parent == folder and not is_image_path(link):
-            raise RequestError(
-                f"the class folder {link.name} of {folder.name} is a link that leads to nothing",
-                "correct the link, or remove it",
-            )
-    filled = {key.partition("/")[0] for key in keys}
-    repeated = {link for link in listing.repeated_links if link.parent == folder}
-    for name in list_subfolders(folder):
-        if name in filled:
-            continue
-        if folder / name in repeated:
-            raise RequestError(
-                f"the class folder {name} of {folder.name} is a link to a folder whose images are"
-                " already used through another path",
-                "give each class a folder of its own, or remove the link",
-            )
-        raise RequestError(
-            f"the class folder {name} of {folder.name} has no images",
-            "put images in it, or remove it",
-        )
-
-
-def require_class_level(folder: Path, keys: Sequence[str]) -> None:
-    """Refuse a folder if the class folders are one level deeper, inside its only subfolder.
-
-    Args:
-        folder: The folder that should contain the class folders.
-        keys: Paths of the images relative to `folder`, with "/" as separator.
-
-    Raises:
-        RequestError: All images are in several subfolders of one subfolder.
-    """
-    first_folders = {key.split("/")[0] for key in keys}
-    is_nested = all(key.count("/") > 1 for key in keys)
-    second_folders = {key.split("/")[1] for key in keys if key.count("/") > 1}
-    if len(first_folders) == 1 and is_nested and len(second_folders) > 1:
-        inner = folder / next(iter(first_folders))
-        raise RequestError(
-            f"{folder} has only one class folder, {inner.name}, and all images are in"
-            f" {len(second_folders)} folders inside it",
-            f"give {inner} if those are the class folders",
-        )
+    notes = (*listing.notes, *note_inner_folders(keys))
+    return LabeledImages(listing.images, class_indices, notes)
 
 
 def class_folder_name(key: str) -> str:

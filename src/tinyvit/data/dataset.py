@@ -21,7 +21,8 @@ from functools import cached_property
 from pathlib import Path
 
 from tinyvit.data.archives import index_tar
-from tinyvit.data.class_folders import class_folder_name, require_filled_class_folders
+from tinyvit.data.class_folder_checks import note_inner_folders, require_filled_class_folders
+from tinyvit.data.class_folders import class_folder_name
 from tinyvit.data.listing import SourceGetter, make_path_getter, read_listing
 from tinyvit.data.sampling import sample_stratified
 from tinyvit.data.splits import find_splits, list_splits
@@ -165,7 +166,8 @@ def _open_class_folders(folder: Path) -> Dataset:
         for key, path in zip(keys, listing.images)
     ]
     unused = [path.name for path in splits.values() if path != split]
-    return _make_dataset(samples, folder.name, split.name if splits else "", unused, listing.notes)
+    notes = (*listing.notes, *note_inner_folders(keys))
+    return _make_dataset(samples, folder.name, split.name if splits else "", unused, notes)
 
 
 def _open_class_folders_of_tar(path: Path) -> Dataset:

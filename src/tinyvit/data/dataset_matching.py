@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
 from tinyvit.data.dataset import Dataset, Sample
 from tinyvit.data.label_matching import LabelMatcher, example_class_name, shorten_names
+from tinyvit.data.number_readings import find_class_indices
 from tinyvit.errors import RequestError
 from tinyvit.labels import Label
 
@@ -44,14 +45,17 @@ def match_dataset(
 
     Raises:
         RequestError: A class of the data does not match exactly one class of the model (with
-            `only_known`: none of the classes does), or the numbers of the classes seem to start
-            at 1.
+            `only_known`: none of the classes does), the numbers of the classes seem to start at 1,
+            or they can be labels of the model that are numbers.
     """
     matcher = LabelMatcher(labels)
-    indices = {
-        name: matcher.find_index(name) for sample in dataset.samples for name in sample.classes
-    }
-    _require_matches(indices, matcher, labels, only_known)
+    names = dict.fromkeys(name for sample in dataset.samples for name in sample.classes)
+    reading = find_class_indices(names, matcher, labels)
+    indices = reading.indices
+    is_numbered = not reading.are_labels and all(map(matcher.is_number, indices))
+    if is_numbered:
+        _refuse_numbers_from_1(indices, matcher)
+    _require_matches(indices, labels, only_known)
     matches = [(sample, _find_correct_indices(sample, indices)) for sample in dataset.samples]
     matched = [(sample, class_indices) for sample, class_indices in matches if class_indices]
     if not matched:
@@ -60,7 +64,7 @@ def match_dataset(
             "check that the data and the model have the same classes",
         )
     samples, class_indices = zip(*matched)
-    notes = []
+    notes = [reading.note] if reading.note else []
     left_out_count = len(matches) - len(matched)
     if left_out_count > 0:
         notes.append(
@@ -70,7 +74,6 @@ def match_dataset(
     shown_class_count = len(set(chain.from_iterable(class_indices)))
     if shown_class_count < len(labels):
         notes.append(f"the images show {shown_class_count} of the model's {len(labels)} classes")
-    is_numbered = all(map(matcher.is_number, indices))
     if is_numbered and min(int(name.removeprefix("#")) for name in indices) > 0:
         notes.append(
             "the class numbers in the data, of which none is 0, were read as counted from 0"
@@ -79,21 +82,19 @@ def match_dataset(
     return MatchedDataset(samples, class_indices, tuple(notes), numbers)
 
 
-def _require_matches(
-    indices: Mapping[str, int | None],
-    matcher: LabelMatcher,
-    labels: Sequence[Label],
-    only_known: bool,
-) -> None:
-    """Raise RequestError for classes that `match_dataset` refuses.
-
-    These are class numbers that seem to start at 1 and, without `only_known`, unknown classes.
-    """
-    explanation = matcher.explain_numbers(indices)
+def _refuse_numbers_from_1(names: Iterable[str], matcher: LabelMatcher) -> None:
+    """Raise RequestError if the class numbers in the data seem to start at 1."""
+    explanation = matcher.explain_numbers(names)
     if explanation:
         raise RequestError(
             explanation, "subtract 1 from each class, or name the classes by WordNet id or label"
         )
+
+
+def _require_matches(
+    indices: Mapping[str, int | None], labels: Sequence[Label], only_known: bool
+) -> None:
+    """Raise RequestError for a class that the model does not have, unless `only_known` is true."""
     unknown = _list_unknown(indices)
     if unknown and not only_known:
         raise RequestError(

@@ -15,6 +15,7 @@ from tinyvit.errors import RequestError
 from tinyvit.labels import Label, imagenet_labels
 
 _CLASS_NUMBER = re.compile(r"#?(\d{1,9})")
+_NUMBER = re.compile(r"\d{1,9}")
 
 _SHOWN_NAMES = 3
 """Largest number of names that an error message lists before "..."."""
@@ -58,6 +59,9 @@ class LabelMatcher:
         self._normalized_indices = _group_indices(
             normalize_class_name(label.name) for label in self._labels
         )
+        self._numeric_indices = _group_indices(
+            str(int(label.name)) if _NUMBER.fullmatch(label.name) else "" for label in self._labels
+        )
         self._imagenet = imagenet_labels(1000) or ()
         wnids = [label.wnid for label in self._labels]
         is_imagenet = wnids == [label.wnid for label in self._imagenet]
@@ -75,7 +79,7 @@ class LabelMatcher:
         """
         is_marked_number = name.startswith("#") and _CLASS_NUMBER.fullmatch(name) is not None
         if is_marked_number and not self._exact:
-            return self._find_index_of_number(name)
+            return self.find_index_of_number(name)
         if _compose(name) in self._exact_indices:
             return _get_single_index(self._exact_indices[_compose(name)])
         if self._exact:
@@ -83,7 +87,7 @@ class LabelMatcher:
         normalized = normalize_class_name(name)
         if normalized in self._normalized_indices:
             return _get_single_index(self._normalized_indices[normalized])
-        return self._find_index_of_number(name)
+        return self.find_index_of_number(name)
 
     @property
     def class_numbers(self) -> tuple[int, ...]:
@@ -121,8 +125,15 @@ class LabelMatcher:
             )
         return None
 
-    def _find_index_of_number(self, name: str) -> int | None:
-        """Return the class index for a number such as "7" or "#7", or None for anything else."""
+    def find_index_of_number(self, name: str) -> int | None:
+        """Return the index of the class that has a class number.
+
+        Args:
+            name: A number such as "7" or "#7".
+
+        Returns:
+            The index in the labels; None for anything else, and for a number without a class.
+        """
         match = _CLASS_NUMBER.fullmatch(name)
         if match is None:
             return None
@@ -132,6 +143,21 @@ class LabelMatcher:
         if number >= len(self._imagenet):
             return None
         return _get_single_index(self._wnid_indices.get(self._imagenet[number].wnid, frozenset()))
+
+    def find_index_of_numeric_label(self, name: str) -> int | None:
+        """Return the index of the class whose label is a number, such as "7" or "007".
+
+        Args:
+            name: The number, such as "7" or "#7".
+
+        Returns:
+            The index in the labels; None for anything else, and if not exactly one label is this
+            number.
+        """
+        match = _CLASS_NUMBER.fullmatch(name)
+        if match is None:
+            return None
+        return _get_single_index(self._numeric_indices.get(str(int(match[1])), frozenset()))
 
 
 def match_class_names(

@@ -16,9 +16,11 @@ SPLIT_NAMES = {
 }
 """Names, in lower case, that the folder of each split can have."""
 
-_SPLIT_BEGINNING = re.compile(r"(?:train|val|test|dev|eval)(?:[^a-z]|ing|id|uation|set|$)")
-"""Matches the beginning of a name, in lower case, that probably means a split, such as "dev" or
-"val_images"."""
+_SPLIT_WORD = re.compile(
+    r"(?:^|[^a-z])(train|val|test|dev|eval|pred)(?:ing|id|uation|iction|set|s)*(?:[^a-z]|$)"
+)
+"""Matches a name, in lower case, with a word that probably means a split, such as "dev",
+"val_images" or "seg_train"."""
 
 
 def find_splits(names: Collection[str], description: str) -> dict[str, str]:
@@ -67,17 +69,37 @@ def refuse_unknown_splits(folder: Path, keys: Sequence[str]) -> None:
 
     Raises:
         RequestError: There are several subfolders, all of them have names such as "dev" and
-            "train_images", and all images are in folders inside them.
+            "seg_train", and these mean different splits or all images are in folders inside them.
     """
     names = sorted({key.split("/")[0] for key in keys})
-    are_splits = all(_SPLIT_BEGINNING.match(name.lower()) for name in names)
-    if len(names) > 1 and are_splits and all(key.count("/") > 1 for key in keys):
+    words = [_SPLIT_WORD.search(name.lower()) for name in names]
+    if len(names) < 2 or not all(words):
+        return
+    splits = {match[1] for match in words if match}
+    if ("train" in splits and len(splits) > 1) or all(key.count("/") > 1 for key in keys):
+        training = next((name for name in names if "train" in name.lower()), names[-1])
         raise RequestError(
             f"the subfolders of {folder}, {' and '.join(names[:4])}, seem to be splits and not"
             " classes",
-            f"give the folder of one split, such as {folder / names[-1]}, or name them train, val"
-            " and test",
+            f"give the folder of one split, such as {folder / _find_class_level(training, keys)}",
         )
+
+
+def _find_class_level(name: str, keys: Sequence[str]) -> str:
+    """Return the folder in a folder that contains the class folders.
+
+    Archives often contain one folder, with the same name as the archive.
+
+    Args:
+        name: The folder to search.
+        keys: Paths of the images, with "/" as separator.
+    """
+    while True:
+        inner_paths = [key[len(name) + 1 :] for key in keys if key.startswith(f"{name}/")]
+        first_folders = {path.partition("/")[0] for path in inner_paths}
+        if len(first_folders) != 1 or not all(path.count("/") > 1 for path in inner_paths):
+            return name
+        name = f"{name}/{first_folders.pop()}"
 
 
 def list_splits(folder: Path) -> dict[str, Path]:

@@ -37,6 +37,9 @@ _FILE_TITLES = frozenset(
 )
 """Titles, in lower case and with "_" for spaces, of the column of file names."""
 
+_NAME_TITLES = ("class_name", "label_name", "category_name")
+"""Titles of a column of labels. Below another title, a number is usually that of a class."""
+
 _CLASS_TITLES = frozenset(
     (
         "prediction_string",
@@ -47,7 +50,7 @@ _CLASS_TITLES = frozenset(
         "classes",
         "class_id",
         "class_index",
-        "class_name",
+        *_NAME_TITLES,
         "target",
         "truth",
         "category",
@@ -147,6 +150,8 @@ def _parse_rows(rows: Sequence[tuple[str, Sequence[str]]]) -> list[TruthRow]:
         raise ValueError(_NOT_TWO_CELLS)
     classes = [parse_class(row[columns.class_index]) for _, row in rows]
     title = normalize_key(titles[columns.class_index]) if titles else ""
+    if title in _NAME_TITLES:
+        classes = [class_name.removeprefix("#") for class_name in classes]
     if title and title not in _CLASS_TITLES and set(classes) <= {"#0", "#1"}:
         raise ValueError(
             f"has only 0 and 1 below the title {title}, which may be a class or not: name the"

@@ -6,8 +6,10 @@ label_data   lists and dicts, from JSON, from a Python literal or from a caller
 label_lines  lines of text, each with a name and possibly an index or a WordNet id
 label_tables rows of cells, such as those of a .csv file
 label_keys   keys under which labels are usual
+label_containers  finding the labels in a dict by these keys
 label_decorations  removing bullets, quotes and commas around names
 line_checks  refusing lines that are no labels
+unknown_keys refusing lines with an index in an unknown form
 literals     reading Python's notation of lists and dicts without executing it
 yaml_labels  finding the labels in YAML
 """

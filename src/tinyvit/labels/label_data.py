@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, TypeGuard
 
 from tinyvit.labels.imagenet import MAX_CLASSES, Label
+from tinyvit.labels.label_containers import LabelContainer, find_containers
 from tinyvit.labels.label_keys import (
     INDEX_TO_NAME_KEYS,
-    LABEL_KEYS,
     NAME_TO_INDEX_KEYS,
+    PLACEHOLDER,
     normalize_key,
 )
 from tinyvit.labels.label_lines import parse_names
@@ -28,26 +29,12 @@ from tinyvit.labels.label_tables import (
     order_by_index,
     parse_columns,
     parse_rows,
+    refuse_scores,
 )
 
 LabelNames: TypeAlias = "Sequence[str | Label] | Mapping[Any, Any]"
 """Labels in one of the forms that `labels_from_data` reads, such as a list of names in the order of
 the logits, or a map between indices and names."""
-
-_KEY_RANKS = {key: rank for rank, key in enumerate(LABEL_KEYS)}
-
-_INVERSES = {"id2label": ("label2id",), "idx_to_class": ("class_to_idx",)}
-"""For a key, the keys of inverse maps that are ignored beside it. Hugging Face writes incomplete
-inverse maps."""
-
-_WRAPPER_KEYS = frozenset(("value", "desc"))
-"""Keys of the dict in which Weights & Biases stores each setting."""
-
-_MAX_DEPTH = 4
-"""Depth of nested dicts in which labels are searched."""
-
-_MAX_ENTRIES = 1000
-"""Labels are not searched inside a dict with more entries."""
 
 _MAX_CONTAINERS = 32
 """Largest number of keys that can contain the labels."""
@@ -83,7 +70,7 @@ def labels_from_data(data: object) -> tuple[Label, ...]:
 
 def _parse_dict(data: Mapping[Any, Any], container_key: str = "") -> tuple[Label, ...]:
     """Parse a dict. `container_key` is the key under which it is stored; "" if there is none."""
-    containers = _find_containers(data)
+    containers = find_containers(data)
     if containers:
         return _parse_containers(containers)
     has_wnids = bool(data) and all(isinstance(key, str) and WNID.fullmatch(key) for key in data)
@@ -155,59 +142,59 @@ def _is_whole_number(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _find_containers(data: Mapping[Any, Any], depth: int = 0) -> dict[str, object]:
-    """Return the lists and dicts under usual keys of labels, by key.
-
-    The dicts inside `data` are searched only if `data` itself has no such key. A key in the result
-    is then a path, such as "model.names".
-    """
-    usual_keys = [
-        key
-        for key, value in data.items()
-        if isinstance(key, str)
-        and normalize_key(key) in _KEY_RANKS
-        and isinstance(_unwrap(value), (Mapping, list, tuple))
-    ]
-    usual_keys.sort(key=_rank_key)
-    ignored = {inverse for key in usual_keys for inverse in _INVERSES.get(normalize_key(key), ())}
-    containers = {
-        key: _unwrap(data[key]) for key in usual_keys if normalize_key(key) not in ignored
-    }
-    if containers or depth >= _MAX_DEPTH or len(data) > _MAX_ENTRIES:
-        return containers
-    for name, value in data.items():
-        if isinstance(value, Mapping):
-            inner = _find_containers(value, depth + 1)
-            containers.update({f"{name}.{key}": labels for key, labels in inner.items()})
-    return containers
-
-
-def _rank_key(key: str) -> int:
-    """Return the rank of a usual key, which is smaller for maps than for lists."""
-    return _KEY_RANKS[normalize_key(key)]
-
-
-def _unwrap(value: object) -> object:
-    """Return a setting without the dict in which Weights & Biases stores it."""
-    is_wrapped = isinstance(value, Mapping) and "value" in value and value.keys() <= _WRAPPER_KEYS
-    return value["value"] if isinstance(value, Mapping) and is_wrapped else value
-
-
-def _parse_containers(containers: Mapping[str, object]) -> tuple[Label, ...]:
-    """Parse the result of `_find_containers`, and require that all keys give the same labels."""
+def _parse_containers(containers: Sequence[LabelContainer]) -> tuple[Label, ...]:
+    """Parse the result of `find_containers`, and require that all containers agree."""
     if len(containers) > _MAX_CONTAINERS:
         raise ValueError(f"more than {_MAX_CONTAINERS} of its keys can contain the labels")
-    parsed = {
-        key: _parse_dict(value, normalize_key(key.rpartition(".")[2]))
-        if isinstance(value, Mapping)
-        else labels_from_data(value)
-        for key, value in containers.items()
-    }
-    first_key, labels = next(iter(parsed.items()))
-    for key, other_labels in parsed.items():
-        if other_labels != labels:
-            raise ValueError(f"{first_key} and {key} contain different labels")
+    parsed = [_parse_container(container) for container in containers]
+    for container, labels in zip(containers, parsed):
+        if labels != parsed[0]:
+            raise ValueError(f"{containers[0].path} and {container.path} contain different labels")
+    return parsed[0]
+
+
+def _parse_container(container: LabelContainer) -> tuple[Label, ...]:
+    """Parse the labels under one key, and compare them with the values beside them."""
+    if isinstance(container.value, Mapping):
+        labels = _parse_dict(container.value, normalize_key(container.key))
+    else:
+        labels = labels_from_data(container.value)
+    for key, count in container.counts.items():
+        if count != len(labels):
+            raise ValueError(f"{container.path} has {len(labels)} labels, but {key} is {count}")
+    for key, inverse in container.inverses.items():
+        _refuse_contradiction(labels, container.path, inverse, key)
     return labels
+
+
+def _refuse_contradiction(
+    labels: Sequence[Label], path: str, inverse: Mapping[Any, Any], inverse_key: str
+) -> None:
+    """Raise ValueError if a map from names to indices contradicts the labels.
+
+    The map may lack classes: Hugging Face writes incomplete ones, and those of classes with equal
+    names have only the last of these.
+
+    Args:
+        labels: The labels.
+        path: The keys that lead to them, for the message.
+        inverse: The map.
+        inverse_key: Its key, for the message.
+    """
+    pairs = list(inverse.items())
+    if not all(map(_is_index, inverse.values())):  # the map is stored the other way round
+        pairs = [(name, index) for index, name in pairs]
+    for name, index in pairs:
+        if PLACEHOLDER.fullmatch(str(name)):
+            continue
+        is_in_range = _is_index(index) and int(index) < len(labels)
+        label = labels[int(index)] if is_in_range else None
+        if label is None or str(name).strip() not in (label.name, label.wnid):
+            shown = "no class" if label is None else repr(label.name[:40])
+            raise ValueError(
+                f"{path} and {inverse_key} contradict each other: class {str(index)[:40]} is"
+                f" {shown} in the former and {str(name)[:40]!r} in the latter"
+            )
 
 
 def _parse_wnid_dict(data: Mapping[object, object]) -> tuple[Label, ...]:
@@ -276,6 +263,8 @@ def _parse_records(records: Sequence[Mapping[Any, Any]]) -> tuple[Label, ...]:
             raise ValueError(f"entry {number} does not have a name or a whole number as {key!r}")
     if not NAME_TITLES & set(titles):
         raise ValueError(f"its entries have no name: {', '.join(keys)[:80]!r} are their keys")
+    if not any(all(map(INDEX.fullmatch, cells)) for cells in columns):
+        refuse_scores(map(normalize_key, keys))
     return parse_names(columns[0]) if len(columns) == 1 else parse_columns(columns, titles)
 
 

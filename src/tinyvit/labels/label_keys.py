@@ -46,6 +46,22 @@ LABEL_KEYS = (*KEYED_KEYS, *LIST_KEYS, *VAGUE_KEYS)
 """All of these keys, those of maps first."""
 
 
+COUNT_KEYS = frozenset(
+    (
+        "nc",  # of YOLO
+        "num_classes",
+        "num_labels",
+        "n_classes",
+        "class_count",
+        "number_of_classes",
+    )
+)
+"""Keys of the number of classes."""
+
+PLACEHOLDER = re.compile(r"(LABEL|label|class)[_ ]?\d+")
+"""Matches names such as "LABEL_0", which Hugging Face writes if the names are not known."""
+
+
 def normalize_key(key: str) -> str:
     """Return a key in lower case, with "_" between its words.
 

@@ -16,13 +16,16 @@ from tinyvit.labels.imagenet import Label
 from tinyvit.labels.label_decorations import remove_decorations, unquote
 from tinyvit.labels.label_tables import WNID, is_title_row, make_labels, parse_rows
 from tinyvit.labels.line_checks import (
+    refuse_aligned_columns,
     refuse_columns,
+    refuse_counts,
     refuse_other_content,
     refuse_other_formats,
     refuse_single_line,
     refuse_unknown_final_sign,
     refuse_unsorted_numbers,
 )
+from tinyvit.labels.unknown_keys import refuse_unknown_keys
 
 _MARK = r"\s*(?:->|=>|[:=;|\t,])\s*"
 """Signs that separate an index from a name. They are rare in names, unlike the weak ones."""
@@ -110,8 +113,11 @@ def parse_names(names: Sequence[str]) -> tuple[Label, ...]:
         if labels is not None:
             return labels
     refuse_columns(lines)
+    refuse_aligned_columns(lines)
     refuse_other_content(lines)
+    refuse_unknown_keys(lines)
     refuse_unsorted_numbers(lines)
+    refuse_counts(lines)
     return make_labels(lines)
 
 
@@ -193,6 +199,7 @@ def _parse_key_first(
             f"the sign between the index and the name is unknown (line 1: {lines[0][:40]!r}):"
             " write index,name in a .csv file or use JSON"
         )
+    refuse_aligned_columns([row[-1] for row in cells])
     refuse_other_content([unquote(row[-1]) for row in cells])
     return parse_rows([[*row[:-1], unquote(row[-1])] for row in cells], may_have_titles=False)
 
@@ -277,5 +284,6 @@ def _parse_key_last(
         if first_index > 1 or not is_numbering or len(set(names)) < len(names) or len(rows) == 1:
             return None
     refuse_columns(names)
+    refuse_aligned_columns(names)
     refuse_unknown_final_sign(names)
     return parse_rows([[row.key, name] for row, name in zip(rows, names)], may_have_titles=False)

@@ -7,7 +7,7 @@ several possibilities, the table is refused, because a wrong guess would not be 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TypeVar
 
 from tinyvit.labels.imagenet import MAX_CLASSES, Label, labels_by_wnid
@@ -65,6 +65,11 @@ NAME_TITLES = frozenset(
     )
 )
 """Titles of a column of names."""
+
+_SCORE_TITLES = frozenset(
+    ("score", "scores", "confidence", "conf", "probability", "prob", "logit", "percent")
+)
+"""Titles of a column of scores. The rows of a table with scores are often in their order."""
 
 _TITLES = INDEX_TITLES | WNID_TITLES | NAME_TITLES
 _MAX_UNTITLED_COLUMNS = 3
@@ -164,6 +169,8 @@ def parse_columns(
             raise ValueError(_UNCLEAR_COLUMNS)
     else:
         indices, wnids, texts = _choose_by_title(titles, indices, wnids, texts)
+    if not indices:
+        refuse_scores(titles or ())
     if max(len(indices), len(wnids), len(texts)) > 1:
         if titles is None and len(columns) == 2:
             reason = "both columns have" if indices else "no column has"
@@ -179,6 +186,20 @@ def parse_columns(
         keys = [int(cell) for cell in columns[indices[0]]]
         labels = order_by_index(list(zip(keys, labels)))
     return make_labels(labels)
+
+
+def refuse_scores(titles: Iterable[str]) -> None:
+    """Raise ValueError if one of the titles is that of scores.
+
+    Args:
+        titles: The titles of the columns, or the keys of the entries, in the form of
+            `normalize_key`.
+    """
+    title = next((title for title in titles if title in _SCORE_TITLES), None)
+    if title is not None:
+        raise ValueError(
+            f"it has the {title} of each class but no index, so it may be sorted by the {title}"
+        )
 
 
 def _choose_by_title(

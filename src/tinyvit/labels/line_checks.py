@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 _KEY_ALONE = re.compile(r"(?:\d{1,9}|n\d{8})\s*[:=|]")
+_IMAGE_PATH = re.compile(r"\S\.(?:jpe?g|png|bmp|webp|tiff?|gif)\Z", re.IGNORECASE)
 _TITLES = frozenset(
     ("name", "names", "label", "labels", "class", "classes", "class_name", "class_names")
 )
@@ -13,6 +14,10 @@ _TITLES = frozenset(
 _COMMENT_SIGNS = ("#", "//", "%", ";")
 _FINAL_COMMENT = re.compile(r"\s(?:#|//)\s")
 _COLUMN_SIGNS = ("\t", ";", "|")
+_WIDE_SPACE = re.compile(r"\S {2,}\S")
+_MIN_COUNTS = 3
+"""Fewest numbers whose order shows that they are counts."""
+_FINAL_NUMBER = re.compile(r"(.*[^\W\d])[\s:=,(]+([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*%?\)?")
 
 
 def refuse_other_formats(lines: Sequence[str]) -> None:
@@ -61,10 +66,14 @@ def refuse_other_content(lines: Sequence[str]) -> None:
     """
     if len(lines) > 1 and lines[0].lower() in _TITLES:
         raise ValueError(f"line 1 ({lines[0]}) seems to be the title of the names: remove it")
+    if lines and re.search(r"\bdtype: \w+\Z", lines[-1]):
+        raise ValueError(f"its last line was printed by pandas and is no name: {lines[-1][:40]!r}")
+    if all(map(_IMAGE_PATH.search, lines)):
+        raise ValueError(f"its lines are paths of images: {lines[0][:40]!r}")
     for number, line in enumerate(lines, 1):
         if _KEY_ALONE.fullmatch(line):
             raise ValueError(f"line {number} has an index without a name")
-        is_code = re.search(r"[{}]|=\s*[\[(]", line) is not None
+        is_code = re.search(r"[{}]|[=(]\s*[\[(]", line) is not None
         is_quoted = len(line) > 1 and line[0] == line[-1] and line[0] in "\"'"
         if is_code or is_quoted:
             raise ValueError(f"line {number} contains more than a name: {line[:40]!r}")
@@ -89,6 +98,26 @@ def refuse_unsorted_numbers(lines: Sequence[str]) -> None:
         )
 
 
+def refuse_counts(lines: Sequence[str]) -> None:
+    """Raise ValueError if the lines end with numbers of images or percentages, the largest first.
+
+    Programs that count the images of each class often sort the classes in this way.
+
+    Args:
+        lines: The lines, without quotes and bullets.
+    """
+    matches = [_FINAL_NUMBER.fullmatch(line) for line in lines]
+    names = {match[1] for match in matches if match}
+    if len(lines) < _MIN_COUNTS or len(names) < len(lines) or not all(matches):
+        return
+    numbers = [float(match[2]) for match in matches if match]
+    if numbers == sorted(numbers, reverse=True):
+        raise ValueError(
+            f"its lines end with numbers, the largest first (line 1: {lines[0][:40]!r}), so they"
+            " seem to be sorted by these numbers: write index,name in a .csv file"
+        )
+
+
 def refuse_columns(names: Sequence[str]) -> None:
     """Raise ValueError if the names seem to consist of several columns.
 
@@ -104,6 +133,19 @@ def refuse_columns(names: Sequence[str]) -> None:
                 f"its lines contain more than a name: {sign!r} separates several columns, of which"
                 " none has only the indices 0, 1, 2, ..."
             )
+
+
+def refuse_aligned_columns(names: Sequence[str]) -> None:
+    """Raise ValueError if all names contain several spaces, which separate columns.
+
+    Args:
+        names: The lines, or the parts of them that should be names.
+    """
+    if names and all(map(_WIDE_SPACE.search, names)):
+        raise ValueError(
+            "its lines contain more than a name: several spaces separate columns (name 1:"
+            f" {names[0][:40]!r})"
+        )
 
 
 def refuse_unknown_final_sign(names: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tinyvit.labels.imagenet import Label
+from tinyvit.labels.label_containers import find_counts
 from tinyvit.labels.label_data import labels_from_data
 from tinyvit.labels.label_keys import LABEL_KEYS, normalize_key
 from tinyvit.yaml_files import YamlValue, parse_yaml
@@ -23,14 +24,14 @@ def parse_yaml_labels(text: str) -> tuple[Label, ...]:
         The labels in the order of the logits; none if the list or the map is empty.
 
     Raises:
-        ValueError: The text is not YAML, contains no labels, several keys can contain them, or
+        ValueError: The text is not YAML, contains no labels, several maps can contain them, or
             they have a form that `labels_from_data` refuses.
         MissingDependencyError: PyYAML is not installed.
     """
     content = parse_yaml(text)
     containers = list(_find_containers(content))
     if len(containers) > 1:
-        raise ValueError("several of its keys can contain the labels")
+        raise ValueError("several of its maps can contain the labels")
     if containers:
         return labels_from_data(containers[0])
     if isinstance(content, dict) and next(iter(content), "")[:1].isdecimal():
@@ -41,16 +42,22 @@ def parse_yaml_labels(text: str) -> tuple[Label, ...]:
 
 
 def _find_containers(value: YamlValue) -> Iterator[dict[str, YamlValue]]:
-    """Yield a dict of one item for every usual key of labels that has a list or a map as value.
+    """Yield, of every dict that has lists or maps under usual keys of labels, these items.
 
-    Lists and maps under such a key are not searched further.
+    The numbers of classes beside them are added. Lists and maps under other keys are searched
+    further.
     """
     if isinstance(value, list):
         for element in value:
             yield from _find_containers(element)
     elif isinstance(value, dict):
+        labels = {
+            key: inner_value
+            for key, inner_value in value.items()
+            if normalize_key(key) in LABEL_KEYS and not isinstance(inner_value, str)
+        }
+        if labels:
+            yield {**labels, **{key: str(count) for key, count in find_counts(value).items()}}
         for key, inner_value in value.items():
-            if normalize_key(key) in LABEL_KEYS and not isinstance(inner_value, str):
-                yield {key: inner_value}
-            else:
+            if key not in labels:
                 yield from _find_containers(inner_value)

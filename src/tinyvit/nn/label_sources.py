@@ -14,25 +14,20 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from tinyvit.labels import MAX_CLASSES, Label, imagenet_labels, labels_by_wnid, labels_from_data
+from tinyvit.labels import MAX_CLASSES, Label, imagenet_labels, labels_by_wnid
 from tinyvit.labels.label_keys import (
-    INDEX_TO_NAME_KEYS,
     KEYED_KEYS,
     LIST_KEYS,
-    NAME_TO_INDEX_KEYS,
+    PLACEHOLDER,
     VAGUE_KEYS,
     normalize_key,
 )
-from tinyvit.labels.label_tables import MAX_ALL_CHARACTERS, WNID, check_lengths
+from tinyvit.labels.label_tables import check_lengths
+from tinyvit.nn.label_entries import read_names
 from tinyvit.nn.metadata_search import walk_dicts
+from tinyvit.nn.pickle_records import UnorderedList
 from tinyvit.nn.weight_files import Weights
 from tinyvit.variants import IMAGENET_1K, IMAGENET_22K
-
-_KEY_AND_NAME = re.compile(r"\s*\d{1,9}\s*[:=|;]\s*\S")
-"""Matches the beginning of names such as "0: cat", which state the index of the class."""
-
-_PLACEHOLDER = re.compile(r"(LABEL|label|class)[_ ]?\d+")
-"""Matches names such as "LABEL_0", which Hugging Face writes if the names are not known."""
 
 _ABOUT_CLASSES = re.compile(r"class|label", re.IGNORECASE)
 """Matches a part of the keys of entries that may describe the classes."""
@@ -162,10 +157,10 @@ def _list_unread(weights: Weights, num_classes: int) -> Iterator[str]:
 def _has_placeholders(key: str, value: Any) -> bool:
     """Return whether an entry has only names such as "LABEL_0"."""
     try:
-        names = _read_names(normalize_key(key), value)
+        names = read_names(normalize_key(key), value)
     except ValueError:
         return False
-    return bool(names) and all(_PLACEHOLDER.fullmatch(text) for text, _ in names)
+    return bool(names) and all(PLACEHOLDER.fullmatch(text) for text, _ in names)
 
 
 def _read_entry(key: str, location: str, value: Any, num_classes: int) -> _NamedClasses | None:
@@ -179,100 +174,17 @@ def _read_entry(key: str, location: str, value: Any, num_classes: int) -> _Named
     """
     name, is_vague = key + location, normalize_key(key) in VAGUE_KEYS
     try:
-        names = _read_names(normalize_key(key), value)
+        names = read_names(normalize_key(key), value)
         check_lengths([text for text, _ in names])
     except ValueError as error:
-        return None if is_vague else _NamedClasses(name, None, f"cannot be used ({error})")
-    if not names or all(_PLACEHOLDER.fullmatch(text) for text, _ in names):
+        has_other_size = not isinstance(value, UnorderedList) or len(value) != num_classes
+        if is_vague and has_other_size:
+            return None
+        return _NamedClasses(name, None, f"cannot be used ({error})")
+    if not names or all(PLACEHOLDER.fullmatch(text) for text, _ in names):
         return None
     if len(names) != num_classes:
         problem = f"has {len(names)} names, and the network has {num_classes} classes"
         return None if is_vague else _NamedClasses(name, None, problem)
     imagenet = labels_by_wnid()
     return _NamedClasses(name, tuple(imagenet.get(text, Label(text, wnid)) for text, wnid in names))
-
-
-def _read_names(key: str, value: Any) -> list[tuple[str, str]]:
-    """Return the name and the WordNet id ("" if unknown) of each class; [] if there are none.
-
-    Raises:
-        ValueError: The indices of the classes are not 0, 1, 2, ..., or a name is not a text or is
-            empty.
-    """
-    if isinstance(value, Mapping):
-        return _read_map(key, value)
-    if isinstance(value, str):
-        if len(value) > MAX_ALL_CHARACTERS:
-            raise ValueError(f"it has more than {MAX_ALL_CHARACTERS} characters")
-        value = [name for name in map(str.strip, re.split(r"[,;\n]", value)) if name]
-    if not isinstance(value, (list, tuple)) or not value or len(value) > MAX_CLASSES:
-        return []
-    if all(isinstance(entry, Mapping) and "name" in entry for entry in value):
-        return [(label.name, label.wnid) for label in labels_from_data(value)]
-    if all(isinstance(entry, str) for entry in value):
-        # Only numbers that are followed by a separator are indices. In a list such as ["01 cat",
-        # "02 dog"], they may belong to the names of folders, and the list is in order.
-        if all(_KEY_AND_NAME.match(entry) for entry in value):
-            return [(label.name, label.wnid) for label in labels_from_data(value)]
-        return [_read_name(entry) for entry in value]
-    # Under the key "labels", whole numbers are usually the classes of the images of a batch. Under
-    # other keys, they are names, unless they are only the indices 0, 1, 2, ...
-    if key != "labels" and all(type(entry) is int for entry in value) and _are_names(value):
-        return [_read_name(entry) for entry in value]
-    return []
-
-
-def _are_names(numbers: Sequence[int]) -> bool:
-    """Return whether whole numbers can be names: all differ, and they are not just 0, 1, 2, ..."""
-    distinct = set(numbers)
-    return len(distinct) == len(numbers) and distinct != set(range(len(numbers)))
-
-
-def _read_map(key: str, value: Mapping[Any, Any]) -> list[tuple[str, str]]:
-    """Return the names and WordNet ids of a map from index to name, or from name to index."""
-    has_indices_as_keys = all(map(_is_index, value))
-    has_indices_as_values = all(map(_is_index, value.values()))
-    if key in INDEX_TO_NAME_KEYS or key in NAME_TO_INDEX_KEYS:
-        has_names_as_keys = key in NAME_TO_INDEX_KEYS
-        # Some scripts store a map the other way round than its key says, which its indices show.
-        if not (has_indices_as_values if has_names_as_keys else has_indices_as_keys):
-            has_names_as_keys = not has_names_as_keys
-    elif has_indices_as_keys and has_indices_as_values:
-        raise ValueError("both its keys and its values are numbers")
-    else:
-        has_names_as_keys = has_indices_as_values
-    if not (has_indices_as_values if has_names_as_keys else has_indices_as_keys):
-        return []
-    if has_names_as_keys:
-        return _order_names([(index, name) for name, index in value.items()])
-    return _order_names(list(value.items()))
-
-
-def _order_names(indexed_names: list[tuple[Any, Any]]) -> list[tuple[str, str]]:
-    """Return names and WordNet ids in the order of the indices, from (index, name) tuples."""
-    if not all(_is_index(index) for index, _ in indexed_names):
-        raise ValueError("an index is not a whole number")
-    by_index = {int(index): name for index, name in indexed_names}
-    if sorted(by_index) != list(range(len(indexed_names))):
-        raise ValueError("its indices are not 0, 1, 2, ..., each once")
-    return [_read_name(by_index[index]) for index in range(len(indexed_names))]
-
-
-def _read_name(value: Any) -> tuple[str, str]:
-    """Return a name and its WordNet id; Keras stores both as ["n01440764", "tench"]."""
-    is_pair = isinstance(value, (list, tuple)) and len(value) == 2
-    if is_pair and all(isinstance(part, str) for part in value) and WNID.fullmatch(value[0]):
-        return value[1], value[0]
-    if not isinstance(value, (str, int, float)):
-        raise ValueError("a name is not a text")
-    text = str(value).strip()
-    if not text:
-        raise ValueError("a name is empty")
-    return text, ""
-
-
-def _is_index(value: Any) -> bool:
-    """Return whether a value is a whole number that is at least 0, or a text of such a number."""
-    if isinstance(value, str):
-        return re.fullmatch(r"\d{1,9}", value) is not None
-    return type(value) is int and value >= 0

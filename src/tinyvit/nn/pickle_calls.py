@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any
 
-from tinyvit.nn.pickle_records import PickledObject, PickleRecordError
+from tinyvit.nn.pickle_records import PickledObject, PickleRecordError, UnorderedList
 
 _MAX_ENTRY_BYTES = 104
 """Largest memory of an entry of a copied dict (without its key and value); lists need less."""
@@ -79,7 +79,7 @@ def record_call(name: str, args: tuple[Any, ...]) -> Any:
 
 
 def _copy_list(args: list[Any]) -> list[Any]:
-    """Return the entries of a list, set or tuple from the arguments of the type's constructor."""
+    """Return the entries of a container from the arguments of its type's constructor."""
     return list(args[0]) if args and isinstance(args[0], (list, tuple)) else []
 
 
@@ -100,10 +100,10 @@ _CONTAINER_TYPES: dict[str, Callable[[list[Any]], Any]] = {
     "collections.defaultdict": lambda args: {},
     "builtins.dict": _copy_dict,
     "builtins.list": _copy_list,
-    "builtins.set": _copy_list,
-    "builtins.frozenset": _copy_list,
+    "builtins.set": lambda args: UnorderedList(_copy_list(args)),
+    "builtins.frozenset": lambda args: UnorderedList(_copy_list(args)),
     "builtins.tuple": lambda args: tuple(_copy_list(args)),
     "torch.Size": lambda args: tuple(_copy_list(args)),
 }
 """Maps the name of a container type to a function that makes a plain container from the arguments
-of the type's constructor. A set becomes a list."""
+of the type's constructor."""

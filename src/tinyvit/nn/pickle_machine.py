@@ -20,6 +20,7 @@ from tinyvit.nn.pickle_records import (
     PickledObject,
     PickleRecordError,
     StoredStorage,
+    UnorderedList,
 )
 
 _MAX_OPERATIONS = 4_000_000
@@ -189,7 +190,7 @@ class _Machine:
         """Append values to the list on top of the stack."""
         target = self.stack[-1]
         entries = target.entries if isinstance(target, PickledObject) else target
-        if type(entries) is not list:
+        if type(entries) not in (list, UnorderedList):
             raise PickleRecordError("it appends to something that is not a list")
         entries.extend(values)
 
@@ -245,10 +246,10 @@ _CONSTANTS: dict[str, Callable[[], Any]] = {
     "EMPTY_LIST": list,
     "EMPTY_TUPLE": tuple,
     "EMPTY_DICT": dict,
-    "EMPTY_SET": list,
+    "EMPTY_SET": UnorderedList,
     "MARK": lambda: _Mark,
 }
-"""Operations without arguments that put a value on the stack. A set is represented by a list."""
+"""Operations without arguments that put a value on the stack."""
 
 _IGNORED = {"PROTO", "STOP", "FRAME", "READONLY_BUFFER"}
 """Operations that do not change the stack."""
@@ -258,7 +259,7 @@ _OPERATIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "APPENDS": lambda m, _: m.extend(m.pop_to_mark()),
     "ADDITEMS": lambda m, _: m.extend(m.pop_to_mark()),
     "LIST": lambda m, _: m.stack.append(m.pop_to_mark()),
-    "FROZENSET": lambda m, _: m.stack.append(m.pop_to_mark()),
+    "FROZENSET": lambda m, _: m.stack.append(UnorderedList(m.pop_to_mark())),
     "TUPLE": lambda m, _: m.stack.append(tuple(m.pop_to_mark())),
     "TUPLE1": lambda m, _: m.stack.append(tuple(m.pop_many(1))),
     "TUPLE2": lambda m, _: m.stack.append(tuple(m.pop_many(2))),

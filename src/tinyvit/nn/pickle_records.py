@@ -21,6 +21,10 @@ class PickledName:
     name: str
 
 
+class UnorderedList(list[Any]):
+    """The entries of a set. Their order has no meaning: it differs between runs of Python."""
+
+
 @dataclass(eq=False)
 class PickledObject:
     """An object that a pickle would create.

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyvit.nn.pickle_records import PickledName, PickledObject, read_attributes
+from tinyvit.nn.pickle_records import PickledName, PickledObject, UnorderedList, read_attributes
 from tinyvit.nn.settings_text import CLASS_KEY
 from tinyvit.nn.stored_tensors import (
     ReadStorage,
@@ -68,8 +68,8 @@ def make_plain(value: Any, read_storage: ReadStorage) -> Any:
     Returns:
         Nested dicts, lists, strings, numbers, booleans and None. Keys are strings. Objects become
         dicts of their attributes, enums become their value, paths and bytes become strings,
-        constants of torch become their name, small tensors and arrays become lists. Everything else
-        becomes None.
+        constants of torch become their name, small tensors and arrays become lists, and sets become
+        lists of the type `UnorderedList`. Everything else becomes None.
     """
     try:
         return _Converter(read_storage).convert(value, 0)
@@ -99,7 +99,8 @@ class _Converter:
         if isinstance(value, dict):
             return self.convert_dict(value, depth)
         if isinstance(value, (list, tuple)):
-            return [self.convert(entry, depth + 1) for entry in value]
+            entries = [self.convert(entry, depth + 1) for entry in value]
+            return UnorderedList(entries) if isinstance(value, UnorderedList) else entries
         if isinstance(value, PickledName):
             # A constant of torch, such as torch.float16, is a setting. Other names are classes or
             # functions.
