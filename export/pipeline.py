@@ -5,6 +5,8 @@ Before an artifact is moved to its final path, its logits are compared with the 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tinyvit.errors import MissingDependencyError, RequestError, TinyViTError
@@ -64,7 +66,8 @@ def export(config: ExportConfig, progress: Progress = NullProgress()) -> Exporte
         The artifact, written and checked.
 
     Raises:
-        TinyViTError: The artifact cannot be made. Nothing is left behind then.
+        TinyViTError: The artifact cannot be made. Nothing is left behind then, except a recipe that
+            was calibrated and written before.
     """
     if requests_several(config):
         raise RequestError(
@@ -74,11 +77,12 @@ def export(config: ExportConfig, progress: Progress = NullProgress()) -> Exporte
     plan = make_plan(config)
     (artifact,) = plan.artifacts
     check_supported(artifact.target, config.precision, config.preprocess, config.batch)
-    preparer = _load_and_prepare(plan, progress)
-    try:
-        return _make_artifact(artifact, preparer, config.overwrite, progress)
-    except OSError as error:
-        raise make_write_error(artifact.path, error) from error
+    with _name_remaining_files(config, ()):
+        preparer = _load_and_prepare(plan, progress)
+        try:
+            return _make_artifact(artifact, preparer, config.overwrite, progress)
+        except OSError as error:
+            raise make_write_error(artifact.path, error) from error
 
 
 def export_all(config: ExportConfig, progress: Progress = NullProgress()) -> ExportReport:
@@ -100,17 +104,43 @@ def export_all(config: ExportConfig, progress: Progress = NullProgress()) -> Exp
     supported, failures = _split_by_support(plan, progress)
     if not supported:
         return ExportReport(artifacts=(), failures=tuple(failures))
-    preparer = _load_and_prepare(plan, progress)
     artifacts: list[ExportedArtifact] = []
-    for artifact in supported:
-        try:
-            artifacts.append(_make_artifact(artifact, preparer, config.overwrite, progress))
-        except TinyViTError as error:
-            is_skipped = isinstance(error, MissingDependencyError)
-            failures.append(FailedTarget(artifact.target.name, error, is_skipped))
-        except OSError as error:
-            raise make_write_error(artifact.path, error) from error
+    with _name_remaining_files(config, artifacts):
+        preparer = _load_and_prepare(plan, progress)
+        for artifact in supported:
+            try:
+                artifacts.append(_make_artifact(artifact, preparer, config.overwrite, progress))
+            except TinyViTError as error:
+                is_skipped = isinstance(error, MissingDependencyError)
+                failures.append(FailedTarget(artifact.target.name, error, is_skipped))
+            except OSError as error:
+                raise make_write_error(artifact.path, error) from error
     return ExportReport(tuple(artifacts), tuple(failures))
+
+
+@contextmanager
+def _name_remaining_files(
+    config: ExportConfig, artifacts: Sequence[ExportedArtifact]
+) -> Iterator[None]:
+    """Add to any KeyboardInterrupt in the block which files the export has written before.
+
+    Args:
+        config: The options, with the path of the recipe.
+        artifacts: The artifacts that are finished; the block may extend it.
+
+    Yields:
+        Nothing.
+    """
+    recipe = config.quantization.recipe if config.quantization is not None else None
+    new_recipes = [recipe] if recipe is not None and not recipe.exists() else []
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        remaining = [f"the recipe {path}" for path in new_recipes if path.exists()]
+        remaining += [str(artifact.path) for artifact in artifacts]
+        if remaining:
+            interrupt.args = (f"only finished files were left behind: {', '.join(remaining)}",)
+        raise
 
 
 def _split_by_support(

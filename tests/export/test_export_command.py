@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ pytest.importorskip("onnx")
 pytest.importorskip("openvino")
 
 from tests.helpers.exports import full_demo
+from tinyvit.export import pipeline
 from tinyvit.export.cli import main
 
 RunCommand = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -211,3 +213,37 @@ def test_a_full_disk_leaves_nothing(target: str, name: str, tmp_path: Path) -> N
     # OpenVINO does not report why it could not write.
     assert target != "onnx" or "the disk is full" in last_line
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("targets", [("onnx",), ("onnx", "ort")])
+def test_an_interrupted_export_names_the_files_that_remain(
+    targets: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The calibration writes the recipe; the command is interrupted in the last target."""
+    recipe = tmp_path / "rec.json"
+    artifacts = iter(targets)
+
+    def calibrate(*arguments: object) -> None:
+        recipe.write_text("{}")
+
+    def make_artifact(*arguments: object) -> Any:
+        if next(artifacts) == targets[-1]:
+            raise KeyboardInterrupt
+        return types.SimpleNamespace(path=tmp_path / "demo.onnx")
+
+    monkeypatch.setattr(pipeline, "_load_and_prepare", calibrate)
+    monkeypatch.setattr(pipeline, "_make_artifact", make_artifact)
+    output = tmp_path / ("out.onnx" if len(targets) == 1 else "out")
+    arguments = ["--model", "demo", "--int8", "-o", str(output), "--target", *targets]
+    assert main([*arguments, "--recipe", str(recipe)]) == 1
+    remaining = [f"the recipe {recipe}"]
+    remaining += [str(tmp_path / "demo.onnx")] if len(targets) == 2 else []
+    expected = f"interrupted: only finished files were left behind: {', '.join(remaining)}\n"
+    assert capsys.readouterr().err.endswith(expected)
+    # Without files, the message stays as it is for all commands.
+    artifacts = iter(targets[-1:])
+    assert main([*arguments, "--recipe", str(tmp_path / "other.json")]) == 1
+    assert capsys.readouterr().err.endswith("interrupted: nothing was left behind\n")

@@ -55,6 +55,33 @@ def test_a_classifier_with_one_output_is_refused(state: State, save: Save) -> No
 
 
 @pytest.mark.parametrize(
+    ("entries", "statement"),
+    [
+        ({"config": {"problem_type": "multi_label_classification"}}, "problem_type multi_label_cl"),
+        ({"config": {"problem_type": "regression"}}, "problem_type regression"),
+        ({"hyper_parameters": {"task": "multi-label"}}, "task multi-label"),
+        ({"args": {"multilabel": True}}, "multilabel True"),
+    ],
+)
+def test_a_network_with_several_labels_per_image_is_refused(
+    state: State, save: Save, entries: dict[str, Any], statement: str
+) -> None:
+    message = refusal(save({"state_dict": state, **entries}))
+    assert f"states {statement}" in message
+    assert "the probabilities of artifacts are the softmax over classes of which one" in message
+
+
+def test_the_problem_in_config_json_is_read(state: State, save: Save, tmp_path: Path) -> None:
+    config = {"problem_type": "single_label_classification", "architectures": ["TinyViT"]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    path = save({"state_dict": state})
+    assert checkpoint.load_checkpoint(path).num_classes == state["head.fc.weight"].shape[0]
+    config["problem_type"] = "multi_label_classification"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert "config.json states problem_type multi_label_classification" in refusal(path)
+
+
+@pytest.mark.parametrize(
     "key",
     ["stages.3.downsample.conv3.conv.weight", "stages.2.blocks.0.attn.attention_biases"],
 )

@@ -109,6 +109,21 @@ def test_other_classifiers_are_refused_with_their_keys(
     assert reason in refusal(save(state))
 
 
+@pytest.mark.parametrize("classifier", [(7, 6), (7, 5)])
+def test_a_hidden_layer_of_timm_is_refused_as_such(save: Save, classifier: tuple[int, int]) -> None:
+    """timm's `head_hidden_size` adds `head.pre_logits.fc` before the classifier."""
+    state = {
+        **make_state(),
+        "head.pre_logits.fc.weight": torch.ones(5, 6),
+        "head.pre_logits.fc.bias": torch.ones(5),
+        "head.fc.weight": torch.ones(classifier),
+    }
+    message = refusal(save(state))
+    assert "is not a single linear layer of 6 features" in message
+    assert "(head.fc.weight, head.pre_logits.fc.bias, head.pre_logits.fc.weight)" in message
+    assert "train a TinyViT with a single linear layer as its classifier" in message
+
+
 def test_a_classifier_of_another_width_is_read(save: Save) -> None:
     """Its shape is checked later, with those of all other tensors."""
     state = {**without_classifier(make_state()), "head.fc.weight": torch.ones(7, 12)}

@@ -10,13 +10,17 @@ import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("safetensors.torch")
+import torch
 
 from tests.helpers.state_dicts import Save, make_state
+from tinyvit.nn.metadata_search import walk_dicts
+from tinyvit.nn.normalization_notes import explain_unknown_normalization, find_missing_normalization
 from tinyvit.nn.preprocess_sources import list_checkpoint_sources
 from tinyvit.nn.settings_files import expand_settings_texts, read_settings_files
 from tinyvit.nn.settings_text import parse_settings_text
 from tinyvit.nn.transform_lists import read_transforms
 from tinyvit.nn.weight_files import read_weights
+from tinyvit.preprocess import timm_preprocess
 from tinyvit.preprocess_settings import PreprocessSettings, PreprocessSource
 
 HALF = (0.5, 0.5, 0.5)
@@ -132,6 +136,170 @@ def test_a_network_of_bgr_images_is_refused(change: tuple[str, str]) -> None:
     assert any("images in BGR order" in text for entry in problems for text in entry.values())
 
 
+NUMBERS = {"mean": [0.5] * 3, "std": [0.5] * 3}
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"args": {**NUMBERS, "bgr": True}},
+        {"args": {"use_bgr": True}},
+        {"args": {**NUMBERS, "color_mode": "BGR"}},
+        {"args": {**NUMBERS, "swap_rb": "True"}},
+        {"args": {**NUMBERS, "channel_swap": [2, 1, 0]}},
+        {"config": {"INPUT": {"FORMAT": "BGR", "PIXEL_MEAN": [0.5] * 3, "PIXEL_STD": [0.5] * 3}}},
+        {"hyper_parameters": {**NUMBERS, "channel_order": "bgr"}},
+        {"settings": {**NUMBERS, "input_space": "BGR", "input_range": [0, 1]}},
+        {"color_space": "BGR"},
+        {"config": {"INPUT": {"FORMAT": "BGR"}}},
+        {"val_transform": ["Resize((224, 224))", "RGB2BGR()", "Normalize([0.5] * 3, [0.5] * 3)"]},
+        {"val_transform": ["FlipChannelOrder()", "Resize((224, 224))"]},
+    ],
+)
+def test_bgr_is_refused_under_all_usual_keys(metadata: dict[str, Any]) -> None:
+    problem = read_first(metadata).problems["mean"]
+    assert "images in BGR order, and artifacts give the network RGB images" in problem
+
+
+def test_other_color_spaces_are_refused() -> None:
+    for metadata in ({"args": {"color_space": "HSV"}}, {"transforms": ["ToYCbCr()", NORMALIZE]}):
+        assert "images that are not in RGB" in read_first(metadata).problems["std"]
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"color_mode": "RGB"},
+        {"bgr": False},
+        {"bgr": 0.0},  # the share of images that ultralytics turns to BGR in training
+        {"to_rgb": True},
+        {"channel_order": [0, 1, 2]},
+        {"lab": "lab"},
+        {"normalize": True, "norm": "batch"},
+        {"normalization": "standardize"},
+    ],
+)
+def test_settings_of_rgb_images_are_used(entries: dict[str, Any]) -> None:
+    source = read_first({"args": {**NUMBERS, **entries}})
+    assert (source.settings.mean, source.settings.std, source.problems) == (HALF, HALF, {})
+
+
+def test_bgr_in_a_dict_of_something_else_is_noted() -> None:
+    (note,) = read_first({"reader": {"backend": "cv2", "channel_order": "BGR"}}).notes
+    assert note == (
+        "not used: reader.channel_order 'BGR' in the checkpoint, which may state the colors of"
+        " images"
+    )
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"config": {"val": [{**NORMALIZE, "normalization": "image"}]}},
+        {"config": {"val": [{**NORMALIZE, "normalization": "image_per_channel"}]}},
+        {"config": {"val": [{"type": "Normalize", "normalization": "min_max"}]}},
+        {"val_transforms": ["Resize((224, 224))", "PerImageStandardization()"]},
+        {"val_transforms": [{"_target_": "monai.transforms.ScaleIntensityd"}]},
+        {"hyper_parameters": {"normalization": "per-image"}},
+        {"args": {**NUMBERS, "samplewise_center": True}},
+        {"args": {"normalize": "z-score"}},
+    ],
+)
+def test_normalization_of_each_image_is_refused(metadata: dict[str, Any]) -> None:
+    problem = read_first(metadata).problems["mean"]
+    assert "which normalizes each image with its own statistics, and artifacts" in problem
+
+
+@pytest.mark.parametrize(
+    ("entries", "is_noted"),
+    [
+        ({"input_range": [-1, 1]}, True),
+        ({"rescale": 1 / 127.5}, True),
+        ({"preprocess_mode": "caffe"}, True),
+        ({"input_range": [0, 1], "rescale": 1 / 255}, False),
+    ],
+)
+def test_another_range_of_pixel_values_is_noted(entries: dict[str, Any], is_noted: bool) -> None:
+    notes = explain_unknown_normalization({"args": entries}, timm_preprocess(224))
+    assert bool(notes) is is_noted
+    assert all(f"not used: args.{next(iter(entries))}" in note for note in notes)
+
+
+def test_several_normalizations_are_refused() -> None:
+    second = {"type": "Normalize", "mean": [0.4] * 3, "std": [0.2] * 3}
+    problem = read_first({"config": {"val": [NORMALIZE, second]}}).problems["mean"]
+    assert problem == "several normalizations one after another, which artifacts do not offer"
+    assert read_first({"config": {"val": [NORMALIZE, NORMALIZE]}}).problems == {
+        "mean": problem,
+        "std": problem,
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("squish", PreprocessSettings(None, None, "bilinear", "squash", 1.0)),
+        ("crop", PreprocessSettings(None, None, "bilinear", "center", 1.0)),
+    ],
+)
+def test_a_learner_of_fastai(
+    save: Save, foreign_class: Callable[..., type], method: str, expected: PreprocessSettings
+) -> None:
+    classes: dict[str, type] = {}
+
+    def make(name: str, **attributes: Any) -> Any:
+        module, _, class_name = name.rpartition(".")
+        if name not in classes:
+            classes[name] = foreign_class(f"fastai.{module}", class_name)
+        created: Any = classes[name]()
+        created.__dict__.update(attributes)
+        return created
+
+    resize = make("vision.augment.Resize", size=(224, 224), method=method, resamples=(2, 0))
+    warp = make("vision.augment.AffineCoordTfm", split_idx=0)
+    normalize = make("data.transforms.Normalize", mean=torch.full((1, 3, 1, 1), 0.5))
+    normalize.std = normalize.mean
+    loader = make("data.core.TfmdDL")
+    loader.after_item = make("pipeline.Pipeline", fs=[resize])
+    loader.after_batch = make("pipeline.Pipeline", fs=[warp, normalize])
+    names = make("data.transforms.CategoryMap", items=["cat", "dog"], add_na=False)
+    targets = {"tfms": make("pipeline.Pipeline", fs=[{"vocab": names}])}
+    loader.dataset = {"tls": [{}, targets]}
+    learner = make("learner.Learner", dls={"loaders": [loader]}, model={"state": make_state()})
+    weights = read_weights(save(learner))
+    geometry, normalization, *_ = list_checkpoint_sources(weights.metadata)
+    assert (geometry.settings, geometry.notes) == (expected, ())
+    assert (normalization.settings.mean, normalization.settings.std) == (HALF, HALF)
+    assert normalization.notes == ()
+    vocab = [values["vocab"] for _, values in walk_dicts(weights.metadata) if "vocab" in values]
+    assert vocab == [["cat", "dog"]]
+
+
+@pytest.mark.parametrize(
+    ("transforms", "settings", "note"),
+    [
+        (
+            ["Resize(256)", "CenterCrop(224)", "ToTensor()"],
+            PreprocessSettings((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+            "so the network is assumed to receive pixel values from 0 to 1",
+        ),
+        (
+            ["Resize(256)", "CenterCrop(224)"],
+            PreprocessSettings(),
+            "state no normalization; the default mean and std are assumed",
+        ),
+    ],
+)
+def test_transforms_without_normalization(
+    transforms: list[str], settings: PreprocessSettings, note: str
+) -> None:
+    source = find_missing_normalization({"val_transforms": transforms})
+    assert source is not None
+    assert (source.settings, len(source.notes)) == (settings, 1)
+    assert note in source.notes[0]
+    assert find_missing_normalization({"val_transforms": [*transforms, NORMALIZE]}) is None
+
+
 @pytest.mark.parametrize(
     ("transforms", "problem"),
     [
@@ -158,6 +326,7 @@ def test_what_artifacts_do_not_offer_is_a_problem(transforms: list[Any], problem
     [
         ([{"type": "Grayscale"}, {"type": "Resize", "size": [8, 8]}], "not applied: Grayscale"),
         ([{"type": "Resize", "size": 8}, NORMALIZE], "not used: Resize 8 in config.val"),
+        ([{"type": "Resize", "size": 8}, {"type": "ToTensor"}], "not used: Resize 8 in config.val"),
         ([{"type": "LongestMaxSize"}, {"type": "PadIfNeeded"}, NORMALIZE], "LongestMaxSize, PadIf"),
         ([{"type": "Resize", "size": [8, 8]}], "states no interpolation; it is assumed to be bil"),
     ],

@@ -19,6 +19,7 @@ from tinyvit.image_sizes import Windows, check_size, check_windows, compute_wind
 from tinyvit.labels import Label
 from tinyvit.nn.label_sources import find_labels
 from tinyvit.nn.model import TinyViT
+from tinyvit.nn.problem_types import refuse_other_problem
 from tinyvit.nn.settings_beside import add_settings_beside
 from tinyvit.nn.settings_files import expand_settings_texts
 from tinyvit.nn.state_dict_fitting import complete_state_dict, resize_state_dict
@@ -217,7 +218,8 @@ def load_checkpoint(
 
     Raises:
         CheckpointError: The file cannot be read or does not contain a TinyViT, its classifier has
-            only one output, or its training used a preprocessing that artifacts do not offer.
+            only one output, its settings tell that an image can have several labels, or its
+            training used a preprocessing that artifacts do not offer.
         MissingDependencyError: The file is in safetensors format, and safetensors is not installed.
     """
     weights = read_weights(path)
@@ -230,6 +232,7 @@ def load_checkpoint(
         weights = add_settings_beside(weights, architecture.variant, path)
     else:
         weights = replace(weights, config={})
+    refuse_other_problem(weights, path)
     # Only the windows tell the image size, and windows that timm pads fit several sizes. So the
     # settings of the training, if there are any, decide.
     training_windows = find_training_windows(

@@ -17,6 +17,7 @@ from tinyvit.nn.linear_classifiers import (
     complete_bias,
     find_linear_layer,
     flatten_convolution,
+    refuse_layers_before_classifier,
     refuse_second_classifier,
 )
 from tinyvit.nn.stored_tensors import StoredTensor
@@ -206,10 +207,11 @@ def _place_classifier(
     """
     weight_name = f"{names.classifier}.weight"
     weight = tensors.get(weight_name)
+    head = {name: tensor for name, tensor in tensors.items() if not names.body.match(name)}
     if weight is not None and len(weight.shape) == 2:
         refuse_second_classifier(weight_name, weight, candidates, features, path)
+        refuse_layers_before_classifier(head, names.classifier, features, path)
         return tensors, ()
-    head = {name: tensor for name, tensor in tensors.items() if not names.body.match(name)}
     layer = find_linear_layer({**head, **candidates}, features, path)
     body = {name: tensor for name, tensor in tensors.items() if name not in head}
     classifier = {

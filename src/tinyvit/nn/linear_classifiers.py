@@ -81,14 +81,39 @@ def find_linear_layer(tensors: dict[str, StoredTensor], features: int, path: Pat
         if name.rpartition(".")[0] != layer and sizes & set(tensor.shape)
     ]
     if len(matrices) > 1 or len(fitting) != 1 or possible_steps:
-        shown = ", ".join(sorted({*matrices, *possible_steps})[:6])
-        raise CheckpointError(
-            f"the classifier in {path} is not a single linear layer of {features} features"
-            f" ({shown})",
-            "what is computed between these tensors is not in the file: train a TinyViT with a"
-            " single linear layer as its classifier",
-        )
+        raise _make_layers_error({*matrices, *possible_steps}, features, path)
     return layer
+
+
+def refuse_layers_before_classifier(
+    tensors: dict[str, StoredTensor], classifier: str, features: int, path: Path
+) -> None:
+    """Raise CheckpointError if the head of a network has further layers beside its classifier.
+
+    With `head_hidden_size`, timm puts a linear layer `head.pre_logits.fc` before the classifier.
+
+    Args:
+        tensors: The tensors of the network that are not in its body, by name.
+        classifier: Name of the classifier, such as "head.fc".
+        features: Number of features, which are the inputs of the head.
+        path: The file, for error messages.
+    """
+    own_names = (f"{classifier}.weight", f"{classifier}.bias")
+    head = f"{classifier.partition('.')[0]}."
+    others = [name for name in tensors if name.startswith(head) and name not in own_names]
+    layers = [name for name in others if _is_matrix(name, tensors[name])]
+    if layers:
+        raise _make_layers_error({own_names[0], *others}, features, path)
+
+
+def _make_layers_error(names: set[str], features: int, path: Path) -> CheckpointError:
+    """Return the error about a classifier that has several layers."""
+    return CheckpointError(
+        f"the classifier in {path} is not a single linear layer of {features} features"
+        f" ({', '.join(sorted(names)[:6])})",
+        "what is computed between these tensors is not in the file: train a TinyViT with a"
+        " single linear layer as its classifier",
+    )
 
 
 def flatten_convolution(tensor: StoredTensor) -> StoredTensor:

@@ -12,8 +12,9 @@ _UNRELATED = re.compile(
 )
 """Matches a part of the keys of dicts that do not describe the evaluation of the network."""
 
-_MAX_DEPTH = 6
-"""Values that are nested deeper are not searched."""
+_MAX_DEPTH = 10
+"""Values that are nested deeper are not searched. An exported Learner of fastai has the names of
+the classes at the depth 9."""
 
 _MAX_DICTS = 2000
 """The search ends after this number of dicts, and visits at most this number of values in each.

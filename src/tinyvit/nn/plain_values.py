@@ -37,7 +37,19 @@ _CONTENT_ATTRIBUTES = ("_content", "_fields", "_cfg_dict", "_val")
 """Attributes in which the settings objects of OmegaConf, ml_collections and mmengine hold their
 content."""
 
-_TRANSFORM_MODULES = ("torchvision.transforms.", "albumentations.", "timm.data.")
+_LIST_CLASSES = ("fastai.data.transforms.CategoryMap", "fastcore.foundation.L")
+"""Classes of fastai whose objects are lists; the attribute `items` contains their entries."""
+
+_TRANSFORM_MODULES = (
+    "torchvision.transforms.",
+    "albumentations.",
+    "timm.data.",
+    "fastai.data.transforms.",
+    "fastai.vision.augment.",
+    "fastai.vision.core.",
+    "kornia.",
+    "monai.transforms.",
+)
 """Beginnings of the names of classes of transforms. The dict of such an object also contains the
 name of the class."""
 
@@ -125,6 +137,8 @@ class _Converter:
         """Convert an object that is neither a tensor nor from NumPy."""
         if record.items:
             return self.convert_dict(record.items, depth)
+        if record.name in _LIST_CLASSES:
+            return self.convert(read_attributes(record.state).get("items"), depth + 1)
         if is_transform(record):
             attributes = self.convert_dict(read_attributes(record.state), depth)
             shown = {key: value for key, value in attributes.items() if not key.startswith("_")}
@@ -169,6 +183,8 @@ class _Converter:
 def is_transform(value: Any) -> bool:
     """Return whether a record is a transform of images, such as torchvision's Resize."""
     if not isinstance(value, PickledObject) or not value.name.startswith(_TRANSFORM_MODULES):
+        return False
+    if value.name in _LIST_CLASSES:
         return False
     # Enums in these modules, such as torchvision's InterpolationMode, have arguments. Transforms
     # have attributes instead.

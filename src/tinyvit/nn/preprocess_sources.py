@@ -11,12 +11,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tinyvit.nn.channel_order import find_channel_entries, find_channel_problem
+from tinyvit.nn.image_processors import (
+    is_image_processor,
+    read_image_processor,
+    without_processor_keys,
+)
 from tinyvit.nn.metadata_search import walk_dicts
 from tinyvit.nn.paper_settings import read_paper_config
+from tinyvit.nn.per_image_normalization import find_per_image_entries, find_per_image_problem
 from tinyvit.nn.setting_keys import (
     NORMALIZATION_KEYS,
     find_normalization,
-    find_unknown_normalization,
     lower_keys,
 )
 from tinyvit.nn.setting_values import (
@@ -31,8 +37,7 @@ from tinyvit.nn.setting_values import (
     shorten,
 )
 from tinyvit.nn.settings_files import SETTINGS_FILES, TRAINING_ARGUMENTS
-from tinyvit.nn.transform_lists import BGR_KEYS, find_bgr_problem, read_transforms
-from tinyvit.preprocess import Preprocess
+from tinyvit.nn.transform_lists import TransformSettings, read_transforms
 from tinyvit.preprocess_settings import PreprocessSettings, PreprocessSource
 from tinyvit.serialization import read_json
 
@@ -51,6 +56,9 @@ _RESIZE_KEYS = ("val_resize_size", "eval_resize_size", "resize_size")
 _CROP_KEYS = ("crop", "center_crop", "crop_size")
 """Keys of the side of the center crop in pixels, in dicts that have a key "resize"."""
 
+_RGB_KEYS = frozenset(("to_rgb", "bgr_to_rgb", "rgb_to_bgr"))
+"""Keys of MMEngine's data preprocessors that state the order of the channels."""
+
 _SETTING_CONTAINERS = frozenset(
     {
         *TRAINING_ARGUMENTS,
@@ -58,6 +66,7 @@ _SETTING_CONTAINERS = frozenset(
         "data_config",
         "datamodule_hyper_parameters",
         "default_cfg",
+        "input",
         "meta",
         "model_args",
         "model_kwargs",
@@ -79,9 +88,6 @@ _SETTING_CONTAINERS = frozenset(
 """Keys of dicts whose entries are settings. In other dicts, only a mean and a standard deviation of
 three channels, and the order of the channels, are read: a key such as "size" can mean anything
 there."""
-
-_MAX_UNKNOWN = 4
-"""Largest number of entries in the note about entries that are not used."""
 
 _PREPROCESSOR_FILE = "preprocessor_config.json"
 """Name of the file in which Hugging Face stores the preprocessing."""
@@ -112,34 +118,6 @@ def _rank_path(path: str) -> int:
     if path in first_paths:
         return first_paths.index(path)
     return len(first_paths) + path.startswith(SETTINGS_FILES)
-
-
-def explain_unknown_normalization(
-    metadata: Mapping[str, Any], preprocess: Preprocess
-) -> tuple[str, ...]:
-    """Explain entries that may be a mean or a standard deviation, but are not used.
-
-    Args:
-        metadata: All values in the file except the weights.
-        preprocess: The preprocessing that is used.
-
-    Returns:
-        A note if there are such entries with other numbers than those used.
-    """
-    used_vectors = ([*preprocess.mean], [*preprocess.std])
-    unknown = [
-        f"{f'{path}.' if path else ''}{key} {shorten(value)}"
-        for path, values in walk_dicts(metadata)
-        for key, value in find_unknown_normalization(values).items()
-        if value is False or list(value) not in used_vectors
-    ]
-    if not unknown:
-        return ()
-    more = ", ..." if len(unknown) > _MAX_UNKNOWN else ""
-    return (
-        f"not used: {', '.join(unknown[:_MAX_UNKNOWN])}{more} in the checkpoint, which may"
-        " state how images are normalized (--mean and --std to use it)",
-    )
 
 
 def read_config_json(config: Mapping[str, Any]) -> PreprocessSource | None:
@@ -175,24 +153,12 @@ def read_preprocessor_config(path: Path) -> PreprocessSource | None:
         return None
     timm_dicts = [data[key] for key in ("data_config", "pretrained_cfg") if key in data]
     timm_dicts = [values for values in timm_dicts if isinstance(values, dict)]
-    values = timm_dicts[0] if timm_dicts else _translate_image_processor(data)
-    source = _read_settings(_PREPROCESSOR_FILE, values)
-    return None if source.is_empty else source
-
-
-def _translate_image_processor(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Translate the entries of an image processor of transformers to keys of training scripts."""
-    values = {key: data.get(key) for key in ("image_mean", "image_std", "resample", "crop_pct")}
-    if data.get("do_normalize") is False:
-        values["image_mean"], values["image_std"] = [0.0] * 3, [1.0] * 3
-    size, crop_size = read_image_side(data.get("size")), read_image_side(data.get("crop_size"))
-    if data.get("do_center_crop") and size and crop_size:
-        values.update(val_resize_size=size, val_crop_size=crop_size)
-    elif size and values["crop_pct"] is None and data.get("do_resize", True):
-        keeps_ratio = isinstance(data["size"], Mapping) and "shortest_edge" in data["size"]
-        if not keeps_ratio:
-            values.update(crop_mode="squash", crop_pct=1.0)
-    return values
+    if timm_dicts:
+        source = _read_settings(_PREPROCESSOR_FILE, timm_dicts[0])
+    else:
+        processor = read_image_processor(data, _PREPROCESSOR_FILE)
+        source = _add_transforms(_read_settings(_PREPROCESSOR_FILE, processor.values), processor)
+    return None if source.is_empty and not source.notes else source
 
 
 def _read_dict(path: str, values: Mapping[str, Any]) -> PreprocessSource | None:
@@ -210,25 +176,57 @@ def _read_dict(path: str, values: Mapping[str, Any]) -> PreprocessSource | None:
         return None
     name, transforms = _name_source(path, values), read_transforms(path, values)
     values = lower_keys(values)
-    if "image_mean" in values and {"resample", "do_resize"} & values.keys():
-        values = {**values, **_translate_image_processor(values)}
-    if path.endswith("data_preprocessor") and not BGR_KEYS & values.keys():
+    processor = TransformSettings()
+    if is_image_processor(values):
+        processor = read_image_processor(values, name)
+        values = {**without_processor_keys(values), **processor.values}
+    if path.endswith("data_preprocessor") and not _RGB_KEYS & values.keys():
         values["to_rgb"] = False  # the default of MMEngine's data preprocessors
+    notes: tuple[str, ...] = ()
     is_container = path.rpartition(".")[2].lower() in _SETTING_CONTAINERS
     if not is_container and path not in SETTINGS_FILES:
-        mean, std = find_normalization(values)
-        normalization = {"mean": mean, "std": std} if is_vector(mean) and is_vector(std) else {}
-        normalization.update({key: values[key] for key in BGR_KEYS if key in values})
-        # At the top level of a file (path ""), entries with other keys are settings, too.
-        settings = {k: v for k, v in values.items() if k not in NORMALIZATION_KEYS}
-        values = normalization if path else {**settings, **normalization}
+        values, notes = _select_normalization(path, values)
     source = _read_settings(name, {**transforms.values, **values})
-    source = replace(
+    source = _add_transforms(_add_transforms(source, processor), transforms)
+    source = replace(source, notes=(*source.notes, *notes))
+    return None if source.is_empty and not source.notes else source
+
+
+def _add_transforms(source: PreprocessSource, transforms: TransformSettings) -> PreprocessSource:
+    """Add the problems and notes of transforms to a source."""
+    return replace(
         source,
         problems={**source.problems, **transforms.problems},
         notes=(*source.notes, *transforms.notes),
     )
-    return None if source.is_empty and not source.notes else source
+
+
+def _select_normalization(
+    path: str, values: Mapping[str, Any]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Select what is read from a dict that need not contain settings.
+
+    Args:
+        path: Keys that lead to the dict, joined with ".".
+        values: The dict with keys in lower case.
+
+    Returns:
+        The entries that are read; and a note about entries that are not used because the dict
+        states no mean and standard deviation.
+    """
+    mean, std = find_normalization(values)
+    is_stated = is_vector(mean) and is_vector(std)
+    normalization = {"mean": mean, "std": std} if is_stated else {}
+    input_entries = {**find_channel_entries(values), **find_per_image_entries(values)}
+    # At the top level of a file (path ""), entries with other keys are settings, too.
+    if not path:
+        settings = {k: v for k, v in values.items() if k not in NORMALIZATION_KEYS}
+        return {**settings, **normalization}, ()
+    if is_stated or not input_entries:
+        return {**normalization, **input_entries}, ()
+    text = ", ".join(f"{path}.{key} {shorten(value)}" for key, value in input_entries.items())
+    note = f"not used: {text[:200]} in the checkpoint, which may state the colors of images"
+    return {}, (note,)
 
 
 def _name_source(path: str, values: Mapping[str, Any]) -> str:
@@ -253,10 +251,10 @@ def _read_settings(name: str, values: Mapping[str, Any]) -> PreprocessSource:
     mean, std = find_normalization(values)
     if mean is None and std is None and values.get("imagenet_default_mean_and_std") is False:
         mean, std = NAMED_NORMALIZATION["inception"]  # an argument of DeiT and ConvNeXt
-    bgr_problem = find_bgr_problem(values) if mean is not None else ""
+    input_problem = find_channel_problem(values) or find_per_image_problem(values)
     try:
-        if bgr_problem:
-            raise ValueError(bgr_problem)
+        if input_problem:
+            raise ValueError(input_problem)
         normalization = read_normalization(mean, std)
         settings.update(mean=normalization.mean, std=normalization.std)
         if normalization.is_scaled:

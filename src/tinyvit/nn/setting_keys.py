@@ -30,6 +30,12 @@ NORMALIZATION_KEYS = frozenset((*MEAN_KEYS, *STD_KEYS))
 _SWITCH_KEYS = ("normalize", "do_normalize", "normalization", "use_normalization")
 """Keys that tell whether images are normalized."""
 
+_RANGE_KEYS = ("input_range", "pixel_range", "value_range", "rescale", "preprocess_mode")
+"""Keys that tell how pixel values are scaled, in a form that is not read."""
+
+_USUAL_RANGES = (None, False, True, [0, 1], 1 / 255)
+"""Values of `_RANGE_KEYS` for pixel values from 0 to 1."""
+
 _MAX_ENTRIES = 2000
 """Limit of the entries that are read from a dict of an untrusted file."""
 
@@ -84,13 +90,15 @@ def find_unknown_normalization(values: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         The entries whose keys contain "mean" or "std" and whose values are three numbers, and the
-        entries that turn the normalization off, such as "normalize" with the value False.
+        entries that turn the normalization off, such as "normalize" with the value False, or that
+        state another range of pixel values than 0 to 1, such as "input_range".
     """
     return {
         str(key): value
         for key, value in islice(values.items(), _MAX_ENTRIES)
         if _is_unknown_vector(str(key).lower(), value)
         or (value is False and str(key).lower() in _SWITCH_KEYS)
+        or (str(key).lower() in _RANGE_KEYS and value not in _USUAL_RANGES)
     }
 
 

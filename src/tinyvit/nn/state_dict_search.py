@@ -14,13 +14,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from tinyvit.errors import CheckpointError
 from tinyvit.nn.pickle_records import PickledObject
 from tinyvit.nn.stored_tensors import ReadStorage, StoredTensor
 from tinyvit.nn.tensor_collection import collect_tensors, is_module
-from tinyvit.nn.tensor_values import load_tensors
 from tinyvit.nn.torch_files import make_damaged_error
 
 _WRAPPERS = r"(?:(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.)*"
@@ -34,11 +30,8 @@ _FIRST_CONVOLUTION = re.compile(
 
 The names are those of timm, of the paper's code and of MMPretrain."""
 
-_AVERAGED = re.compile(r"(?<![a-z])ema(?![a-z])|ema_?model|model_?ema|(?<![a-z])swa|averag")
+AVERAGED_NAME = re.compile(r"(?<![a-z])ema(?![a-z])|ema_?model|model_?ema|(?<![a-z])swa|averag")
 """Matches a part of the lower-case keys and prefixes under which averaged weights are saved."""
-
-_CURRENT_WEIGHTS = "current_model_state"
-"""Key under which Lightning's WeightAveraging saves the weights that are not averaged."""
 
 _MAX_DEPTH = 10
 """Values that are nested deeper are not searched for state dicts."""
@@ -80,11 +73,16 @@ class StateDict:
         return self.prefix in _find_prefixes(self.tensors)
 
     @property
+    def has_averaged_prefix(self) -> bool:
+        """Whether the prefix alone tells that the weights are an average over training."""
+        return AVERAGED_NAME.search(self.prefix.lower()) is not None
+
+    @property
     def is_averaged(self) -> bool:
         """Whether the weights are an average over training, as far as the names tell."""
         # torch.optim.swa_utils.AveragedModel has the network as `module`, and a counter beside it.
         counter = f"{self.prefix.removesuffix('module.')}n_averaged"
-        name_match = _AVERAGED.search(f"{self.container}.{self.prefix}".lower())
+        name_match = AVERAGED_NAME.search(f"{self.container}.{self.prefix}".lower())
         return counter in self.tensors or name_match is not None
 
     def list_network_tensors(self) -> dict[str, StoredTensor]:
@@ -132,7 +130,7 @@ def find_state_dicts(content: Any, read_storage: ReadStorage, path: Path) -> lis
     try:
         mappings = [
             (container, tensors)
-            for container, value in _walk(content)
+            for container, value in walk_records(content)
             if (tensors := collect_tensors(value, read_storage))
         ]
     except (ValueError, TypeError, AttributeError, IndexError) as error:
@@ -168,49 +166,13 @@ def find_tensors_beside(
     """
     common_parent = state_dict.container.rpartition(".")[0]
     tensors: dict[str, StoredTensor] = {}
-    for container, value in _walk(content):
+    for container, value in walk_records(content):
         parent, _, key = container.rpartition(".")
         if parent == common_parent and container not in ("", state_dict.container):
             module_tensors = collect_tensors(value, read_storage)
             if not _find_prefixes(module_tensors):
                 tensors.update({f"{key}.{name}": tensor for name, tensor in module_tensors.items()})
     return tensors
-
-
-def choose_state_dict(candidates: list[StateDict], path: Path) -> tuple[StateDict, tuple[str, ...]]:
-    """Choose between several state dicts of a TinyViT.
-
-    Averaged weights are preferred, because they are usually more accurate (as in timm's loader).
-
-    Args:
-        candidates: The state dicts, at least one.
-        path: The file, for error messages.
-
-    Returns:
-        The chosen state dict; and a tuple with a description of the candidates that are not used
-        because they are not averaged, which is empty if there are none.
-
-    Raises:
-        CheckpointError: None of two candidates is preferred, and their weights differ.
-    """
-    averaged = [candidate for candidate in candidates if candidate.is_averaged]
-    # Lightning saves the averaged weights under the key "state_dict", which does not tell this.
-    not_current = [
-        candidate for candidate in candidates if _CURRENT_WEIGHTS not in candidate.container
-    ]
-    preferred = averaged or not_current or candidates
-    chosen = preferred[0]
-    for candidate in preferred[1:]:
-        if not _are_equal(chosen, candidate, path):
-            names = ", ".join(state_dict.name for state_dict in preferred)
-            raise CheckpointError(
-                f"{path} contains several TinyViTs with different weights ({names})",
-                "save the state dict of one of them alone: torch.save(state_dict, path)",
-            )
-    left_out = [candidate.name for candidate in candidates if candidate not in preferred]
-    if not left_out:
-        return chosen, ()
-    return chosen, (f"the weights in {', '.join(left_out)}; those in {chosen.name} are averaged",)
 
 
 def find_module(content: Any, state_dict: StateDict) -> PickledObject | None:
@@ -223,7 +185,7 @@ def find_module(content: Any, state_dict: StateDict) -> PickledObject | None:
     Returns:
         The record of the module; None if the file contains the state dict without the module.
     """
-    for container, value in _walk(content):
+    for container, value in walk_records(content):
         if container == state_dict.container and is_module(value):
             for name in filter(None, state_dict.prefix.split(".")):
                 value = dict(value.state["_modules"]).get(name) if is_module(value) else None
@@ -231,7 +193,7 @@ def find_module(content: Any, state_dict: StateDict) -> PickledObject | None:
     return None
 
 
-def _walk(root: Any) -> Iterator[tuple[str, Any]]:
+def walk_records(root: Any) -> Iterator[tuple[str, Any]]:
     """Iterate over the containers and objects in a tree of records, from the top down.
 
     Yields:
@@ -280,27 +242,3 @@ def _find_prefixes(tensors: dict[str, StoredTensor]) -> list[str]:
     matches = [(name, _FIRST_CONVOLUTION.search(name)) for name in tensors]
     # A match may begin with a period, which belongs to the prefix.
     return [name[: match.start() + match[0].startswith(".")] for name, match in matches if match]
-
-
-def _are_equal(first: StateDict, second: StateDict, path: Path) -> bool:
-    """Return whether the networks of two state dicts have the same names, shapes and values."""
-    tensors, second_tensors = first.list_network_tensors(), second.list_network_tensors()
-    if tensors.keys() != second_tensors.keys():
-        return False
-    return all(
-        _have_equal_values(name, tensor, second_tensors[name], path)
-        for name, tensor in tensors.items()
-    )
-
-
-def _have_equal_values(name: str, first: StoredTensor, second: StoredTensor, path: Path) -> bool:
-    """Return whether two tensors with the same name have the same shape and values."""
-    # Tensors with the same identity have the same values, so these need not be read.
-    if first.identity is not None and first.identity == second.identity:
-        return True
-    if first.shape != second.shape:
-        return False
-    first_values, second_values = (
-        load_tensors({name: tensor}, path)[name] for tensor in (first, second)
-    )
-    return torch.equal(first_values, second_values)

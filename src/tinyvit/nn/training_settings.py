@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit.errors import CheckpointError, TinyViTError
-from tinyvit.nn.preprocess_sources import (
+from tinyvit.nn.normalization_notes import (
     explain_unknown_normalization,
+    find_missing_normalization,
+)
+from tinyvit.nn.preprocess_sources import (
     list_checkpoint_sources,
     read_config_json,
     read_preprocessor_config,
@@ -100,6 +103,9 @@ def find_preprocess(
     sources = [source for source in (options, own_entry) if source is not None]
     sources += list_checkpoint_sources(weights.metadata)
     sources += _read_files_beside(weights, path)
+    missing = find_missing_normalization(weights.metadata)
+    if missing is not None and not any(map(_states_normalization, sources)):
+        sources.append(missing)
     merged = merge_sources(sources)
     variant = _find_stated_variant(weights)
     settings, default_name = merged.settings, _DEFAULT_NAMES[layout]
@@ -176,6 +182,12 @@ def _read_files_beside(weights: Weights, path: Path) -> list[PreprocessSource]:
         return []
     sources = (read_config_json(weights.config), read_preprocessor_config(path))
     return [source for source in sources if source is not None]
+
+
+def _states_normalization(source: PreprocessSource) -> bool:
+    """Return whether a source states a mean or a standard deviation, usable or not."""
+    is_usable = source.settings.mean is not None or source.settings.std is not None
+    return is_usable or not {"mean", "std"}.isdisjoint(source.problems)
 
 
 def _find_stated_variant(weights: Weights) -> Variant | None:

@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tinyvit.nn.setting_values import find_first, read_image_side
+from tinyvit.nn.channel_order import converts_from_rgb
+from tinyvit.nn.per_image_normalization import PER_IMAGE_TRANSFORM
+from tinyvit.nn.setting_values import find_first, is_vector, read_image_side
 from tinyvit.nn.settings_text import CLASS_KEY, parse_call
 from tinyvit.preprocess_settings import is_number
 
@@ -26,7 +28,7 @@ _CLASS_KEYS = (
 )
 """Keys of the name of the class in a dict that describes a transform."""
 
-_ARGUMENT_KEYS = ("init_args", "params", "kwargs", "args")
+_ARGUMENT_KEYS = ("init_args", "params", "kwargs", "args", "flags")
 """Keys under which the arguments of a transform may be in a dict of their own."""
 
 _SIZE_KEYS = ("size", "img_size", "crop_size", "scale", "max_size")
@@ -51,10 +53,11 @@ _OTHER_KINDS = {
 }
 """Maps the names of other transforms to their kinds (see `Transform`)."""
 
+_FASTAI_RESIZES = {"squish": "squash", "crop": "cover", "pad": "unknown"}
+"""Maps the methods of fastai's Resize to the kinds of what it does in evaluation."""
+
 _GEOMETRY = re.compile(r"crop|resize|affine|rotat|perspective")
 """Occurs after "random" in the names of transforms that move the content of an image."""
-
-"""Matches names of transforms that crop, scale or turn images at random in training."""
 
 _IGNORED = re.compile(
     r"^(?:to(?!gray)|maybeto|pilto|convert|load|pack|collect|imageto|compose|sequential|identity)"
@@ -71,9 +74,11 @@ class Transform:
     Attributes:
         name: Name of its class without the module.
         kind: "squash" (resizes to a square), "resize" (resizes the shorter side), "crop" (crops the
-            center), "normalize", "weights" (resizes, crops and normalizes, as torchvision's
-            transforms of published weights do), "random" (crops or turns at random), "ignored" (has
-            no effect in evaluation) or "unknown".
+            center), "cover" (resizes the shorter side and crops the center to a square of the same
+            side), "normalize", "weights" (resizes, crops and normalizes, as torchvision's
+            transforms of published weights do), "random" (crops or turns at random), "channels"
+            (changes RGB to another order or color space), "per image" (normalizes each image with
+            its own statistics), "ignored" (has no effect in evaluation) or "unknown".
         arguments: Arguments of its class by name; the dict may also have other entries, such as the
             name of the class.
         is_opencv: Whether a filter that is stated as a number is one of OpenCV's filters.
@@ -136,6 +141,12 @@ def read_transform(entry: Any) -> Transform | None:
 def _classify(name: str, arguments: Mapping[str, Any]) -> str:
     """Return the kind of a transform (see `Transform`)."""
     name = name.lower().replace("_", "")
+    if arguments.get("split_idx") == 0:  # fastai applies such a transform only in training
+        return "ignored"
+    if converts_from_rgb(name):
+        return "channels"
+    if PER_IMAGE_TRANSFORM.search(name):
+        return "normalize" if is_vector(arguments.get("mean")) else "per image"
     if name in _RESIZES:
         return _classify_resize(arguments)
     if name in _SHORTER_SIDE_RESIZES:
@@ -149,6 +160,9 @@ def _classify(name: str, arguments: Mapping[str, Any]) -> str:
 
 def _classify_resize(arguments: Mapping[str, Any]) -> str:
     """Return the kind of a transform that resizes, which depends on how its size is stated."""
+    method = arguments.get("method")
+    if isinstance(method, str) and method in _FASTAI_RESIZES:
+        return _FASTAI_RESIZES[method]
     if "height" in arguments:
         return "squash"
     size = arguments.get("size")

@@ -1,7 +1,7 @@
 """Reads resizing, crop and normalization from a list of the transforms of images.
 
-The transforms are those of torchvision, albumentations and MMEngine, as pickled objects or as dicts
-in a configuration.
+The transforms are those of torchvision, albumentations, MMEngine and fastai, as pickled objects or
+as dicts in a configuration.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+from tinyvit.nn.channel_order import find_channel_problem, make_channel_problem
+from tinyvit.nn.per_image_normalization import PER_IMAGE_REASON, find_per_image_problem
 from tinyvit.nn.setting_values import (
     find_first,
     is_vector,
@@ -21,7 +23,7 @@ from tinyvit.nn.setting_values import (
 )
 from tinyvit.nn.transform_kinds import Transform, read_transform
 
-_FILTER_KEYS = ("interpolation", "resample")
+_FILTER_KEYS = ("interpolation", "resample", "resamples")
 """Names of the argument that is the resampling filter of a resize."""
 
 _MAX_ENTRIES = 2000
@@ -33,8 +35,8 @@ _MAX_TRANSFORMS = 64
 _TRAINING = re.compile(r"(?<![a-z])train(?!ing|er)", re.IGNORECASE)
 """Matches a part of the keys of lists that hold the transforms of the training."""
 
-BGR_KEYS = frozenset(("to_rgb", "bgr_to_rgb", "rgb_to_bgr"))
-"""Keys of MMEngine that tell the order of the channels."""
+_TENSOR_NAMES = ("totensor", "convertimagedtype", "tofloat", "inttofloattensor")
+"""Names, in lower case, of the transforms that divide pixel values by 255."""
 
 _OPENCV_FILTERS = {0: "nearest", 1: "bilinear", 2: "bicubic", 3: "area", 4: "lanczos"}
 """OpenCV's numbers of filters, which albumentations uses. They differ from Pillow's numbers."""
@@ -51,12 +53,15 @@ class TransformSettings:
         problems: For each setting that cannot be used, a clause that says why (see
             `tinyvit.preprocess_settings.PreprocessSource`).
         notes: Facts that a user should know.
+        divides_by_255: Whether a transform makes pixel values from 0 to 1 out of those from 0 to
+            255.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
     img_size: int | None = None
     problems: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    divides_by_255: bool = False
 
 
 def read_transforms(path: str, values: Mapping[str, Any]) -> TransformSettings:
@@ -67,11 +72,13 @@ def read_transforms(path: str, values: Mapping[str, Any]) -> TransformSettings:
         values: The dict, such as `{"val_transforms": [{"name": "Resize", "size": 256}, ...]}`.
 
     Returns:
-        The settings of the first list that states any, even if they cannot be used; an empty
-        `TransformSettings` if there is no such list.
+        The settings of the first list that states any, even if they cannot be used. If no list
+        states any, the notes about the first list that is not used; an empty `TransformSettings` if
+        there is no list of transforms.
     """
     if _TRAINING.search(path):
         return TransformSettings()
+    unused = TransformSettings()
     for key, entries in islice(values.items(), _MAX_ENTRIES):
         if isinstance(entries, (list, tuple)) and not _TRAINING.search(str(key)):
             transforms = [
@@ -82,7 +89,8 @@ def read_transforms(path: str, values: Mapping[str, Any]) -> TransformSettings:
             result = _combine(transforms, f"{path}.{key}" if path else str(key))
             if result.values or result.problems:
                 return result
-    return TransformSettings()
+            unused = unused if unused.notes else result
+    return unused
 
 
 def _combine(transforms: Sequence[Transform], name: str) -> TransformSettings:
@@ -95,7 +103,12 @@ def _combine(transforms: Sequence[Transform], name: str) -> TransformSettings:
     if unknown and (values or geometry.notes):
         notes = (*notes, f"not applied: {', '.join(unknown)} in {name}")
     problems = {**geometry.problems, **normalization.problems}
-    return TransformSettings(values, geometry.img_size, problems, notes)
+    divides_by_255 = any(
+        transform.name.lower().replace("_", "") in _TENSOR_NAMES
+        or transform.arguments.get("scale") is True  # ToDtype of torchvision
+        for transform in transforms
+    )
+    return TransformSettings(values, geometry.img_size, problems, notes, divides_by_255)
 
 
 def _read_geometry(transforms: Sequence[Transform], name: str) -> TransformSettings:
@@ -107,7 +120,9 @@ def _read_geometry(transforms: Sequence[Transform], name: str) -> TransformSetti
         values = {"resize": resize, "crop": crop, "interpolation": arguments.get("interpolation")}
         return TransformSettings({**values, "crop_mode": "center"}, crop)
     steps = [
-        transform for transform in transforms if transform.kind in ("squash", "resize", "crop")
+        transform
+        for transform in transforms
+        if transform.kind in ("squash", "resize", "crop", "cover")
     ]
     if not steps or any(transform.kind == "random" for transform in transforms):
         return TransformSettings()
@@ -120,6 +135,9 @@ def _read_geometry(transforms: Sequence[Transform], name: str) -> TransformSetti
     if kinds == ["squash"] or (kinds == ["squash", "crop"] and sides[0] == sides[1]):
         values = {"crop_mode": "squash", "crop_pct": 1.0, **filters}
         return TransformSettings(values, sides[0], notes=notes)
+    if kinds == ["cover"]:
+        values = {"resize": sides[0], "crop": sides[0], "crop_mode": "center", **filters}
+        return TransformSettings(values, sides[0], notes=notes)
     is_larger = len(sides) == 2 and (sides[0] or 0) >= (sides[1] or 0)
     if kinds == ["resize", "crop"] and is_larger:
         values = {"resize": sides[0], "crop": sides[1], "crop_mode": "center", **filters}
@@ -131,10 +149,12 @@ def _read_geometry(transforms: Sequence[Transform], name: str) -> TransformSetti
 def _read_filter(step: Transform, name: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Read the filter of a transform that resizes, as values and notes."""
     stated = find_first(step.arguments, _FILTER_KEYS)
+    # fastai stores the filter of images and that of masks.
+    stated = stated[0] if isinstance(stated, (list, tuple)) and stated else stated
     if stated is None:
         note = (
             f"{step.name} in {name} states no interpolation; it is assumed to be bilinear, the"
-            " default of torchvision, albumentations and MMEngine"
+            " default of torchvision, albumentations, MMEngine and fastai"
         )
         return {"interpolation": "bilinear"}, (note,)
     if isinstance(stated, str):
@@ -145,26 +165,40 @@ def _read_filter(step: Transform, name: str) -> tuple[dict[str, Any], tuple[str,
 
 
 def _read_normalization(transforms: Sequence[Transform]) -> TransformSettings:
-    """Read the mean and the standard deviation of the last normalization."""
+    """Read the mean and the standard deviation of the only normalization."""
+    problem = _find_input_problem(transforms)
     steps = [transform for transform in transforms if transform.kind in ("normalize", "weights")]
-    if not steps:
+    statements = [(step.arguments.get("mean"), step.arguments.get("std")) for step in steps]
+    stated = [numbers for numbers in statements if is_vector(numbers[0]) and is_vector(numbers[1])]
+    if len(stated) > 1:
+        problem = "several normalizations one after another, which artifacts do not offer"
+    if problem:
+        return TransformSettings(problems={"mean": problem, "std": problem})
+    if not stated:
         return TransformSettings()
-    arguments = steps[-1].arguments
-    mean, std = arguments.get("mean"), arguments.get("std")
-    if not is_vector(mean) or not is_vector(std):
-        return TransformSettings()
-    problem = find_bgr_problem(arguments)
+    mean, std = stated[0]
     # albumentations multiplies mean and std by this number. It is 255 for numbers for pixel values
     # from 0 to 1, and 1 for numbers for pixel values from 0 to 255.
-    max_pixel_value = arguments.get("max_pixel_value")
+    max_pixel_value = steps[-1].arguments.get("max_pixel_value")
     if max_pixel_value not in (None, 255) and not _is_for_255(mean, std):
         problem = f"mean and std with max_pixel_value {shorten(max_pixel_value)}, which is not 255"
-    values = {"mean": mean, "std": std}
-    return (
-        TransformSettings(problems=dict.fromkeys(values, problem))
-        if problem
-        else TransformSettings(values)
-    )
+        return TransformSettings(problems={"mean": problem, "std": problem})
+    return TransformSettings({"mean": mean, "std": std})
+
+
+def _find_input_problem(transforms: Sequence[Transform]) -> str:
+    """Explain a list whose images artifacts cannot make, whatever mean and std are; "" for none."""
+    for transform in transforms:
+        if transform.kind == "channels":
+            return make_channel_problem(transform.name)
+        if transform.kind == "per image":
+            return f"{transform.name}, {PER_IMAGE_REASON}"
+        if transform.kind == "normalize":
+            arguments = transform.arguments
+            problem = find_channel_problem(arguments) or find_per_image_problem(arguments)
+            if problem:
+                return problem
+    return ""
 
 
 def _is_for_255(mean: Any, std: Any) -> bool:
@@ -173,25 +207,3 @@ def _is_for_255(mean: Any, std: Any) -> bool:
         return read_normalization(mean, std).is_scaled
     except ValueError:
         return False
-
-
-def find_bgr_problem(arguments: Mapping[str, Any]) -> str:
-    """Explain a normalization of MMEngine whose network takes images in BGR order.
-
-    Args:
-        arguments: The arguments of the normalization.
-
-    Returns:
-        A clause; "" for images in RGB order.
-    """
-    is_bgr = (
-        arguments.get("to_rgb") is False
-        or arguments.get("bgr_to_rgb") is False
-        or arguments.get("rgb_to_bgr") is True
-    )
-    if not is_bgr:
-        return ""
-    return (
-        "mean and std for images in BGR order, and artifacts give the network RGB images (reverse"
-        " the input channels of its first convolution)"
-    )

@@ -22,9 +22,9 @@ from tinyvit.nn.file_metadata import read_metadata
 from tinyvit.nn.foreign_checkpoints import explain_names, explain_surrounding_model
 from tinyvit.nn.pickle_records import PickledObject
 from tinyvit.nn.safetensors_files import read_no_storage, read_safetensors
+from tinyvit.nn.state_dict_choice import choose_state_dict
 from tinyvit.nn.state_dict_search import (
     StateDict,
-    choose_state_dict,
     find_state_dicts,
     find_tensors_beside,
 )
@@ -39,6 +39,7 @@ from tinyvit.nn.torch_files import (
     make_damaged_error,
     read_torch_file,
 )
+from tinyvit.nn.unnamed_averages import use_unnamed_averages
 from tinyvit.nn.weight_folders import find_weight_files, read_config
 from tinyvit.plurals import format_count
 from tinyvit.regular_files import open_regular_file
@@ -114,6 +115,7 @@ def read_weights(path: Path) -> Weights:
     files = find_weight_files(path)
     content, metadata = _read_file(files[0]) if len(files) == 1 else _read_parts(files)
     state_dict, ignored = _find_state_dict(content, path)
+    state_dict, averaging_notes = use_unnamed_averages(content, state_dict, path)
     network = _read_network(state_dict, _find_outside_tensors(content, state_dict, path), path)
     metadata = {**metadata, **read_metadata(content, state_dict)}
     if network.normalization:
@@ -130,7 +132,7 @@ def read_weights(path: Path) -> Weights:
         metadata=metadata,
         config=read_config(path),
         ignored=ignored,
-        notes=network.notes,
+        notes=(*averaging_notes, *network.notes),
     )
 
 

@@ -27,6 +27,7 @@ _CONFIG_KEYS = (
     "pretrained_cfg",
     "num_classes",
     "model_args",
+    "problem_type",
     "class_names",
     "label_names",
     "classes",

@@ -1,0 +1,82 @@
+"""The choice between several state dicts of a TinyViT in one checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from tinyvit.errors import CheckpointError
+from tinyvit.nn.state_dict_search import StateDict
+from tinyvit.nn.stored_tensors import StoredTensor
+from tinyvit.nn.tensor_values import load_tensors
+
+_CURRENT_WEIGHTS = "current_model_state"
+"""Key under which Lightning's WeightAveraging saves the weights that are not averaged."""
+
+
+def choose_state_dict(candidates: list[StateDict], path: Path) -> tuple[StateDict, tuple[str, ...]]:
+    """Choose between several state dicts of a TinyViT.
+
+    Averaged weights are preferred, because they are usually more accurate (as in timm's loader).
+
+    Args:
+        candidates: The state dicts, at least one.
+        path: The file, for error messages.
+
+    Returns:
+        The chosen state dict; and a tuple with a description of the candidates that are not used
+        because they are not averaged, which is empty if there are none.
+
+    Raises:
+        CheckpointError: None of two candidates is preferred, and their weights differ.
+    """
+    averaged = [candidate for candidate in candidates if candidate.is_averaged]
+    # ema_pytorch saves both networks, `online_model` and `ema_model`, under a key such as "ema".
+    containers = {candidate.container for candidate in averaged if candidate.has_averaged_prefix}
+    averaged = [
+        candidate
+        for candidate in averaged
+        if candidate.has_averaged_prefix or candidate.container not in containers
+    ]
+    # Lightning saves the averaged weights under the key "state_dict", which does not tell this.
+    not_current = [
+        candidate for candidate in candidates if _CURRENT_WEIGHTS not in candidate.container
+    ]
+    preferred = averaged or not_current or candidates
+    chosen = preferred[0]
+    for candidate in preferred[1:]:
+        if not _are_equal(chosen, candidate, path):
+            names = ", ".join(state_dict.name for state_dict in preferred)
+            raise CheckpointError(
+                f"{path} contains several TinyViTs with different weights ({names})",
+                "save the state dict of one of them alone: torch.save(state_dict, path)",
+            )
+    left_out = [candidate.name for candidate in candidates if candidate not in preferred]
+    if not left_out:
+        return chosen, ()
+    return chosen, (f"the weights in {', '.join(left_out)}; those in {chosen.name} are averaged",)
+
+
+def _are_equal(first: StateDict, second: StateDict, path: Path) -> bool:
+    """Return whether the networks of two state dicts have the same names, shapes and values."""
+    tensors, second_tensors = first.list_network_tensors(), second.list_network_tensors()
+    if tensors.keys() != second_tensors.keys():
+        return False
+    return all(
+        _have_equal_values(name, tensor, second_tensors[name], path)
+        for name, tensor in tensors.items()
+    )
+
+
+def _have_equal_values(name: str, first: StoredTensor, second: StoredTensor, path: Path) -> bool:
+    """Return whether two tensors with the same name have the same shape and values."""
+    # Tensors with the same identity have the same values, so these need not be read.
+    if first.identity is not None and first.identity == second.identity:
+        return True
+    if first.shape != second.shape:
+        return False
+    first_values, second_values = (
+        load_tensors({name: tensor}, path)[name] for tensor in (first, second)
+    )
+    return torch.equal(first_values, second_values)
