@@ -33,6 +33,7 @@ def add_record_arguments(parser: argparse.ArgumentParser) -> None:
     """
     parser.add_argument(
         "--name",
+        type=str,
         metavar="NAME",
         help="Name of this machine in the record (default: name of the board or host).",
     )

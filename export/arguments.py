@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from pathlib import Path
 from typing import get_args
 
+from tinyvit.checkpoint_paths import CHECKPOINT_SUFFIXES
 from tinyvit.cli import make_parser
 from tinyvit.export.config import MAX_BATCH, ExportConfig
 from tinyvit.export.int8_arguments import add_int8_arguments, quantization_from_arguments
@@ -13,7 +15,8 @@ from tinyvit.export.targets import TargetOption, get_target, target_names
 from tinyvit.export.tracing import DEFAULT_OPSET, IR_VERSIONS
 from tinyvit.image_sizes import Windows
 from tinyvit.preprocess import FILTER_NAMES
-from tinyvit.variants import DEFAULT_MODEL
+from tinyvit.safe_text import quote_argument
+from tinyvit.variants import DEFAULT_MODEL, DEMO_MODEL, RELEASED_NAMES
 
 _EXAMPLES = """\
   tinyvit-export --model demo --target onnx
@@ -32,6 +35,7 @@ def make_export_parser() -> argparse.ArgumentParser:
         "Export a TinyViT checkpoint to files that run on edge devices.",
         _EXAMPLES,
     )
+    parser.suggest_option = _suggest_option
     _add_checkpoint_arguments(parser)
     _add_artifact_arguments(parser)
     add_int8_arguments(parser)
@@ -87,18 +91,29 @@ def config_from_arguments(arguments: argparse.Namespace) -> ExportConfig:
     )
 
 
+def _suggest_option(word: str) -> str | None:
+    """Return the option for a checkpoint that was given without one, or None for other words."""
+    quoted = quote_argument(word)
+    if word == DEMO_MODEL or word in RELEASED_NAMES:
+        return f"--model {quoted}"
+    is_checkpoint = Path(word).suffix.lower() in CHECKPOINT_SUFFIXES or Path(word).exists()
+    return f"--checkpoint {quoted}" if is_checkpoint else None
+
+
 def _add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("checkpoint").add_mutually_exclusive_group()
     group.add_argument(
         "--model",
+        type=str,
         metavar="NAME",
         help=f"Name of a released checkpoint (see --list), or demo (default: {DEFAULT_MODEL}).",
     )
     group.add_argument(
         "--checkpoint",
         metavar="PATH",
-        help="A .safetensors or .pth file, or a folder in Hugging Face's layout, with the "
-        "parameter names of the paper's code, timm or MMPretrain.",
+        help="Your own checkpoint: a .pth, .pt, .ckpt or .safetensors file of the paper's code, "
+        "timm, MMPretrain, Lightning, fastai or your own training loop, or a folder in Hugging "
+        "Face's layout.",
     )
     group.add_argument(
         "--list", action="store_true", help="Print the released checkpoints and exit."
@@ -123,8 +138,9 @@ def _add_artifact_arguments(parser: argparse.ArgumentParser) -> None:
         "-o",
         "--output",
         metavar="PATH",
-        help="For one target, a file or an existing folder; for several targets, a folder, which "
-        "is created if it does not exist (default: the current folder).",
+        help="For one target, a file, an existing folder, or a new folder with a slash at its end "
+        "(out/). For several targets, a folder, which is created if it does not exist (default: "
+        "the current folder).",
     )
     parser.add_argument(
         "--labels",

@@ -13,6 +13,7 @@ from tinyvit.image_sizes import Windows, check_size, check_windows
 from tinyvit.labels import LabelNames
 from tinyvit.manifest import EmbeddedPreprocessing, Precision
 from tinyvit.preprocess_settings import PreprocessSource, make_source_from_options
+from tinyvit.urls import refuse_url
 
 if TYPE_CHECKING:
     from tinyvit.quant.quantizer import QuantizationConfig
@@ -118,17 +119,14 @@ class ExportConfig:
                 )
 
     def _validate_source(self) -> None:
-        """Check the options that select the checkpoint and the targets."""
+        """Check the options that select the checkpoint and the files."""
         if self.model is not None and self.checkpoint is not None:
             raise RequestError(
                 f"both --model {self.model} and --checkpoint {self.checkpoint} were given",
                 "give one of them",
             )
-        if isinstance(self.targets, str):
-            raise RequestError(
-                f"targets={self.targets!r} is a string, and a tuple of names is needed",
-                f"give targets=({self.targets!r},)",
-            )
+        for name in ("checkpoint", "labels", "output"):
+            refuse_url(name, getattr(self, name))
 
     def _validate_input(self) -> None:
         """Check the options that determine the shape and the type of the artifact's input."""

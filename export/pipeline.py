@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from tinyvit.errors import MissingDependencyError, RequestError, TinyViTError
 from tinyvit.export.artifact_writer import ExportedArtifact, write_artifact
@@ -23,6 +24,7 @@ from tinyvit.export.plan import (
 )
 from tinyvit.export.source_network import load_source_network
 from tinyvit.export.targets import check_supported, explain_unsupported
+from tinyvit.nn.weight_files import check_format
 from tinyvit.progress import NullProgress, Progress
 
 
@@ -74,7 +76,7 @@ def export(config: ExportConfig, progress: Progress = NullProgress()) -> Exporte
             f"export() makes one artifact, and targets={config.targets!r} names several targets",
             "call export_all() for several targets",
         )
-    plan = make_plan(config)
+    plan = _make_plan(config)
     (artifact,) = plan.artifacts
     check_supported(artifact.target, config.precision, config.preprocess, config.batch)
     with _name_remaining_files(config, ()):
@@ -100,7 +102,7 @@ def export_all(config: ExportConfig, progress: Progress = NullProgress()) -> Exp
         TinyViTError: The request itself is impossible, the checkpoint cannot be used, or the output
             cannot be written. Artifacts that were already written remain.
     """
-    plan = make_plan(config)
+    plan = _make_plan(config)
     supported, failures = _split_by_support(plan, progress)
     if not supported:
         return ExportReport(artifacts=(), failures=tuple(failures))
@@ -116,6 +118,19 @@ def export_all(config: ExportConfig, progress: Progress = NullProgress()) -> Exp
             except OSError as error:
                 raise make_write_error(artifact.path, error) from error
     return ExportReport(tuple(artifacts), tuple(failures))
+
+
+def _make_plan(config: ExportConfig) -> ExportPlan:
+    """Make the plan, after a check that the checkpoint, if it exists, has a known format.
+
+    Otherwise an artifact that was given as the checkpoint would be reported as an output that
+    exists, and the user would be told to replace it.
+    """
+    if config.checkpoint is not None:
+        path = Path(config.checkpoint).expanduser()
+        if path.exists():
+            check_format(path)
+    return make_plan(config)
 
 
 @contextmanager

@@ -90,6 +90,11 @@ def resolve_targets(config: ExportConfig) -> tuple[Target, ...]:
         RequestError: No target was requested, a name or an option is unknown, or an option belongs
             to none of the requested targets.
     """
+    if isinstance(config.targets, str):
+        raise RequestError(
+            f"targets={config.targets!r} is a string, and a tuple of names is needed",
+            f"give targets=({config.targets!r},)",
+        )
     if not config.targets:
         raise RequestError(
             "no target was requested",
@@ -113,7 +118,8 @@ def requests_several(config: ExportConfig) -> bool:
     Raises:
         RequestError: See `resolve_targets`.
     """
-    return ALL_TARGETS in config.targets or len(resolve_targets(config)) > 1
+    several_targets = len(resolve_targets(config)) > 1
+    return several_targets or ALL_TARGETS in config.targets
 
 
 def make_write_error(path: Path, error: OSError) -> RequestError:

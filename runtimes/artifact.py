@@ -20,6 +20,7 @@ from tinyvit.regular_files import open_regular_file
 from tinyvit.runtimes import engines
 from tinyvit.runtimes.formats import Format
 from tinyvit.safe_text import quote_argument
+from tinyvit.urls import refuse_url
 from tinyvit.variants import DEMO_MODEL, find_released
 
 _HEAD_BYTES = 4096
@@ -83,13 +84,14 @@ def read_artifact(path: str | Path) -> Artifact:
     Raises:
         ArtifactError: If the file is missing, if the file or its manifest is damaged, or if its
             format is not known.
-        RequestError: If `path` is neither a str nor an os.PathLike.
+        RequestError: If `path` is a URL, or neither a str nor an os.PathLike.
     """
     if not isinstance(path, (str, os.PathLike)):
         raise RequestError(
             f"an object of type {type(path).__name__} is not a path",
             f"give the path of an exported file ({known_suffixes()})",
         )
+    refuse_url("the file", path)
     path = expand_home(path)
     return Artifact(path, read_manifest(path))
 

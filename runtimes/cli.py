@@ -24,6 +24,7 @@ from tinyvit.runtimes.base import AUTO_DEVICE, PRECISIONS
 from tinyvit.runtimes.limited_verification import verify_with_timeout
 from tinyvit.runtimes.text_output import print_manifest, print_predictions, print_verification
 from tinyvit.safe_text import print_error, print_lines
+from tinyvit.urls import is_url
 
 if TYPE_CHECKING:
     from tinyvit.runtimes.classifier import Classifier
@@ -50,6 +51,7 @@ def predict(argv: Sequence[str] | None = None) -> int:
         "images",
         metavar="IMAGE",
         nargs="+",
+        type=str,  # a URL is an unreadable image, after which the others are still classified
         help="An image, or a folder: all images in it are classified, and other files are skipped.",
     )
     parser.add_argument(
@@ -238,12 +240,15 @@ def _list_image_arguments(arguments: list[str]) -> list[tuple[str, Path | ImageE
     The number of images in each folder, and what was skipped there, is printed on stderr.
     """
     from tinyvit.data.listing import read_listing
+    from tinyvit.image_diagnosis import make_image_url_error
     from tinyvit.runtimes.image_arguments import find_folder
 
     images: list[tuple[str, Path | ImageError]] = []
     for argument in arguments:
         folder = find_folder(argument)
         try:
+            if is_url(argument):
+                raise make_image_url_error(argument)
             if folder is None:
                 images.append((argument, Path(argument)))
                 continue

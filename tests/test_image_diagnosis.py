@@ -42,7 +42,10 @@ def explain(source: Any) -> str:
         (base64.b64encode(PNG).decode()[:100], "is not the path of an image: .*b64decode"),
         ("word, " * 900, "5400 characters that begins with 'word, .* too long for a path"),
         ("n" * 300 + ".jpg", r"n{300}\.jpg is not an image: it has 304 characters, .* too long"),
-        ("https://example.com/a.jpg", "is a URL, not a file: download it"),
+        (
+            "https://example.com/a.jpg",
+            "is a URL, not a file: download it, and give the path or the bytes of the file",
+        ),
         ("s3://bucket/a.jpg", "is a URL, not a file: download it"),
         ("photos/*.jpg", "does not exist: .*glob"),
         ("a.jpg\n", r"a.jpg does not exist: .*strip\(\)"),

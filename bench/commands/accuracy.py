@@ -58,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ray",
         nargs="?",
         const="",
+        type=str,  # "ray://HOST:PORT" is possible
         metavar="HOST:PORT",
         help="Distribute the images over the Ray cluster at HOST:PORT. Without HOST:PORT, a new"
         " cluster is started on this machine.",

@@ -143,6 +143,7 @@ def _add_device_arguments(group: argparse._MutuallyExclusiveGroup) -> None:
     )
     group.add_argument(
         "--ssh",
+        type=str,  # ssh takes "ssh://USER@HOST" too
         metavar="USER@HOST",
         help="Measure on a Linux host that has an ssh server and Python 3.10 or later, such as a"
         " Jetson, a Raspberry Pi or a server.",

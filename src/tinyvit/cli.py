@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from types import ModuleType
-from typing import NoReturn
 
 from tinyvit import __version__
+from tinyvit.command_parser import CommandParser
 from tinyvit.errors import TinyViTError
 from tinyvit.files import explain_os_error
 from tinyvit.privacy import use_temporary_caches
-from tinyvit.safe_text import escape_text, print_error, print_lines, print_traceback
+from tinyvit.safe_text import print_error, print_lines, print_traceback
 
 _DEBUG_VARIABLE = "TINYVIT_DEBUG"
 
@@ -31,17 +31,7 @@ _SIGTERM_EXIT_CODE = 128 + signal.SIGTERM
 """143. A shell reports 128 plus the number of the signal for a process that a signal ended."""
 
 
-class _CommandParser(argparse.ArgumentParser):
-    """A parser whose error messages cannot contain control characters of an argument.
-
-    The shell may have made the arguments from names of files, for example from "*".
-    """
-
-    def error(self, message: str) -> NoReturn:
-        super().error(escape_text(message))
-
-
-def make_parser(prog: str, description: str, examples: str) -> argparse.ArgumentParser:
+def make_parser(prog: str, description: str, examples: str) -> CommandParser:
     """Create the parser of a command, with the option --version.
 
     Args:
@@ -52,7 +42,7 @@ def make_parser(prog: str, description: str, examples: str) -> argparse.Argument
     Returns:
         A parser with no arguments other than --help and --version.
     """
-    parser = _CommandParser(
+    parser = CommandParser(
         prog=prog,
         description=description,
         epilog=_format_examples(examples),

@@ -14,6 +14,7 @@ from PIL import Image
 from tinyvit.errors import ImageError
 from tinyvit.files import expand_home, explain_os_error
 from tinyvit.image_arrays import describe_array, is_array_like
+from tinyvit.urls import is_url
 
 HEAD_BYTES = 512
 """Number of bytes at the beginning of a file that `explain_unknown_format` needs."""
@@ -25,7 +26,6 @@ _FORMAT_REMEDY = "give a JPEG, PNG, WebP, GIF, BMP, TIFF or PPM file"
 _NOT_MISSING = (errno.EACCES, errno.EPERM, errno.EIO, errno.ELOOP, errno.ESTALE)
 """Numbers of the errors that `os.stat` also raises for files that exist."""
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_\s-]{64,}=*")
 _HEIF_BRANDS = frozenset(b"heic heix heim heis hevc hevx hevm hevs mif1 msf1".split())
 _HEIF_SUFFIXES = (".heic", ".heif", ".hif")
@@ -183,6 +183,17 @@ _OTHER_FORMATS: tuple[tuple[str, Callable[[bytes], bool], str], ...] = (
 """Description, test of the first bytes, and remedy, for files that are often taken for images."""
 
 
+def make_image_url_error(name: str) -> ImageError:
+    """Return the error for a URL that was given as an image.
+
+    Args:
+        name: The URL, or a description of it.
+    """
+    return ImageError(
+        f"{name} is a URL, not a file", "download it, and give the path or the bytes of the file"
+    )
+
+
 def _explain_missing_file(text: str, name: str, error: OSError | ValueError) -> ImageError:
     """Return the error for a text for which `os.stat` failed with `error`; `name` describes it."""
     if text.startswith("data:"):
@@ -190,8 +201,8 @@ def _explain_missing_file(text: str, name: str, error: OSError | ValueError) -> 
             f"the data URL of {len(text)} characters is not an image file",
             "give its bytes: base64.b64decode(url.partition(',')[2])",
         )
-    if _URL.match(text):
-        return ImageError(f"{name} is a URL, not a file", "download it, and give its bytes")
+    if is_url(text):
+        return make_image_url_error(name)
     if isinstance(error, ValueError):
         return ImageError(
             f"{name} does not exist, and contains a character that no path may contain",

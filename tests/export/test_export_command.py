@@ -63,19 +63,39 @@ def test_the_command_writes_what_its_record_says(run_command: RunCommand, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "message"),
     [
-        ["--img-size", "x"],
-        ["--model", "demo", "--checkpoint", "x"],
-        ["--batch", "2", "--dynamic-batch"],
-        ["--preprocess", "some"],
-        ["--nonsense"],
+        (["--img-size", "x"], "'x' is not a whole number (--img-size): correct it"),
+        (
+            ["--model", "demo", "--checkpoint", "x"],
+            "--checkpoint and --model cannot be given together: give one of them",
+        ),
+        (
+            ["--batch", "2", "--dynamic-batch"],
+            "--dynamic-batch and --batch cannot be given together: give one of them",
+        ),
+        (["--preprocess", "some"], "--preprocess cannot be some: use one of host, normalize, full"),
+        (["--nonsense"], "there is no option --nonsense: see tinyvit-export --help"),
+        (
+            ["--imgsize", "64"],
+            "there is no option --imgsize: did you mean --img-size? See tinyvit-export --help",
+        ),
+        (["mine.pth"], "the argument mine.pth is not expected: use --checkpoint mine.pth"),
+        (["tinyvit_5m"], "the argument tinyvit_5m is not expected: use --model tinyvit_5m"),
+        (
+            ["--checkpoint", "https://a.org/b.pth"],
+            "--checkpoint https://a.org/b.pth is a URL, and a path is needed: give the path of a"
+            " local file or folder; download a remote file first",
+        ),
     ],
 )
-def test_usage_errors_exit_with_2(arguments: list[str]) -> None:
+def test_usage_errors_exit_with_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as exit_error:
         main(arguments)
     assert exit_error.value.code == 2
+    assert capsys.readouterr().err == f"error: {message}\n"
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ({"targets": ("tensorflow",)}, "no target is called"),
         ({"targets": ()}, "no target was requested"),
         ({"targets": "onnx"}, r"a tuple of names is needed: give targets=\('onnx',\)"),
+        (
+            {"checkpoint": "https://a.org/b.pth"},
+            "^checkpoint https://a.org/b.pth is a URL, and a path is needed: give the path of a"
+            " local file or folder; download a remote file first$",
+        ),
+        ({"labels": "file:///two.json"}, "^labels file:///two.json is a URL.*: leave out file://$"),
+        ({"output": "s3://a/b.onnx"}, "^output s3://a/b.onnx is a URL"),
+        ({"labels": "cat,dog"}, "cat,dog cannot be read .*: if these are names, write them to a f"),
         ({"model": "demo"}, "both --model demo and --checkpoint absent.pth were given"),
         ({"output": "x.xml"}, "does not end with .onnx"),
         ({"output": "file/x.onnx"}, "a part of this path is a file, not a folder"),
@@ -73,6 +81,31 @@ def test_impossible_request_is_refused_and_leaves_nothing(
 def test_export_makes_one_artifact(targets: tuple[str, ...], folder: Path) -> None:
     with pytest.raises(RequestError, match=r"names several targets: call export_all\(\)"):
         export(ExportConfig(checkpoint="absent.pth", targets=targets))
+
+
+@pytest.mark.parametrize("targets", ["onnx", "all"])
+def test_a_string_of_targets_is_refused(targets: Any, folder: Path) -> None:
+    with pytest.raises(RequestError) as caught:
+        export(ExportConfig(model="demo", targets=targets))
+    assert str(caught.value) == (
+        f"targets='{targets}' is a string, and a tuple of names is needed:"
+        f" give targets=('{targets}',)"
+    )
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_artifact_is_refused_as_a_checkpoint_before_the_output_is_checked(
+    folder: Path, overwrite: bool
+) -> None:
+    content = b"\x08\x08\x12\x07pytorch"
+    (folder / "demo.onnx").write_bytes(content)
+    with pytest.raises(CheckpointError) as caught:
+        export(ExportConfig(checkpoint="demo.onnx", overwrite=overwrite))
+    assert str(caught.value) == (
+        "demo.onnx is an ONNX model, not a checkpoint: give the PyTorch checkpoint from which it"
+        " was made (.pth or .safetensors)"
+    )
+    assert (folder / "demo.onnx").read_bytes() == content
 
 
 def test_targets_that_do_not_offer_the_request_are_refused_before_the_checkpoint_is_read(

@@ -20,6 +20,7 @@ from tests.helpers.state_dicts import (
     make_state,
     refusal,
 )
+from tinyvit.distill.training import run_folder
 from tinyvit.nn.weight_files import read_weights
 from tinyvit.nn.weight_folders import hash_weight_files
 
@@ -60,6 +61,16 @@ def test_a_folder_with_a_file_of_torch(tmp_path: Path) -> None:
     check_tensors(read_weights(tmp_path), make_state())
     torch.save(make_state(), tmp_path / "last.pth.tar")
     assert "contains 2 checkpoints (last.pth.tar, model_best.pth.tar)" in refusal(tmp_path)
+    assert refusal(tmp_path).endswith(": give one of these files")
+
+
+def test_the_result_in_a_folder_of_our_own_training_is_recommended(tmp_path: Path) -> None:
+    for name in (run_folder.BEST_CHECKPOINT, run_folder.LAST_CHECKPOINT, run_folder.STATE_FILE):
+        (tmp_path / name).touch()
+    assert refusal(tmp_path).endswith(
+        "contains 3 checkpoints (best.safetensors, last.safetensors, state.pt):"
+        f" give {tmp_path / 'best.safetensors'}, the result of a training"
+    )
 
 
 @pytest.mark.parametrize("kind", ["model.safetensors", "pytorch_model.bin"])

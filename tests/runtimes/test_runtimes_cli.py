@@ -253,6 +253,28 @@ def test_errors_are_one_line_and_exit_1(
         assert len(err.splitlines()) == 1
 
 
+def test_a_url_is_an_unreadable_image(
+    build_artifact: ArtifactBuilder, capsys: CaptureFixture
+) -> None:
+    url = "https://example.com/cat.jpg"
+    code, out, err = run(capsys, "predict", build_artifact(), url, "--json")
+    message = f"{url} is a URL, not a file: download it, and give the path or the bytes of the file"
+    assert code == 1
+    assert json.loads(out)["results"] == [{"image": url, "error": message}]
+    assert err == f"error: {message}\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_url_is_not_a_file(command: str, capsys: CaptureFixture) -> None:
+    images = ["x.png"] if command == "predict" else []
+    with pytest.raises(SystemExit) as caught:
+        COMMANDS[command](["https://example.com/a.onnx", *images])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith(
+        "error: FILE https://example.com/a.onnx is a URL, and a path is needed: give the path"
+    )
+
+
 @pytest.mark.parametrize("options", [["--runtime", "none"], ["--device", "none"]])
 def test_impossible_requests_exit_1(
     build_artifact: ArtifactBuilder, options: list[str], capsys: CaptureFixture
@@ -279,9 +301,13 @@ def test_wrong_usage_exits_2(command: str, arguments: list[str], capsys: Capture
         COMMANDS[command](arguments)
     assert caught.value.code == 2
     err = capsys.readouterr().err
-    assert "usage: tinyvit-" in err
+    assert err.startswith("error: ")
+    assert len(err.splitlines()) == 1
     if "--top-k" in arguments:
-        assert err.endswith("argument --top-k: '0' is not a whole number of at least 1\n")
+        assert err == (
+            "error: '0' is not a whole number of at least 1 (--top-k): correct it;"
+            " tinyvit-predict --help describes it\n"
+        )
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -71,8 +71,14 @@ def read_labels(path: Path) -> tuple[Label, ...]:
     try:
         labels = _parse_labels(read_text(path, MAX_BYTES), path.suffix.lower())
     except OSError as error:
+        remedy = (
+            "check --labels"
+            if "," not in str(path)
+            else "if these are names, write them to a file, one per line, and give --labels the"
+            " path of the file"
+        )
         raise RequestError(
-            f"the labels file {path} cannot be read ({error.strerror})", "check --labels"
+            f"the labels file {path} cannot be read ({error.strerror})", remedy
         ) from error
     except (ValueError, RecursionError, csv.Error) as error:
         raise RequestError(

@@ -45,7 +45,8 @@ from tinyvit.plurals import format_count
 from tinyvit.regular_files import open_regular_file
 
 _ZIP_START = b"PK\x03\x04"
-_PICKLE_STARTS = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
+_TORCH_STARTS = (_ZIP_START, *(bytes((0x80, protocol)) for protocol in range(2, 6)))
+"""Beginnings of the files of `torch.save`, which are zip archives or pickles."""
 
 _START_BYTES = 512
 """Number of bytes at the start of a file from which its format is recognized."""
@@ -136,13 +137,33 @@ def read_weights(path: Path) -> Weights:
     )
 
 
+def check_format(path: Path) -> None:
+    """Check that a checkpoint has a known format, without reading its weights.
+
+    Args:
+        path: An existing file or folder, as for `read_weights`.
+
+    Raises:
+        CheckpointError: A file cannot be read, is empty or too large, or is of another format; or
+            the folder has no weights, or several checkpoints.
+    """
+    for file in find_weight_files(path):
+        start = _read_start(file)
+        if not (start.startswith(_TORCH_STARTS) or _is_safetensors(start)):
+            raise explain_start(start, file)
+
+
+def _is_safetensors(start: bytes) -> bool:
+    """Recognize safetensors: 8 bytes, which are the length of the header, and JSON."""
+    return start[8:9] == b"{"
+
+
 def _read_file(path: Path) -> tuple[FileContent, dict[str, Any]]:
     """Read a file; return its content, and the metadata of a safetensors file."""
     start = _read_start(path)
-    if start.startswith((_ZIP_START, *_PICKLE_STARTS)):
+    if start.startswith(_TORCH_STARTS):
         return read_torch_file(path, is_zip=start.startswith(_ZIP_START)), {}
-    # A safetensors file begins with 8 bytes, the length of the header, and the header in JSON.
-    if start[8:9] == b"{":
+    if _is_safetensors(start):
         return read_safetensors(path)
     raise explain_start(start, path)
 
