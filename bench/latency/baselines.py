@@ -21,7 +21,7 @@ from pathlib import Path
 from tinyvit.bench.failures import Failures
 from tinyvit.bench.latency.interleave import Timing, TurnPlan, run_interleaved, run_plan
 from tinyvit.bench.latency.open_artifact import OpenArtifact
-from tinyvit.bench.latency.percentiles import ratio_interval
+from tinyvit.bench.latency.percentiles import MIN_TURNS, ratio_interval
 from tinyvit.bench.latency.queries import Query, make_network_query
 from tinyvit.bench.profilers import random_input
 from tinyvit.bench.program_output import remove_long_lines
@@ -34,7 +34,7 @@ from tinyvit.variants import VARIANTS
 # In each round, the artifact and the baseline have one turn each, of several runs.
 _TIMM_ROUNDS = 12
 _TIMM_RUNS_PER_TURN = 8
-_TOOL_ROUNDS = 5
+_TOOL_ROUNDS = MIN_TURNS
 _TOOL_RUNS = 100
 """Timed runs in each round; each round starts the tool once."""
 _TOOL_WARMUP_RUNS = 10

@@ -109,9 +109,11 @@ def test_tool_is_run_alternately_with_the_artifact(
     assert failures.messages == []
     assert (result.name, result.artifact_path) == ("onnxruntime_perf_test", open_artifact.path)
     assert result.median_ms == pytest.approx(2)
+    assert result.ratio.low is not None
+    assert result.ratio.high is not None
     assert result.ratio.low <= result.ratio.median <= result.ratio.high
     calls = (tmp_path / "calls").read_text().splitlines()
-    assert calls == [f"-I -e cpu -m times -r 100 -x 3 {open_artifact.artifact.path}"] * 5
+    assert calls == [f"-I -e cpu -m times -r 100 -x 3 {open_artifact.artifact.path}"] * 6
 
 
 @pytest.mark.slow
@@ -124,4 +126,6 @@ def test_real_tool_of_an_engine_is_run(engine: str, demo: dict[str, Path]) -> No
         (result,) = measure_baselines(["tool"], open_artifact, 1, failures)
     assert failures.messages == []
     assert result.median_ms > 0
+    assert result.ratio.low is not None
+    assert result.ratio.high is not None
     assert result.ratio.low <= result.ratio.median <= result.ratio.high
