@@ -9,12 +9,13 @@ that the ratio should be 1.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,6 +125,30 @@ def measure_baselines(
         except TinyViTError as error:
             failures.add(f"baseline {name} of {open_artifact.path}", error)
     return results
+
+
+def require_programs(names: Sequence[str], engine_names: Iterable[str]) -> None:
+    """Refuse baselines that no artifact can be compared with, before anything is measured.
+
+    timm is searched but not imported, because the import would load torch into this process.
+
+    Args:
+        names: Names from `record.BASELINES`.
+        engine_names: Names of the engines that run the artifacts.
+
+    Raises:
+        MissingDependencyError: A package is missing, or the benchmark tools of all engines are.
+    """
+    if any(name.startswith("timm") for name in names):
+        for package in ("timm", "torch"):
+            if importlib.util.find_spec(package) is None:
+                remedy = "pip install timm torchvision"
+                raise MissingDependencyError(f"{package} is not installed", remedy)
+    if "tool" not in names:
+        return
+    tools = [BENCHMARK_TOOLS[name] for name in engine_names if name in BENCHMARK_TOOLS]
+    if tools and not any(shutil.which(tool.program) for tool in tools):
+        raise MissingDependencyError(f"{tools[0].program} is not on PATH", tools[0].remedy)
 
 
 def _require_single_images(open_artifact: OpenArtifact) -> None:

@@ -12,8 +12,11 @@ import pytest
 
 from tests.helpers.small_classifiers import build_classifier
 from tinyvit.bench.failures import Failures
+from tinyvit.bench.latency import measure
 from tinyvit.bench.latency.baselines import BENCHMARK_TOOLS, measure_baselines
+from tinyvit.bench.latency.config import LatencyConfig
 from tinyvit.bench.latency.open_artifact import OpenArtifact, open_in_engine
+from tinyvit.errors import MissingDependencyError
 from tinyvit.runtimes.base import RuntimeOptions
 
 TOOL_OUTPUTS = {
@@ -63,6 +66,18 @@ def test_missing_tool_is_reported_with_its_source(
     (line,) = failures.messages
     assert "onnxruntime_perf_test is not on PATH" in line
     assert "build onnxruntime" in line
+
+
+@pytest.mark.parametrize("name", ["timm", "timm-compiled", "timm-export", "tool"])
+def test_a_missing_program_is_reported_before_the_measurement(
+    name: str, small_classifier: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(measure, "time_combinations", None)  # a call would raise TypeError
+    config = LatencyConfig(engine_names=("onnxruntime",), baselines=(name,))
+    with pytest.raises(MissingDependencyError, match=r"timm is not|onnxruntime_perf_test is not"):
+        measure.measure_latency([small_classifier], config)
 
 
 def test_missing_timm_is_reported_with_its_source(
