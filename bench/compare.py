@@ -214,7 +214,7 @@ def _compare_latency(
     ratio, limit = new.median_ms / old.median_ms, 1 + max_regress
     low = high = None
     is_regression, reason = ratio > limit, ""
-    turn_count = min(len(old.turns_ms), len(new.turns_ms))
+    turn_count = min(sum(map(bool, result.turns_ms)) for result in (old, new))
     if turn_count >= MIN_TURNS:
         low, high = _compute_ratio_interval(old, new)
         is_regression = low > limit

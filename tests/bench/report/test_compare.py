@@ -92,9 +92,12 @@ def test_fewer_than_six_turns_are_inconclusive() -> None:
     assert change.inconclusive_reason == reason
 
 
-def test_latencies_without_samples_are_compared_by_their_medians() -> None:
-    before = make_latency_record(make_latency("a.onnx", 20, turns_ms=()))
-    after = make_latency_record(make_latency("a.onnx", 22, turns_ms=()))
+@pytest.mark.parametrize("turns_ms", [(), ((),) * 6])
+def test_latencies_without_samples_are_compared_by_their_medians(
+    turns_ms: tuple[tuple[float, ...], ...],
+) -> None:
+    before = make_latency_record(make_latency("a.onnx", 20, turns_ms=turns_ms))
+    after = make_latency_record(make_latency("a.onnx", 22, turns_ms=turns_ms))
     (change,) = compare_records(before, after, 0.03, 0.5).changes
     assert (change.low, change.high) == (None, None)
     assert (change.is_regression, change.inconclusive_reason) == (True, "")
