@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from tinyvit.bench.latency.interference import select_disturbances
+from tinyvit.bench.latency.percentiles import MIN_TURNS
 from tinyvit.bench.record import AccuracyResult, LatencyResult, Record, RecordKind
 from tinyvit.errors import RequestError
 from tinyvit.metrics import gain_interval
@@ -34,10 +36,14 @@ class Change:
         before: Median latency in milliseconds, or top-1 accuracy in percent, in the earlier record.
         after: The same number in the later record.
         change: `after / before` for latencies, `after - before` for accuracies.
-        low: Lower end of the 95% confidence interval of `change`.
-        high: Upper end of the 95% confidence interval of `change`.
-        is_regression: Whether the later result is worse by more than the allowed amount, and even
-            the better end of the interval is worse than no change.
+        low: Lower end of the 95% confidence interval of `change`; None for latencies with fewer
+            turns than `percentiles.MIN_TURNS`, and for those from Android, which have no samples.
+        high: Upper end of the 95% confidence interval of `change`; None if `low` is.
+        is_regression: Whether the later result is worse by more than the allowed amount, at both
+            ends of the interval, and the measurements were not disturbed. For latencies from
+            Android, whether the change itself is worse by more than the allowed amount.
+        inconclusive_reason: Why the records show neither a regression nor its absence; "" if they
+            show one of these.
     """
 
     artifact: str
@@ -45,9 +51,10 @@ class Change:
     before: float
     after: float
     change: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     is_regression: bool
+    inconclusive_reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,10 +65,18 @@ class RecordComparison:
         changes: One entry per result that is in both records.
         unmatched: Name (or path, as in `Change.artifact`), engine and settings of each result that
             is in only one of the records.
+        kind: Whether latency or accuracy was measured.
+        limit: Allowed increase of the latency as a fraction, or allowed loss of top-1 accuracy in
+            percentage points.
+        warnings: The warnings of both records about disturbances of the measurement, each with the
+            name of its record.
     """
 
     changes: tuple[Change, ...]
     unmatched: tuple[str, ...]
+    kind: RecordKind
+    limit: float
+    warnings: tuple[str, ...] = ()
 
 
 def compare_records(
@@ -91,6 +106,11 @@ def compare_records(
     ambiguous_keys = _find_ambiguous_keys(before) | _find_ambiguous_keys(after)
     results_before = _index_results(before, ambiguous_keys)
     results_after = _index_results(after, ambiguous_keys)
+    disturbances = {
+        "the earlier record": select_disturbances(before.warnings),
+        "the later record": select_disturbances(after.warnings),
+    }
+    disturbed_names = [name for name, warnings in disturbances.items() if warnings]
     shared_keys = [key for key in results_before if key in results_after]
     if not shared_keys:
         raise RequestError(
@@ -102,14 +122,29 @@ def compare_records(
     for key in shared_keys:
         old, new = results_before[key], results_after[key]
         if isinstance(old, LatencyResult) and isinstance(new, LatencyResult):
-            changes.append(_compare_latency(key[0], old, new, max_regress))
+            change = _compare_latency(key[0], old, new, max_regress)
+            changes.append(_consider_disturbances(change, disturbed_names))
         elif isinstance(old, AccuracyResult) and isinstance(new, AccuracyResult):
             changes.append(_compare_accuracy(key[0], old, new, max_drop))
     unmatched_keys = [key for key in [*results_before, *results_after] if key not in shared_keys]
     return RecordComparison(
         changes=tuple(changes),
         unmatched=tuple(" ".join(key) for key in unmatched_keys),
+        kind=before.kind,
+        limit=max_regress if before.kind == "latency" else max_drop,
+        warnings=tuple(
+            f"{name}: {warning}" for name, warnings in disturbances.items() for warning in warnings
+        ),
     )
+
+
+def _consider_disturbances(change: Change, disturbed_names: Sequence[str]) -> Change:
+    """Make a change inconclusive if one of the measurements was disturbed."""
+    if not disturbed_names:
+        return change
+    verb = "was" if len(disturbed_names) == 1 else "were"
+    reason = f"{' and '.join(disturbed_names)} {verb} disturbed"
+    return replace(change, is_regression=False, inconclusive_reason=reason)
 
 
 def _require_comparable(before: Record, after: Record, across_devices: bool) -> None:
@@ -176,8 +211,17 @@ def _make_match_key(result: LatencyResult | AccuracyResult) -> _MatchKey:
 def _compare_latency(
     name: str, old: LatencyResult, new: LatencyResult, max_regress: float
 ) -> Change:
-    ratio = new.median_ms / old.median_ms
-    low, high = _compute_ratio_interval(old, new)
+    ratio, limit = new.median_ms / old.median_ms, 1 + max_regress
+    low = high = None
+    is_regression, reason = ratio > limit, ""
+    turn_count = min(sum(map(bool, result.turns_ms)) for result in (old, new))
+    if turn_count >= MIN_TURNS:
+        low, high = _compute_ratio_interval(old, new)
+        is_regression = low > limit
+        reason = _describe_overlap(low, high, limit)
+    elif turn_count > 0:
+        is_regression = False
+        reason = f"an interval needs {MIN_TURNS} turns of queries, and a record has {turn_count}"
     return Change(
         artifact=name,
         kind="latency",
@@ -186,7 +230,8 @@ def _compare_latency(
         change=ratio,
         low=low,
         high=high,
-        is_regression=low > 1 and ratio > 1 + max_regress,
+        is_regression=is_regression,
+        inconclusive_reason=reason,
     )
 
 
@@ -208,8 +253,14 @@ def _compare_accuracy(
         change=gain,
         low=low,
         high=high,
-        is_regression=high < 0 and gain < -max_drop,
+        is_regression=high < -max_drop,
+        inconclusive_reason=_describe_overlap(low, high, -max_drop),
     )
+
+
+def _describe_overlap(low: float, high: float, limit: float) -> str:
+    """Return the reason why an interval around the limit is inconclusive; "" for any other."""
+    return "the interval contains the limit" if low < limit < high else ""
 
 
 def _compute_ratio_interval(old: LatencyResult, new: LatencyResult) -> tuple[float, float]:
@@ -217,7 +268,6 @@ def _compute_ratio_interval(old: LatencyResult, new: LatencyResult) -> tuple[flo
 
     Turns (short series of consecutive queries) are resampled, not single samples: the samples of a
     turn are correlated, and resampling them one by one would give an interval that is too narrow.
-    Results from Android have no samples; both ends of their interval are the ratio itself.
     """
     rng = np.random.default_rng(_SEED)
     ratios = _resample_medians(new, rng) / _resample_medians(old, rng)
@@ -234,9 +284,7 @@ def _resample_medians(result: LatencyResult, rng: np.random.Generator) -> npt.ND
     Returns:
         Median latencies in milliseconds, float64 (_RESAMPLE_COUNT,).
     """
-    turn_medians_ms = np.array(
-        [float(np.median(turn)) for turn in result.turns_ms if turn] or [result.median_ms]
-    )
+    turn_medians_ms = np.array([float(np.median(turn)) for turn in result.turns_ms if turn])
     count = len(turn_medians_ms)
     indices = rng.integers(0, count, (_RESAMPLE_COUNT, count))
     resampled_ms: npt.NDArray[np.float64] = np.median(turn_medians_ms[indices], axis=1)

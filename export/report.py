@@ -94,7 +94,8 @@ def _compare_latencies(latency_ms: float, baseline_ms: float) -> str:
 def _describe_int8_speed(artifact: ExportedArtifact, speed: SpeedComparison) -> str:
     precision, time_ratio = artifact.manifest.precision, 1 / speed.speedup
     text = (
-        f"{precision} takes {time_ratio:.2f} times as long as {speed.baseline_name} "
+        f"{precision} takes {time_ratio:.2f} times as long as {speed.baseline_name}, "
+        f"by the median of the ratios of {len(speed.artifact.turns_ms)} rounds "
         f"({speed.artifact.median_ms:.1f} and {speed.baseline.median_ms:.1f} ms"
         f"{_describe_batch(artifact)}; {_describe_runs(speed)}; {describe_cpu()})"
     )

@@ -21,6 +21,7 @@ from tinyvit.bench.latency.config import LatencyConfig
 from tinyvit.bench.latency.measure import measure_latency
 from tinyvit.bench.latency.percentiles import MIN_SAMPLES
 from tinyvit.bench.machine import describe_cpu
+from tinyvit.bench.report.tables import format_ratio
 from tinyvit.cli import make_parser, positive_int, run_guarded
 from tinyvit.files import expand_home
 
@@ -65,12 +66,16 @@ def _run(options: argparse.Namespace) -> int:
     original_result, copy_result = record.latency
     ratio = copy_result.ratio
     assert ratio is not None  # every result after the first has a ratio to the first
+    ratio_text = format_ratio(ratio, decimals=4)
+    if ratio.low is None or ratio.high is None:
+        print(f"ratio {ratio_text}: give a larger --runs")
+        return 1
     print(f"{describe_cpu()}; {original_result.sample_count} queries of each copy")
     for warning in record.warnings:
         print(f"warning: {warning}")
     print(
         f"medians {original_result.median_ms:.2f} and {copy_result.median_ms:.2f} ms;"
-        f" ratio {ratio.median:.4f}, 95% interval {ratio.low:.4f} to {ratio.high:.4f}"
+        f" ratio and 95% interval {ratio_text}"
     )
     is_equally_fast = abs(ratio.median - 1) < _MAX_DIFFERENCE and ratio.low <= 1 <= ratio.high
     return 0 if is_equally_fast else 1

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from scipy import stats
+from scipy import optimize, stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
@@ -28,6 +28,7 @@ from tinyvit.metrics import (
     expected_calibration_error,
     gain_interval,
     mcnemar_p_value,
+    paired_difference_interval,
     rank_classes,
     top_k_correct,
     wilson_interval,
@@ -140,21 +141,25 @@ class TestPairedComparison:
         found = compare_logits(one_hot([0, 1, 2, 3]), one_hot([0, 1, 3, 2]), truths)
         assert (found.top1, found.reference_top1, found.drop) == (75, 75, 0)
         assert (found.worse, found.better, found.agreement) == (1, 1, 50)
-        assert found.margin == pytest.approx(100 * 1.96 * np.sqrt(2) / 4)  # 2 flips in 4 pairs
+        assert found.interval == pytest.approx((-60.410424, 60.410424), abs=1e-6)
 
     def test_without_classes(self) -> None:
         found = compare_logits(one_hot([0, 1, 2, 3]), one_hot([0, 1, 2, 2]), None)
         assert (found.agreement, found.drop, found.top1) == (75, None, None)
-        assert str(found) == "75.0% of 4 images get the same class as the reference (+/-32.7)"
+        assert (
+            str(found)
+            == "75.0% of 4 images get the same class as the reference (95%: from 30.1 to 95.4)"
+        )
 
     def test_text_with_classes(self) -> None:
         comparison = PairedComparison(1000, 50, top1=84.7, reference_top1=85.2, worse=5)
         assert str(comparison) == (
-            "top-1 is 84.7%, and 85.2% for the reference: a drop of 0.5 +/-0.4 points "
-            "(5 images worse, 0 better); 50.0% of 1000 images get the same class as the reference"
+            "top-1 is 84.7%, and 85.2% for the reference: a drop of 0.5 points "
+            "(95%: from 0.1 to 1.2; 5 images worse, 0 better); "
+            "50.0% of 1000 images get the same class as the reference"
         )
         gain = PairedComparison(1000, 50, top1=86, reference_top1=85.2, better=8)
-        assert "a gain of 0.8 +/-0.6 points (0 images worse, 8 better)" in str(gain)
+        assert "a gain of 0.8 points (95%: from 0.4 to 1.6; 0 images worse, 8 better)" in str(gain)
 
     def test_classes_and_logits_give_the_same_comparison(self) -> None:
         first, second, truths = np.random.default_rng(0).integers(0, 4, (3, 50))
@@ -164,25 +169,20 @@ class TestPairedComparison:
         assert compare_logits(*logits, [(t,) for t in truths.tolist()]) == expected
         assert expected.drop == pytest.approx(100 * (expected.worse - expected.better) / 50)
 
-    def test_margin_of_the_drop_is_that_of_a_mean_of_differences(self) -> None:
-        correct, reference = correctness(1, 500, 0.8), correctness(2, 500, 0.85)
-        flips = count_flips(correct, reference)
-        comparison = PairedComparison(500, 0, 0.0, 0.0, flips.worse, flips.better)
-        differences = 100 * (reference.astype(np.float64) - correct)
-        assert comparison.margin == pytest.approx(1.96 * differences.std() / np.sqrt(500))
-        interval = stats.bootstrap(
-            (differences,), np.mean, n_resamples=5000, method="percentile", rng=0
-        ).confidence_interval
-        assert comparison.margin == pytest.approx((interval.high - interval.low) / 2, rel=0.05)
+    def test_no_flips_still_leave_a_doubt(self) -> None:
+        comparison = PairedComparison(60, 100, top1=90, reference_top1=90)
+        assert comparison.interval == pytest.approx((-6.017185, 6.017185), abs=1e-6)
+        assert "a drop of 0.0 points (95%: from -6.0 to 6.0; 0 images worse" in str(comparison)
+        without_classes = PairedComparison(32, 100)
+        assert str(without_classes) == (
+            "100.0% of 32 images get the same class as the reference (95%: from 89.3 to 100.0)"
+        )
 
     @pytest.mark.parametrize(("same", "images"), [(3, 4), (985, 1000), (0, 7), (7, 7)])
-    def test_margin_of_the_agreement_is_half_a_wilson_interval(
-        self, same: int, images: int
-    ) -> None:
+    def test_interval_of_the_agreement_is_that_of_wilson(self, same: int, images: int) -> None:
         comparison = PairedComparison(images, 100 * same / images)
-        alpha = 2 * stats.norm.sf(1.96)
-        low, high = proportion_confint(same, images, alpha=alpha, method="wilson")
-        assert comparison.margin == pytest.approx(50 * (high - low))
+        low, high = proportion_confint(same, images, method="wilson")
+        assert comparison.interval == pytest.approx((100 * low, 100 * high), abs=1e-10)
 
     def test_invalid_inputs_are_refused(self) -> None:
         with pytest.raises(RequestError, match="the inputs describe 1 and 2 images"):
@@ -245,6 +245,58 @@ class TestWilsonInterval:
     def test_no_images_are_refused(self) -> None:
         with pytest.raises(RequestError, match="there are no images to evaluate"):
             wilson_interval(0, 0)
+
+
+def score_statistic(loss: float, worse: int, better: int, count: int) -> float:
+    """Tango's statistic, with the most likely probabilities found by a numeric search."""
+    found = optimize.minimize_scalar(
+        lambda gain: (
+            -(
+                worse * np.log(gain + loss)
+                + better * np.log(gain)
+                + (count - worse - better) * np.log(1 - 2 * gain - loss)
+            )
+        ),
+        bounds=(max(0.0, -loss) + 1e-12, (1 - loss) / 2 - 1e-12),
+        method="bounded",
+        options={"xatol": 1e-13},
+    )
+    variance = count * (2 * found.x + loss * (1 - loss))
+    return float((worse - better - count * loss) / np.sqrt(variance))
+
+
+class TestPairedDifferenceInterval:
+    @pytest.mark.parametrize(
+        ("flips", "limits"),
+        [
+            ((12, 2, 50), (6.111, 34.471)),
+            ((0, 1, 44), (-11.808, 5.939)),
+            ((5, 0, 1000), (0.115, 1.165)),
+            ((4, 0, 4), (2.022, 100.0)),
+            ((0, 4, 4), (-100.0, -2.022)),
+        ],
+    )
+    def test_values(self, flips: tuple[int, int, int], limits: tuple[float, float]) -> None:
+        assert paired_difference_interval(*flips) == pytest.approx(limits, abs=6e-4)
+
+    @pytest.mark.parametrize("count", [1, 32, 60, 50_000])
+    def test_without_flips_the_ends_are_those_of_wilson(self, count: int) -> None:
+        _, high = proportion_confint(0, count, method="wilson")
+        expected = (-100 * high, 100 * high)
+        assert paired_difference_interval(0, 0, count) == pytest.approx(expected, abs=1e-10)
+
+    @pytest.mark.parametrize(("worse", "better", "count"), [(12, 2, 50), (3, 5, 60), (9, 1, 1000)])
+    def test_the_score_at_both_ends_is_the_quantile(
+        self, worse: int, better: int, count: int
+    ) -> None:
+        low, high = paired_difference_interval(worse, better, count)
+        scores = [score_statistic(end / 100, worse, better, count) for end in (low, high)]
+        quantile = stats.norm.ppf(0.975)
+        assert scores == pytest.approx([quantile, -quantile], abs=1e-4)
+
+    def test_no_images_are_refused(self) -> None:
+        with pytest.raises(RequestError, match="there are no images to evaluate"):
+            paired_difference_interval(0, 0, 0)
 
 
 class TestMcnemarPValue:

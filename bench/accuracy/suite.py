@@ -9,14 +9,15 @@ from pathlib import Path
 
 from tinyvit.bench import machine
 from tinyvit.bench.accuracy.evaluate import Evaluation, evaluate
-from tinyvit.bench.accuracy.options import EvaluationOptions
+from tinyvit.bench.accuracy.options import EvaluationOptions, open_classifier
 from tinyvit.bench.accuracy.preprocess_check import check_preprocess
 from tinyvit.bench.accuracy.results import make_accuracy_result
 from tinyvit.bench.artifact_info import hash_artifact
 from tinyvit.bench.failures import Failures, collect_warnings
 from tinyvit.bench.record import PACKAGE_VERSION, Record, current_time
 from tinyvit.data.dataset import Dataset
-from tinyvit.errors import TinyViTError
+from tinyvit.data.dataset_matching import match_dataset
+from tinyvit.errors import RequestError, TinyViTError
 from tinyvit.progress import Progress
 
 
@@ -75,6 +76,8 @@ def evaluate_all(
         record's `failures`.
 
     Raises:
+        RequestError: The classes of the data are not those of one of the artifacts. This is found
+            before the first artifact is evaluated.
         TinyViTError: The reference cannot be evaluated, or no artifact can.
     """
     date = current_time()
@@ -82,6 +85,8 @@ def evaluate_all(
     # A single artifact uses the journal under the name that the user gave.
     has_one_artifact = len(paths) == 1 and config.reference is None
     with collect_warnings() as warning_messages:
+        if not has_one_artifact:
+            _require_matching_classes([*paths, config.reference or paths[0]], dataset, config)
         reference = None
         if config.reference:
             options = _with_own_journal(config.evaluation, config.reference)
@@ -120,6 +125,23 @@ def evaluate_all(
         accuracy=tuple(results),
     )
     return SuiteResult(record, reference, tuple(evaluations))
+
+
+def _require_matching_classes(paths: Sequence[str], dataset: Dataset, config: SuiteConfig) -> None:
+    """Raise RequestError if the classes of the data are not those of one of the artifacts.
+
+    An artifact that cannot be opened is left to the evaluation, which reports it.
+    """
+    for path in dict.fromkeys(paths):
+        try:
+            with open_classifier(path, config.evaluation) as classifier:
+                labels = classifier.labels
+        except TinyViTError:
+            continue
+        try:
+            match_dataset(dataset, labels, config.evaluation.only_known_classes)
+        except RequestError as error:
+            raise RequestError(f"{path}: {error.cause}", error.remedy) from error
 
 
 def record_preprocess_check(

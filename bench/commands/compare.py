@@ -13,7 +13,12 @@ from tinyvit.safe_text import print_lines
 HELP = "compare two records, and exit with code 1 if the second one is significantly worse"
 EXAMPLES = """\
   tinyvit-bench compare main.json branch.json --max-regress 3%
-  tinyvit-bench compare float32.json int8.json --max-drop 0.5"""
+  tinyvit-bench compare float32.json int8.json --max-drop 0.5
+
+exit codes:
+  0  no change is a regression; inconclusive changes do not count as regressions
+  1  a change is a regression, or the records cannot be compared
+  2  an option is wrong"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,16 +44,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_parse_percentage,
         default=0.03,
         metavar="PERCENT",
-        help="Allowed increase of the latency (default: 3%%). A larger increase is a regression if"
-        " it is statistically significant.",
+        help="Allowed increase of the latency in percent, with or without the percent sign: 3 is"
+        " 3%%, and 0.03 is 0.03%% (default: 3%%). A change is a regression if its whole 95%%"
+        " interval is above the limit.",
     )
     add(
         "--max-drop",
         type=float,
         default=0.5,
         metavar="POINTS",
-        help="Allowed loss of top-1 accuracy, in percentage points (default: 0.5). A larger loss is"
-        " a regression if it is statistically significant.",
+        help="Allowed loss of top-1 accuracy, in percentage points (default: 0.5). A change is"
+        " a regression if its whole 95%% interval is a loss above the limit.",
     )
     add(
         "--across-devices",
@@ -62,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     """Compare the records and print the changes.
 
     Returns:
-        Exit code 1 if there is a regression, otherwise 0.
+        Exit code 1 if there is a regression, otherwise 0, even if changes are inconclusive.
 
     Raises:
         RequestError: A file is not a record, or the records cannot be compared.

@@ -9,19 +9,20 @@ that the ratio should be 1.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tinyvit.bench.failures import Failures
 from tinyvit.bench.latency.interleave import Timing, TurnPlan, run_interleaved, run_plan
 from tinyvit.bench.latency.open_artifact import OpenArtifact
-from tinyvit.bench.latency.percentiles import ratio_interval
+from tinyvit.bench.latency.percentiles import MIN_TURNS, ratio_interval
 from tinyvit.bench.latency.queries import Query, make_network_query
 from tinyvit.bench.profilers import random_input
 from tinyvit.bench.program_output import remove_long_lines
@@ -34,7 +35,7 @@ from tinyvit.variants import VARIANTS
 # In each round, the artifact and the baseline have one turn each, of several runs.
 _TIMM_ROUNDS = 12
 _TIMM_RUNS_PER_TURN = 8
-_TOOL_ROUNDS = 5
+_TOOL_ROUNDS = MIN_TURNS
 _TOOL_RUNS = 100
 """Timed runs in each round; each round starts the tool once."""
 _TOOL_WARMUP_RUNS = 10
@@ -124,6 +125,30 @@ def measure_baselines(
         except TinyViTError as error:
             failures.add(f"baseline {name} of {open_artifact.path}", error)
     return results
+
+
+def require_programs(names: Sequence[str], engine_names: Iterable[str]) -> None:
+    """Refuse baselines that no artifact can be compared with, before anything is measured.
+
+    timm is searched but not imported, because the import would load torch into this process.
+
+    Args:
+        names: Names from `record.BASELINES`.
+        engine_names: Names of the engines that run the artifacts.
+
+    Raises:
+        MissingDependencyError: A package is missing, or the benchmark tools of all engines are.
+    """
+    if any(name.startswith("timm") for name in names):
+        for package in ("timm", "torch"):
+            if importlib.util.find_spec(package) is None:
+                remedy = "pip install timm torchvision"
+                raise MissingDependencyError(f"{package} is not installed", remedy)
+    if "tool" not in names:
+        return
+    tools = [BENCHMARK_TOOLS[name] for name in engine_names if name in BENCHMARK_TOOLS]
+    if tools and not any(shutil.which(tool.program) for tool in tools):
+        raise MissingDependencyError(f"{tools[0].program} is not on PATH", tools[0].remedy)
 
 
 def _require_single_images(open_artifact: OpenArtifact) -> None:

@@ -31,6 +31,16 @@ _MAX_CLOCK_LOSS = 0.1
 _MAX_DRIFT = 0.05
 """Change of an artifact's median latency, as a fraction of the median at the start."""
 
+_DISTURBANCE_PHRASES = (
+    "of a core for other virtual machines",
+    "of a core during the measurement",
+    "because they were too hot",
+    "the clock rate fell from",
+    "slower during the measurement",
+    "faster during the measurement",
+)
+"""Each warning about a disturbance contains one of these; other warnings contain none."""
+
 _MIN_DRIFT_SAMPLES = 8
 """A quarter of an artifact's samples needs at least this many for its median to be meaningful."""
 
@@ -146,6 +156,18 @@ def detect_drift(samples_ms: Sequence[tuple[str, Sequence[float]]]) -> list[str]
                 f"{', '.join(drifts)} became {amount} {direction} during the measurement"
             )
     return warnings
+
+
+def select_disturbances(warnings: Sequence[str]) -> tuple[str, ...]:
+    """Return the warnings of a record that are about a disturbance of the measurement.
+
+    Args:
+        warnings: All warnings of the record, such as those of `detect_interference` and
+            `detect_drift`.
+    """
+    return tuple(
+        warning for warning in warnings if any(phrase in warning for phrase in _DISTURBANCE_PHRASES)
+    )
 
 
 def _read_cpu_seconds(stat: Path) -> tuple[float | None, float | None]:

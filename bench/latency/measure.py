@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from tinyvit.bench import machine
 from tinyvit.bench.failures import Failures, collect_warnings
-from tinyvit.bench.latency.baselines import measure_baselines
+from tinyvit.bench.latency.baselines import measure_baselines, require_programs
 from tinyvit.bench.latency.combinations import (
     Combination,
     open_combinations,
@@ -67,7 +67,8 @@ def measure_latency(
 
     Raises:
         TinyViTError: No combination can be opened; the error states the first cause. Or no arrival
-            rate meets the limit `config.p99_ms`.
+            rate meets the limit `config.p99_ms`. Or a package or program that a baseline needs is
+            missing; this is found before anything is measured.
     """
     clock, progress = clock or WallClock(), progress or NullProgress()
     date, device = current_time(), machine.read_device_info(device_name)
@@ -77,6 +78,10 @@ def measure_latency(
             combinations = open_combinations(paths, config, stack, failures)
         if not combinations:
             raise failures.make_error()
+        require_programs(
+            config.baselines,
+            [combination.open_artifact.engine_name for combination in combinations],
+        )
         before = take_snapshot()
         results, timing_warnings = time_combinations(combinations, config, clock, progress)
         after = take_snapshot()

@@ -24,6 +24,9 @@ RATIO_CONFIDENCE = 0.95
 MIN_SAMPLES = {0.9: 64, 0.99: 662}
 """Percentile as a fraction -> minimum number of samples for reporting it. With this number, the
 highest sample is an upper bound of the percentile (`bound_rank` is 1); with fewer, none is."""
+MIN_TURNS = 6
+"""Minimum number of turns for reporting the interval of a ratio. Even the range from the lowest to
+the highest of fewer ratios contains the true ratio with less than 95% confidence."""
 
 
 @dataclass(frozen=True)
@@ -121,13 +124,13 @@ class RatioInterval:
 
     Attributes:
         median: The ratio: the median of the ratios of all rounds (see `interleave`).
-        low: Lower end of the interval.
-        high: Upper end of the interval.
+        low: Lower end of the interval; None for fewer than `MIN_TURNS` rounds.
+        high: Upper end of the interval; None if `low` is.
     """
 
     median: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 def ratio_interval(timing: Timing, reference: Timing) -> RatioInterval:
@@ -135,8 +138,8 @@ def ratio_interval(timing: Timing, reference: Timing) -> RatioInterval:
 
     Each round of the measurement gives one ratio. The ends of the interval are the k-th lowest and
     the k-th highest of these ratios. The sign test determines k, and assumes nothing about the
-    distribution of latencies. Fewer than six rounds cannot give 95% confidence; the interval then
-    reaches from the lowest to the highest ratio.
+    distribution of latencies. Fewer than `MIN_TURNS` rounds cannot give 95% confidence, so that
+    there is no interval then.
 
     Args:
         timing: Latencies of the workload.
@@ -148,6 +151,8 @@ def ratio_interval(timing: Timing, reference: Timing) -> RatioInterval:
     """
     ratios = sorted(ratios_by_round(timing, reference))
     count = len(ratios)
+    if count < MIN_TURNS:
+        return RatioInterval(statistics.median(ratios), low=None, high=None)
     # `tail_probability` is the probability that at most `below` ratios are below the true median.
     below, tail_probability = 0, 0.5**count
     while tail_probability <= (1 - RATIO_CONFIDENCE) / 2:

@@ -191,8 +191,8 @@ def _compare(
     return LatencyRatio(
         reference=reference_name,
         median=interval.median * scale,
-        low=interval.low * scale,
-        high=interval.high * scale,
+        low=None if interval.low is None else interval.low * scale,
+        high=None if interval.high is None else interval.high * scale,
     )
 
 

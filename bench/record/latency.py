@@ -28,14 +28,15 @@ class LatencyRatio:
         median: Median of the ratios of all rounds; below 1 if the artifact is faster than the
             reference. In each round, both are timed in one turn each, and the ratio of the round
             is that of the median latencies of these two turns.
-        low: Lower end of the 95% confidence interval.
-        high: Upper end of the 95% confidence interval.
+        low: Lower end of the 95% confidence interval; None for fewer rounds than
+            `percentiles.MIN_TURNS`.
+        high: Upper end of the 95% confidence interval; None if `low` is.
     """
 
     reference: str
     median: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 @dataclass(frozen=True)

@@ -76,10 +76,25 @@ def format_preprocess_check(record: Record) -> list[str]:
 
 
 def format_comparison(comparison: RecordComparison) -> list[str]:
-    """Format the change of each artifact, and name the results that are in only one record."""
-    lines = ["| artifact | before | after | change (95% interval) | |", "|---|---|---|---|---|"]
+    """Format the warnings, the limit, the changes, and the results in only one of the records."""
+    lines = [f"warning: {warning}" for warning in comparison.warnings]
+    lines += [
+        _format_limit(comparison),
+        "",
+        "| artifact | before | after | change (95% interval) | |",
+        "|---|---|---|---|---|",
+    ]
     lines += [_format_change_row(change) for change in comparison.changes]
     return lines + [f"in only one of the records: {name}" for name in comparison.unmatched]
+
+
+def _format_limit(comparison: RecordComparison) -> str:
+    if comparison.kind == "latency":
+        return (
+            f"limit: the latency may increase by {100 * comparison.limit:g}%, that is x"
+            f" {1 + comparison.limit:g} (--max-regress)"
+        )
+    return f"limit: top-1 accuracy may fall by {comparison.limit:g} points (--max-drop)"
 
 
 def format_table_row(cells: Sequence[str]) -> str:
@@ -189,11 +204,17 @@ def _format_reference_details(result: AccuracyResult) -> list[str]:
 def _format_change_row(change: Change) -> str:
     if change.kind == "latency":
         before, after = f"{change.before:.2f} ms", f"{change.after:.2f} ms"
-        change_and_interval = f"x {change.change:.3f} ({change.low:.3f} to {change.high:.3f})"
+        change_and_interval = f"x {change.change:.3f}"
+        interval_format = " ({:.3f} to {:.3f})"
     else:
         before, after = f"{change.before:.2f}%", f"{change.after:.2f}%"
-        change_and_interval = (
-            f"{change.change:+.2f} ({change.low:+.2f} to {change.high:+.2f}) points"
-        )
+        change_and_interval = f"{change.change:+.2f} points"
+        interval_format = " ({:+.2f} to {:+.2f})"
+    if change.low is None or change.high is None:
+        change_and_interval += " (no interval)"
+    else:
+        change_and_interval += interval_format.format(change.low, change.high)
     verdict = "REGRESSION" if change.is_regression else "ok"
+    if change.inconclusive_reason:
+        verdict = f"inconclusive: {change.inconclusive_reason}"
     return format_table_row((change.artifact, before, after, change_and_interval, verdict))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tinyvit.bench.latency.percentiles import MIN_SAMPLES, RatioInterval
+from tinyvit.bench.latency.percentiles import MIN_SAMPLES, MIN_TURNS, RatioInterval
 from tinyvit.bench.record import DeviceInfo, LatencyRatio, Record
 from tinyvit.bench.report.rows import Row, describe_threads
 
@@ -149,6 +149,8 @@ def format_share(share: float | None) -> str:
 
 
 def format_ratio(ratio: LatencyRatio | RatioInterval, decimals: int = 2) -> str:
-    """Format a ratio with its 95% interval."""
+    """Format a ratio with its 95% interval, or state why there is no interval."""
+    if ratio.low is None or ratio.high is None:
+        return f"{ratio.median:.{decimals}f} (interval withheld: needs {MIN_TURNS} turns or more)"
     median, low, high = (f"{x:.{decimals}f}" for x in (ratio.median, ratio.low, ratio.high))
     return f"{median} ({low} to {high})"

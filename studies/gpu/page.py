@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tinyvit.bench.latency.percentiles import MIN_TURNS
 from tinyvit.cli import make_parser, run_guarded
 from tinyvit.errors import RequestError
 from tinyvit.files import write_atomically
@@ -189,10 +190,12 @@ def _index_by_batch(row: _Row) -> dict[str, _Row]:
     return {key[len(prefix) :]: value for key, value in row.items() if key.startswith(prefix)}
 
 
-def _format_ratio(ratio: dict[str, float] | None) -> str:
-    """Format a ratio with its interval, or "" if there is none."""
+def _format_ratio(ratio: dict[str, float | None] | None) -> str:
+    """Format a ratio with its interval, or "" if there is no ratio."""
     if ratio is None:
         return ""
+    if ratio["low"] is None:
+        return f"{ratio['median']:.2f} (interval withheld: needs {MIN_TURNS} turns or more)"
     return f"{ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"
 
 

@@ -80,7 +80,13 @@ def test_class_names_are_matched_exactly_or_refused() -> None:
         r" \(crane\).*n01443537",
     ):
         match_class_names(["goldfish", "crane", "crane"], CRANES, "class folders in x")
-    with pytest.raises(RequestError, match=r"4 of the 4 folders .*\(a, b, c, \.\.\.\).*as cat"):
+    with pytest.raises(RequestError) as refusal:
+        match_class_names(["dog"], CRANES, "class folders")
+    assert refusal.value.remedy == (
+        "name every class folder by its WordNet id or its label, such as n01443537; the model's 3"
+        " classes are goldfish (n01443537), crane (n02012849), crane (n03126707)"
+    )
+    with pytest.raises(RequestError, match=r"none of the 4 folders .*\(a, b, c, \.\.\.\).*as cat"):
         match_class_names(list("abcd"), (Label("cat"),), "folders")
 
 

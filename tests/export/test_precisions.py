@@ -119,6 +119,17 @@ def test_the_number_of_timed_runs_is_reported(float16_artifact):
     assert "; medians of 24 alternating runs each, on one thread)" in summary
 
 
+def test_the_ratio_is_that_of_the_rounds_and_says_so(weights_only_artifacts):
+    artifact = Timing(((4.0,), (1.0,), (9.0,)))  # the ratios of the rounds are 2, 0.2 and 0.9
+    baseline = Timing(((2.0,), (5.0,), (10.0,)))
+    speed = SpeedComparison(artifact, baseline, "float32")
+    summary = "\n".join(format_summary(replace(weights_only_artifacts["onnx"], speed=speed)))
+    assert (
+        " takes 0.90 times as long as float32, by the median of the ratios of 3 rounds (4.0 and 5.0"
+        " ms; medians of 3 alternating runs each, on one thread; "
+    ) in summary
+
+
 def test_a_target_that_does_not_gain_from_float16_is_skipped(float16_report):
     (failure,) = float16_report.failures
     assert (failure.target, failure.is_skipped) == ("onnx", True)

@@ -33,8 +33,7 @@ def test_flips_are_counted_in_both_directions() -> None:
     comparison = compare_outputs(outputs([0, 1, 2, 3]), outputs([0, 1, 3, 2], classes=[0, 1, 2, 2]))
     assert (comparison.top1, comparison.reference_top1, comparison.drop) == (75, 75, 0)
     assert (comparison.worse, comparison.better, comparison.agreement) == (1, 1, 50)
-    two_flips_in_four_pairs = 100 * 1.96 * np.sqrt(2) / 4
-    assert comparison.margin == pytest.approx(two_flips_in_four_pairs)
+    assert comparison.interval == pytest.approx((-60.410424, 60.410424), abs=1e-6)
 
 
 def test_without_classes_the_agreement_decides() -> None:

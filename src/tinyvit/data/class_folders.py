@@ -220,7 +220,9 @@ def read_labeled_images(folder: str | Path, labels: Sequence[Label]) -> LabeledI
     # For an image that is in no subfolder, this is the file name. It matches no label, so the
     # image is refused.
     names = [key.partition("/")[0] for key in keys]
-    indices = match_class_names(names, labels, f"folders and files in {folder}")
+    has_loose_files = any("/" not in key for key in keys)
+    description = "folders and files" if has_loose_files else "class folders"
+    indices = match_class_names(names, labels, f"{description} in {folder}")
     class_indices = np.array([indices[name] for name in names], np.int64)
     notes = (*listing.notes, *note_inner_folders(keys))
     return LabeledImages(listing.images, class_indices, notes)

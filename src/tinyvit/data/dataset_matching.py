@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from itertools import chain
 
 from tinyvit.data.dataset import Dataset, Sample
-from tinyvit.data.label_matching import LabelMatcher, example_class_name, shorten_names
+from tinyvit.data.label_matching import (
+    LabelMatcher,
+    describe_unmatched,
+    example_class_name,
+    list_classes,
+)
 from tinyvit.data.number_readings import find_class_indices
 from tinyvit.errors import RequestError
 from tinyvit.labels import Label
@@ -61,7 +66,7 @@ def match_dataset(
     if not matched:
         raise RequestError(
             "no image in the data shows a class of the model",
-            "check that the data and the model have the same classes",
+            f"check that the data and the model have the same classes; {list_classes(labels)}",
         )
     samples, class_indices = zip(*matched)
     notes = [reading.note] if reading.note else []
@@ -98,10 +103,10 @@ def _require_matches(
     unknown = _list_unknown(indices)
     if unknown and not only_known:
         raise RequestError(
-            f"{len(unknown)} of the {len(indices)} classes in the data do not match exactly one"
-            f" class of the model ({shorten_names(unknown)})",
+            describe_unmatched(unknown, len(indices), "classes in the data"),
             f"name them by WordNet id or by the labels of the model, such as"
-            f" {example_class_name(labels)}; or leave their images out with --only-known-classes",
+            f" {example_class_name(labels)} ({list_classes(labels)}); or leave their images out"
+            " with --only-known-classes",
         )
 
 

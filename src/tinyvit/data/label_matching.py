@@ -182,12 +182,38 @@ def match_class_names(
     unknown = sorted(name for name, index in indices.items() if index is None)
     if unknown:
         raise RequestError(
-            f"{len(unknown)} of the {len(indices)} {description} do not match exactly one class"
-            f" of the model ({shorten_names(unknown)})",
+            describe_unmatched(unknown, len(indices), description),
             "name every class folder by its WordNet id or its label, such as"
-            f" {example_class_name(labels)}",
+            f" {example_class_name(labels)}; {list_classes(labels)}",
         )
     return {name: index for name, index in indices.items() if index is not None}
+
+
+def describe_unmatched(unknown: Sequence[str], count: int, description: str) -> str:
+    """Return the clause that names do not match the classes of a model, for an error message.
+
+    Args:
+        unknown: The names that do not match.
+        count: Number of all names.
+        description: Description of the things that have these names, such as "class folders".
+    """
+    names = shorten_names(unknown)
+    if len(unknown) == count > 1:
+        return f"none of the {count} {description} matches exactly one class of the model ({names})"
+    return (
+        f"{len(unknown)} of the {count} {description} do not match exactly one class of the model"
+        f" ({names})"
+    )
+
+
+def list_classes(labels: Sequence[Label]) -> str:
+    """Return a clause with the first labels and WordNet ids of a model, for an error message."""
+    names = [
+        f"{label.name} ({label.wnid})" if label.name and label.wnid else label.name or label.wnid
+        for label in labels[: _SHOWN_NAMES + 1]
+    ]
+    verb = "class is" if len(labels) == 1 else "classes are"
+    return f"the model's {len(labels)} {verb} {shorten_names(names)}"
 
 
 def normalize_class_name(name: str) -> str:

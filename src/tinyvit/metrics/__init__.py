@@ -23,7 +23,12 @@ from tinyvit.metrics.comparison import (
     compare_logits,
     count_flips,
 )
-from tinyvit.metrics.significance import gain_interval, mcnemar_p_value, wilson_interval
+from tinyvit.metrics.significance import (
+    gain_interval,
+    mcnemar_p_value,
+    paired_difference_interval,
+    wilson_interval,
+)
 
 __all__ = [
     "AccuracyCounter",
@@ -39,6 +44,7 @@ __all__ = [
     "expected_calibration_error",
     "gain_interval",
     "mcnemar_p_value",
+    "paired_difference_interval",
     "rank_classes",
     "top_k_correct",
     "wilson_interval",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +10,7 @@ import numpy.typing as npt
 
 from tinyvit.metrics.accuracy import Truths, top_k_correct
 from tinyvit.metrics.checks import require_images, require_same_length
-
-_MARGIN_QUANTILE = 1.96
-"""97.5% quantile of the normal distribution, rounded. The module `significance` has a more exact
-value, but this one must not change: exported artifacts contain margins that were computed with it.
-"""
+from tinyvit.metrics.significance import paired_difference_interval, wilson_interval
 
 
 def agreement(first: npt.NDArray[np.integer[Any]], second: npt.NDArray[np.integer[Any]]) -> float:
@@ -103,35 +98,34 @@ class PairedComparison:
         return self.reference_top1 - self.top1
 
     @property
-    def margin(self) -> float:
-        """Half the width of a 95% confidence interval, in percentage points.
+    def interval(self) -> tuple[float, float]:
+        """Lower and upper end of a 95% confidence interval.
 
-        If the correct classes are known, this is the interval of `drop` (Wald interval for a
-        difference of paired proportions; Newcombe, "Improved confidence intervals for the
-        difference between binomial proportions based on paired data", 1998, method 1). Otherwise
-        this is the interval of `agreement` (Wilson, "Probable inference, the law of succession, and
-        statistical inference", 1927).
+        If the correct classes are known, this is the interval of `drop` in percentage points
+        (`paired_difference_interval`). Otherwise, this is the interval of `agreement` in percent
+        (`wilson_interval`). Neither has the width 0 if there are no flips.
         """
-        # As in the formulas, z is the quantile, n the number of images and p the proportion.
-        z, n = _MARGIN_QUANTILE, self.image_count
         if self.drop is None:
-            p, z2 = self.agreement / 100, z**2
-            return 100 * z * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-        flip_count, net_loss = self.worse + self.better, self.worse - self.better
-        return 100 * z * math.sqrt(max(flip_count - net_loss * net_loss / n, 0.0)) / n
+            same_count = round(self.agreement * self.image_count / 100)
+            return wilson_interval(same_count, self.image_count)
+        return paired_difference_interval(self.worse, self.better, self.image_count)
 
     def __str__(self) -> str:
         agreement_text = (
             f"{self.agreement:.1f}% of {self.image_count} images"
             " get the same class as the reference"
         )
+        low, high = self.interval
         if self.drop is None:
-            return f"{agreement_text} (+/-{self.margin:.1f})"
-        change = "gain" if self.drop < 0 else "drop"
+            return f"{agreement_text} (95%: from {low:.1f} to {high:.1f})"
+        change = "drop"
+        if self.drop < 0:  # the ends of the interval are those of the gain then
+            change, low, high = "gain", -high, -low
+        low, high = round(low, 1) + 0.0, round(high, 1) + 0.0  # + 0.0 turns -0.0 into 0.0
         return (
             f"top-1 is {self.top1:.1f}%, and {self.reference_top1:.1f}% for the reference: "
-            f"a {change} of {abs(self.drop):.1f} +/-{self.margin:.1f} points "
-            f"({self.worse} images worse, {self.better} better); {agreement_text}"
+            f"a {change} of {abs(self.drop):.1f} points (95%: from {low:.1f} to {high:.1f}; "
+            f"{self.worse} images worse, {self.better} better); {agreement_text}"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from tests.helpers.small_classifiers import build_classifier
 from tinyvit.bench import cli
+from tinyvit.bench.accuracy import suite
 from tinyvit.bench.accuracy.evaluate import evaluate
 from tinyvit.bench.accuracy.hub import open_labeled_images
 from tinyvit.bench.accuracy.options import EvaluationOptions
@@ -62,6 +64,20 @@ def test_the_second_artifact_is_compared_with_the_first(
     assert second.reference is not None
     comparison = second.reference
     assert (comparison.path, comparison.agreement, comparison.p_value) == (paths[0], 100, 1)
+
+
+def test_classes_of_every_artifact_are_checked_before_the_first_is_evaluated(
+    small_classifier: Path, class_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = build_classifier(tmp_path, ".onnx", "host", batch="batch", with_manifest=False)
+    monkeypatch.setattr(suite, "evaluate", None)  # a call would raise TypeError
+    dataset = open_folder(class_folders)
+    message = rf"{re.escape(str(other))}: none of the 7 classes in the data matches exactly one"
+    with pytest.raises(RequestError, match=message):
+        evaluate_all([str(small_classifier), str(other)], dataset, CONFIG)
+    config = SuiteConfig(OPTIONS, reference=str(other))
+    with pytest.raises(RequestError, match=message):
+        evaluate_all([str(small_classifier)], dataset, config)
 
 
 def test_other_preprocessing_loses_images(small_classifier: Path, class_folders: Path) -> None:

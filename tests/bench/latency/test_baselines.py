@@ -12,8 +12,11 @@ import pytest
 
 from tests.helpers.small_classifiers import build_classifier
 from tinyvit.bench.failures import Failures
+from tinyvit.bench.latency import measure
 from tinyvit.bench.latency.baselines import BENCHMARK_TOOLS, measure_baselines
+from tinyvit.bench.latency.config import LatencyConfig
 from tinyvit.bench.latency.open_artifact import OpenArtifact, open_in_engine
+from tinyvit.errors import MissingDependencyError
 from tinyvit.runtimes.base import RuntimeOptions
 
 TOOL_OUTPUTS = {
@@ -65,6 +68,18 @@ def test_missing_tool_is_reported_with_its_source(
     assert "build onnxruntime" in line
 
 
+@pytest.mark.parametrize("name", ["timm", "timm-compiled", "timm-export", "tool"])
+def test_a_missing_program_is_reported_before_the_measurement(
+    name: str, small_classifier: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(measure, "time_combinations", None)  # a call would raise TypeError
+    config = LatencyConfig(engine_names=("onnxruntime",), baselines=(name,))
+    with pytest.raises(MissingDependencyError, match=r"timm is not|onnxruntime_perf_test is not"):
+        measure.measure_latency([small_classifier], config)
+
+
 def test_missing_timm_is_reported_with_its_source(
     demo: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,9 +124,11 @@ def test_tool_is_run_alternately_with_the_artifact(
     assert failures.messages == []
     assert (result.name, result.artifact_path) == ("onnxruntime_perf_test", open_artifact.path)
     assert result.median_ms == pytest.approx(2)
+    assert result.ratio.low is not None
+    assert result.ratio.high is not None
     assert result.ratio.low <= result.ratio.median <= result.ratio.high
     calls = (tmp_path / "calls").read_text().splitlines()
-    assert calls == [f"-I -e cpu -m times -r 100 -x 3 {open_artifact.artifact.path}"] * 5
+    assert calls == [f"-I -e cpu -m times -r 100 -x 3 {open_artifact.artifact.path}"] * 6
 
 
 @pytest.mark.slow
@@ -124,4 +141,6 @@ def test_real_tool_of_an_engine_is_run(engine: str, demo: dict[str, Path]) -> No
         (result,) = measure_baselines(["tool"], open_artifact, 1, failures)
     assert failures.messages == []
     assert result.median_ms > 0
+    assert result.ratio.low is not None
+    assert result.ratio.high is not None
     assert result.ratio.low <= result.ratio.median <= result.ratio.high

@@ -11,6 +11,7 @@ from tinyvit.bench.latency.interference import (
     Snapshot,
     detect_drift,
     detect_interference,
+    select_disturbances,
     take_snapshot,
 )
 
@@ -34,13 +35,14 @@ def test_quiet_machine_causes_no_warning() -> None:
 def test_each_disturbance_causes_one_warning(change: dict[str, float], text: str) -> None:
     (warning,) = detect_interference(BEFORE, replace(AFTER, **change))  # type: ignore[arg-type]
     assert text in warning
+    assert select_disturbances(["the governor is slow", warning]) == (warning,)
 
 
 def test_system_without_counters_is_reported_as_such() -> None:
     before = Snapshot(0, 0, None, None, None, None)
-    assert detect_interference(before, replace(before, wall_s=10, own_s=1)) == [
-        "this system does not report whether other processes were running"
-    ]
+    warnings = detect_interference(before, replace(before, wall_s=10, own_s=1))
+    assert warnings == ["this system does not report whether other processes were running"]
+    assert select_disturbances(warnings) == ()
 
 
 def test_counters_are_read_from_the_kernel_files(tmp_path: Path) -> None:

@@ -69,7 +69,8 @@ def test_every_combination_is_compared_with_the_first(small_classifier: str) -> 
     for result in record.latency[1:]:
         assert result.ratio is not None
         assert result.ratio.reference == f"{small_classifier} (onnxruntime, threads 1, batch 1)"
-        assert result.ratio.low <= result.ratio.median <= result.ratio.high
+        # A single turn of four queries gives no interval.
+        assert (result.ratio.low, result.ratio.high) == (None, None)
 
 
 def test_end_to_end_query_is_timed_by_stages(small_classifier: str, images: Path) -> None:

@@ -9,11 +9,13 @@ import pytest
 from tinyvit.bench.latency.interleave import Timing
 from tinyvit.bench.latency.percentiles import (
     MIN_SAMPLES,
+    RatioInterval,
     bound_rank,
     percentile,
     ratio_interval,
     summarize,
 )
+from tinyvit.bench.report.tables import format_ratio
 
 
 def test_every_statistic_of_known_times() -> None:
@@ -79,5 +81,16 @@ def test_ratio_interval_contains_the_true_ratio_95_times_in_100() -> None:
     for _ in range(400):
         paces = [draw.uniform(1, 3) for _ in range(20)]
         interval = ratio_interval(draw_timing(1.0, paces), draw_timing(2.0, paces))
+        assert interval.low is not None
+        assert interval.high is not None
         misses += not interval.low <= 0.5 <= interval.high
     assert misses <= 400 * 0.05 * 1.4
+
+
+def test_fewer_than_six_turns_have_a_ratio_without_an_interval() -> None:
+    timing, reference = Timing(((1.0,), (2.0,)) * 3), Timing(((2.0,),) * 6)
+    assert ratio_interval(timing, reference) == RatioInterval(0.75, low=0.5, high=1.0)
+    for turns in (1, 2, 5):
+        found = ratio_interval(Timing(timing.turns_ms[:turns]), Timing(reference.turns_ms[:turns]))
+        assert (found.low, found.high) == (None, None)
+    assert format_ratio(found) == "0.50 (interval withheld: needs 6 turns or more)"

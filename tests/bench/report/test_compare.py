@@ -17,6 +17,7 @@ from tests.helpers.records import (
 from tinyvit.bench import cli
 from tinyvit.bench.compare import Change, compare_records
 from tinyvit.bench.record import Record
+from tinyvit.bench.report.console import format_comparison
 from tinyvit.errors import RequestError
 
 
@@ -32,6 +33,8 @@ def compare_latency(
 def test_a_known_ratio_is_found() -> None:
     change = compare_latency(20, 22, max_regress=0.03)
     assert change.change == pytest.approx(1.1, rel=0.01)
+    assert change.low is not None
+    assert change.high is not None
     assert 1.05 < change.low < 1.1 < change.high < 1.15
     assert change.is_regression
 
@@ -42,7 +45,8 @@ def test_an_allowed_slowdown_is_not_a_regression() -> None:
 
 def test_chance_is_rarely_a_regression() -> None:
     changes = [compare_latency(20, 20, 0.0, (seed, seed + 1)) for seed in range(0, 200, 2)]
-    assert sum(change.low <= 1 <= change.high for change in changes) >= 90
+    intervals = [(change.low or 0, change.high or 0) for change in changes]
+    assert sum(low <= 1 <= high for low, high in intervals) >= 90
     assert sum(change.is_regression for change in changes) <= 6
 
 
@@ -62,6 +66,92 @@ def test_a_loss_of_accuracy_must_be_significant(
     second = make_accuracy_record(make_accuracy("a", after, images))
     (change,) = compare_records(first, second, 0.03, 0.5).changes
     assert change.is_regression is is_regression
+
+
+def test_an_interval_around_the_limit_is_inconclusive() -> None:
+    change = compare_latency(20, 20.6, max_regress=0.03)
+    assert change.low is not None
+    assert change.high is not None
+    assert change.low < 1.03 < change.high
+    assert change.inconclusive_reason == "the interval contains the limit"
+    assert not change.is_regression
+    first = make_accuracy_record(make_accuracy("a", 852))
+    second = make_accuracy_record(make_accuracy("a", 840))
+    (change,) = compare_records(first, second, 0.03, 0.5).changes
+    assert change.inconclusive_reason == "the interval contains the limit"
+    (change,) = compare_records(first, second, 0.03, 5).changes
+    assert (change.is_regression, change.inconclusive_reason) == (False, "")
+
+
+def test_fewer_than_six_turns_are_inconclusive() -> None:
+    before = make_latency_record(make_latency("a.onnx", 20, turns=2))
+    after = make_latency_record(make_latency("a.onnx", 40, turns=30))
+    (change,) = compare_records(before, after, 0.03, 0.5).changes
+    assert (change.low, change.high, change.is_regression) == (None, None, False)
+    reason = "an interval needs 6 turns of queries, and a record has 2"
+    assert change.inconclusive_reason == reason
+
+
+@pytest.mark.parametrize("turns_ms", [(), ((),) * 6])
+def test_latencies_without_samples_are_compared_by_their_medians(
+    turns_ms: tuple[tuple[float, ...], ...],
+) -> None:
+    before = make_latency_record(make_latency("a.onnx", 20, turns_ms=turns_ms))
+    after = make_latency_record(make_latency("a.onnx", 22, turns_ms=turns_ms))
+    (change,) = compare_records(before, after, 0.03, 0.5).changes
+    assert (change.low, change.high) == (None, None)
+    assert (change.is_regression, change.inconclusive_reason) == (True, "")
+
+
+DISTURBANCE = "other processes used 181% of a core during the measurement: stop them"
+
+
+@pytest.mark.parametrize(
+    ("warnings", "verdict"),
+    [
+        (((), (DISTURBANCE,)), "the later record was disturbed"),
+        (((DISTURBANCE,), ()), "the earlier record was disturbed"),
+        (
+            ((DISTURBANCE,), (DISTURBANCE,)),
+            "the earlier record and the later record were disturbed",
+        ),
+    ],
+)
+def test_a_disturbed_record_shows_no_regression(
+    warnings: tuple[tuple[str, ...], tuple[str, ...]],
+    verdict: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    paths = [str(tmp_path / name) for name in ("before.json", "after.json")]
+    for path, latency_ms, texts in zip(paths, (52.0, 107.6), warnings):
+        record = make_latency_record(make_latency("a.onnx", latency_ms), warnings=texts)
+        Path(path).write_text(record.to_json())
+    assert cli.main(["compare", *paths]) == 0
+    output = capsys.readouterr().out
+    assert f"| inconclusive: {verdict} |" in output
+    assert "REGRESSION" not in output
+    for name, texts in zip(("earlier", "later"), warnings):
+        assert (f"warning: the {name} record: {DISTURBANCE}\n" in output) is bool(texts)
+
+
+@pytest.mark.parametrize(
+    ("option", "line"),
+    [
+        ("3%", "limit: the latency may increase by 3%, that is x 1.03 (--max-regress)"),
+        ("0.03", "limit: the latency may increase by 0.03%, that is x 1.0003 (--max-regress)"),
+    ],
+)
+def test_the_limit_is_printed(
+    option: str, line: str, record_paths: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.main(["compare", record_paths["main"], record_paths["slow"], "--max-regress", option])
+    assert line in capsys.readouterr().out.splitlines()
+
+
+def test_the_limit_of_the_accuracy_is_printed() -> None:
+    lines = format_comparison(compare_records(ACCURACY, ACCURACY, 0.03, 0.5))
+    assert lines[0] == "limit: top-1 accuracy may fall by 0.5 points (--max-drop)"
 
 
 def test_files_of_one_name_are_matched_by_path() -> None:
