@@ -63,6 +63,7 @@ class Recipe:
             scaled to the image size.
         mean: Mean with which the calibration images were normalized.
         std: Standard deviation with which the calibration images were normalized.
+        is_synthetic: Whether the calibration images were made from the network itself.
     """
 
     checkpoint_sha256: str
@@ -76,6 +77,7 @@ class Recipe:
     windows: Windows = "checkpoint"
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    is_synthetic: bool = False
 
     @property
     def weights_only(self) -> bool:

@@ -95,7 +95,7 @@ class Parity:
     Attributes:
         max_abs_diff: Largest absolute difference of the logits on the golden inputs.
         reference: Description of the network that computed the expected logits, such as
-            "torch, before BatchNorm is folded".
+            "the unfolded PyTorch model".
         engine: Engine that ran the artifact.
     """
 
@@ -154,6 +154,9 @@ class Quantization:
             targets.
         measured_on: Processor features of the machine that measured the accuracy.
         forced: Whether the artifact was written although it missed the accuracy budget.
+        has_synthetic_calibration: Whether the calibration images were made from the network itself.
+        has_synthetic_evaluation: Whether the images on which the accuracy was measured were made
+            from the network itself.
     """
 
     method: str
@@ -172,6 +175,8 @@ class Quantization:
     int8_summary: str = ""
     measured_on: str = ""
     forced: bool = False
+    has_synthetic_calibration: bool = False
+    has_synthetic_evaluation: bool = False
 
 
 @dataclass(frozen=True)

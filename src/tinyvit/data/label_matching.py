@@ -184,10 +184,15 @@ def match_class_names(
         raise RequestError(
             f"{len(unknown)} of the {len(indices)} {description} do not match exactly one class"
             f" of the model ({shorten_names(unknown)})",
-            "name every class folder by its WordNet id or its label, such as"
-            f" {example_class_name(labels)}",
+            "name every class folder by its WordNet id or its label; the classes of the model are"
+            f" {shorten_names(list(map(_describe_class, labels)))}",
         )
     return {name: index for name, index in indices.items() if index is not None}
+
+
+def _describe_class(label: Label) -> str:
+    """Return the WordNet id and the label of a class, or only the label without an id."""
+    return f"{label.wnid} ({label.name})" if label.wnid else label.name
 
 
 def normalize_class_name(name: str) -> str:
