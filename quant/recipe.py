@@ -94,7 +94,11 @@ class Recipe:
 
     def to_json(self) -> str:
         """Return the recipe as indented JSON. Equal recipes give equal text."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1, sort_keys=True) + "\n"
+        fields = asdict(self)
+        if not self.is_synthetic:
+            # Left out, so that recipes from before this field existed keep their digests.
+            del fields["is_synthetic"]
+        return json.dumps({"format": FORMAT, **fields}, indent=1, sort_keys=True) + "\n"
 
     @property
     def sha256(self) -> str:

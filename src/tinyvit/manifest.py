@@ -26,6 +26,10 @@ MANIFEST_KEY = "tinyvit"
 _REQUIRED_FIELDS = ("golden", "parity", "windows", "preprocess_source", "labels_source")
 """Fields that the JSON must contain, although the dataclass has defaults for them."""
 
+_OPTIONAL_FLAGS = ("has_synthetic_calibration", "has_synthetic_evaluation")
+"""Fields of `Quantization` that the JSON contains only if they are true, so that the digests of
+files that were exported before these fields existed still match."""
+
 MAX_BYTES = 64 * 2**20
 """Largest manifest that is read, in bytes."""
 
@@ -291,6 +295,9 @@ class Manifest:
     def _to_json(self, digest: str) -> str:
         """Return the JSON in which `manifest_sha256` is `digest`."""
         data = {**asdict(self), "manifest_sha256": digest}
+        for name in _OPTIONAL_FLAGS:
+            if data["quantization"] is not None and not data["quantization"][name]:
+                del data["quantization"][name]
         data["labels"] = {
             "names": [label.name for label in self.labels],
             "wnids": [label.wnid for label in self.labels],

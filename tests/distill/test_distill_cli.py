@@ -221,14 +221,12 @@ def test_an_interruption_says_how_to_resume(
     )
     assert code == 1
     output = tmp_path / "output"
-    assert (
-        err.splitlines()[-1]
-        == {
-            "save-logits": f"interrupted: run the same command again to resume {output}",
-            "train": f"interrupted: no step was saved in {output} yet, so the same command starts again"
-            " at step 0 (the progress is saved after every epoch, and every 10 minutes)",
-        }[argv[0]]
-    )
+    messages = {
+        "save-logits": f"run the same command again to resume {output}",
+        "train": f"no step was saved in {output} yet, so the same command starts again at step 0"
+        " (the progress is saved after every epoch, and every 10 minutes)",
+    }
+    assert err.splitlines()[-1] == f"interrupted: {messages[argv[0]]}"
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
