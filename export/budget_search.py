@@ -21,7 +21,12 @@ from tinyvit.export.workspace import Workspace
 from tinyvit.manifest import Precision
 from tinyvit.metrics import PairedComparison
 from tinyvit.progress import Progress
-from tinyvit.quant.accuracy_budget import ArtifactOutputs, BatchFactory, compare_outputs
+from tinyvit.quant.accuracy_budget import (
+    ArtifactOutputs,
+    BatchFactory,
+    ImageReporter,
+    compare_outputs,
+)
 from tinyvit.quant.quantized_network import quantize_network, quantized_units
 from tinyvit.quant.quantizer import PreparedQuantization
 from tinyvit.quant.recipe import Recipe
@@ -57,6 +62,7 @@ class SharedMeasurements:
         workspace: Workspace,
         float32: Artifact,
         make_batches: BatchFactory,
+        image_count: int,
         progress: Progress,
     ) -> ArtifactOutputs:
         """Return the outputs of a float32 artifact, from an earlier target if they are the same.
@@ -65,7 +71,9 @@ class SharedMeasurements:
             workspace: The workspace of the artifact.
             float32: The artifact.
             make_batches: Function that returns a new iterator over the batches of images.
-            progress: Receives a message if the artifact is run on all images.
+            image_count: Number of these images, including unreadable ones.
+            progress: If the artifact is run on all images, this receives a message and the number
+                of finished images.
 
         Returns:
             The outputs of the first engine, if this artifact returns the same logits on the first
@@ -77,10 +85,20 @@ class SharedMeasurements:
         ):
             return known_outputs
         progress.message(f"measuring float32 in the {workspace.target.name} target's engine")
-        outputs = workspace.run(float32, make_batches)
+        report_images = _make_image_reporter(progress, "float32", image_count)
+        outputs = workspace.run(float32, make_batches, report_images)
         if known_outputs is None:
             self.float32_outputs = outputs
         return outputs
+
+
+def _make_image_reporter(progress: Progress, precision: str, image_count: int) -> ImageReporter:
+    """Return a function that shows how many images an artifact of a precision has finished."""
+
+    def report_images(finished: int) -> None:
+        progress.advance(f"measuring {precision}, images", finished, image_count)
+
+    return report_images
 
 
 def _returns_known_logits(
@@ -135,13 +153,17 @@ def search_within_budget(
         int8_share = _compute_int8_share(workspace, recipe)
         trial = BudgetTrial(recipe.float_units, int8_share, comparison=None)
         return replace(candidate, trials=(trial,))
-    reference = measurements.run_float32(workspace, float32, quantization.make_batches, progress)
+    image_count = quantization.count_images()
+    reference = measurements.run_float32(
+        workspace, float32, quantization.make_batches, image_count, progress
+    )
     trials: list[BudgetTrial] = []
     ranking: list[UnitSensitivity] = []
     while True:
         candidate = _build_candidate(workspace, recipe, config.precision)
         int8 = workspace.locate_artifact(config.precision)
-        outputs = workspace.run(int8, quantization.make_batches)
+        report_images = _make_image_reporter(progress, config.precision, image_count)
+        outputs = workspace.run(int8, quantization.make_batches, report_images)
         comparison = compare_outputs(outputs, reference)
         int8_share = _compute_int8_share(workspace, recipe)
         trials.append(BudgetTrial(recipe.float_units, int8_share, comparison))

@@ -149,5 +149,5 @@ def measure_parity(runtime: Runtime, manifest: Manifest) -> Parity:
 def _describe_reference(manifest: Manifest) -> str:
     """Name the network that computed the golden logits."""
     if manifest.quantization is None:
-        return "torch, before BatchNorm is folded"
-    return "the quantized network, computed in float64"
+        return "the unfolded PyTorch model"
+    return "the quantized PyTorch model, computed in float64"

@@ -116,6 +116,7 @@ class QuantizedCandidate:
             int8_mac_fraction=int8_mac_fraction,
             trials=tuple(map(str, self.trials)),
             measured_on=measured_on,
+            has_synthetic_calibration=self.recipe.is_synthetic,
         )
         comparison = self.comparison
         if comparison is None:
@@ -127,4 +128,5 @@ class QuantizedCandidate:
             top1=comparison.top1,
             float_top1=comparison.reference_top1,
             forced=not config.budget.allows(comparison),
+            has_synthetic_evaluation=config.measures_on_synthetic_images,
         )

@@ -22,6 +22,13 @@ _NOT_MEASURED = "the accuracy was not measured (--val-data, or --calib-data synt
 """Line of the summary for an int8 artifact that was not compared with float32."""
 
 
+_SYNTHETIC_EVALUATION = (
+    "; these images are synthetic (made from the network itself), so only --val-data shows how "
+    "much accuracy int8 costs"
+)
+"""End of the line of the summary for an int8 artifact that was measured on synthetic images."""
+
+
 def format_summary(artifact: ExportedArtifact) -> list[str]:
     """Describe an artifact in a text summary.
 
@@ -39,9 +46,10 @@ def format_summary(artifact: ExportedArtifact) -> list[str]:
         f"wrote {' and '.join(map(str, artifact.files))} ({artifact.size_bytes / 1e6:.1f} MB)",
         f"  model:  {manifest.model}, {manifest.precision}, {size} x {size}, {classes} classes",
         *_describe_input_and_labels(manifest),
-        *(_describe_quantization(artifact.candidate) if artifact.candidate is not None else []),
+        *(_describe_quantization(artifact.candidate, manifest) if artifact.candidate else []),
         f"  speed:  {_describe_speed(artifact)}",
-        f"  parity: logits are within {parity.max_abs_diff:.1e} of {parity.reference}",
+        f"  parity: the file's logits differ by at most {parity.max_abs_diff:.1e} from those of "
+        f"{parity.reference}",
         *(f"  note:   {note}" for note in artifact.notes),
         f"  use:    from tinyvit import Classifier; print({example})",
     ]
@@ -115,7 +123,7 @@ def _describe_runs(speed: SpeedComparison) -> str:
     return f"medians of {run_count} alternating runs each, on one thread"
 
 
-def _describe_quantization(candidate: QuantizedCandidate) -> list[str]:
+def _describe_quantization(candidate: QuantizedCandidate, manifest: Manifest) -> list[str]:
     """Return the lines about an int8 network; its trials are left out if there is only one."""
     trial_lines = []
     if len(candidate.trials) > 1:
@@ -125,10 +133,13 @@ def _describe_quantization(candidate: QuantizedCandidate) -> list[str]:
         kernels = (
             f"{candidate.integer_kernel_share:.0%} of the multiply-accumulates in integer kernels"
         )
-    recipe = candidate.recipe
+    recipe, quantization = candidate.recipe, manifest.quantization
+    accuracy = str(candidate.comparison or _NOT_MEASURED)
+    if quantization is not None and quantization.has_synthetic_evaluation:
+        accuracy += _SYNTHETIC_EVALUATION
     return [
         *trial_lines,
-        f"  int8:   {candidate.comparison or _NOT_MEASURED}",
+        f"  int8:   {accuracy}",
         f"  layers: {kernels}; {len(recipe.float_units)} units (layers or attention modules) in "
         f"float32; {recipe.weight_bits}-bit weights",
     ]

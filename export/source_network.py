@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tinyvit.data.label_matching import shorten_names
 from tinyvit.errors import RequestError
 from tinyvit.export.config import ExportConfig
 from tinyvit.export.plan import ExportPlan
@@ -58,6 +59,11 @@ def load_source_network(plan: ExportPlan, progress: Progress) -> SourceNetwork:
     checkpoint = _load_checkpoint(config, progress)
     checkpoint = _resize_checkpoint(checkpoint, config, progress)
     labels = _choose_labels(plan.labels, checkpoint)
+    if plan.labels is None and checkpoint.labels is None:
+        progress.message(
+            f"warning: {checkpoint.name} does not name its classes, so they are called"
+            f" {shorten_names([label.name for label in labels])} (--labels FILE names them)"
+        )
     if plan.labels is not None:
         progress.message(f"read {describe_labels(labels)}")
         if _is_reordered(labels, checkpoint.labels):

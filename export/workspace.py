@@ -15,7 +15,13 @@ from tinyvit.export.tracing import Graph, explain_tool_errors
 from tinyvit.files import explain_os_error
 from tinyvit.manifest import Manifest, Precision
 from tinyvit.nn.model import TinyViT
-from tinyvit.quant.accuracy_budget import ArtifactOutputs, BatchFactory, run_artifact
+from tinyvit.quant.accuracy_budget import (
+    ArtifactOutputs,
+    BatchFactory,
+    ImageReporter,
+    ignore_images,
+    run_artifact,
+)
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.registry import open_runtime
 from tinyvit.staging import temporary_folder
@@ -104,20 +110,26 @@ class Workspace:
         )
         return Artifact(self.folder / f"{precision}{self.target.suffix}", manifest)
 
-    def run(self, artifact: Artifact, make_batches: BatchFactory) -> ArtifactOutputs:
+    def run(
+        self,
+        artifact: Artifact,
+        make_batches: BatchFactory,
+        report_images: ImageReporter = ignore_images,
+    ) -> ArtifactOutputs:
         """Run an artifact on images, with the engine's default number of threads.
 
         Args:
             artifact: An artifact that `save` has written.
             make_batches: Function that returns a new iterator over the batches of images, with the
                 correct classes if they are known.
+            report_images: Receives the number of finished images after every batch.
 
         Returns:
             The logits, and the correct classes if they are known.
         """
         assert artifact.manifest is not None
         with open_runtime(artifact) as runtime:
-            return run_artifact(runtime, artifact.manifest, make_batches)
+            return run_artifact(runtime, artifact.manifest, make_batches, report_images)
 
 
 @contextmanager

@@ -72,8 +72,19 @@ class ArtifactOutputs:
     correct_classes: npt.NDArray[np.int64] | None
 
 
+ImageReporter: TypeAlias = "Callable[[int], None]"
+"""A function that receives the number of images that an artifact has finished so far."""
+
+
+def ignore_images(_finished: int) -> None:
+    """Do nothing; the `ImageReporter` for a run whose progress is not shown."""
+
+
 def run_artifact(
-    runtime: Runtime, manifest: Manifest, make_batches: BatchFactory
+    runtime: Runtime,
+    manifest: Manifest,
+    make_batches: BatchFactory,
+    report_images: ImageReporter = ignore_images,
 ) -> ArtifactOutputs:
     """Run an artifact on every image.
 
@@ -85,6 +96,7 @@ def run_artifact(
         make_batches: Returns the images, in batches of any size. For an artifact with a fixed batch
             size, each of these batches is divided into batches of the artifact's size; the last of
             them is padded, and the logits of the padding are left out.
+        report_images: Receives the number of finished images after every batch.
 
     Returns:
         The logits of all images in order, and the correct classes if they are known.
@@ -92,6 +104,7 @@ def run_artifact(
     fixed_batch = manifest.input.shape[0]
     logits: list[npt.NDArray[np.float32]] = []
     classes: list[npt.NDArray[np.int64]] = []
+    finished = 0
     for pixels, batch_classes in make_batches():
         # Only one batch of the artifact is normalized at a time, to limit the memory: float32
         # pixels need four times as much as uint8 pixels.
@@ -101,6 +114,8 @@ def run_artifact(
                 pixels[start : start + step], manifest.input.layout
             )
             logits.append(run_in_batches(runtime.run, inputs, fixed_batch))
+            finished += len(logits[-1])
+            report_images(finished)
         if batch_classes is not None:
             classes.append(batch_classes)
     return ArtifactOutputs(

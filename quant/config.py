@@ -66,6 +66,16 @@ class QuantizationConfig:
         return "int8-weights" if self.weights_only else "int8"
 
     @property
+    def uses_synthetic_images(self) -> bool:
+        """Whether images are made from the network itself, because no images were given."""
+        return self.calib_data is None or self.calib_data == SYNTHETIC
+
+    @property
+    def measures_on_synthetic_images(self) -> bool:
+        """Whether int8 is compared with float32 on synthetic images, if it is compared at all."""
+        return self.val_data is None and self.uses_synthetic_images
+
+    @property
     def needs_calibration(self) -> bool:
         """Whether scales are calibrated: not with `weights_only`, nor if the recipe file exists."""
         if self.weights_only:

@@ -25,7 +25,7 @@ from tinyvit.quant.calibration_data import (
     CalibrationSet,
     read_calibration_split,
 )
-from tinyvit.quant.config import SYNTHETIC, QuantizationConfig
+from tinyvit.quant.config import QuantizationConfig
 from tinyvit.quant.synthetic import (
     DEFAULT_COUNT,
     ImageCache,
@@ -100,9 +100,10 @@ class QuantizationImages:
         if not config.needs_measurement:
             self._progress.message(NOT_MEASURED)
             return
-        is_synthetic = config.calib_data in (None, SYNTHETIC)
         # In the second case, synthetic images are made only if layers have to be ranked.
-        if not is_synthetic or (not config.needs_calibration and config.val_data is not None):
+        if not config.uses_synthetic_images or (
+            not config.needs_calibration and config.val_data is not None
+        ):
             return
         reason = "no --calib-data: " if config.calib_data is None else ""
         purpose = "calibrating" if config.needs_calibration else "measuring"
@@ -123,6 +124,10 @@ class QuantizationImages:
         """
         yield self._sets.measurement, None
 
+    def count_measurement_images(self) -> int:
+        """Return the number of measurement images."""
+        return len(self._sets.measurement)
+
     def make_sensitivity_images(self) -> Tensor:
         """Return normalized images for ranking layers by sensitivity, float32 (N, 3, S, S)."""
         if self._config.val_data is None:
@@ -140,7 +145,7 @@ class QuantizationImages:
         Images of --calib-data are always divided into the two sets. Synthetic images are made only
         for a set that is needed; if only one is, it also stands for the other set.
         """
-        if self._config.calib_data is None or self._config.calib_data == SYNTHETIC:
+        if self._config.calib_data is None or self._config.uses_synthetic_images:
             return self._synthesize_sets()
         self._progress.message(f"reading calibration images from {self._config.calib_data}")
         calibration, held_out = read_calibration_split(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -24,7 +24,7 @@ from tinyvit.quant.calibration import METHOD, calibrate_recipe
 from tinyvit.quant.config import CPU_WEIGHT_BITS, QuantizationConfig
 from tinyvit.quant.quantization_images import QuantizationImages, ReportingBatches
 from tinyvit.quant.recipe import Recipe, read_recipe, weights_only_recipe
-from tinyvit.quant.validation_data import read_validation_set
+from tinyvit.quant.validation_data import ValidationSet, read_validation_set
 
 __all__ = ["PreparedQuantization", "QuantizationConfig", "prepare_quantization"]
 
@@ -38,6 +38,7 @@ class PreparedQuantization:
         recipe: The recipe, read from its file or calibrated.
         make_batches: Function that returns the images on which int8 is compared with float32, in
             batches. Calibration does not use these images.
+        count_images: Function that returns the number of these images, including unreadable ones.
         make_sensitivity_images: Function that returns normalized images, float32 (N, 3, S, S), for
             ranking layers by sensitivity. The first call may take minutes.
         is_measured: Whether int8 is compared with float32; see
@@ -47,6 +48,7 @@ class PreparedQuantization:
     config: QuantizationConfig
     recipe: Recipe
     make_batches: BatchFactory
+    count_images: Callable[[], int]
     make_sensitivity_images: Callable[[], Tensor]
     is_measured: bool = True
 
@@ -83,19 +85,23 @@ def prepare_quantization(
     """
     # `needs_measurement` depends on whether the recipe file exists, and calibration may write it.
     is_measured = config.needs_measurement
+    validation: ValidationSet | None = None
+    if config.val_data is not None:
+        # The class folders are matched before calibration, which takes minutes.
+        validation = read_validation_set(config.val_data, checkpoint.preprocess, labels)
     images = QuantizationImages(config, checkpoint, original, progress)
     images.announce_synthetic()
     if config.weights_only:
         recipe = weights_only_recipe(checkpoint.sha256, checkpoint.img_size, checkpoint.windows)
     else:
         recipe = _read_or_calibrate(config, checkpoint, images, folded, progress)
-    if config.val_data is not None:
-        validation = read_validation_set(config.val_data, checkpoint.preprocess, labels)
-        make_batches: BatchFactory = ReportingBatches(validation, progress)
-    else:
-        make_batches = images.measurement_batches
+    make_batches: BatchFactory = images.measurement_batches
+    count_images = images.count_measurement_images
+    if validation is not None:
+        make_batches = ReportingBatches(validation, progress)
+        count_images = validation.__len__
     return PreparedQuantization(
-        config, recipe, make_batches, images.make_sensitivity_images, is_measured
+        config, recipe, make_batches, count_images, images.make_sensitivity_images, is_measured
     )
 
 
@@ -149,7 +155,7 @@ def _calibrate_on_images(
     identity = f"{network_identity} {calibration.sha256} {METHOD}"
     key = hashlib.sha256(identity.encode()).hexdigest()[:16]
     progress.message(f"calibrating on {calibration.source}")
-    return calibrate_recipe(
+    recipe = calibrate_recipe(
         checkpoint,
         folded,
         calibration,
@@ -157,3 +163,4 @@ def _calibrate_on_images(
         progress,
         state_file=find_cache_folder() / f"calibration-{key}.pt",
     )
+    return replace(recipe, is_synthetic=config.uses_synthetic_images)

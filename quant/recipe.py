@@ -63,6 +63,7 @@ class Recipe:
             scaled to the image size.
         mean: Mean with which the calibration images were normalized.
         std: Standard deviation with which the calibration images were normalized.
+        is_synthetic: Whether the calibration images were made from the network itself.
     """
 
     checkpoint_sha256: str
@@ -76,6 +77,7 @@ class Recipe:
     windows: Windows = "checkpoint"
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    is_synthetic: bool = False
 
     @property
     def weights_only(self) -> bool:
@@ -92,7 +94,11 @@ class Recipe:
 
     def to_json(self) -> str:
         """Return the recipe as indented JSON. Equal recipes give equal text."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1, sort_keys=True) + "\n"
+        fields = asdict(self)
+        if not self.is_synthetic:
+            # Left out, so that recipes from before this field existed keep their digests.
+            del fields["is_synthetic"]
+        return json.dumps({"format": FORMAT, **fields}, indent=1, sort_keys=True) + "\n"
 
     @property
     def sha256(self) -> str:

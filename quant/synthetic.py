@@ -137,7 +137,7 @@ def synthesize_images(
             optimizer.step()
             finished_steps = batch_index * config.steps + step + 1
             total_steps = len(batch_sizes) * config.steps
-            progress.advance("making synthetic images", finished_steps, total_steps)
+            progress.advance("making synthetic images, steps", finished_steps, total_steps)
         pixels = np.concatenate([pixels, optimizer.pixels()])
         if cache_file is not None:
             _save_batches(pixels, cache_file)

@@ -72,9 +72,17 @@ def _summarize_quantization(quantization: Quantization | None) -> dict[str, str]
         "  processors": processors,
         "  int8 share": int8_share,
         "  in float32": f"{len(quantization.float_units)} layers and attention modules",
-        "  calibration": f"{quantization.calibration_count} images, {quantization.method}",
+        "  calibration": _describe_calibration(quantization),
         "  accuracy": _describe_accuracy(quantization),
     }
+
+
+def _describe_calibration(quantization: Quantization) -> str:
+    """Describe the calibration images and the method."""
+    count, method = quantization.calibration_count, quantization.method
+    if quantization.has_synthetic_calibration:
+        return f"{count} synthetic images, made from the network itself, {method}"
+    return f"{count} images, {method}"
 
 
 def _describe_accuracy(quantization: Quantization) -> str:
@@ -82,9 +90,10 @@ def _describe_accuracy(quantization: Quantization) -> str:
     if quantization.agreement is None:
         facts = ["not measured on images"]
     else:
+        images = "synthetic images" if quantization.has_synthetic_evaluation else "images"
         facts = [
-            f"{quantization.agreement:.1f}% of {quantization.evaluation_count} images have the same"
-            " top-1 class as in float32"
+            f"{quantization.agreement:.1f}% of {quantization.evaluation_count} {images} have the"
+            " same top-1 class as in float32"
         ]
     if quantization.top1 is not None and quantization.float_top1 is not None:
         facts.append(

@@ -81,7 +81,7 @@ def test_an_interrupted_command_can_state_what_it_leaves(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def command() -> int:
-        with explain_interrupt("the same command goes on"):
+        with explain_interrupt(lambda: "the same command goes on"):
             raise KeyboardInterrupt
 
     assert run_guarded(command) == 1

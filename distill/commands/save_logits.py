@@ -171,10 +171,19 @@ def run(args: argparse.Namespace) -> int:
         precision=args.precision,
         ray_address=args.ray,
     )
-    with explain_interrupt(f"run the same command again to resume {args.output}"):
+    with explain_interrupt(lambda: _explain_continuation(args.output)):
         store = save_logits(request, make_progress())
     print_lines(_describe_store(store))
     return 0
+
+
+def _explain_continuation(folder: Path) -> str:
+    """Return what the same command does after an interruption, as a clause."""
+    from tinyvit.distill.logits.header import HEADER_NAME
+
+    if not (folder / HEADER_NAME).is_file():
+        return f"nothing was saved in {folder} yet, so the same command starts from the beginning"
+    return f"run the same command again to resume {folder}"
 
 
 def _describe_store(store: Store) -> str:

@@ -224,12 +224,24 @@ def run(args: argparse.Namespace) -> int:
         qat=args.qat,
         weight_bits=args.weight_bits,
     )
-    # With --overwrite, the repeated command would start from the beginning.
-    condition = " without --overwrite" if args.overwrite else ""
-    with explain_interrupt(f"run the same command again{condition} to resume {args.output}"):
+    with explain_interrupt(lambda: _explain_continuation(args.output, args.overwrite)):
         best_checkpoint = train_student(request, make_progress())
     print_lines(str(best_checkpoint))
     return 0
+
+
+def _explain_continuation(folder: Path, overwrite: bool) -> str:
+    """Return what the same command does after an interruption, as a clause."""
+    from tinyvit.distill.training.run_folder import STATE_FILE
+
+    if not (folder / STATE_FILE).is_file():
+        return (
+            f"no step was saved in {folder} yet, so the same command starts again at step 0 (the "
+            "progress is saved after every epoch, and every 10 minutes)"
+        )
+    # With --overwrite, the repeated command would start from the beginning.
+    condition = " without --overwrite" if overwrite else ""
+    return f"run the same command again{condition} to resume {folder}"
 
 
 def _make_config(args: argparse.Namespace) -> TrainingConfig:

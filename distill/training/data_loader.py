@@ -7,7 +7,9 @@ predictions for this view. The class or the predictions may be missing, but not 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +35,8 @@ _SEED_FACTOR = 1_000_003
 """The seed of an epoch's order is the run's seed times this prime number, plus the epoch. Without
 the factor, epoch 1 of a run would have the same order as epoch 0 of a run with the next seed."""
 _MAX_DEFAULT_WORKERS = 8
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""Signals that stop a command. A terminal or `timeout` sends them to the worker processes too."""
 
 
 @dataclass(frozen=True)
@@ -187,11 +191,46 @@ def load_batches(
         drop_last=True,
         collate_fn=_collate_samples,
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_end_silently_on_signals,
     )
-    for batch_or_error in loader:
+    with _block_stop_signals():
+        batches = iter(loader)  # starts the workers
+    for batch_or_error in batches:
         if isinstance(batch_or_error, TinyViTError):
             raise batch_or_error
         yield _make_training_batch(batch_or_error)
+
+
+@contextmanager
+def _block_stop_signals() -> Iterator[None]:
+    """Delay the stop signals until the end of the block.
+
+    Workers inherit the blocked signals, so none reaches a worker before it can handle it.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+        yield
+        return
+    previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous_mask)
+
+
+def _end_silently_on_signals(_worker: int) -> None:
+    """Let a worker process end without a message when it receives a stop signal.
+
+    The training process receives the signal too, and reports it. If a worker were killed by the
+    signal, torch would raise an error in the training process.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the training process ends its workers
+    signal.signal(signal.SIGTERM, _end_worker)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
+
+
+def _end_worker(*_: object) -> None:
+    os._exit(0)
 
 
 def _make_training_batch(tensors: dict[str, Any]) -> TrainingBatch:

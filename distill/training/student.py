@@ -32,6 +32,8 @@ INITIAL_STD = 0.02
 TinyViT/models/tiny_vit.py)."""
 UNKNOWN_LICENSE = "unknown"
 _RANDOM_HEAD = "the classifier starts with random weights"
+_SHOWN_NAMES = 3
+"""Largest number of class names that a message lists."""
 _SIZE_FIELD_BYTES = 8
 """A safetensors file begins with the size of its header, which is a number of this many bytes."""
 _ALIGNMENT_BYTES = 8
@@ -48,7 +50,8 @@ class Student:
         preprocess: The preprocessing of the network's input.
         license: License of the weights.
         init_sha256: Hex SHA-256 of the checkpoint with the initial weights; "" for random weights.
-        head_origin: Clause that tells the user where the classifier's initial weights come from.
+        head_origin: Clause that tells the user where the classifier's initial weights come from,
+            and why they are random although there is a checkpoint.
     """
 
     model: TinyViT
@@ -137,7 +140,14 @@ def _make_student_from_checkpoint(
     if has_unlabeled_match or (labels is not None and labels == init.labels):
         head_origin = "the classifier starts with the checkpoint's weights"
     else:
-        head_origin = _replace_head(model, init.labels or (), new_labels)
+        copied_count = _replace_head(model, init.labels or (), new_labels)
+        if copied_count:
+            head_origin = (
+                f"the classifier starts with the checkpoint's weights for {copied_count} of "
+                f"{format_count(len(new_labels), 'class', 'classes')}"
+            )
+        else:
+            head_origin = f"{_RANDOM_HEAD}, {_explain_random_head(init, labels, num_classes)}"
     return Student(
         model=model,
         labels=new_labels,
@@ -168,13 +178,32 @@ def read_init(init: Path) -> Checkpoint:
         raise
 
 
-def _replace_head(model: TinyViT, old_labels: Sequence[Label], new_labels: Sequence[Label]) -> str:
+def _explain_random_head(
+    init: Checkpoint, labels: tuple[Label, ...] | None, num_classes: int
+) -> str:
+    """Return why no row of the checkpoint's classifier can be used, as a clause."""
+    if labels is None:
+        return (
+            f"because {init.name} has {format_count(init.num_classes, 'class', 'classes')}, and "
+            f"the student has {num_classes} without known names"
+        )
+    if not init.labels:
+        return f"because {init.name} does not name its classes, so they cannot be matched"
+    names = [label.name for label in init.labels[:_SHOWN_NAMES]]
+    more = ", ..." if len(init.labels) > _SHOWN_NAMES else ""
+    return (
+        f"because {init.name} and the images have no class in common (the classes of {init.name}: "
+        f"{', '.join(names)}{more})"
+    )
+
+
+def _replace_head(model: TinyViT, old_labels: Sequence[Label], new_labels: Sequence[Label]) -> int:
     """Replace the classifier by one for new labels, and copy the rows of labels that both have.
 
     The weights of the other rows are random.
 
     Returns:
-        The value of `Student.head_origin`.
+        Number of rows that were copied.
     """
     old_head = model.head.fc
     new_head = nn.Linear(old_head.in_features, len(new_labels))
@@ -190,12 +219,7 @@ def _replace_head(model: TinyViT, old_labels: Sequence[Label], new_labels: Seque
                 copied_count += 1
     model.head.fc = new_head
     model.num_classes = len(new_labels)
-    if copied_count == 0:
-        return _RANDOM_HEAD
-    return (
-        f"the classifier starts with the checkpoint's weights for {copied_count} of "
-        f"{format_count(len(new_labels), 'class', 'classes')}"
-    )
+    return copied_count
 
 
 def _initialize_weights(model: TinyViT) -> None:

@@ -132,12 +132,14 @@ class TrainingRun:
             TinyViTError: The saved state is damaged, an image or a record cannot be read, or the
                 loss is NaN or infinite.
         """
+        total_steps = self.steps_per_epoch * self._config.epochs
         if resume:
             self.state = run_folder.load_state(
                 self.task.folder, self._stateful_parts, self.device.name
             )
-            total_steps = self.steps_per_epoch * self._config.epochs
             self._progress.message(f"resuming after step {self.state.step} of {total_steps}")
+        else:
+            self._progress.message(f"starting at step 0 of {total_steps}")
         log = None
         if self.processes.is_first:
             log_folder = self.task.folder / run_folder.TENSORBOARD_FOLDER

@@ -93,12 +93,13 @@ def run_subcommand(
 
 
 @contextmanager
-def explain_interrupt(message: str) -> Iterator[None]:
+def explain_interrupt(make_message: Callable[[], str]) -> Iterator[None]:
     """Add a message to any KeyboardInterrupt in the block, for example how to continue.
 
     Args:
-        message: Describes what an interrupted command leaves behind and what the user can do with
-            that. `run_guarded` prints the message after "interrupted: ".
+        make_message: Function that describes what the interrupted command leaves behind and what
+            the user can do with that. It is called after the interruption. `run_guarded` prints the
+            message after "interrupted: ".
 
     Yields:
         Nothing.
@@ -106,7 +107,7 @@ def explain_interrupt(message: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as interrupt:
-        interrupt.args = (message,)
+        interrupt.args = (make_message(),)
         raise
 
 

@@ -26,6 +26,10 @@ MANIFEST_KEY = "tinyvit"
 _REQUIRED_FIELDS = ("golden", "parity", "windows", "preprocess_source", "labels_source")
 """Fields that the JSON must contain, although the dataclass has defaults for them."""
 
+_OPTIONAL_FLAGS = ("has_synthetic_calibration", "has_synthetic_evaluation")
+"""Fields of `Quantization` that the JSON contains only if they are true, so that the digests of
+files that were exported before these fields existed still match."""
+
 MAX_BYTES = 64 * 2**20
 """Largest manifest that is read, in bytes."""
 
@@ -95,7 +99,7 @@ class Parity:
     Attributes:
         max_abs_diff: Largest absolute difference of the logits on the golden inputs.
         reference: Description of the network that computed the expected logits, such as
-            "torch, before BatchNorm is folded".
+            "the unfolded PyTorch model".
         engine: Engine that ran the artifact.
     """
 
@@ -154,6 +158,9 @@ class Quantization:
             targets.
         measured_on: Processor features of the machine that measured the accuracy.
         forced: Whether the artifact was written although it missed the accuracy budget.
+        has_synthetic_calibration: Whether the calibration images were made from the network itself.
+        has_synthetic_evaluation: Whether the images on which the accuracy was measured were made
+            from the network itself.
     """
 
     method: str
@@ -172,6 +179,8 @@ class Quantization:
     int8_summary: str = ""
     measured_on: str = ""
     forced: bool = False
+    has_synthetic_calibration: bool = False
+    has_synthetic_evaluation: bool = False
 
 
 @dataclass(frozen=True)
@@ -286,6 +295,9 @@ class Manifest:
     def _to_json(self, digest: str) -> str:
         """Return the JSON in which `manifest_sha256` is `digest`."""
         data = {**asdict(self), "manifest_sha256": digest}
+        for name in _OPTIONAL_FLAGS:
+            if data["quantization"] is not None and not data["quantization"][name]:
+                del data["quantization"][name]
         data["labels"] = {
             "names": [label.name for label in self.labels],
             "wnids": [label.wnid for label in self.labels],

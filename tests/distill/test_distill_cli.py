@@ -11,6 +11,7 @@ import pytest
 
 from tests.helpers.distill_data import TEACHER, write_class_folders
 from tinyvit.distill.cli import main
+from tinyvit.distill.commands import save_logits, train
 from tinyvit.distill.logits.store import Store
 
 
@@ -219,9 +220,27 @@ def test_an_interruption_says_how_to_resume(
         tmp_path / "output",
     )
     assert code == 1
-    condition = " without --overwrite" if "--overwrite" in argv else ""
-    assert err.splitlines()[-1].startswith(
-        f"interrupted: run the same command again{condition} to resume "
+    output = tmp_path / "output"
+    messages = {
+        "save-logits": f"run the same command again to resume {output}",
+        "train": f"no step was saved in {output} yet, so the same command starts again at step 0"
+        " (the progress is saved after every epoch, and every 10 minutes)",
+    }
+    assert err.splitlines()[-1] == f"interrupted: {messages[argv[0]]}"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_saved_state_is_resumed_without_overwrite(overwrite: bool, tmp_path: Path) -> None:
+    (tmp_path / "state.pt").touch()
+    condition = " without --overwrite" if overwrite else ""
+    assert train._explain_continuation(tmp_path, overwrite) == (
+        f"run the same command again{condition} to resume {tmp_path}"
+    )
+
+
+def test_a_store_that_is_not_begun_is_not_resumed(tmp_path: Path) -> None:
+    assert save_logits._explain_continuation(tmp_path) == (
+        f"nothing was saved in {tmp_path} yet, so the same command starts from the beginning"
     )
 
 

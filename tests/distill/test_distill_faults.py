@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -91,6 +94,35 @@ def test_a_store_whose_first_writer_was_killed_is_begun_again(
     )
     assert save_logits(request).epochs == 1
     assert sorted(path.name for path in output.iterdir()) == ["epoch-0000.bin", "store.json"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no process groups")
+@pytest.mark.parametrize("stop_signal", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_training_and_its_workers_is_one_line(
+    image_folder: Path, tmp_path: Path, stop_signal: signal.Signals
+) -> None:
+    """A terminal and `timeout` send a signal to the workers too."""
+    arguments = train_arguments(image_folder, tmp_path / "run")
+    arguments[arguments.index("--workers") + 1] = 2
+    arguments[arguments.index("--epochs") + 1] = 1000
+    command = [sys.executable, "-m", COMMAND, *map(str, arguments)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stderr is not None
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if line.startswith("  epoch 1 of 1000, steps: "):
+            os.killpg(process.pid, stop_signal)
+            break
+    rest = process.stderr.read()
+    assert process.wait(60) == {signal.SIGTERM: 143, signal.SIGINT: 1}[stop_signal], rest
+    assert "  starting at step 0 of 3000\n" in lines
+    word = {signal.SIGTERM: "terminated", signal.SIGINT: "interrupted"}[stop_signal]
+    last_lines = [line for line in rest.splitlines() if not line.startswith("  epoch ")]
+    assert len(last_lines) == 1, rest
+    assert last_lines[0].startswith(
+        (f"{word}: no step was saved in ", f"{word}: run the same command again to resume ")
+    )
 
 
 @pytest.mark.parametrize("max_file_bytes", [10, 100_000])

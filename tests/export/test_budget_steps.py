@@ -45,7 +45,8 @@ class NamedWorkspace:
     def locate_artifact(self, precision: str) -> Any:
         return self.artifacts[precision]
 
-    def run(self, artifact: Any, make_batches: Any) -> Any:
+    def run(self, artifact: Any, make_batches: Any, report_images: Any) -> Any:
+        report_images(IMAGES)
         return artifact
 
 
@@ -81,6 +82,7 @@ def search(min_agreement: float, force: bool = False) -> budget_search.Quantized
         config=config,
         recipe=recipe,
         make_batches=None,
+        count_images=lambda: IMAGES,
         make_sensitivity_images=lambda: None,
         is_measured=True,
     )

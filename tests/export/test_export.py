@@ -366,7 +366,7 @@ def test_an_artifact_that_differs_from_the_network_is_not_written(demo_source, t
     original.head.fc.bias.data[0] += 1
     with (
         reuse_network(replace(demo_source, original=original)),
-        pytest.raises(ArtifactError, match="does not equal torch, before BatchNorm is folded"),
+        pytest.raises(ArtifactError, match="does not equal the unfolded PyTorch model"),
     ):
         export(ExportConfig(model="demo", output=tmp_path / "demo.onnx"))
     assert list(tmp_path.iterdir()) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
 from tests.helpers.recorded_progress import RecordedProgress
-from tinyvit.export import ExportConfig, export, export_all
+from tinyvit.export import ExportConfig, export, export_all, source_network
 from tinyvit.export.plan import make_plan, make_write_error
 from tinyvit.export.source_network import load_source_network
 from tinyvit.labels import Label
+from tinyvit.nn.hub import load_released
 
 
 @pytest.fixture
@@ -178,6 +180,21 @@ def test_labels_are_ordered_by_their_keys(labels: Any, folder: Path) -> None:
     (folder / "two.txt").write_text("1: b\n0: a\n")
     config = ExportConfig(checkpoint="absent.pth", labels=labels, output=folder / "x.onnx")
     assert make_plan(config).labels == (Label("a"), Label("b"))
+
+
+def test_classes_without_names_are_a_warning(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named = load_released("demo")
+    monkeypatch.setattr(
+        source_network, "load_released", lambda *_: replace(named, labels=None, name="mine")
+    )
+    progress = RecordedProgress()
+    config = ExportConfig(model="demo", img_size=64, output=folder / "demo.onnx")
+    labels = load_source_network(make_plan(config), progress).labels
+    assert (labels[0], labels[9]) == (Label("class 0"), Label("class 9"))
+    assert (
+        "warning: mine does not name its classes, so they are called class 0, class 1, class 2, ..."
+        " (--labels FILE names them)"
+    ) in progress.messages
 
 
 def test_the_first_and_last_label_are_shown_and_another_order_is_reported(folder: Path) -> None:

@@ -18,9 +18,12 @@ from tinyvit.bench.latency.interleave import Timing
 from tinyvit.errors import RequestError
 from tinyvit.export import ExportConfig, ExportedArtifact, ExportReport, export, export_all
 from tinyvit.export.baseline_timing import SpeedComparison
+from tinyvit.export.quantized_candidate import BudgetTrial, QuantizedCandidate
 from tinyvit.export.report import format_summary
+from tinyvit.metrics import PairedComparison
 from tinyvit.quant.accuracy_budget import AccuracyBudget
 from tinyvit.quant.quantizer import QuantizationConfig
+from tinyvit.quant.recipe import Recipe
 from tinyvit.runtimes.base import PRECISIONS
 from tinyvit.runtimes.engines.openvino import shared_core
 from tinyvit.runtimes.verify import verify
@@ -110,6 +113,30 @@ def test_the_precision_of_the_arithmetic_is_reported(float16_artifact, images):
 def test_a_slower_artifact_is_called_slower(float16_artifact, latency_ms, baseline_ms, text):
     speed = SpeedComparison(Timing(((latency_ms,),)), Timing(((baseline_ms,),)), "eager torch")
     assert f", {text} (" in "\n".join(format_summary(replace(float16_artifact, speed=speed)))
+
+
+@pytest.mark.parametrize(("val_data", "is_synthetic"), [(None, True), (Path("val"), False)])
+def test_the_summary_says_that_images_were_synthetic(float16_artifact, val_data, is_synthetic):
+    recipe = Recipe("checkpoint", 64, {"a:in": 1.0}, 7, (), "method", "images", 32)
+    trials = (BudgetTrial((), 1.0, PairedComparison(32, 100.0)),)
+    candidate = QuantizedCandidate(None, None, recipe, trials, None)
+    entry = candidate.make_manifest_entry(QuantizationConfig(val_data=val_data), "a processor")
+    assert entry.has_synthetic_evaluation is is_synthetic
+    manifest = replace(float16_artifact.manifest, quantization=entry)
+    artifact = replace(float16_artifact, manifest=manifest, candidate=candidate)
+    (line,) = [line for line in format_summary(artifact) if line.startswith("  int8:   100.0% of")]
+    assert is_synthetic == line.endswith(
+        "; these images are synthetic (made from the network itself), so only --val-data shows how"
+        " much accuracy int8 costs"
+    )
+
+
+def test_the_summary_states_the_parity_with_the_model(float16_artifact):
+    difference = float16_artifact.manifest.parity.max_abs_diff
+    assert (
+        f"  parity: the file's logits differ by at most {difference:.1e} from those of the unfolded"
+        " PyTorch model"
+    ) in format_summary(float16_artifact)
 
 
 def test_the_number_of_timed_runs_is_reported(float16_artifact):

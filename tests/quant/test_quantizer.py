@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from tests.helpers.recorded_progress import RecordedProgress
 from tinyvit.errors import RequestError
 from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.model import TinyViT
+from tinyvit.quant import quantization_images, quantizer
 from tinyvit.quant.accuracy_budget import AccuracyBudget
 from tinyvit.quant.config import QuantizationConfig
 from tinyvit.quant.quantization_images import SENSITIVITY_COUNT
@@ -79,11 +81,66 @@ def test_a_recipe_and_labeled_images_need_no_calibration_images(
     assert pixels.shape == (1, 64, 64, 3)
     assert classes is not None
     assert classes.tolist() == [COFFEE_CLASS]
+    assert prepared.count_images() == 1
     assert not empty_cache.exists()
     assert not progress.steps
     assert prepared.make_sensitivity_images().shape == (SENSITIVITY_COUNT, 3, 64, 64)
     assert empty_cache.exists()
-    assert progress.steps[-1] == ("making synthetic images", 20, 20)
+    assert progress.steps[-1] == ("making synthetic images, steps", 20, 20)
+
+
+def test_class_folders_are_matched_before_calibration(
+    small_checkpoint: Checkpoint,
+    folded_network: TinyViT,
+    images: Path,
+    empty_cache: Path,
+    tmp_path: Path,
+) -> None:
+    """Calibration takes minutes."""
+    (tmp_path / "val" / "coffee cup").mkdir(parents=True)
+    shutil.copy(images / "coffee.jpg", tmp_path / "val" / "coffee cup")
+    progress = RecordedProgress()
+    config = QuantizationConfig(val_data=tmp_path / "val")
+    with pytest.raises(
+        RequestError,
+        match=r"\(coffee cup\).*; the classes of the model are n01443537 \(goldfish\),",
+    ):
+        prepare(config, small_checkpoint, folded_network, progress)
+    assert progress.messages == []
+    assert not empty_cache.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "is_synthetic"),
+    [
+        ({}, True),
+        ({"calib_data": "synthetic"}, True),
+        ({"calib_data": Path("images")}, False),
+        ({"val_data": Path("val")}, False),
+    ],
+)
+def test_the_options_tell_whether_int8_is_measured_on_synthetic_images(
+    options: dict[str, Any], is_synthetic: bool
+) -> None:
+    assert QuantizationConfig(**options).measures_on_synthetic_images is is_synthetic
+
+
+def test_a_recipe_states_that_its_images_were_synthetic(
+    small_checkpoint: Checkpoint,
+    folded_network: TinyViT,
+    recipe: Recipe,
+    empty_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(quantizer, "calibrate_recipe", lambda *_args, **_options: recipe)
+    monkeypatch.setattr(
+        quantization_images,
+        "synthesize_images",
+        lambda *_: SimpleNamespace(sha256="", source="synthetic images", pixels=[]),
+    )
+    prepared = prepare(QuantizationConfig(), small_checkpoint, folded_network, RecordedProgress())
+    assert prepared.recipe.is_synthetic
+    assert not recipe.is_synthetic
 
 
 def test_unreadable_validation_images_are_reported_once(
@@ -133,7 +190,7 @@ def test_a_recipe_needs_synthetic_images_only_to_measure(
     progress = RecordedProgress()
     prepared = prepare(config, small_checkpoint, folded_network, progress)
     pixels, classes = next(prepared.make_batches())
-    assert len(pixels) == SENSITIVITY_COUNT
+    assert len(pixels) == SENSITIVITY_COUNT == prepared.count_images()
     assert classes is None
     assert progress.messages == [
         f"{reason}measuring on images made from the network itself; only --val-data shows how much"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,14 @@ def test_a_recipe_is_read_as_it_was_written(tmp_path: Path) -> None:
     RECIPE.with_more_float_units(("head",)).save(path)
     assert read_recipe(path) == RECIPE.with_more_float_units(("head",))
     assert read_recipe(path).sha256 != RECIPE.sha256
+
+
+def test_a_recipe_of_synthetic_images_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.json"
+    replace(RECIPE, is_synthetic=True).save(path)
+    assert json.loads(path.read_text())["is_synthetic"] is True
+    assert read_recipe(path).is_synthetic
+    assert "is_synthetic" not in json.loads(RECIPE.to_json())
 
 
 def test_float_units_are_added() -> None:

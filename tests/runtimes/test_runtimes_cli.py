@@ -371,3 +371,13 @@ def test_the_summary_of_an_int8_file_states_the_quantization() -> None:
         " was written because of --force"
     )
     assert Manifest.from_json(manifest.to_json()).quantization == quantization
+    synthetic = dataclasses.replace(
+        quantization, has_synthetic_calibration=True, has_synthetic_evaluation=True
+    )
+    summary = summarize_manifest(dataclasses.replace(manifest, quantization=synthetic))
+    assert summary["  calibration"] == (
+        "256 synthetic images, made from the network itself, histogram"
+    )
+    assert summary["  accuracy"].startswith(
+        "98.7% of 1000 synthetic images have the same top-1 class as in float32; "
+    )

@@ -21,7 +21,7 @@ from tinyvit.distill.training.request import TrainingRequest
 from tinyvit.distill.training.student import make_student, read_init, save_checkpoint
 from tinyvit.distill.training.train import train_student
 from tinyvit.errors import RequestError
-from tinyvit.labels import labels_by_wnid
+from tinyvit.labels import Label, labels_by_wnid
 from tinyvit.nn.checkpoint import load_checkpoint
 
 LABELS = tuple(labels_by_wnid()[name] for name in CLASSES)
@@ -417,6 +417,37 @@ def test_transfer_to_other_classes_without_a_teacher(
     assert "the classifier starts with the checkpoint's weights for 2 of 3 classes" in "\n".join(
         progress.messages
     )
+
+
+@pytest.mark.parametrize(
+    ("init_labels", "labels", "class_count", "reason"),
+    [
+        (None, LABELS, 3, "because init does not name its classes, so they cannot be matched"),
+        (
+            LABELS,
+            (Label("cat"), Label("dog")),
+            2,
+            "because init and the images have no class in common (the classes of init:"
+            " goldfish, tabby, school bus)",
+        ),
+        (
+            LABELS,
+            None,
+            5,
+            "because init has 3 classes, and the student has 5 without known names",
+        ),
+    ],
+)
+def test_a_random_classifier_is_explained(
+    checkpoint: Path,
+    init_labels: tuple[Label, ...] | None,
+    labels: tuple[Label, ...] | None,
+    class_count: int,
+    reason: str,
+) -> None:
+    init = replace(load_checkpoint(checkpoint), labels=init_labels)
+    student = make_student(None, init, labels, class_count, None, seed=0)
+    assert student.head_origin == f"the classifier starts with random weights, {reason}"
 
 
 def test_a_larger_image_size_interpolates_the_attention_biases(
