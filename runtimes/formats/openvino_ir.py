@@ -127,10 +127,12 @@ def _find_root(head: bytes) -> str:
     from xml.parsers import expat
 
     names: list[str] = []
-    parser = expat.ParserCreate()
-    parser.StartElementHandler = lambda name, _attributes: names.append(name)
-    with suppress(*_parser_errors()):
-        parser.Parse(head, False)
+    # The second parser ignores the encoding in the file, which may be unknown. `_parse_xml` then
+    # refuses the model because of its encoding.
+    for parser in (expat.ParserCreate(), expat.ParserCreate("utf-8")):
+        parser.StartElementHandler = lambda name, _attributes: names.append(name)
+        with suppress(*_parser_errors()):
+            parser.Parse(head, False)
     return names[0] if names else ""
 
 
