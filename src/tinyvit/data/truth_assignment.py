@@ -35,9 +35,9 @@ def assign_rows(
 ) -> tuple[dict[str, tuple[str, ...]], int]:
     """Find the entry of each image.
 
-    An entry with the same file name precedes one without suffix, and that one precedes an entry
-    with another suffix. Among these, entries that have more folders in common with the image
-    precede others.
+    An entry with the same file name (the last component of the path) is preferred to one without a
+    suffix, and that one to an entry with another suffix. Among equal ones, the entry that has most
+    folders in common with the image is preferred.
 
     Args:
         names: The names of all images of the dataset, with "/" as separator.
@@ -98,20 +98,24 @@ def _find_rows(names: Sequence[str], rows: Sequence[TruthRow], path: Path) -> di
 def _index_rows(rows: Sequence[TruthRow]) -> Callable[[str], Sequence[TruthRow]]:
     """Return a function that finds the entries that can belong to an image."""
     indexes: dict[str, dict[object, list[TruthRow]]] = {
-        kind: defaultdict(list) for kind in ("name", "folder", "file", "stem")
+        kind: defaultdict(list) for kind in ("path", "folder and file", "file", "stem")
     }
     for row in rows:
         path = PurePosixPath(row.name)
-        stem = path.name.rpartition(".")[0] or path.name
-        keys = {"name": row.name, "folder": path.parts[-2:], "file": path.name, "stem": stem}
+        keys = {
+            "path": row.name,
+            "folder and file": path.parts[-2:],
+            "file": path.name,
+            "stem": path.stem,
+        }
         for kind, key in keys.items():
             indexes[kind][key].append(row)
 
     def find_candidates(name: str) -> Sequence[TruthRow]:
         path = PurePosixPath(name)
         lookups = (
-            ("name", name),
-            ("folder", path.parts[-2:]),
+            ("path", name),
+            ("folder and file", path.parts[-2:]),
             ("file", path.name),
             ("file", path.stem),
             ("stem", path.stem),
@@ -123,7 +127,7 @@ def _index_rows(rows: Sequence[TruthRow]) -> Callable[[str], Sequence[TruthRow]]
 
 
 def _refuse_contradictions(rows: Sequence[TruthRow], path: Path) -> None:
-    """Raise RequestError if two entries with the same file name have different classes."""
+    """Raise RequestError if two entries with the same path have different classes."""
     first_rows: dict[str, TruthRow] = {}
     for row in rows:
         first = first_rows.setdefault(row.name, row)
@@ -149,6 +153,7 @@ def _refuse_other_spellings(
         images[image.stem, _unify_suffix(image)].append(name)
     for row in unused_rows:
         entry = PurePosixPath(row.name)
+        # The whole name of an entry can be the stem of an image, even with a dot in it.
         same_files = {*images.get((entry.name, ""), ())}
         same_files |= {*images.get((entry.stem, _unify_suffix(entry)), ())}
         common_counts = {
@@ -158,7 +163,7 @@ def _refuse_other_spellings(
         }
         most = max(common_counts.values(), default=0)
         nearest = [name for name, count in common_counts.items() if count == most]
-        # An entry that can be about several images contradicts none of them for certain.
+        # If an entry can be about several images, it is not certain that it contradicts one.
         if len(nearest) == 1 and used_rows[nearest[0]].classes != row.classes:
             raise _make_contradiction_error(nearest[0], used_rows[nearest[0]], row, path)
 

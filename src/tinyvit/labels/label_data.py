@@ -92,6 +92,7 @@ def _order_names(data: Mapping[Any, Any], container_key: str) -> list[Any]:
         ValueError: The indices are not 0, 1, 2, ..., or the keys and the values can both be the
             indices.
     """
+    # The pairs (index, name), if the keys of the map are the indices, and if its values are.
     from_index = list(data.items())
     from_name = [(value, name) for name, value in data.items()]
     if container_key in INDEX_TO_NAME_KEYS + NAME_TO_INDEX_KEYS:
@@ -103,7 +104,7 @@ def _order_names(data: Mapping[Any, Any], container_key: str) -> list[Any]:
     has_indices_as_values = len(data) > 0 and all(map(_is_index, data.values()))
     if not has_indices_as_values or all(map(_is_whole_number, data)):
         return _order_pairs(from_index)
-    # The keys of JSON are always strings, so numbers as keys can be names as well.
+    # JSON turns every key into a string, so strings of digits as keys can be indices or names.
     if all(map(_is_index, data)):
         return _choose_order(from_index, from_name)
     return _order_pairs(from_name)
