@@ -54,6 +54,10 @@ _MESSAGES = (
 
 _INVALID_CHOICE = re.compile(r"argument (.+): invalid choice: (.+?) \((?:choose from )(.+)\)")
 
+_MAX_MESSAGE_LENGTH = 500
+"""Longer messages, in characters, which contain a long value, are printed as argparse writes them.
+Matching them would take a time that is not linear in their length."""
+
 
 class CommandParser(argparse.ArgumentParser):
     """A parser whose errors are one line on standard error, and whose exit code then is 2.
@@ -92,6 +96,8 @@ class CommandParser(argparse.ArgumentParser):
         Args:
             message: argparse's message.
         """
+        if len(message) > _MAX_MESSAGE_LENGTH:
+            _exit_with_error(RequestError(message, f"see {self.prog} --help"))
         if match := _INVALID_CHOICE.fullmatch(message):
             self._refuse_choice(*match.groups())
         for pattern, cause, remedy in _MESSAGES:

@@ -103,7 +103,7 @@ def test_class_folders_are_matched_before_calibration(
     config = QuantizationConfig(val_data=tmp_path / "val")
     with pytest.raises(
         RequestError,
-        match=r"\(coffee cup\).*; the classes of the model are n01443537 \(goldfish\),",
+        match=r"\(coffee cup\).*; the model's 10 classes are goldfish \(n01443537\), ",
     ):
         prepare(config, small_checkpoint, folded_network, progress)
     assert progress.messages == []

@@ -157,8 +157,9 @@ def test_workers_that_were_forked_with_an_open_classifier_answer_and_end(
     assert run_server(build_artifact(suffix), engine) == "[7, 7, 7]\n"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="tried on Linux only")
-@pytest.mark.parametrize("engine", ["litert", pytest.param("executorch", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("engine", ["litert", "executorch"])
 def test_mobile_engines_work_in_forked_workers(
     demo_64_artifacts: dict[str, Any], engine: str
 ) -> None:

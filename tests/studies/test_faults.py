@@ -61,6 +61,7 @@ def test_what_killed_exports_leave_is_counted(
     assert not counts.is_clean
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs Linux")
 @pytest.mark.parametrize("suffix", [".onnx", ".xml"])
 def test_predictions_and_opens_are_recorded(suffix: str, tmp_path: Path) -> None:
