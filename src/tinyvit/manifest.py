@@ -328,16 +328,11 @@ def _check_format(data: Any) -> None:
 
 def _check_counts(data: dict[str, Any]) -> None:
     """Refuse lists that are too long, before an object is created for each of their entries."""
-    labels, golden = data.get("labels"), data.get("golden")
-    names = labels.get("names") if isinstance(labels, dict) else None
-    class_count = len(names) if isinstance(names, list) else 0
+    class_count = len(_get_list(data, "labels", "names"))
     if class_count > MAX_CLASSES:
         raise ValueError(f"it has more than {MAX_CLASSES} labels")
-    logits = golden.get("logits") if isinstance(golden, dict) else None
-    rows = logits if isinstance(logits, list) else []
-    patterns = golden.get("patterns") if isinstance(golden, dict) else None
-    pattern_count = len(patterns) if isinstance(patterns, list) else 0
-    if max(len(rows), pattern_count) > MAX_GOLDEN_INPUTS:
+    rows, patterns = _get_list(data, "golden", "logits"), _get_list(data, "golden", "patterns")
+    if max(len(rows), len(patterns)) > MAX_GOLDEN_INPUTS:
         raise ValueError(f"it has more than {MAX_GOLDEN_INPUTS} golden inputs")
     if any(isinstance(row, list) and len(row) > class_count for row in rows):
         raise ValueError("it has golden logits of more classes than labels")
@@ -346,11 +341,16 @@ def _check_counts(data: dict[str, Any]) -> None:
         raise ValueError(f"its lists have more than {MAX_ENTRIES} entries")
 
 
+def _get_list(data: dict[str, Any], object_name: str, list_name: str) -> list[Any]:
+    """Return a list in an object of the JSON; an empty list if it is missing or of another type."""
+    container = data.get(object_name)
+    value = container.get(list_name) if isinstance(container, dict) else None
+    return value if isinstance(value, list) else []
+
+
 def _parse_label_columns(columns: object) -> list[dict[str, str]]:
     """Convert the two lists of names and WordNet ids in the JSON into one dict for each label."""
     labels = parse_dataclass(_LabelColumns, columns, "labels")
     if len(labels.names) != len(labels.wnids):
         raise ValueError("labels.names and labels.wnids have different lengths")
-    if len(labels.names) > MAX_CLASSES:
-        raise ValueError(f"it has more than {MAX_CLASSES} labels")
     return [{"name": name, "wnid": wnid} for name, wnid in zip(labels.names, labels.wnids)]
