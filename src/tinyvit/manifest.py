@@ -14,8 +14,9 @@ from typing import Any, Literal
 from tinyvit.errors import ArtifactError
 from tinyvit.image_sizes import Windows
 from tinyvit.labels import MAX_CLASSES, Label
+from tinyvit.nesting_limits import exceeds_entry_count
 from tinyvit.preprocess import PREPROCESS_FIELDS, Preprocess
-from tinyvit.serialization import exceeds_entry_count, parse_dataclass, parse_json, require_fields
+from tinyvit.serialization import parse_dataclass, parse_json, require_fields
 
 FORMAT = 3
 """Version of the JSON format. Manifests of any other version are refused."""
