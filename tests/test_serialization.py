@@ -9,13 +9,8 @@ from typing import Any, Literal
 
 import pytest
 
-from tinyvit.serialization import (
-    MAX_DEPTH,
-    dump_readable_json,
-    parse_dataclass,
-    parse_json,
-    read_json,
-)
+from tinyvit.nesting_limits import MAX_DEPTH
+from tinyvit.serialization import dump_readable_json, parse_dataclass, parse_json, read_json
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinyvit.serialization import exceeds_entry_count
+from tinyvit.nesting_limits import exceeds_entry_count
 
 MAX_RESULTS = 256
 """Largest number of results, or of baselines, in a record. The project's own have at most 30."""

@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from tinyvit.errors import MissingDependencyError
-from tinyvit.serialization import check_depth
+from tinyvit.nesting_limits import check_depth
 
 if sys.version_info >= (3, 11):
     import tomllib

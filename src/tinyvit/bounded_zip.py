@@ -20,9 +20,8 @@ thousandth, weights and images not nearly as much."""
 MIN_CHECKED_BYTES = 256 * 2**20
 """Archives that unpack to less may be packed to any size."""
 
-
-_KINDS_OF_COMPRESSION = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-"""Kinds of compression whose entries zipfile unpacks only as far as they are read."""
+_COMPRESSION_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Compression methods with which zipfile unpacks an entry only as far as it is read."""
 
 
 class ZipLimitError(ValueError):
@@ -93,7 +92,7 @@ class BoundedZipFile(zipfile.ZipFile):
     def _check_expansion(self, file_bytes: int) -> None:
         """Raise ZipLimitError if the entries are much larger than the file, or may be."""
         for entry in self.infolist():
-            if entry.compress_type not in _KINDS_OF_COMPRESSION:
+            if entry.compress_type not in _COMPRESSION_METHODS:
                 raise ZipLimitError("it is packed by another method than deflate")
         unpacked_bytes = sum(entry.file_size for entry in self.infolist())
         if unpacked_bytes > max(MIN_CHECKED_BYTES, MAX_EXPANSION * file_bytes):

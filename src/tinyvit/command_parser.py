@@ -48,11 +48,11 @@ _MESSAGES = (
     ),
     (r"one of the arguments (.+) is required", "an option is missing", "give one of {0}"),
     (r"argument ([^:]+): (.+)", "{1} ({0})", "correct it; {help} describes it"),
-    (r"(.+)", "{0}", "see {help}"),
 )
-"""Each row: a pattern of argparse's message, the cause and the remedy. The first match counts."""
+"""Each row: a pattern of argparse's message, the cause and the remedy. The first match counts. Any
+other message is printed as argparse writes it."""
 
-_INVALID_CHOICE = re.compile(r"argument (.+): invalid choice: (.+?) \((?:choose from )(.+)\)")
+_INVALID_CHOICE = re.compile(r"argument (.+): invalid choice: (.+?) \(choose from (.+)\)")
 
 _MAX_MESSAGE_LENGTH = 500
 """Longer messages, in characters, which contain a long value, are printed as argparse writes them.
@@ -96,18 +96,14 @@ class CommandParser(argparse.ArgumentParser):
         Args:
             message: argparse's message.
         """
-        if len(message) > _MAX_MESSAGE_LENGTH:
-            _exit_with_error(RequestError(message, f"see {self.prog} --help"))
-        if match := _INVALID_CHOICE.fullmatch(message):
-            self._refuse_choice(*match.groups())
-        for pattern, cause, remedy in _MESSAGES:
-            if match := re.fullmatch(pattern, message, re.DOTALL):
-                values = match.groups()
-                _exit_with_error(
-                    RequestError(
-                        cause.format(*values), remedy.format(*values, help=f"{self.prog} --help")
-                    )
-                )
+        if len(message) <= _MAX_MESSAGE_LENGTH:
+            if match := _INVALID_CHOICE.fullmatch(message):
+                self._refuse_choice(*match.groups())
+            for pattern, cause, remedy in _MESSAGES:
+                if match := re.fullmatch(pattern, message, re.DOTALL):
+                    values = match.groups()
+                    remedy = remedy.format(*values, help=f"{self.prog} --help")
+                    _exit_with_error(RequestError(cause.format(*values), remedy))
         _exit_with_error(RequestError(message, f"see {self.prog} --help"))
 
     def _get_value(self, action: argparse.Action, arg_string: str) -> Any:

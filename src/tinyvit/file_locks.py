@@ -98,7 +98,7 @@ def take_lock(path: Path, may_create: bool = True) -> FileLock | None:
     """
     flags = _OPEN_FLAGS | (os.O_CREAT if may_create else 0)
     for _ in range(_MAX_ATTEMPTS):
-        if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+        if _is_special(path):
             raise OSError(errno.EINVAL, "it is not a regular file", str(path))
         descriptor = os.open(path, flags, 0o600)
         try:
@@ -192,6 +192,14 @@ def _lock_descriptor(descriptor: int) -> None:
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
     else:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _is_special(path: Path) -> bool:
+    """Return whether a path exists and is not a regular file."""
+    try:
+        return not stat.S_ISREG(path.lstat().st_mode)
+    except FileNotFoundError:  # another process may remove the file at any time
+        return False
 
 
 def _is_same_file(path: Path, descriptor: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import stat
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -79,9 +80,9 @@ def find_file(source: str | os.PathLike[str]) -> Path:
         status = os.stat(path)
     except (OSError, ValueError) as error:
         raise _explain_missing_file(os.fsdecode(source), name, error) from error
-    if path.is_dir():
+    if stat.S_ISDIR(status.st_mode):
         raise ImageError(f"{name} is a folder", "give the path of an image file")
-    if not path.is_file():
+    if not stat.S_ISREG(status.st_mode):
         raise ImageError(f"{name} is not a file", "check the path")
     if status.st_size == 0:
         raise ImageError(f"{name} is empty: 0 bytes", "replace the file")

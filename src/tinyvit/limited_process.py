@@ -19,8 +19,8 @@ _CODE = (
     " from tinyvit.limited_process import answer_call;"
     " answer_call({module!r}, {name!r}, {max_memory_bytes!r})"
 )
-"""What the other process runs. It looks for modules where this process does, and not in the current
-folder, which may contain files of strangers."""
+"""What the other process runs. It looks for modules only where this process does. By itself, Python
+would first look in the current folder, which may contain files of strangers."""
 
 _THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """Environment variables for the number of threads of libraries of linear algebra. They reserve

@@ -13,9 +13,10 @@ from typing import Any, Literal
 
 from tinyvit.errors import ArtifactError
 from tinyvit.image_sizes import Windows
-from tinyvit.labels import MAX_CLASSES, Label
+from tinyvit.labels import Label
+from tinyvit.manifest_limits import check_counts, parse_label_columns
 from tinyvit.preprocess import PREPROCESS_FIELDS, Preprocess
-from tinyvit.serialization import exceeds_entry_count, parse_dataclass, parse_json, require_fields
+from tinyvit.serialization import parse_dataclass, parse_json, require_fields
 
 FORMAT = 3
 """Version of the JSON format. Manifests of any other version are refused."""
@@ -32,14 +33,6 @@ files that were exported before these fields existed still match."""
 
 MAX_BYTES = 64 * 2**20
 """Largest manifest that is read, in bytes."""
-
-MAX_GOLDEN_INPUTS = 64
-"""Largest number of golden inputs. tinyvit-export writes at most 20, and running each of them takes
-the time of one inference."""
-
-MAX_ENTRIES = 100_000
-"""Largest number of entries in all lists and objects of a manifest together, without the labels and
-the golden logits. tinyvit-export writes a few hundred."""
 
 EmbeddedPreprocessing = Literal["host", "normalize", "full"]
 """Which steps of the preprocessing are inside the artifact. The caller performs the others.
@@ -280,8 +273,8 @@ class Manifest:
             # If they are missing, the defaults could give a wrong result without any error.
             require_fields(data, _REQUIRED_FIELDS, "Manifest")
             require_fields(data.get("preprocess"), PREPROCESS_FIELDS, "preprocess")
-            _check_counts(data)
-            labels = _parse_label_columns(data.get("labels"))
+            check_counts(data)
+            labels = parse_label_columns(data.get("labels"))
             return parse_dataclass(cls, {**data, "labels": labels})
         except ValueError as error:
             raise ArtifactError(
@@ -305,14 +298,6 @@ class Manifest:
         return dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
-@dataclass(frozen=True)
-class _LabelColumns:
-    """Labels as the JSON stores them: two lists take less space than one object per label."""
-
-    names: tuple[str, ...]
-    wnids: tuple[str, ...]
-
-
 def _check_format(data: Any) -> None:
     """Refuse a manifest whose format version this code cannot read."""
     if not isinstance(data, dict) or type(data.get("format")) is not int:
@@ -324,33 +309,3 @@ def _check_format(data: Any) -> None:
             f" reads only version {FORMAT}",
             remedy,
         )
-
-
-def _check_counts(data: dict[str, Any]) -> None:
-    """Refuse lists that are too long, before an object is created for each of their entries."""
-    labels, golden = data.get("labels"), data.get("golden")
-    names = labels.get("names") if isinstance(labels, dict) else None
-    class_count = len(names) if isinstance(names, list) else 0
-    if class_count > MAX_CLASSES:
-        raise ValueError(f"it has more than {MAX_CLASSES} labels")
-    logits = golden.get("logits") if isinstance(golden, dict) else None
-    rows = logits if isinstance(logits, list) else []
-    patterns = golden.get("patterns") if isinstance(golden, dict) else None
-    pattern_count = len(patterns) if isinstance(patterns, list) else 0
-    if max(len(rows), pattern_count) > MAX_GOLDEN_INPUTS:
-        raise ValueError(f"it has more than {MAX_GOLDEN_INPUTS} golden inputs")
-    if any(isinstance(row, list) and len(row) > class_count for row in rows):
-        raise ValueError("it has golden logits of more classes than labels")
-    rest = {key: value for key, value in data.items() if key not in ("labels", "golden")}
-    if exceeds_entry_count(rest, MAX_ENTRIES):
-        raise ValueError(f"its lists have more than {MAX_ENTRIES} entries")
-
-
-def _parse_label_columns(columns: object) -> list[dict[str, str]]:
-    """Convert the two lists of names and WordNet ids in the JSON into one dict for each label."""
-    labels = parse_dataclass(_LabelColumns, columns, "labels")
-    if len(labels.names) != len(labels.wnids):
-        raise ValueError("labels.names and labels.wnids have different lengths")
-    if len(labels.names) > MAX_CLASSES:
-        raise ValueError(f"it has more than {MAX_CLASSES} labels")
-    return [{"name": name, "wnid": wnid} for name, wnid in zip(labels.names, labels.wnids)]

@@ -112,15 +112,15 @@ def _has_openvino_consent() -> bool:
     The place and the content of the consent file are those of `OptInChecker` in the package
     openvino_telemetry 2025.2.
     """
+    from tinyvit.regular_files import open_regular_file
+
     try:
         if sys.platform == "win32":
             folder = os.path.join(os.environ["LOCALAPPDATA"], "Intel Corporation")
         else:
             folder = os.path.expanduser("~/intel")
         path = os.path.join(folder, _OPENVINO_TELEMETRY)
-        if not os.path.isfile(path):  # Opening a named pipe would wait forever.
-            return False
-        with open(path, "rb") as file:
+        with open_regular_file(path) as file:
             return file.read(2).strip() == b"1"
     except (OSError, KeyError):
         return False

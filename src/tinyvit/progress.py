@@ -83,7 +83,7 @@ class LogProgress:
         Args:
             text: One line of plain text.
         """
-        self._write_line(f"  {text}")
+        _print_line(f"  {text}", self._stream)
         self._last_line_s = self._clock()
 
     def advance(self, description: str, done: int, total: int) -> None:
@@ -98,11 +98,7 @@ class LogProgress:
         if done < total and now_s - self._last_line_s < LOG_INTERVAL_S:
             return
         self._last_line_s = now_s
-        self._write_line(f"  {description}: {done}/{total}")
-
-    def _write_line(self, line: str) -> None:
-        print_lines(line, stream=self._stream)
-        self._stream.flush()
+        _print_line(f"  {description}: {done}/{total}", self._stream)
 
 
 class TerminalProgress:
@@ -124,8 +120,7 @@ class TerminalProgress:
             text: One line of plain text.
         """
         self._end_bar()
-        print_lines(f"  {text}", stream=self._stream)
-        self._stream.flush()
+        _print_line(f"  {text}", self._stream)
 
     def advance(self, description: str, done: int, total: int) -> None:
         """Redraw the bar if it has changed. After the last step, it stays on the screen.
@@ -168,3 +163,9 @@ def make_progress(*, json_output: bool = False, stream: TextIO | None = None) ->
     if json_output:
         return NullProgress()
     return TerminalProgress(stream) if stream.isatty() else LogProgress(stream)
+
+
+def _print_line(line: str, stream: TextIO) -> None:
+    """Print an escaped line, which appears at once even in a file or a pipe."""
+    print_lines(line, stream=stream)
+    stream.flush()

@@ -16,19 +16,16 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
-from itertools import chain
 from math import isfinite
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from tinyvit.nesting_limits import MAX_DEPTH, check_depth
 from tinyvit.regular_files import open_regular_file
 
 MAX_BYTES = 64 * 2**20
 """Largest JSON text that is parsed by default, in bytes."""
-
-MAX_DEPTH = 32
-"""Largest accepted depth to which lists and objects in a JSON text may be nested."""
 
 MAX_INTEGER = 2**63 - 1
 """Largest accepted absolute value of a whole number. Larger ones count and measure nothing, and
@@ -150,23 +147,6 @@ def require_fields(data: object, names: Iterable[str], name: str) -> dict[str, A
         if field_name not in data:
             raise ValueError(f"{name} has no field {field_name}")
     return data
-
-
-def exceeds_entry_count(data: object, max_count: int) -> bool:
-    """Return whether nested lists and objects have too many entries.
-
-    Args:
-        data: Plain values, as `parse_json` returns them.
-        max_count: Largest accepted number of entries in all lists and objects together.
-    """
-    remaining, containers = max_count, [data]
-    while containers:
-        children = _list_children(containers.pop())
-        remaining -= len(children)
-        if remaining < 0:
-            return True
-        containers += [child for child in children if isinstance(child, (dict, list))]
-    return False
 
 
 @cache
@@ -295,29 +275,6 @@ def _parse_union(alternatives: Sequence[Any], data: object, name: str) -> Any:
         except ValueError:
             continue
     raise ValueError(f"{name} is of none of the allowed types")
-
-
-def check_depth(data: object) -> None:
-    """Raise ValueError if lists and objects are nested deeper than MAX_DEPTH.
-
-    Args:
-        data: Plain values.
-    """
-    # The containers at one depth, from which those at the next depth are collected.
-    containers = [data]
-    for _ in range(MAX_DEPTH):
-        children = chain.from_iterable(_list_children(container) for container in containers)
-        containers = [child for child in children if isinstance(child, (dict, list))]
-        if not containers:
-            return
-    raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels")
-
-
-def _list_children(container: object) -> Sequence[object]:
-    """Return the values in a dict or list; none for any other object."""
-    if isinstance(container, dict):
-        return list(container.values())
-    return container if isinstance(container, list) else []
 
 
 def _format_size(size_bytes: int) -> str:
