@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tinyvit.bench.latency.percentiles import MIN_TURNS
+from tinyvit.bench.latency.percentiles import RatioInterval
+from tinyvit.bench.report.tables import format_ratio
 from tinyvit.cli import make_parser, run_guarded
 from tinyvit.errors import RequestError
 from tinyvit.files import write_atomically
@@ -190,13 +191,9 @@ def _index_by_batch(row: _Row) -> dict[str, _Row]:
     return {key[len(prefix) :]: value for key, value in row.items() if key.startswith(prefix)}
 
 
-def _format_ratio(ratio: dict[str, float | None] | None) -> str:
+def _format_ratio(ratio: dict[str, Any] | None) -> str:
     """Format a ratio with its interval, or "" if there is no ratio."""
-    if ratio is None:
-        return ""
-    if ratio["low"] is None:
-        return f"{ratio['median']:.2f} (interval withheld: needs {MIN_TURNS} turns or more)"
-    return f"{ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"
+    return format_ratio(RatioInterval(**ratio)) if ratio else ""
 
 
 def _shorten_variant(name: str) -> str:
