@@ -16,7 +16,7 @@ from tinyvit.bench.report.tables import format_ratio
 from tinyvit.cli import make_parser, run_guarded
 from tinyvit.errors import RequestError
 from tinyvit.files import write_atomically
-from tinyvit.serialization import parse_json
+from tinyvit.serialization import read_json
 
 _EXAMPLES = "  python -m tinyvit.studies.gpu.page gpu.json -o gpu.md"
 _MAX_RECORD_BYTES = 2**24
@@ -74,9 +74,7 @@ def _write_page(arguments: argparse.Namespace) -> int:
     """Read the record and write the page."""
     path: Path = arguments.record
     try:
-        if path.stat().st_size > _MAX_RECORD_BYTES:
-            raise ValueError("it is too large")
-        page = format_page(parse_json(path.read_text(encoding="utf-8")))
+        page = format_page(read_json(path, _MAX_RECORD_BYTES))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RequestError(
             f"{path} is not a record of the GPU study ({type(error).__name__}: {error})",
