@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tinyvit.bench.report.console import format_table_row
 from tinyvit.cli import make_parser, positive_int, run_guarded
 from tinyvit.errors import RequestError
 from tinyvit.files import expand_home
@@ -232,11 +233,17 @@ def format_endurance(result: Endurance) -> str:
     quarters = [samples[round(share * (len(samples) - 1))] for share in (0, 0.25, 0.5, 0.75, 1)]
     memory = " / ".join(f"{sample.memory_bytes / 1e6:.0f}" for sample in quarters)
     early, last = result.sample_after_warmup, samples[-1]
-    return (
-        f"| {result.file} | {result.engine} | {result.action} | {result.total_count:,} | {memory} |"
-        f" {result.growth_bytes / 1e6:+.1f} | {early.descriptors} to {last.descriptors} |"
-        f" {early.threads} to {last.threads} |"
+    cells = (
+        result.file,
+        result.engine,
+        result.action,
+        f"{result.total_count:,}",
+        memory,
+        f"{result.growth_bytes / 1e6:+.1f}",
+        f"{early.descriptors} to {last.descriptors}",
+        f"{early.threads} to {last.threads}",
     )
+    return format_table_row(cells)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit.bench.latency.percentiles import RatioInterval
+from tinyvit.bench.report.console import format_table_row
 from tinyvit.bench.report.tables import format_ratio
 from tinyvit.cli import make_parser, run_guarded
 from tinyvit.errors import RequestError
@@ -205,7 +206,7 @@ def _yes_no(value: bool) -> str:
 
 def _format_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     lines = [header, ["---"] * len(header), *body]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(map(format_table_row, lines))
 
 
 if __name__ == "__main__":
