@@ -24,6 +24,7 @@ from tinyvit.bench.accuracy.options import EvaluationOptions
 from tinyvit.bench.accuracy.results import find_shared_images, make_accuracy_result
 from tinyvit.bench.machine import describe_cpu
 from tinyvit.bench.record import AccuracyResult
+from tinyvit.bench.report.console import format_table_row
 from tinyvit.cli import make_parser, positive_int, run_guarded
 from tinyvit.data.dataset import DatasetLocation, open_dataset
 from tinyvit.errors import RequestError
@@ -155,7 +156,7 @@ def _format_table(
         name = f"{i + 1}: {Path(result.artifact.path).name}"
         cells = [name, result.artifact.engine.engine, f"{result.top1:.1f}"]
         cells += [f"{percentage:.1f}" for percentage in percentages]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(format_table_row(cells))
     return lines
 
 

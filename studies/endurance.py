@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tinyvit.bench.report.console import format_table_row
 from tinyvit.cli import make_parser, positive_int, run_guarded
 from tinyvit.errors import RequestError
 from tinyvit.files import expand_home
@@ -77,15 +78,18 @@ class Endurance:
 
     @property
     def growth_bytes(self) -> int:
-        """Growth of the memory after the first tenth of the repetitions, in bytes."""
-        settled = next(
-            sample for sample in self.samples if sample.count >= _WARMUP_SHARE * self.total_count
-        )
-        return self.samples[-1].memory_bytes - settled.memory_bytes
+        """The growth of the memory after `sample_after_warmup`, in bytes."""
+        return self.samples[-1].memory_bytes - self.sample_after_warmup.memory_bytes
+
+    @property
+    def sample_after_warmup(self) -> Sample:
+        """The first sample after a tenth of the repetitions."""
+        warmup_count = _WARMUP_SHARE * self.total_count
+        return next(sample for sample in self.samples if sample.count >= warmup_count)
 
     @property
     def total_count(self) -> int:
-        """Number of repetitions."""
+        """The number of repetitions in all."""
         return self.samples[-1].count
 
 
@@ -228,12 +232,18 @@ def format_endurance(result: Endurance) -> str:
     samples = result.samples
     quarters = [samples[round(share * (len(samples) - 1))] for share in (0, 0.25, 0.5, 0.75, 1)]
     memory = " / ".join(f"{sample.memory_bytes / 1e6:.0f}" for sample in quarters)
-    settled, last = samples[max(1, round(_WARMUP_SHARE * (len(samples) - 1)))], samples[-1]
-    return (
-        f"| {result.file} | {result.engine} | {result.action} | {result.total_count:,} | {memory} |"
-        f" {result.growth_bytes / 1e6:+.1f} | {settled.descriptors} to {last.descriptors} |"
-        f" {settled.threads} to {last.threads} |"
+    early, last = result.sample_after_warmup, samples[-1]
+    cells = (
+        result.file,
+        result.engine,
+        result.action,
+        f"{result.total_count:,}",
+        memory,
+        f"{result.growth_bytes / 1e6:+.1f}",
+        f"{early.descriptors} to {last.descriptors}",
+        f"{early.threads} to {last.threads}",
     )
+    return format_table_row(cells)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ part are rare, because nothing is written there."""
 
 @dataclass
 class KillCounts:
-    """What killed exports left behind.
+    """The counts of killed exports, by what they left behind.
 
     Attributes:
         kills: Number of exports that were killed.
@@ -153,7 +153,7 @@ def kill_exports(
         max_minutes: Time after which no further export is started to be killed.
 
     Returns:
-        What the exports left behind.
+        The counts of what the exports left behind.
 
     Raises:
         TinyViTError: An export that was not killed failed.

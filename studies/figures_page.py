@@ -12,6 +12,7 @@ from pathlib import Path
 from tinyvit.bench.latency.interleave import Timing
 from tinyvit.bench.latency.percentiles import ratio_interval
 from tinyvit.bench.record import AccuracyResult, LatencyResult, Record
+from tinyvit.bench.report.console import format_table_row
 from tinyvit.bench.report.rows import describe_engine
 from tinyvit.bench.report.tables import format_ratio, format_share
 
@@ -133,7 +134,7 @@ def _make_int8_table(records: FigureRecords) -> list[str]:
             _format_ratio(two_threads[int8_name], two_threads[float32_name]),
             format_share(two_threads[int8_name].artifact.int8_mac_share),
         )
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(format_table_row(cells))
     return lines
 
 
@@ -156,7 +157,7 @@ def _make_engine_table(records: FigureRecords) -> list[str]:
             _format_ratio(result, two_threads["demo.onnx"]),
             *_make_cold_start_cells(result),
         )
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(format_table_row(cells))
     return lines
 
 

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tinyvit.bench.report.console import format_table_row
 from tinyvit.cli import make_parser, run_guarded
 from tinyvit.data.class_folders import LabeledImages
 from tinyvit.data.listing import list_images
@@ -58,7 +59,7 @@ _COLUMNS = (
     "agreement",
     "logits' square error",
 )
-_TABLE_HEAD = f"| {' | '.join(_COLUMNS)} |\n{'|---' * len(_COLUMNS)}|"
+_TABLE_HEAD = f"{format_table_row(_COLUMNS)}\n{'|---' * len(_COLUMNS)}|"
 _EXAMPLES = """\
   python -m tinyvit.studies.observers --calib-data train --val-data val
   python -m tinyvit.studies.observers --calib-data train --val-data val --lite0 photographs \\
@@ -120,7 +121,7 @@ class ObserverComparison:
                 f"{comparison.agreement:.1f}%",
                 f"{mean_square_error:.4f}",
             )
-            yield f"| {' | '.join(cells)} |"
+            yield format_table_row(cells)
 
     def _compute_outputs(self, network: nn.Module) -> ArtifactOutputs:
         """Run a network in torch on all images for evaluation."""

@@ -7,6 +7,7 @@ import os
 import pickle
 import socket
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,6 +119,30 @@ def test_a_large_sparse_file_is_refused_by_its_size(tmp_path: Path) -> None:
         read_bounded(tmp_path / "a", 64 * 2**20)
     with pytest.raises(ValueError, match="it is larger than 64 MiB"):
         read_text(tmp_path / "a", 64 * 2**20)
+
+
+def test_reading_a_small_file_reserves_no_memory_for_the_limit(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    tracemalloc.start()
+    try:
+        assert read_bounded(tmp_path / "a", 2**31) == b"abc"
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 2**20
+
+
+def test_a_file_that_grows_while_it_is_read_is_read_up_to_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    early_status = os.stat(tmp_path / "a")
+    (tmp_path / "a").write_bytes(b"abcdefgh")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", lambda descriptor: early_status)
+        assert read_bounded(tmp_path / "a", 8) == b"abcdefgh"
+        with pytest.raises(ValueError, match="it is larger than 0 MiB"):
+            read_bounded(tmp_path / "a", 7)
 
 
 READERS: dict[str, Callable[[Path], object]] = {

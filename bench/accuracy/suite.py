@@ -81,26 +81,14 @@ def evaluate_all(
         TinyViTError: The reference cannot be evaluated, or no artifact can.
     """
     date = current_time()
-    failures, evaluations = Failures(), list[Evaluation]()
-    # A single artifact uses the journal under the name that the user gave.
-    has_one_artifact = len(paths) == 1 and config.reference is None
     with collect_warnings() as warning_messages:
-        if not has_one_artifact:
+        if not _is_single(paths, config):
             _require_matching_classes([*paths, config.reference or paths[0]], dataset, config)
         reference = None
         if config.reference:
             options = _with_own_journal(config.evaluation, config.reference)
             reference = evaluate(config.reference, dataset, options, progress)
-        for path in paths:
-            options = config.evaluation
-            try:
-                if not has_one_artifact:
-                    options = _with_own_journal(options, path)
-                evaluations.append(evaluate(path, dataset, options, progress))
-            except TinyViTError as error:
-                failures.add(path, error)
-        if not evaluations:
-            raise failures.make_error()
+        evaluations, failures = _evaluate_each(paths, dataset, config, progress)
         if reference is None and len(evaluations) > 1:
             reference = evaluations[0]
             if reference.path != paths[0]:
@@ -125,6 +113,30 @@ def evaluate_all(
         accuracy=tuple(results),
     )
     return SuiteResult(record, reference, tuple(evaluations))
+
+
+def _is_single(paths: Sequence[str], config: SuiteConfig) -> bool:
+    """Return whether only one artifact is evaluated, and not compared with a reference."""
+    return len(paths) == 1 and config.reference is None
+
+
+def _evaluate_each(
+    paths: Sequence[str], dataset: Dataset, config: SuiteConfig, progress: Progress | None
+) -> tuple[list[Evaluation], Failures]:
+    """Evaluate artifacts; raise TinyViTError if none can be evaluated."""
+    evaluations, failures = list[Evaluation](), Failures()
+    for path in paths:
+        options = config.evaluation
+        try:
+            # A single artifact uses the journal under the name that the user gave.
+            if not _is_single(paths, config):
+                options = _with_own_journal(options, path)
+            evaluations.append(evaluate(path, dataset, options, progress))
+        except TinyViTError as error:
+            failures.add(path, error)
+    if not evaluations:
+        raise failures.make_error()
+    return evaluations, failures
 
 
 def _require_matching_classes(paths: Sequence[str], dataset: Dataset, config: SuiteConfig) -> None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from tinyvit.bench.program_output import remove_long_lines
+
 _NUMBER = r"(\d{1,15}(?:\.\d{1,15})?(?:e[+-]?\d\d?)?)"
 """Pattern of a decimal number, such as "0.0199" or "1.5e+04"; its group 1 is the number."""
-
-_MAX_LINE_CHARACTERS = 2000
-"""Longer lines of a program's output are skipped. The searches for the patterns take quadratic time
-in the length of a line, and the statistics are in short lines."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +89,7 @@ def read_times(runner: AndroidRunner, output: str) -> dict[str, float]:
         Name of a statistic -> milliseconds, for those of `runner.patterns` that were printed.
     """
     times_ms = {}
-    for line in output.splitlines():
-        if len(line) > _MAX_LINE_CHARACTERS:
-            continue
+    for line in remove_long_lines(output).splitlines():
         for statistic, pattern in runner.patterns.items():
             match = pattern.search(line)
             if match:

@@ -14,4 +14,5 @@ result_details  adds facts about the executed kernels, and the cold start, to th
 interference    detects disturbances, such as other processes and overheating
 roofline        measures the peak compute and memory rates of the machine
 baselines       times other tools and models alternately with an artifact
+benchmark_tools describes the benchmark programs that come with the engines
 """

@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import re
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from tinyvit.bench.failures import Failures
+from tinyvit.bench.latency.benchmark_tools import BENCHMARK_TOOLS, BenchmarkTool
 from tinyvit.bench.latency.interleave import Timing, TurnPlan, run_interleaved, run_plan
 from tinyvit.bench.latency.open_artifact import OpenArtifact
 from tinyvit.bench.latency.percentiles import MIN_TURNS, ratio_interval
@@ -43,62 +42,6 @@ _TOOL_WARMUP_RUNS = 10
 _TOOL_TIMEOUT_S = 600
 _PRECISION_OPTIONS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 """Precision of the engine -> value of the option -infer_precision of OpenVINO's benchmark_app."""
-
-
-@dataclass(frozen=True)
-class BenchmarkTool:
-    """The benchmark program that comes with an engine (the baseline "tool").
-
-    Attributes:
-        program: Name of the program.
-        arguments: Arguments of the program, with the placeholders {file}, {threads}, {runs},
-            {result} (a file for JSON output) and {precision}.
-        median_pattern: Pattern of the median latency in the output or in the JSON file; group 1 is
-            the number.
-        unit_ms: Milliseconds per unit of this number.
-        remedy: How to get the program; shown as the remedy when the program is missing.
-    """
-
-    program: str
-    arguments: str
-    median_pattern: re.Pattern[str]
-    unit_ms: float
-    remedy: str
-
-
-BENCHMARK_TOOLS = {
-    "openvino": BenchmarkTool(
-        program="benchmark_app",
-        arguments="-m {file} -d CPU -api sync -hint none -nthreads {threads} -niter {runs}"
-        " -infer_precision {precision}",
-        median_pattern=re.compile(r"Median:\s+([\d.]+) ms"),
-        unit_ms=1,
-        remedy="pip install 'tinyvit-edge[openvino]'",
-    ),
-    "litert": BenchmarkTool(
-        program="litert-benchmark",
-        arguments="--model {file} --num_threads {threads} --num_runs {runs} --warmup_runs 20"
-        " --result_json {result}",
-        median_pattern=re.compile(r'"median_ms": ([\d.]+)'),
-        unit_ms=1,
-        remedy="pip install 'tinyvit-edge[litert]'",
-    ),
-    "onnxruntime": BenchmarkTool(
-        program="onnxruntime_perf_test",
-        arguments="-I -e cpu -m times -r {runs} -x {threads} {file}",
-        median_pattern=re.compile(r"P50 Latency: ([\d.e-]+) s"),
-        unit_ms=1e3,
-        remedy="build onnxruntime from source, which also builds this program, and add it to PATH",
-    ),
-    "tensorrt": BenchmarkTool(
-        program="trtexec",
-        arguments="--loadEngine={file} --iterations={runs}",
-        median_pattern=re.compile(r"\] Latency:.*?median = ([\d.]+) ms"),
-        unit_ms=1,
-        remedy="add the bin folder of NVIDIA's TensorRT package to PATH",
-    ),
-}
-"""Name of an engine -> its benchmark tool; other engines have none."""
 
 
 def measure_baselines(

@@ -96,8 +96,12 @@ def read_bounded(path: str | os.PathLike[str], max_bytes: int) -> bytes:
     """
     with open_regular_file(path) as file:
         # A sparse file of any size costs nothing to create, so the size is compared first.
-        if os.fstat(file.fileno()).st_size <= max_bytes:
-            content = file.read(max_bytes + 1)
+        size_bytes = os.fstat(file.fileno()).st_size
+        if size_bytes <= max_bytes:
+            # `read` reserves memory for all bytes that it is asked for, and the limit may be 2 GiB.
+            content = file.read(size_bytes + 1)
+            if len(content) > size_bytes:  # the file has grown
+                content += file.read(max_bytes + 1 - len(content))
             if len(content) <= max_bytes:
                 return content
     raise ValueError(f"it is larger than {max_bytes >> 20} MiB")

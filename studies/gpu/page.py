@@ -11,11 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tinyvit.bench.latency.percentiles import MIN_TURNS
+from tinyvit.bench.latency.percentiles import RatioInterval
+from tinyvit.bench.report.console import format_table_row
+from tinyvit.bench.report.tables import format_ratio
 from tinyvit.cli import make_parser, run_guarded
 from tinyvit.errors import RequestError
 from tinyvit.files import write_atomically
-from tinyvit.serialization import parse_json
+from tinyvit.serialization import read_json
 
 _EXAMPLES = "  python -m tinyvit.studies.gpu.page gpu.json -o gpu.md"
 _MAX_RECORD_BYTES = 2**24
@@ -73,9 +75,7 @@ def _write_page(arguments: argparse.Namespace) -> int:
     """Read the record and write the page."""
     path: Path = arguments.record
     try:
-        if path.stat().st_size > _MAX_RECORD_BYTES:
-            raise ValueError("it is too large")
-        page = format_page(parse_json(path.read_text(encoding="utf-8")))
+        page = format_page(read_json(path, _MAX_RECORD_BYTES))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RequestError(
             f"{path} is not a record of the GPU study ({type(error).__name__}: {error})",
@@ -190,13 +190,9 @@ def _index_by_batch(row: _Row) -> dict[str, _Row]:
     return {key[len(prefix) :]: value for key, value in row.items() if key.startswith(prefix)}
 
 
-def _format_ratio(ratio: dict[str, float | None] | None) -> str:
+def _format_ratio(ratio: dict[str, Any] | None) -> str:
     """Format a ratio with its interval, or "" if there is no ratio."""
-    if ratio is None:
-        return ""
-    if ratio["low"] is None:
-        return f"{ratio['median']:.2f} (interval withheld: needs {MIN_TURNS} turns or more)"
-    return f"{ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"
+    return format_ratio(RatioInterval(**ratio)) if ratio else ""
 
 
 def _shorten_variant(name: str) -> str:
@@ -210,7 +206,7 @@ def _yes_no(value: bool) -> str:
 
 def _format_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     lines = [header, ["---"] * len(header), *body]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(map(format_table_row, lines))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ import pytest
 from tests.helpers.small_classifiers import build_classifier
 from tinyvit.bench.failures import Failures
 from tinyvit.bench.latency import measure
-from tinyvit.bench.latency.baselines import BENCHMARK_TOOLS, measure_baselines
+from tinyvit.bench.latency.baselines import measure_baselines
+from tinyvit.bench.latency.benchmark_tools import BENCHMARK_TOOLS
 from tinyvit.bench.latency.config import LatencyConfig
 from tinyvit.bench.latency.open_artifact import OpenArtifact, open_in_engine
 from tinyvit.errors import MissingDependencyError
