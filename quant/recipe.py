@@ -85,7 +85,7 @@ class Recipe:
 
     @property
     def weights_only(self) -> bool:
-        """Whether activations stay float32."""
+        """Return whether activations stay float32."""
         return not self.scales
 
     def is_for(self, checkpoint: Checkpoint) -> bool:
@@ -119,7 +119,7 @@ class Recipe:
 
     @property
     def sha256(self) -> str:
-        """Hex digest of `to_json`."""
+        """Return the hex digest of `to_json`."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def save(self, path: Path) -> None:

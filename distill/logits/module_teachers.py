@@ -53,7 +53,7 @@ class Teacher:
 
     @property
     def info(self) -> TeacherInfo:
-        """The teacher's entry in the header of a store."""
+        """Return the teacher's entry in the header of a store."""
         return TeacherInfo(self.name, self.sha256)
 
     def accepts_size(self, size: int) -> bool:
