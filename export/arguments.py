@@ -16,7 +16,7 @@ from tinyvit.export.tracing import DEFAULT_OPSET, IR_VERSIONS
 from tinyvit.image_sizes import Windows
 from tinyvit.preprocess import FILTER_NAMES
 from tinyvit.safe_text import quote_argument
-from tinyvit.variants import DEFAULT_MODEL, DEMO_MODEL, RELEASED_NAMES
+from tinyvit.variants import DEFAULT_MODEL, RELEASED_NAMES
 
 _EXAMPLES = """\
   tinyvit-export --model demo --target onnx
@@ -94,7 +94,7 @@ def config_from_arguments(arguments: argparse.Namespace) -> ExportConfig:
 def _suggest_option(word: str) -> str | None:
     """Return the option for a checkpoint that was given without one, or None for other words."""
     quoted = quote_argument(word)
-    if word == DEMO_MODEL or word in RELEASED_NAMES:
+    if word in RELEASED_NAMES:
         return f"--model {quoted}"
     is_checkpoint = Path(word).suffix.lower() in CHECKPOINT_SUFFIXES or Path(word).exists()
     return f"--checkpoint {quoted}" if is_checkpoint else None

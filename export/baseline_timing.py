@@ -52,7 +52,7 @@ class SpeedComparison:
 
     @property
     def speedup(self) -> float:
-        """How many times as fast as the baseline the artifact is: the median over the rounds."""
+        """Return how many times as fast as the baseline the artifact is (median of rounds)."""
         return 1 / median_ratio(self.artifact, self.baseline)
 
 

@@ -84,14 +84,14 @@ class ExportConfig:
 
     @property
     def precision(self) -> Precision:
-        """Precision of every artifact of this export."""
+        """Return the precision of every artifact of this export."""
         if self.float16:
             return "float16"
         return "float32" if self.quantization is None else self.quantization.precision
 
     @property
     def preprocess_options(self) -> PreprocessSource | None:
-        """The options that override the preprocessing of the training; None if there are none.
+        """Return the options that override the preprocessing of the training, or None.
 
         Raises:
             RequestError: A value is not possible.

@@ -145,9 +145,9 @@ def quantization_from_arguments(arguments: argparse.Namespace) -> QuantizationCo
     }
     if not arguments.int8 and not arguments.int8_weights_only:
         if values:
+            option = f"--{next(iter(values)).replace('_', '-')}"
             raise RequestError(
-                f"--{next(iter(values)).replace('_', '-')} is an option of --int8",
-                f"add --int8, or leave out --{next(iter(values)).replace('_', '-')}",
+                f"{option} is an option of --int8", f"add --int8, or leave out {option}"
             )
         return None
     _check_budget_options(arguments)

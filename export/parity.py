@@ -51,8 +51,13 @@ class OnnxSubstitute(Target):
         """
         self._onnx = get_target(_SUBSTITUTE_TARGET)
         self.name, self.extra, self.tools = target.name, self._onnx.extra, self._onnx.tools
-        # The data types of the ONNX target's own scheme.
-        self.scheme = replace(target.scheme, activations="uint8", biases="int32", weights="int8")
+        types = self._onnx.scheme
+        self.scheme = replace(
+            target.scheme,
+            activations=types.activations,
+            biases=types.biases,
+            weights=types.weights,
+        )
 
     def lower(
         self,

@@ -76,7 +76,7 @@ class QuantizedCandidate:
 
     @property
     def comparison(self) -> PairedComparison | None:
-        """Comparison of this network's artifact with the float32 artifact; None without one."""
+        """Return the comparison of the artifact with the float32 artifact; None without one."""
         return self.trials[-1].comparison
 
     def with_scheme(self, folded: TinyViT, scheme: QuantScheme) -> QuantizedCandidate:

@@ -21,7 +21,6 @@ MAX_USEFUL_TIME_RATIO = 0.9
 _NOT_MEASURED = "the accuracy was not measured (--val-data, or --calib-data synthetic, measures it)"
 """Line of the summary for an int8 artifact that was not compared with float32."""
 
-
 _SYNTHETIC_EVALUATION = (
     "; these images are synthetic (made from the network itself), so only --val-data shows how "
     "much accuracy int8 costs"
@@ -30,13 +29,13 @@ _SYNTHETIC_EVALUATION = (
 
 
 def format_summary(artifact: ExportedArtifact) -> list[str]:
-    """Describe an artifact in a text summary.
+    """Describe an artifact in the lines of a text summary.
 
     Args:
         artifact: The artifact.
 
     Returns:
-        Lines about its files, size, speed and parity with the network, and how to use it.
+        The lines about its files, size, speed and parity with the network, and how to use it.
     """
     manifest, parity = artifact.manifest, artifact.manifest.parity
     assert parity is not None

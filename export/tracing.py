@@ -90,7 +90,7 @@ class Graph:
 
     @cached_property
     def _onnx_model(self) -> ir.Model:
-        """The optimized ONNX model, converted at the first use."""
+        """Return the optimized ONNX model, converted at the first use."""
         import torch
 
         with explain_tool_errors("writing the network as ONNX"):

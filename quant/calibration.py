@@ -6,7 +6,6 @@ pass through the network, and computes the scale from these statistics.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from tinyvit.errors import MissingDependencyError
-from tinyvit.files import publish_files
 from tinyvit.nn.checkpoint import Checkpoint
+from tinyvit.nn.state_files import write_state_file
 from tinyvit.output_capture import quiet_loggers
 from tinyvit.progress import NullProgress, Progress
 from tinyvit.quant.calibration_data import CalibrationSet
@@ -30,7 +29,6 @@ from tinyvit.quant.quantized_network import (
     quantizable_layers,
 )
 from tinyvit.quant.recipe import Recipe
-from tinyvit.staging import staging_folder
 
 OBSERVER = "HistogramObserver"
 """Name of the observer class of torchao that is used by default. It keeps a histogram of all values
@@ -232,10 +230,5 @@ def _save_state(observers: dict[str, Any], finished_images: int, state_file: Pat
     Errors are ignored, because the file only saves time after an interruption.
     """
     states = {point: observer.state_dict() for point, observer in observers.items()}
-    # Written by Python, because torch.save raises RuntimeError instead of OSError on a full disk.
-    content = io.BytesIO()
-    torch.save({"observed": finished_images, "observers": states}, content)
-    with suppress(OSError), staging_folder(state_file) as folder:
-        staged = folder / state_file.name
-        staged.write_bytes(content.getbuffer())
-        publish_files([staged], state_file.parent)
+    with suppress(OSError):
+        write_state_file(state_file, {"observed": finished_images, "observers": states})

@@ -62,29 +62,29 @@ class QuantizationConfig:
 
     @property
     def precision(self) -> Precision:
-        """The precision that the manifest of the artifact states."""
+        """Return the precision that the manifest of the artifact states."""
         return "int8-weights" if self.weights_only else "int8"
 
     @property
     def uses_synthetic_images(self) -> bool:
-        """Whether images are made from the network itself, because no images were given."""
+        """Return whether images are made from the network itself, because no images were given."""
         return self.calib_data is None or self.calib_data == SYNTHETIC
 
     @property
     def measures_on_synthetic_images(self) -> bool:
-        """Whether int8 is compared with float32 on synthetic images, if it is compared at all."""
+        """Return whether int8, if it is compared with float32, is compared on synthetic images."""
         return self.val_data is None and self.uses_synthetic_images
 
     @property
     def needs_calibration(self) -> bool:
-        """Whether scales are calibrated: not with `weights_only`, nor if the recipe file exists."""
+        """Return whether scales are calibrated; not with `weights_only` or an existing recipe."""
         if self.weights_only:
             return False
         return self.recipe is None or not self.recipe.exists()
 
     @property
     def needs_measurement(self) -> bool:
-        """Whether int8 is compared with float32.
+        """Return whether int8 is compared with float32.
 
         This is so if images were given or are made for the calibration anyway, or if a budget, a
         number of images or a seed was requested. In all other cases, measuring would need synthetic

@@ -114,7 +114,7 @@ class QuantizationImages:
 
     @property
     def calibration(self) -> CalibrationSet:
-        """The images to calibrate on."""
+        """Return the images to calibrate on."""
         return self._sets.calibration
 
     def measurement_batches(self) -> Iterator[tuple[Pixels, None]]:
@@ -140,7 +140,7 @@ class QuantizationImages:
 
     @cached_property
     def _sets(self) -> _ImageSets:
-        """The images, which are read or made at the first use.
+        """Return the images, which are read or made at the first use.
 
         Images of --calib-data are always divided into the two sets. Synthetic images are made only
         for a set that is needed; if only one is, it also stands for the other set.

@@ -117,12 +117,7 @@ def _read_or_calibrate(
         return _calibrate_on_images(config, checkpoint, images, folded, progress)
     if config.recipe.exists():
         recipe = read_recipe(config.recipe)
-        preprocess = checkpoint.preprocess
-        recipe_network = (recipe.checkpoint_sha256, recipe.img_size, recipe.windows)
-        recipe_normalization = (recipe.mean, recipe.std)
-        if recipe_network != (checkpoint.sha256, checkpoint.img_size, checkpoint.windows) or (
-            recipe_normalization != (preprocess.mean, preprocess.std)
-        ):
+        if not recipe.is_for(checkpoint):
             raise RequestError(
                 f"the recipe {config.recipe} was made for another checkpoint, image size, kind of"
                 " attention windows, or mean and std",

@@ -20,12 +20,16 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tinyvit.errors import RequestError
 from tinyvit.files import write_atomically
 from tinyvit.image_sizes import Windows
 from tinyvit.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from tinyvit.serialization import parse_dataclass, read_json
+
+if TYPE_CHECKING:
+    from tinyvit.nn.checkpoint import Checkpoint
 
 FORMAT = 4
 """Version of the file format. In version 2, keys and values got 7 bits, and the scales and shifts
@@ -81,8 +85,21 @@ class Recipe:
 
     @property
     def weights_only(self) -> bool:
-        """Whether activations stay float32."""
+        """Return whether activations stay float32."""
         return not self.scales
+
+    def is_for(self, checkpoint: Checkpoint) -> bool:
+        """Return whether the recipe is for a checkpoint, with its size, windows, mean and std.
+
+        Args:
+            checkpoint: The checkpoint at the image size of the network that will be quantized.
+        """
+        preprocess = checkpoint.preprocess
+        return (
+            self.checkpoint_sha256 == checkpoint.sha256
+            and (self.img_size, self.windows) == (checkpoint.img_size, checkpoint.windows)
+            and (self.mean, self.std) == (preprocess.mean, preprocess.std)
+        )
 
     def with_more_float_units(self, units: tuple[str, ...]) -> Recipe:
         """Return a copy of the recipe in which more units stay float32.
@@ -102,7 +119,7 @@ class Recipe:
 
     @property
     def sha256(self) -> str:
-        """Hex digest of `to_json`."""
+        """Return the hex digest of `to_json`."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def save(self, path: Path) -> None:

@@ -55,7 +55,10 @@ class ValidationSet:
 
     @property
     def sha256(self) -> str:
-        """Hex digest of the class index, folder name, file name and file size of every image."""
+        """Return a hex digest of the images.
+
+        It depends on the class index, folder name, file name and file size of every image.
+        """
         return self.images.sha256
 
     def batches(self) -> Iterator[LabeledBatch]:

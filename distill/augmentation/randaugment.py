@@ -64,7 +64,7 @@ class OperationParameters:
 
     @property
     def signed_strength(self) -> float:
-        """The strength multiplied by the sign, -1 to 1."""
+        """Return the strength multiplied by the sign, -1 to 1."""
         return self.strength * self.sign
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from tinyvit.cli import positive_int
 from tinyvit.image_sizes import Windows
 from tinyvit.progress import make_progress
 from tinyvit.safe_text import print_lines
+
+if TYPE_CHECKING:
+    from tinyvit.distill.training.evaluate import AccuracyScores
+    from tinyvit.nn.checkpoint import Checkpoint
 
 HELP = "measure the top-1 and top-5 accuracy of a checkpoint in PyTorch, in float32"
 EXAMPLES = """\
@@ -75,18 +79,7 @@ def run(args: argparse.Namespace) -> int:
     device = select_device("float32")
     scores = evaluate_model(device.move_module(checkpoint.build()), validation, device)
     if args.json:
-        result = {
-            "checkpoint": checkpoint.sha256,
-            "img_size": checkpoint.img_size,
-            "windows": checkpoint.windows,
-            "top1": scores.top1,
-            "top5": scores.top5,
-            "images": scores.image_count,
-            "preprocess_source": checkpoint.preprocess_source,
-            "labels_source": checkpoint.labels_source,
-            "notes": list(checkpoint.notes),
-        }
-        print_lines(json.dumps(result))
+        print_lines(json.dumps(_make_record(checkpoint, scores)))
     else:
         windows = checkpoint.describe_windows()
         if windows is not None:
@@ -98,3 +91,18 @@ def run(args: argparse.Namespace) -> int:
             *(f"note: {note}" for note in checkpoint.notes),
         )
     return 0
+
+
+def _make_record(checkpoint: Checkpoint, scores: AccuracyScores) -> dict[str, Any]:
+    """Make the JSON object for a checkpoint and its accuracy."""
+    return {
+        "checkpoint": checkpoint.sha256,
+        "img_size": checkpoint.img_size,
+        "windows": checkpoint.windows,
+        "top1": scores.top1,
+        "top5": scores.top5,
+        "images": scores.image_count,
+        "preprocess_source": checkpoint.preprocess_source,
+        "labels_source": checkpoint.labels_source,
+        "notes": list(checkpoint.notes),
+    }

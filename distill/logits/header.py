@@ -116,12 +116,12 @@ class StoreHeader:
 
     @property
     def dtype(self) -> np.dtype[np.void]:
-        """The numpy dtype of one record."""
+        """Return the numpy dtype of one record."""
         return make_record_dtype(self.top_k)
 
     @property
     def records_per_epoch(self) -> int:
-        """Number of records in an epoch, one for each view of each image."""
+        """Return the number of records in an epoch, one for each view of each image."""
         return self.image_count * self.views_per_image
 
     def batch_ranges(self) -> Iterator[range]:

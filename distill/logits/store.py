@@ -63,7 +63,7 @@ class Store:
 
     @cached_property
     def epochs(self) -> int:
-        """Number of finished epochs, without those after the first unfinished or missing one."""
+        """Return the number of finished epochs before the first unfinished or missing one."""
         count = 0
         while self.epoch_path(count).is_file():
             count += 1

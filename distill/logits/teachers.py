@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from tinyvit.data.batching import run_in_batches
 from tinyvit.distill.logits import module_teachers
+from tinyvit.distill.logits.function_teachers import open_function_teacher
 from tinyvit.distill.logits.module_teachers import Pixels, Teacher
 from tinyvit.distill.training.device import ComputeDevice
 from tinyvit.errors import RequestError
@@ -92,7 +93,7 @@ def _open_teacher(name: str, size: int | None, device: ComputeDevice) -> Teacher
     if path.exists():
         return _open_artifact(path)
     if ":" in name:
-        return module_teachers.open_function_teacher(name, device)
+        return open_function_teacher(name, device)
     raise RequestError(
         f"no teacher is called {name!r}",
         "use a checkpoint, an exported artifact, the name of a released checkpoint, demo, "

@@ -107,12 +107,12 @@ class TrainingData:
 
     @property
     def views_per_image(self) -> int:
-        """Number of views of each image in an epoch."""
+        """Return the number of views of each image in an epoch."""
         return self.store.header.views_per_image if self.store else 1
 
     @property
     def view_source(self) -> ViewSource:
-        """The images and the settings from which views of them are made."""
+        """Return the images and the settings from which views of them are made."""
         augmentation = self.store.header.augmentation if self.store else self.augmentation
         return ViewSource(self.images.open, len(self.images), self.size, augmentation)
 

@@ -32,7 +32,7 @@ class ProcessGroup:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process evaluates and writes files."""
+        """Return whether this process evaluates and writes files."""
         return self.rank == 0
 
     def wrap(self, model: nn.Module) -> nn.Module:

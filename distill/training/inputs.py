@@ -161,23 +161,11 @@ def _open_qat_recipe(request: TrainingRequest, inputs: TrainingInputs) -> Recipe
         images = read_calibration_set(inputs.data.images.folder, init.preprocess)
         return calibrate_recipe(init, fold_model(init.build()), images, request.weight_bits)
     recipe = read_recipe(Path(request.qat))
-    _require_recipe_of_checkpoint(recipe, request.qat, init)
-    return recipe
-
-
-def _require_recipe_of_checkpoint(recipe: Recipe, recipe_name: str, init: Checkpoint) -> None:
-    """Check that a recipe was calibrated on this checkpoint, with its mean and std."""
-    preprocess = init.preprocess
-    is_same_network = (recipe.checkpoint_sha256, recipe.img_size, recipe.windows) == (
-        init.sha256,
-        init.img_size,
-        init.windows,
-    )
-    is_same_normalization = (recipe.mean, recipe.std) == (preprocess.mean, preprocess.std)
-    if not is_same_network or not is_same_normalization:
+    if not recipe.is_for(init):
         raise RequestError(
-            f"{recipe_name} is the recipe of another checkpoint, or of this one at another image "
+            f"{request.qat} is the recipe of another checkpoint, or of this one at another image "
             "size, with another kind of attention windows, or with another mean or std",
             "use --qat without a file, or with the recipe of an export of the checkpoint in --init "
             "without --img-size, --windows, --mean and --std",
         )
+    return recipe

@@ -6,7 +6,6 @@ resumes an interrupted run, and the results.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,9 +17,9 @@ from tinyvit.distill.training.config import MAX_CONFIG_BYTES, TrainingConfig
 from tinyvit.distill.training.history import EpochSummary
 from tinyvit.distill.training.toml_files import format_toml, parse_toml
 from tinyvit.errors import RequestError
-from tinyvit.files import publish_files, read_text, write_atomically
+from tinyvit.files import read_text, write_atomically
+from tinyvit.nn.state_files import write_state_file
 from tinyvit.regular_files import check_regular_file
-from tinyvit.staging import staging_folder
 
 RUN_FILE = "run.toml"
 STATE_FILE = "state.pt"
@@ -144,12 +143,7 @@ def save_state(folder: Path, state: TrainingState, parts: Mapping[str, Stateful]
     """
     content = {"progress": asdict(state)}
     content.update({name: part.state_dict() for name, part in parts.items()})
-    # Written by Python, because torch.save raises RuntimeError instead of OSError on a full disk.
-    file_content = io.BytesIO()
-    torch.save(content, file_content)
-    with staging_folder(folder / STATE_FILE) as staged:
-        (staged / STATE_FILE).write_bytes(file_content.getbuffer())
-        publish_files([staged / STATE_FILE], folder)
+    write_state_file(folder / STATE_FILE, content)
 
 
 def load_state(folder: Path, parts: Mapping[str, Stateful], device: str) -> TrainingState:

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from tinyvit.data.label_matching import shorten_names
 from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.files import write_atomically
 from tinyvit.image_sizes import check_size
@@ -32,8 +33,6 @@ INITIAL_STD = 0.02
 TinyViT/models/tiny_vit.py)."""
 UNKNOWN_LICENSE = "unknown"
 _RANDOM_HEAD = "the classifier starts with random weights"
-_SHOWN_NAMES = 3
-"""Largest number of class names that a message lists."""
 _SIZE_FIELD_BYTES = 8
 """A safetensors file begins with the size of its header, which is a number of this many bytes."""
 _ALIGNMENT_BYTES = 8
@@ -189,11 +188,10 @@ def _explain_random_head(
         )
     if not init.labels:
         return f"because {init.name} does not name its classes, so they cannot be matched"
-    names = [label.name for label in init.labels[:_SHOWN_NAMES]]
-    more = ", ..." if len(init.labels) > _SHOWN_NAMES else ""
+    names = shorten_names([label.name for label in init.labels])
     return (
         f"because {init.name} and the images have no class in common (the classes of {init.name}: "
-        f"{', '.join(names)}{more})"
+        f"{names})"
     )
 
 

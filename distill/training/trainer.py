@@ -108,12 +108,12 @@ class TrainingRun:
 
     @property
     def result_model(self) -> nn.Module:
-        """The network to evaluate and save: the average of the weights, if there is one."""
+        """Return the network to evaluate and save: the average of the weights, if there is one."""
         return self.average.module if self.average else self.model
 
     @property
     def _stateful_parts(self) -> dict[str, Stateful]:
-        """The objects whose state the next step depends on, by name."""
+        """Return the objects whose state the next step depends on, by name."""
         parts: dict[str, Stateful] = {"model": self.model, "optimizer": self._optimizer}
         if self.average:
             parts["average"] = self.average

@@ -44,7 +44,7 @@ class TargetOption:
 
     @property
     def flag(self) -> str:
-        """The option as the command line spells it, such as "--timing-cache"."""
+        """Return the option as the command line spells it, such as "--timing-cache"."""
         return "--" + self.name.replace("_", "-")
 
 

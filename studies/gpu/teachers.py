@@ -73,7 +73,7 @@ def _make_tinyvit(variant: str, num_classes: int, size: int) -> nn.Module:
     student = make_student(
         variant, init=None, labels=None, num_classes=num_classes, size=size, seed=0
     )
-    # save-logits reads this attribute, see tinyvit.distill.logits.module_teachers.
+    # save-logits reads this attribute, see tinyvit.distill.logits.function_teachers.
     student.model.preprocess = student.preprocess  # type: ignore[assignment]
     return student.model
 

@@ -62,7 +62,7 @@ class EngineLayer:
 
     @property
     def multiplies_matrices(self) -> bool:
-        """Whether the layer is a matrix product or a convolution.
+        """Return whether the layer is a matrix product or a convolution.
 
         A layer of the kind "kgen" has a kernel that TensorRT generated, such as fused attention. It
         is a matrix product only if its name contains "gemm". Layers that only copy or convert

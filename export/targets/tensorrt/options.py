@@ -111,12 +111,12 @@ class TensorRtOptions:
 
     @property
     def resolved_flavor(self) -> cuda.Flavor:
-        """The flavor to build with: `flavor`, or the installed one if that is None."""
+        """Return the flavor to build with: `flavor`, or the installed one if that is None."""
         return self.flavor or cuda.installed_flavor()
 
     @property
     def resolved_compute(self) -> tuple[str, ...]:
-        """The compute capabilities to build for; empty for the GPU of this machine."""
+        """Return the compute capabilities to build for; empty for the GPU of this machine."""
         return self.compute or (RTX_COMPUTE if self.resolved_flavor == "rtx" else ())
 
 

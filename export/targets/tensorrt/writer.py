@@ -59,7 +59,7 @@ class TensorRtModel(LoweredModel):
 
     @property
     def int8_share(self) -> float:
-        """Share of the multiply-accumulates in layers with int8 input, 0 to 1."""
+        """Return the share of the multiply-accumulates in layers with int8 input, 0 to 1."""
         int8_nodes = self.plan.find_int8_nodes(self.macs)
         return sum(self.macs[node] for node in int8_nodes) / max(1, sum(self.macs.values()))
 
