@@ -36,7 +36,7 @@ TABLES = {
 LENGTH_LIMITS = {
     # These see single lines, of which the longer ones are left out.
     "tinyvit.bench.profilers._litert_profile": 1_000,
-    "tinyvit.bench.devices.android_runners": 2_000,
+    "tinyvit.bench.devices.android_runners": 1_000,
     "tinyvit.bench.latency.benchmark_tools": 1_000,
     # Messages of argparse about the user's own command line; longer ones are not matched.
     "tinyvit.command_parser": 500,
