@@ -18,6 +18,7 @@ Specification of the wire format: https://protobuf.dev/programming-guides/encodi
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,12 +69,12 @@ def map_file(path: Path) -> Iterator[mmap.mmap]:
         ArtifactError: If the file cannot be read, is empty, or is a folder.
     """
     try:
-        if path.is_dir():
-            raise ArtifactError(f"{path} is a folder", "give the exported file itself")
         with open_regular_file(path) as file:
-            if not path.stat().st_size:
+            if not os.fstat(file.fileno()).st_size:
                 raise ArtifactError(f"{path} is empty: 0 bytes", "export it again")
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except IsADirectoryError as error:
+        raise ArtifactError(f"{path} is a folder", "give the exported file itself") from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ArtifactError(f"{path} cannot be read ({reason})", "check the path") from error
