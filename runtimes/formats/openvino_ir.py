@@ -133,7 +133,9 @@ def _find_root(head: bytes) -> str:
         parser.StartElementHandler = lambda name, _attributes: names.append(name)
         with suppress(*_parser_errors()):
             parser.Parse(head, False)
-    return names[0] if names else ""
+        if names:
+            return names[0]
+    return ""
 
 
 def _parser_errors() -> tuple[type[Exception], ...]:
