@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from tinyvit.checkpoint_paths import CHECKPOINT_SUFFIXES
@@ -46,9 +46,9 @@ class Artifact:
     path: Path
     manifest: Manifest | None
 
-    @property
+    @cached_property
     def format(self) -> Format:
-        """The file's format, which is detected from the content of the file."""
+        """The file's format, which is detected once, from the content of the file."""
         return detect_format(self.path)
 
 
