@@ -18,17 +18,13 @@ from tinyvit.files import expand_home
 from tinyvit.manifest import Manifest
 from tinyvit.regular_files import open_regular_file
 from tinyvit.runtimes import engines
-from tinyvit.runtimes.formats import Format
+from tinyvit.runtimes.formats import MAX_FILE_BYTES, Format
 from tinyvit.safe_text import quote_argument
 from tinyvit.urls import refuse_url
 from tinyvit.variants import DEMO_MODEL, find_released
 
 _HEAD_BYTES = 4096
 """A format is recognized from this number of bytes at the beginning of a file."""
-
-MAX_FILE_BYTES = 2**31 - 1
-"""Largest file that is opened. Protobuf messages and flatbuffers cannot be larger, and some engines
-read the whole file into memory. The limit holds for the weights of an OpenVINO model, too."""
 
 _CHECKPOINT_ONLY_SUFFIXES = frozenset(CHECKPOINT_SUFFIXES) - {".bin"}
 """Suffixes that only checkpoints have. The weights of an OpenVINO artifact are in a .bin file."""

@@ -17,11 +17,10 @@ from typing import Any
 from tinyvit.errors import ArtifactError
 from tinyvit.regular_files import read_bounded
 from tinyvit.runtimes.engine_helpers import load_error
+from tinyvit.runtimes.formats import MAX_FILE_BYTES
 
 _FILE_IDENTIFIER = b"TFL3"
 _FILE_IDENTIFIER_OFFSET = 4
-_MAX_FILE_BYTES = 2**31 - 1
-"""Largest file that is read: offsets in a flatbuffer are limited to 31 bits."""
 
 _ELEMENT_BYTES = {
     "FLOAT32": 4,
@@ -81,7 +80,7 @@ def read_checked_model(path: Path) -> bytes:
         ArtifactError: The file cannot be read, is not a .tflite file, or is damaged.
     """
     try:
-        data = read_bounded(path, _MAX_FILE_BYTES)
+        data = read_bounded(path, MAX_FILE_BYTES)
     except ValueError:
         data = b""
     except OSError as error:

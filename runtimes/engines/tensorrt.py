@@ -33,6 +33,7 @@ from tinyvit.runtimes.engine_helpers import (
     run_error,
 )
 from tinyvit.runtimes.engines._trial import run_trial
+from tinyvit.runtimes.formats import MAX_FILE_BYTES
 from tinyvit.runtimes.formats.sidecar import SidecarFormat
 
 TENSORRT = SidecarFormat(
@@ -44,9 +45,6 @@ TENSORRT = SidecarFormat(
 # In the header of a plan of TensorRT-RTX 1.7, the size of the file begins at byte 16 (8 bytes,
 # little-endian), and the version of TensorRT-RTX that built the plan at byte 24 (4 bytes).
 _SIZE_OFFSET, _VERSION_OFFSET, _HEADER_BYTES = 16, 24, 64
-
-_MAX_FILE_BYTES = 2**31
-"""Larger engine files are refused. That of the largest variant has 0.1 GB."""
 
 
 class TensorRTEngine(Engine):
@@ -111,7 +109,7 @@ def _read_checked_plan(artifact: Artifact) -> bytes:
     """Read the file, and check that it is complete and unchanged."""
     path, remedy = artifact.path, "the file is damaged or of another format: export it again"
     try:
-        plan = read_bounded(path, _MAX_FILE_BYTES)
+        plan = read_bounded(path, MAX_FILE_BYTES)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ArtifactError(f"{path} cannot be read ({reason})", "check the path") from error

@@ -17,6 +17,7 @@ from tinyvit.errors import ArtifactError
 from tinyvit.files import update_hash
 from tinyvit.manifest import MANIFEST_KEY, MAX_BYTES
 from tinyvit.regular_files import check_regular_file, open_regular_file
+from tinyvit.runtimes.formats import MAX_FILE_BYTES
 
 _MANIFEST_PATH = ["net", "rt_info", MANIFEST_KEY, "manifest"]
 """Names of the nested elements that lead to the manifest."""
@@ -34,7 +35,6 @@ _FOREIGN_LAYERS = ("If", "Loop", "TensorIterator")
 """Types of layers that execute other graphs, any number of times."""
 
 _MAX_XML_BYTES, _MAX_DEPTH = 4 * MAX_BYTES, 256
-_MAX_WEIGHTS_BYTES = 2**31
 
 
 class OpenVinoIrFormat:
@@ -104,10 +104,8 @@ def weights_path(path: Path) -> Path:
             f"{path} has no {weights.name} next to it",
             "an OpenVINO model is two files: keep them together",
         )
-    if weights.stat().st_size > _MAX_WEIGHTS_BYTES:
-        raise ArtifactError(
-            f"{weights} is larger than {_MAX_WEIGHTS_BYTES >> 30} GiB", "give an exported file"
-        )
+    if weights.stat().st_size > MAX_FILE_BYTES:
+        raise ArtifactError(f"{weights} is larger than 2 GiB", "give an exported file")
     return weights
 
 
