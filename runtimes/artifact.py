@@ -19,6 +19,7 @@ from tinyvit.manifest import Manifest
 from tinyvit.regular_files import open_regular_file
 from tinyvit.runtimes import engines
 from tinyvit.runtimes.formats import MAX_FILE_BYTES, Format
+from tinyvit.runtimes.formats.file_errors import unreadable_error
 from tinyvit.safe_text import quote_argument
 from tinyvit.urls import refuse_url
 from tinyvit.variants import DEMO_MODEL, find_released
@@ -223,8 +224,7 @@ def _read_head(path: Path) -> bytes:
             size_bytes = os.fstat(file.fileno()).st_size
             head = file.read(_HEAD_BYTES)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ArtifactError(f"{path} cannot be read ({reason})", _find_remedy(path)) from error
+        raise unreadable_error(path, error, _find_remedy(path)) from error
     if not head:
         raise ArtifactError(f"{path} is empty: 0 bytes", "export it again")
     if size_bytes > MAX_FILE_BYTES:

@@ -34,6 +34,7 @@ from tinyvit.runtimes.engine_helpers import (
 )
 from tinyvit.runtimes.engines._trial import run_trial
 from tinyvit.runtimes.formats import MAX_FILE_BYTES
+from tinyvit.runtimes.formats.file_errors import unreadable_error
 from tinyvit.runtimes.formats.sidecar import SidecarFormat
 
 TENSORRT = SidecarFormat(
@@ -111,8 +112,7 @@ def _read_checked_plan(artifact: Artifact) -> bytes:
     try:
         plan = read_bounded(path, MAX_FILE_BYTES)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ArtifactError(f"{path} cannot be read ({reason})", "check the path") from error
+        raise unreadable_error(path, error) from error
     if not plan.startswith(TENSORRT.magics) or len(plan) < _HEADER_BYTES:
         raise ArtifactError(f"{path.name} is not a TensorRT engine", remedy)
     is_rtx = plan.startswith(cuda.PRODUCTS["rtx"].magics)

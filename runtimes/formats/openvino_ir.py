@@ -18,6 +18,7 @@ from tinyvit.files import update_hash
 from tinyvit.manifest import MANIFEST_KEY, MAX_BYTES
 from tinyvit.regular_files import check_regular_file, open_regular_file
 from tinyvit.runtimes.formats import MAX_FILE_BYTES
+from tinyvit.runtimes.formats.file_errors import damaged_error, unreadable_error
 
 _MANIFEST_PATH = ["net", "rt_info", MANIFEST_KEY, "manifest"]
 """Names of the nested elements that lead to the manifest."""
@@ -210,9 +211,7 @@ def _parse_xml(path: Path) -> _XmlDescription:
     try:
         status = check_regular_file(path)
     except OSError as error:
-        raise ArtifactError(
-            f"{path} cannot be read ({error.strerror})", "check the path"
-        ) from error
+        raise unreadable_error(path, error) from error
     return _parse_xml_version(path, status.st_size, status.st_mtime_ns)
 
 
@@ -232,7 +231,5 @@ def _parse_xml_version(path: Path, size_bytes: int, _modified_ns: int) -> _XmlDe
         with open_regular_file(path) as file:
             parser.ParseFile(file)
     except _parser_errors() as error:
-        raise ArtifactError(
-            f"{path} is damaged or incomplete ({error})", "export it again"
-        ) from error
+        raise damaged_error(path, error) from error
     return description

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from flatbuffers.table import Table
 
-from tinyvit.errors import ArtifactError
+from tinyvit.runtimes.formats.file_errors import damaged_error
 from tinyvit.runtimes.formats.flatbuffer_tables import (
     READER_ERRORS,
     read_root_table,
@@ -51,9 +51,7 @@ class OrtFormat(TrailerFormat):
                 session = read_root_table(data)
                 return tuple(sorted(set(_find_in_session(session))))
         except READER_ERRORS as error:
-            raise ArtifactError(
-                f"{path} is damaged or incomplete ({error})", "export it again"
-            ) from error
+            raise damaged_error(path, error) from error
 
 
 ORT = OrtFormat(name="ort", suffix=".ort", magic=b"ORTM", magic_offset=4)

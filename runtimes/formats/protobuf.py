@@ -26,6 +26,7 @@ from typing import NamedTuple, TypeAlias
 
 from tinyvit.errors import ArtifactError
 from tinyvit.regular_files import open_regular_file
+from tinyvit.runtimes.formats.file_errors import unreadable_error
 
 Buffer: TypeAlias = "mmap.mmap | memoryview | bytes"
 
@@ -76,8 +77,7 @@ def map_file(path: Path) -> Iterator[mmap.mmap]:
     except IsADirectoryError as error:
         raise ArtifactError(f"{path} is a folder", "give the exported file itself") from error
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ArtifactError(f"{path} cannot be read ({reason})", "check the path") from error
+        raise unreadable_error(path, error) from error
     with data:
         yield data
 
