@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from tinyvit.checkpoint_paths import CHECKPOINT_SUFFIXES
@@ -18,17 +18,14 @@ from tinyvit.files import expand_home
 from tinyvit.manifest import Manifest
 from tinyvit.regular_files import open_regular_file
 from tinyvit.runtimes import engines
-from tinyvit.runtimes.formats import Format
+from tinyvit.runtimes.formats import MAX_FILE_BYTES, Format
+from tinyvit.runtimes.formats.file_errors import unreadable_error
 from tinyvit.safe_text import quote_argument
 from tinyvit.urls import refuse_url
 from tinyvit.variants import DEMO_MODEL, find_released
 
 _HEAD_BYTES = 4096
 """A format is recognized from this number of bytes at the beginning of a file."""
-
-MAX_FILE_BYTES = 2**31 - 1
-"""Largest file that is opened. Protobuf messages and flatbuffers cannot be larger, and some engines
-read the whole file into memory. The limit holds for the weights of an OpenVINO model, too."""
 
 _CHECKPOINT_ONLY_SUFFIXES = frozenset(CHECKPOINT_SUFFIXES) - {".bin"}
 """Suffixes that only checkpoints have. The weights of an OpenVINO artifact are in a .bin file."""
@@ -46,9 +43,9 @@ class Artifact:
     path: Path
     manifest: Manifest | None
 
-    @property
+    @cached_property
     def format(self) -> Format:
-        """The file's format, which is detected from the content of the file."""
+        """The file's format, which is detected once, from the content of the file."""
         return detect_format(self.path)
 
 
@@ -227,8 +224,7 @@ def _read_head(path: Path) -> bytes:
             size_bytes = os.fstat(file.fileno()).st_size
             head = file.read(_HEAD_BYTES)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ArtifactError(f"{path} cannot be read ({reason})", _find_remedy(path)) from error
+        raise unreadable_error(path, error, _find_remedy(path)) from error
     if not head:
         raise ArtifactError(f"{path} is empty: 0 bytes", "export it again")
     if size_bytes > MAX_FILE_BYTES:

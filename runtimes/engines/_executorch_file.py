@@ -12,10 +12,11 @@ from pathlib import Path
 
 from tinyvit.errors import ArtifactError
 from tinyvit.regular_files import read_bounded
-from tinyvit.runtimes.artifact import MAX_FILE_BYTES, Artifact, content_sha256
+from tinyvit.runtimes.artifact import Artifact, content_sha256
 from tinyvit.runtimes.engine_helpers import load_error
 from tinyvit.runtimes.engines._pte import PteProgram, read_pte_program
 from tinyvit.runtimes.engines._trial import run_trial
+from tinyvit.runtimes.formats import MAX_FILE_BYTES
 
 METHOD = "forward"
 """Name of the method of an ExecuTorch program that runs the network."""

@@ -17,11 +17,11 @@ from typing import Any
 from tinyvit.errors import ArtifactError
 from tinyvit.regular_files import read_bounded
 from tinyvit.runtimes.engine_helpers import load_error
+from tinyvit.runtimes.formats import MAX_FILE_BYTES
+from tinyvit.runtimes.formats.file_errors import unreadable_error
 
 _FILE_IDENTIFIER = b"TFL3"
 _FILE_IDENTIFIER_OFFSET = 4
-_MAX_FILE_BYTES = 2**31 - 1
-"""Largest file that is read: offsets in a flatbuffer are limited to 31 bits."""
 
 _ELEMENT_BYTES = {
     "FLOAT32": 4,
@@ -81,13 +81,11 @@ def read_checked_model(path: Path) -> bytes:
         ArtifactError: The file cannot be read, is not a .tflite file, or is damaged.
     """
     try:
-        data = read_bounded(path, _MAX_FILE_BYTES)
+        data = read_bounded(path, MAX_FILE_BYTES)
     except ValueError:
         data = b""
     except OSError as error:
-        raise ArtifactError(
-            f"{path} cannot be read ({error.strerror})", "check the path"
-        ) from error
+        raise unreadable_error(path, error) from error
     # A file that is too large is refused here too, because its `data` is empty.
     if not data.startswith(_FILE_IDENTIFIER, _FILE_IDENTIFIER_OFFSET):
         raise ArtifactError(f"{path} is not a .tflite file", "give one that tinyvit-export wrote")

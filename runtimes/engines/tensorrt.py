@@ -2,8 +2,8 @@
 
 TensorRT calls a network that is compiled for a GPU an engine, and the bytes of an engine file a
 plan. A plan contains GPU code. It may also contain CPU code (plug-ins, a lean runtime), which is
-never loaded, because files may be hostile. TensorRT itself does not check a plan. This module does,
-as far as that is possible; docs/security.md ("TensorRT") lists the checks.
+never loaded, because files may be hostile. TensorRT itself does not check a plan, so it is checked
+first (_tensorrt_plan.py).
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import numpy.typing as npt
 
 from tinyvit.errors import ArtifactError, RequestError
 from tinyvit.manifest import TensorSpec
-from tinyvit.regular_files import read_bounded
 from tinyvit.runtimes import cuda
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Engine, Runtime, RuntimeInfo, RuntimeOptions
@@ -32,21 +31,13 @@ from tinyvit.runtimes.engine_helpers import (
     read_stated_precision,
     run_error,
 )
-from tinyvit.runtimes.engines._trial import run_trial
-from tinyvit.runtimes.formats.sidecar import SidecarFormat
-
-TENSORRT = SidecarFormat(
-    name="tensorrt",
-    suffix=".engine",
-    magics=tuple(magic for product in cuda.PRODUCTS.values() for magic in product.magics),
+from tinyvit.runtimes.engines._tensorrt_plan import (
+    TENSORRT,
+    find_flavor,
+    read_checked_plan,
+    read_version,
 )
-
-# In the header of a plan of TensorRT-RTX 1.7, the size of the file begins at byte 16 (8 bytes,
-# little-endian), and the version of TensorRT-RTX that built the plan at byte 24 (4 bytes).
-_SIZE_OFFSET, _VERSION_OFFSET, _HEADER_BYTES = 16, 24, 64
-
-_MAX_FILE_BYTES = 2**31
-"""Larger engine files are refused. That of the largest variant has 0.1 GB."""
+from tinyvit.runtimes.engines._trial import run_trial
 
 
 class TensorRTEngine(Engine):
@@ -63,8 +54,8 @@ class TensorRTEngine(Engine):
 
     def open(self, artifact: Artifact, options: RuntimeOptions) -> Runtime:
         """Open an engine file; see `Engine.open`."""
-        plan = _read_checked_plan(artifact)
-        flavor = _find_flavor(artifact, plan)
+        plan = read_checked_plan(artifact)
+        flavor = find_flavor(artifact, plan)
         precision = read_stated_precision(artifact, options, "TensorRT")
         tensorrt = cuda.import_tensorrt(flavor)
         driver = cuda.load_driver()
@@ -97,57 +88,14 @@ def run_once(path: str) -> None:
         path: Path of an engine file.
     """
     artifact = Artifact(Path(path), None)
-    plan = _read_checked_plan(artifact)
-    flavor = _find_flavor(artifact, plan)
+    plan = read_checked_plan(artifact)
+    flavor = find_flavor(artifact, plan)
     tensorrt = cuda.import_tensorrt(flavor)
     device = cuda.CudaDevice(0, cuda.load_driver())
     loaded_plan = _LoadedPlan(tensorrt, flavor, artifact, plan)
     with _TensorRTRuntime(loaded_plan, device, precision="") as runtime:
         shape = [1 if isinstance(size, str) else size for size in runtime.inputs[0].shape]
         runtime.run(np.zeros(shape, runtime.inputs[0].dtype))
-
-
-def _read_checked_plan(artifact: Artifact) -> bytes:
-    """Read the file, and check that it is complete and unchanged."""
-    path, remedy = artifact.path, "the file is damaged or of another format: export it again"
-    try:
-        plan = read_bounded(path, _MAX_FILE_BYTES)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ArtifactError(f"{path} cannot be read ({reason})", "check the path") from error
-    if not plan.startswith(TENSORRT.magics) or len(plan) < _HEADER_BYTES:
-        raise ArtifactError(f"{path.name} is not a TensorRT engine", remedy)
-    is_rtx = plan.startswith(cuda.PRODUCTS["rtx"].magics)
-    stated_bytes = int.from_bytes(plan[_SIZE_OFFSET : _SIZE_OFFSET + 8], "little")
-    if is_rtx and stated_bytes > len(plan):
-        raise ArtifactError(f"{path.name} has only {len(plan)} of its {stated_bytes} bytes", remedy)
-    if is_rtx and stated_bytes < len(plan):
-        raise ArtifactError(
-            f"{path.name} has {len(plan)} bytes, and its header states {stated_bytes}", remedy
-        )
-    stated_sha256 = artifact.manifest.content_sha256 if artifact.manifest else ""
-    if stated_sha256 and hashlib.sha256(plan).hexdigest() != stated_sha256:
-        raise ArtifactError(f"{path.name} does not have the hash that its manifest states", remedy)
-    return plan
-
-
-def _find_flavor(artifact: Artifact, plan: bytes) -> cuda.Flavor:
-    """Find the product that wrote the plan, by the plan's magic number.
-
-    Raises ArtifactError if the manifest names another product.
-    """
-    flavor = next(
-        flavor for flavor, product in cuda.PRODUCTS.items() if plan.startswith(product.magics)
-    )
-    tools = artifact.manifest.tools if artifact.manifest else {}
-    stated_products = [product for product in cuda.PRODUCTS.values() if product.module in tools]
-    if stated_products and cuda.PRODUCTS[flavor] not in stated_products:
-        raise ArtifactError(
-            f"{artifact.path.name} was written by {cuda.PRODUCTS[flavor].name}, but its manifest "
-            f"names {stated_products[0].name}",
-            "keep each engine file with its own .json file, or export it again",
-        )
-    return flavor
 
 
 def _parse_gpu_number(options: RuntimeOptions) -> int:
@@ -314,7 +262,7 @@ def _deserialization_error(
     """Return the error for a plan that TensorRT cannot open."""
     product = cuda.PRODUCTS[flavor].name
     reason = cuda.first_error(tensorrt, logger)[:200]
-    version = ".".join(str(part) for part in plan[_VERSION_OFFSET : _VERSION_OFFSET + 4])
+    version = read_version(plan)
     if flavor == "rtx" and version != tensorrt.__version__:
         reason = f"it was built by {product} {version}, and this is {tensorrt.__version__}"
     return ArtifactError(

@@ -12,6 +12,10 @@ import hashlib
 from pathlib import Path
 from typing import Protocol
 
+MAX_FILE_BYTES = 2**31 - 1
+"""Largest file that is opened. Protobuf messages and flatbuffers cannot be larger, and some engines
+read the whole file into memory. The limit holds for the weights of an OpenVINO model, too."""
+
 
 class Format(Protocol):
     """The interface of a file format."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from tinyvit.errors import ArtifactError
 from tinyvit.files import update_hash
 from tinyvit.manifest import MANIFEST_KEY, MAX_BYTES
+from tinyvit.runtimes.formats.file_errors import damaged_error
 from tinyvit.runtimes.formats.protobuf import (
     BYTES,
     Buffer,
@@ -64,7 +65,7 @@ class CoreMlFormat:
                     value.decode("utf-8") for key, value in entries if key == MANIFEST_KEY.encode()
                 ]
             except ValueError as error:
-                raise _damaged_error(path, error) from error
+                raise damaged_error(path, error) from error
 
     def list_companions(self, path: Path) -> tuple[Path, ...]:
         """Return (): everything is in the folder."""
@@ -92,7 +93,7 @@ class CoreMlFormat:
                     try:
                         _update_hash_of_message(data, _PATH_TO_ENTRIES, digest)
                     except ValueError as error:
-                        raise _damaged_error(path, error) from error
+                        raise damaged_error(path, error) from error
             else:
                 digest.update(file.stat().st_size.to_bytes(8, "little"))
                 update_hash(file, digest)
@@ -227,7 +228,3 @@ def _is_manifest_entry(message: bytes) -> bool:
     key, value = _read_entry(message)
     usual_form = encode_bytes_field(_ENTRY_KEY, key) + encode_bytes_field(_ENTRY_VALUE, value)
     return key == MANIFEST_KEY.encode() and message == usual_form
-
-
-def _damaged_error(path: Path, error: ValueError) -> ArtifactError:
-    return ArtifactError(f"{path} is damaged or incomplete ({error})", "export it again")

@@ -12,6 +12,7 @@ from pathlib import Path
 from tinyvit.errors import ArtifactError
 from tinyvit.manifest import MANIFEST_KEY, MAX_BYTES
 from tinyvit.runtimes.formats import onnx_operators
+from tinyvit.runtimes.formats.file_errors import damaged_error
 from tinyvit.runtimes.formats.protobuf import (
     BYTES,
     VARINT,
@@ -42,9 +43,7 @@ class OnnxFormat:
         except ValueError as error:
             if path.suffix.lower() != self.suffix:
                 return False
-            raise ArtifactError(
-                f"{path} is damaged or incomplete ({error})", "export it again"
-            ) from error
+            raise damaged_error(path, error) from error
         return {(_IR_VERSION, VARINT), (_GRAPH, BYTES)} <= fields
 
     def read_manifests(self, path: Path) -> list[str]:
@@ -93,9 +92,7 @@ class OnnxFormat:
             with map_file(path) as data, memoryview(data) as view:
                 return onnx_operators.find_foreign_operators(view)
         except ValueError as error:
-            raise ArtifactError(
-                f"{path} is damaged or incomplete ({error})", "export it again"
-            ) from error
+            raise damaged_error(path, error) from error
 
     def update_hash(self, path: Path, digest: hashlib._Hash) -> None:
         """Update a hash with all top-level fields except the manifest's entry, in file order."""

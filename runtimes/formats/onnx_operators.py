@@ -28,7 +28,7 @@ Sub Sum Tanh ThresholdedRelu Transpose Unsqueeze Where
 ALLOWED_OPERATORS = frozenset(_ALLOWED_NAMES.split())
 """Operators of ONNX that need no permission."""
 
-_ALLOWED_DOMAINS = (b"", b"ai.onnx")
+_ALLOWED_DOMAINS = ("", "ai.onnx")
 """Names of the domain (the library of operators) of ONNX itself."""
 
 # Field numbers of ModelProto, GraphProto and NodeProto.
@@ -64,6 +64,25 @@ def find_foreign_operators(model: memoryview) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
+def name_if_foreign(domain: str, operator: str) -> str:
+    """Name an operator for a message if it is not one of `ALLOWED_OPERATORS`.
+
+    Args:
+        domain: The operator's domain.
+        operator: The operator's name in the domain.
+
+    Returns:
+        At most 80 characters of the name, preceded by the domain if it is another one; "" for an
+        operator of `ALLOWED_OPERATORS`.
+    """
+    shown_name = operator[:_MAX_NAME_LENGTH]
+    if domain not in _ALLOWED_DOMAINS:
+        return f"{domain[:_MAX_NAME_LENGTH]}::{shown_name}"
+    if operator not in ALLOWED_OPERATORS:
+        return shown_name or "an operator without a name"
+    return ""
+
+
 def _find_in_graph(graph: memoryview) -> set[str]:
     """Find the operators of a graph that are not allowed."""
     return {
@@ -82,12 +101,7 @@ def _check_node(node: memoryview) -> str:
             operator = bytes(_slice(node, field))
         elif (field.number, field.wire_type) == (_NODE_DOMAIN, BYTES):
             domain = bytes(_slice(node, field))
-    name = operator.decode("utf-8", "replace")[:_MAX_NAME_LENGTH]
-    if domain not in _ALLOWED_DOMAINS:
-        return f"{domain.decode('utf-8', 'replace')[:_MAX_NAME_LENGTH]}::{name}"
-    if name not in ALLOWED_OPERATORS:
-        return name or "an operator without a name"
-    return ""
+    return name_if_foreign(domain.decode("utf-8", "replace"), operator.decode("utf-8", "replace"))
 
 
 def _slice(message: memoryview, field: Field) -> memoryview:

@@ -17,6 +17,8 @@ from tinyvit.errors import ArtifactError
 from tinyvit.files import update_hash
 from tinyvit.manifest import MANIFEST_KEY, MAX_BYTES
 from tinyvit.regular_files import check_regular_file, open_regular_file
+from tinyvit.runtimes.formats import MAX_FILE_BYTES
+from tinyvit.runtimes.formats.file_errors import damaged_error, unreadable_error
 
 _MANIFEST_PATH = ["net", "rt_info", MANIFEST_KEY, "manifest"]
 """Names of the nested elements that lead to the manifest."""
@@ -34,7 +36,6 @@ _FOREIGN_LAYERS = ("If", "Loop", "TensorIterator")
 """Types of layers that execute other graphs, any number of times."""
 
 _MAX_XML_BYTES, _MAX_DEPTH = 4 * MAX_BYTES, 256
-_MAX_WEIGHTS_BYTES = 2**31
 
 
 class OpenVinoIrFormat:
@@ -104,10 +105,8 @@ def weights_path(path: Path) -> Path:
             f"{path} has no {weights.name} next to it",
             "an OpenVINO model is two files: keep them together",
         )
-    if weights.stat().st_size > _MAX_WEIGHTS_BYTES:
-        raise ArtifactError(
-            f"{weights} is larger than {_MAX_WEIGHTS_BYTES >> 30} GiB", "give an exported file"
-        )
+    if weights.stat().st_size > MAX_FILE_BYTES:
+        raise ArtifactError(f"{weights} is larger than 2 GiB", "give an exported file")
     return weights
 
 
@@ -133,7 +132,9 @@ def _find_root(head: bytes) -> str:
         parser.StartElementHandler = lambda name, _attributes: names.append(name)
         with suppress(*_parser_errors()):
             parser.Parse(head, False)
-    return names[0] if names else ""
+        if names:
+            return names[0]
+    return ""
 
 
 def _parser_errors() -> tuple[type[Exception], ...]:
@@ -210,9 +211,7 @@ def _parse_xml(path: Path) -> _XmlDescription:
     try:
         status = check_regular_file(path)
     except OSError as error:
-        raise ArtifactError(
-            f"{path} cannot be read ({error.strerror})", "check the path"
-        ) from error
+        raise unreadable_error(path, error) from error
     return _parse_xml_version(path, status.st_size, status.st_mtime_ns)
 
 
@@ -232,7 +231,5 @@ def _parse_xml_version(path: Path, size_bytes: int, _modified_ns: int) -> _XmlDe
         with open_regular_file(path) as file:
             parser.ParseFile(file)
     except _parser_errors() as error:
-        raise ArtifactError(
-            f"{path} is damaged or incomplete ({error})", "export it again"
-        ) from error
+        raise damaged_error(path, error) from error
     return description

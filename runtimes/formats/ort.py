@@ -11,7 +11,7 @@ from pathlib import Path
 
 from flatbuffers.table import Table
 
-from tinyvit.errors import ArtifactError
+from tinyvit.runtimes.formats.file_errors import damaged_error
 from tinyvit.runtimes.formats.flatbuffer_tables import (
     READER_ERRORS,
     read_root_table,
@@ -19,7 +19,7 @@ from tinyvit.runtimes.formats.flatbuffer_tables import (
     read_table,
     read_tables,
 )
-from tinyvit.runtimes.formats.onnx_operators import ALLOWED_OPERATORS
+from tinyvit.runtimes.formats.onnx_operators import name_if_foreign
 from tinyvit.runtimes.formats.protobuf import map_file
 from tinyvit.runtimes.formats.trailer import TrailerFormat
 
@@ -45,15 +45,13 @@ class OrtFormat(TrailerFormat):
     """The format of .ort files; see `Format`."""
 
     def find_foreign_operators(self, path: Path) -> tuple[str, ...]:
-        """Return the operators that are neither in `ALLOWED_OPERATORS` nor made from these."""
+        """Return the operators that are not in `ALLOWED_OPERATORS` or `_FUSED_OPERATORS`."""
         try:
             with map_file(path) as data:
                 session = read_root_table(data)
                 return tuple(sorted(set(_find_in_session(session))))
         except READER_ERRORS as error:
-            raise ArtifactError(
-                f"{path} is damaged or incomplete ({error})", "export it again"
-            ) from error
+            raise damaged_error(path, error) from error
 
 
 ORT = OrtFormat(name="ort", suffix=".ort", magic=b"ORTM", magic_offset=4)
@@ -64,9 +62,7 @@ def _find_in_session(session: Table) -> Iterator[str]:
     model = read_table(session, _SESSION_MODEL)
     graph = read_table(model, _MODEL_GRAPH) if model else None
     for node in read_tables(graph, _GRAPH_NODES) if graph else ():
-        domain, name = read_string(node, _NODE_DOMAIN), read_string(node, _NODE_OPERATOR)
-        if domain in ("", "ai.onnx"):
-            if name not in ALLOWED_OPERATORS:
-                yield name
-        elif domain != _FUSED_DOMAIN or name not in _FUSED_OPERATORS:
-            yield f"{domain}::{name}"
+        domain, operator = read_string(node, _NODE_DOMAIN), read_string(node, _NODE_OPERATOR)
+        is_fused = domain == _FUSED_DOMAIN and operator in _FUSED_OPERATORS
+        if not is_fused and (name := name_if_foreign(domain, operator)):
+            yield name

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from tinyvit.errors import ArtifactError
 from tinyvit.manifest import MAX_BYTES, Manifest
+from tinyvit.runtimes.formats.file_errors import unreadable_error
 from tinyvit.runtimes.formats.protobuf import map_file
 
 MANIFEST_FILE, LABELS_FILE = "tinyvit.json", "labels.txt"
@@ -227,9 +228,7 @@ def _open_archive(path: Path) -> Iterator[zipfile.ZipFile | None]:
             f"the archive at the end of {path} is damaged ({error})", "export the file again"
         ) from error
     except OSError as error:
-        raise ArtifactError(
-            f"{path} cannot be read ({error.strerror or error})", "check the path"
-        ) from error
+        raise unreadable_error(path, error) from error
 
 
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> bytes:

@@ -1,0 +1,97 @@
+"""Checks an engine file of TensorRT (a plan) before TensorRT loads it.
+
+TensorRT itself does not check a plan. This module does, as far as that is possible;
+docs/security.md ("TensorRT") lists the checks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from tinyvit.errors import ArtifactError
+from tinyvit.regular_files import read_bounded
+from tinyvit.runtimes import cuda
+from tinyvit.runtimes.artifact import Artifact
+from tinyvit.runtimes.formats import MAX_FILE_BYTES
+from tinyvit.runtimes.formats.file_errors import unreadable_error
+from tinyvit.runtimes.formats.sidecar import SidecarFormat
+
+TENSORRT = SidecarFormat(
+    name="tensorrt",
+    suffix=".engine",
+    magics=tuple(magic for product in cuda.PRODUCTS.values() for magic in product.magics),
+)
+
+# In the header of a plan of TensorRT-RTX 1.7, the size of the file begins at byte 16 (8 bytes,
+# little-endian), and the version of TensorRT-RTX that built the plan at byte 24 (4 bytes).
+_SIZE_OFFSET, _VERSION_OFFSET, _HEADER_BYTES = 16, 24, 64
+
+
+def read_checked_plan(artifact: Artifact) -> bytes:
+    """Read an engine file, and check that it is complete and unchanged.
+
+    Args:
+        artifact: The file and its manifest, if it has one.
+
+    Returns:
+        All bytes of the file.
+
+    Raises:
+        ArtifactError: The file cannot be read, is damaged, or does not have the hash that its
+            manifest states.
+    """
+    path, remedy = artifact.path, "the file is damaged or of another format: export it again"
+    try:
+        plan = read_bounded(path, MAX_FILE_BYTES)
+    except (OSError, ValueError) as error:
+        raise unreadable_error(path, error) from error
+    if not plan.startswith(TENSORRT.magics) or len(plan) < _HEADER_BYTES:
+        raise ArtifactError(f"{path.name} is not a TensorRT engine", remedy)
+    is_rtx = plan.startswith(cuda.PRODUCTS["rtx"].magics)
+    stated_bytes = int.from_bytes(plan[_SIZE_OFFSET : _SIZE_OFFSET + 8], "little")
+    if is_rtx and stated_bytes > len(plan):
+        raise ArtifactError(f"{path.name} has only {len(plan)} of its {stated_bytes} bytes", remedy)
+    if is_rtx and stated_bytes < len(plan):
+        raise ArtifactError(
+            f"{path.name} has {len(plan)} bytes, and its header states {stated_bytes}", remedy
+        )
+    stated_sha256 = artifact.manifest.content_sha256 if artifact.manifest else ""
+    if stated_sha256 and hashlib.sha256(plan).hexdigest() != stated_sha256:
+        raise ArtifactError(f"{path.name} does not have the hash that its manifest states", remedy)
+    return plan
+
+
+def find_flavor(artifact: Artifact, plan: bytes) -> cuda.Flavor:
+    """Find the product that wrote a plan, by the plan's magic number.
+
+    Args:
+        artifact: The file and its manifest, if it has one.
+        plan: All bytes of the file, as `read_checked_plan` returns them.
+
+    Returns:
+        The key of the product in `cuda.PRODUCTS`.
+
+    Raises:
+        ArtifactError: The manifest names another product.
+    """
+    flavor = next(
+        flavor for flavor, product in cuda.PRODUCTS.items() if plan.startswith(product.magics)
+    )
+    tools = artifact.manifest.tools if artifact.manifest else {}
+    stated_products = [product for product in cuda.PRODUCTS.values() if product.module in tools]
+    if stated_products and cuda.PRODUCTS[flavor] not in stated_products:
+        raise ArtifactError(
+            f"{artifact.path.name} was written by {cuda.PRODUCTS[flavor].name}, but its manifest "
+            f"names {stated_products[0].name}",
+            "keep each engine file with its own .json file, or export it again",
+        )
+    return flavor
+
+
+def read_version(plan: bytes) -> str:
+    """Return the version of TensorRT-RTX that built a plan, such as "1.7.0.1".
+
+    Args:
+        plan: All bytes of a file that TensorRT-RTX wrote.
+    """
+    return ".".join(str(part) for part in plan[_VERSION_OFFSET : _VERSION_OFFSET + 4])
