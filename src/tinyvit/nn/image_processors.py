@@ -7,6 +7,7 @@ from typing import Any
 
 from tinyvit.nn.channel_order import find_channel_problem
 from tinyvit.nn.setting_values import (
+    is_for_255,
     read_image_side,
     read_normalization,
     shorten,
@@ -120,11 +121,7 @@ def _read_normalization(data: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
 
 def _read_without_rescaling(mean: Any, std: Any) -> tuple[dict[str, Any], str]:
     """Return a mean and std for pixel values that the processor does not rescale."""
-    try:
-        is_for_255 = read_normalization(mean, std).is_scaled
-    except ValueError:
-        is_for_255 = False
-    if is_for_255:
+    if is_for_255(mean, std):
         return {"mean": mean, "std": std}, ""
     return {}, (
         f"no rescaling of pixel values, with mean {shorten(mean)} and std {shorten(std)}, which"

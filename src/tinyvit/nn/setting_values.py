@@ -126,6 +126,22 @@ def read_normalization(mean: Any, std: Any) -> Normalization:
     return Normalization(_divide_by_255(mean_values), _divide_by_255(std_values), is_scaled=True)
 
 
+def is_for_255(mean: Any, std: Any) -> bool:
+    """Return whether a mean and a standard deviation are for pixel values from 0 to 255.
+
+    Args:
+        mean: The mean in one of the forms that `read_normalization` reads.
+        std: The standard deviation.
+
+    Returns:
+        False also if they cannot be used.
+    """
+    try:
+        return read_normalization(mean, std).is_scaled
+    except ValueError:
+        return False
+
+
 def _is_initialization(mean: Any, std: Any) -> bool:
     """Return whether two numbers are those of the initialization of weights, not of images."""
     is_pair = is_number(mean) and is_number(std)

@@ -16,9 +16,9 @@ from tinyvit.nn.channel_order import find_channel_problem, make_channel_problem
 from tinyvit.nn.per_image_normalization import PER_IMAGE_REASON, find_per_image_problem
 from tinyvit.nn.setting_values import (
     find_first,
+    is_for_255,
     is_vector,
     read_image_side,
-    read_normalization,
     shorten,
 )
 from tinyvit.nn.transform_kinds import Transform, read_transform
@@ -180,7 +180,7 @@ def _read_normalization(transforms: Sequence[Transform]) -> TransformSettings:
     # albumentations multiplies mean and std by this number. It is 255 for numbers for pixel values
     # from 0 to 1, and 1 for numbers for pixel values from 0 to 255.
     max_pixel_value = steps[-1].arguments.get("max_pixel_value")
-    if max_pixel_value not in (None, 255) and not _is_for_255(mean, std):
+    if max_pixel_value not in (None, 255) and not is_for_255(mean, std):
         problem = f"mean and std with max_pixel_value {shorten(max_pixel_value)}, which is not 255"
         return TransformSettings(problems={"mean": problem, "std": problem})
     return TransformSettings({"mean": mean, "std": std})
@@ -199,11 +199,3 @@ def _find_input_problem(transforms: Sequence[Transform]) -> str:
             if problem:
                 return problem
     return ""
-
-
-def _is_for_255(mean: Any, std: Any) -> bool:
-    """Return whether a mean and a standard deviation are for pixel values from 0 to 255."""
-    try:
-        return read_normalization(mean, std).is_scaled
-    except ValueError:
-        return False
