@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 from tinyvit.nn.channel_order import find_channel_problem, make_channel_problem
@@ -18,6 +17,7 @@ from tinyvit.nn.setting_values import (
     find_first,
     is_for_255,
     is_vector,
+    list_entries,
     read_image_side,
     shorten,
 )
@@ -25,9 +25,6 @@ from tinyvit.nn.transform_kinds import Transform, read_transform
 
 _FILTER_KEYS = ("interpolation", "resample", "resamples")
 """Names of the argument that is the resampling filter of a resize."""
-
-_MAX_ENTRIES = 2000
-"""Limit of the entries that are read from a dict of an untrusted file."""
 
 _MAX_TRANSFORMS = 64
 """Limit of the transforms that are read from a list."""
@@ -79,7 +76,7 @@ def read_transforms(path: str, values: Mapping[str, Any]) -> TransformSettings:
     if _TRAINING.search(path):
         return TransformSettings()
     unused = TransformSettings()
-    for key, entries in islice(values.items(), _MAX_ENTRIES):
+    for key, entries in list_entries(values):
         if isinstance(entries, (list, tuple)) and not _TRAINING.search(str(key)):
             transforms = [
                 transform
