@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tinyvit.files import read_text
 from tinyvit.nn.settings_text import MAX_SETTINGS_LENGTH, parse_settings_text
 
 TRAINING_ARGUMENTS = ("args", "hyper_parameters", "hparams", "config", "cfg", "opt", "options")
@@ -63,9 +64,7 @@ def read_settings_files(path: Path) -> dict[str, dict[str, Any] | None]:
 def _read_settings_file(file: Path) -> dict[str, Any] | None:
     """Return the settings in a file; None if it is too large or is not understood."""
     try:
-        if file.stat().st_size > MAX_SETTINGS_LENGTH:
-            return None
-        return parse_settings_text(file.read_text("utf-8"))
+        return parse_settings_text(read_text(file, MAX_SETTINGS_LENGTH))
     except (OSError, ValueError):
         return None
 
