@@ -17,7 +17,7 @@ from typing import Any
 from tinyvit.nn.pickle_records import PickledObject
 from tinyvit.nn.stored_tensors import ReadStorage, StoredTensor
 from tinyvit.nn.tensor_collection import collect_tensors, is_module
-from tinyvit.nn.torch_files import make_damaged_error
+from tinyvit.nn.torch_files import refuse_damaged_records
 
 _WRAPPERS = r"(?:(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.)*"
 """Matches what torch.compile, FSDP and activation checkpointing put before a module's name."""
@@ -127,14 +127,12 @@ def find_state_dicts(content: Any, read_storage: ReadStorage, path: Path) -> lis
     Raises:
         CheckpointError: The file is damaged.
     """
-    try:
+    with refuse_damaged_records(path):
         mappings = [
             (container, tensors)
             for container, value in walk_records(content)
             if (tensors := collect_tensors(value, read_storage))
         ]
-    except (ValueError, TypeError, AttributeError, IndexError) as error:
-        raise make_damaged_error(path) from error
     networks = [
         StateDict(container, prefix, tensors)
         for container, tensors in mappings
