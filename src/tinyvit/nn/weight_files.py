@@ -28,7 +28,7 @@ from tinyvit.nn.state_dict_search import (
     find_state_dicts,
     find_tensors_beside,
 )
-from tinyvit.nn.state_dicts import make_foreign_error, recognize_layout
+from tinyvit.nn.state_dicts import join_first, make_foreign_error, recognize_layout
 from tinyvit.nn.stored_tensors import StoredTensor
 from tinyvit.nn.tensor_collection import collect_tensors
 from tinyvit.nn.tensor_values import check_problems, load_tensors
@@ -280,5 +280,4 @@ def _multiply(tensor: StoredTensor, mask: StoredTensor) -> StoredTensor:
 
 def _describe_left_out(names: tuple[str, ...]) -> str:
     """Describe tensors that are left out."""
-    shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
-    return f"{format_count(len(names), 'tensor')} of other modules ({shown})"
+    return f"{format_count(len(names), 'tensor')} of other modules ({join_first(names, 4)})"
