@@ -6,12 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tinyvit.nn.channel_order import find_channel_problem
-from tinyvit.nn.setting_values import (
-    is_for_255,
-    read_image_side,
-    read_normalization,
-    shorten,
-)
+from tinyvit.nn.setting_values import is_for_255, read_image_side, read_normalization, shorten
 from tinyvit.nn.transform_lists import TransformSettings
 from tinyvit.preprocess_settings import is_number
 

@@ -20,11 +20,7 @@ from tinyvit.nn.image_processors import (
 from tinyvit.nn.metadata_search import walk_dicts
 from tinyvit.nn.paper_settings import read_paper_config
 from tinyvit.nn.per_image_normalization import find_per_image_entries, find_per_image_problem
-from tinyvit.nn.setting_keys import (
-    NORMALIZATION_KEYS,
-    find_normalization,
-    lower_keys,
-)
+from tinyvit.nn.setting_keys import NORMALIZATION_KEYS, find_normalization, lower_keys
 from tinyvit.nn.setting_values import (
     NAMED_NORMALIZATION,
     find_first,

@@ -64,22 +64,22 @@ class StateDict:
 
     @property
     def name(self) -> str:
-        """Container and prefix, joined with ".", for messages."""
+        """Return container and prefix, joined with ".", for messages."""
         return ".".join(filter(None, (self.container, self.prefix.rstrip(".")))) or "the file"
 
     @property
     def has_network(self) -> bool:
-        """Whether the mapping contains the first convolution of a TinyViT with this prefix."""
+        """Return whether the mapping has the first convolution of a TinyViT with this prefix."""
         return self.prefix in _find_prefixes(self.tensors)
 
     @property
     def has_averaged_prefix(self) -> bool:
-        """Whether the prefix alone tells that the weights are an average over training."""
+        """Return whether the prefix alone tells that the weights are an average over training."""
         return AVERAGED_NAME.search(self.prefix.lower()) is not None
 
     @property
     def is_averaged(self) -> bool:
-        """Whether the weights are an average over training, as far as the names tell."""
+        """Return whether the names tell that the weights are an average over training."""
         # torch.optim.swa_utils.AveragedModel has the network as `module`, and a counter beside it.
         counter = f"{self.prefix.removesuffix('module.')}n_averaged"
         name_match = AVERAGED_NAME.search(f"{self.container}.{self.prefix}".lower())
@@ -103,7 +103,7 @@ class StateDict:
 
     @cached_property
     def _other_prefixes(self) -> tuple[str, ...]:
-        """Prefixes of the other networks in the mapping, except networks that contain this one."""
+        """Return the prefixes of the other networks, except networks that contain this one."""
         prefixes = _find_prefixes(self.tensors)
         return tuple(prefix for prefix in prefixes if not self.prefix.startswith(prefix))
 

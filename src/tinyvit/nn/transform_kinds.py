@@ -91,9 +91,9 @@ class Transform:
 
     @property
     def side(self) -> int | None:
-        """The side in pixels to which the transform resizes or crops.
+        """Return the side in pixels to which the transform resizes or crops.
 
-        None if the arguments do not state it, or if height and width differ.
+        It is None if the arguments do not state it, or if height and width differ.
         """
         size = self.stated_size
         is_pair = isinstance(size, (list, tuple)) and len(size) == 2
@@ -104,7 +104,7 @@ class Transform:
 
     @property
     def stated_size(self) -> Any:
-        """The size as the arguments state it, for messages; None if there is none."""
+        """Return the size as the arguments state it, for messages; None if there is none."""
         if "height" in self.arguments:
             return [self.arguments["height"], self.arguments.get("width")]
         return find_first(self.arguments, _SIZE_KEYS)

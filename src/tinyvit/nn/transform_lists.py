@@ -41,7 +41,7 @@ _OPENCV_FILTERS = {0: "nearest", 1: "bilinear", 2: "bicubic", 3: "area", 4: "lan
 
 @dataclass(frozen=True)
 class TransformSettings:
-    """What a list of transforms states.
+    """Settings that a list of transforms, or an image processor of transformers, states.
 
     Attributes:
         values: Settings by the keys of training scripts: "resize", "crop", "crop_mode",
