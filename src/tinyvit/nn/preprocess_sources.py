@@ -34,6 +34,7 @@ from tinyvit.nn.setting_values import (
 )
 from tinyvit.nn.settings_files import SETTINGS_FILES, TRAINING_ARGUMENTS
 from tinyvit.nn.transform_lists import TransformSettings, read_transforms
+from tinyvit.nn.weight_folders import find_settings_folder
 from tinyvit.preprocess_settings import PreprocessSettings, PreprocessSource
 from tinyvit.serialization import read_json
 
@@ -140,9 +141,8 @@ def read_preprocessor_config(path: Path) -> PreprocessSource | None:
     Returns:
         The source; None if there is no such file or it states nothing.
     """
-    folder = path if path.is_dir() else path.parent
     try:
-        data = read_json(folder / _PREPROCESSOR_FILE, _MAX_CONFIG_BYTES)
+        data = read_json(find_settings_folder(path) / _PREPROCESSOR_FILE, _MAX_CONFIG_BYTES)
     except (OSError, ValueError):
         return None
     if not isinstance(data, dict):

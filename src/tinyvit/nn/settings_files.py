@@ -8,6 +8,7 @@ from typing import Any
 
 from tinyvit.files import read_text
 from tinyvit.nn.settings_text import MAX_SETTINGS_LENGTH, parse_settings_text
+from tinyvit.nn.weight_folders import find_settings_folder
 
 TRAINING_ARGUMENTS = ("args", "hyper_parameters", "hparams", "config", "cfg", "opt", "options")
 """Keys under which training scripts store their arguments, the most important first."""
@@ -56,7 +57,7 @@ def read_settings_files(path: Path) -> dict[str, dict[str, Any] | None]:
         For each file that exists, by its name: its settings, or None if the file is too large or
         is not understood.
     """
-    folder = path if path.is_dir() else path.parent
+    folder = find_settings_folder(path)
     files = [folder / name for name in SETTINGS_FILES]
     return {file.name: _read_settings_file(file) for file in files if file.is_file()}
 
