@@ -376,6 +376,18 @@ def test_the_image_processor_of_hugging_face_is_used(
     assert "preprocessor_config.json" in checkpoint.preprocess_source
 
 
+def test_settings_in_a_snapshot_of_hugging_faces_cache_are_used(
+    folder: Path, tmp_path: Path
+) -> None:
+    (folder / "preprocessor_config.json").write_text(json.dumps({"resample": 2}))
+    (folder / "args.yaml").write_text("mean: [0.5, 0.5, 0.5]\nstd: [0.5, 0.5, 0.5]\n")
+    cache = tmp_path / "models--user--model"
+    (cache / "snapshots").mkdir(parents=True)
+    folder.rename(cache / "snapshots" / "0123")
+    preprocess = load_checkpoint(cache).preprocess
+    assert (preprocess.mean, preprocess.std, preprocess.interpolation) == (HALF, HALF, "bilinear")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

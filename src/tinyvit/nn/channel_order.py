@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from itertools import islice
 from typing import Any
+
+from tinyvit.nn.setting_values import list_entries
 
 _BGR_SWITCH = re.compile(
     r"(?:(?:is|use|to|as|convert|convert_to)_?)?bgr(?:_images?|_input|_order|_mode)?"
@@ -42,9 +43,6 @@ _BGR_TRANSFORM = re.compile(
 _SPACE_TRANSFORM = re.compile(rf"(?:(?:rgb|bgr)(?:2|to)|to|convertto)(?:{_SPACES.pattern})")
 """Matches names of transforms that convert images to another color space, in the same form."""
 
-_MAX_ENTRIES = 2000
-"""Limit of the entries that are read from a dict of an untrusted file."""
-
 
 def find_channel_entries(values: Mapping[str, Any]) -> dict[str, Any]:
     """Find the entries of a dict which say that images are not in RGB.
@@ -61,7 +59,7 @@ def find_channel_entries(values: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     return {
         str(key): value
-        for key, value in islice(values.items(), _MAX_ENTRIES)
+        for key, value in list_entries(values)
         if _is_other_than_rgb(str(key).lower(), value)
     }
 

@@ -87,7 +87,7 @@ class Checkpoint:
 
     @property
     def window_sizes(self) -> tuple[int, int, int, int]:
-        """Sides of the attention windows of the four stages in tokens.
+        """Return the sides of the attention windows of the four stages in tokens.
 
         The first stage has no attention and does not use its number.
         """
@@ -101,15 +101,16 @@ class Checkpoint:
 
     @property
     def has_proportional_windows(self) -> bool:
-        """Whether the windows have the sizes that `compute_window_sizes` gives for the image size.
+        """Return whether the windows have the sizes that `compute_window_sizes` gives.
 
-        This can also be true without interpolated biases (`windows` "checkpoint").
+        The sizes are compared for `img_size`. They can also agree without interpolated biases
+        (`windows` "checkpoint").
         """
         return self.window_sizes == compute_window_sizes(self.img_size)
 
     @property
     def pads_windows(self) -> bool:
-        """Whether the feature map of a stage is padded to a multiple of the stage's windows."""
+        """Return whether the feature map of a stage is padded to a multiple of its windows."""
         # The sides of the feature maps of the stages with attention are 1/8, 1/16 and 1/32 of the
         # image's.
         return any((self.img_size // (4 * 2**i)) % self.window_sizes[i] != 0 for i in (1, 2, 3))

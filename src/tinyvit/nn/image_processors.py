@@ -6,11 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tinyvit.nn.channel_order import find_channel_problem
-from tinyvit.nn.setting_values import (
-    read_image_side,
-    read_normalization,
-    shorten,
-)
+from tinyvit.nn.setting_values import is_for_255, read_image_side, read_normalization, shorten
 from tinyvit.nn.transform_lists import TransformSettings
 from tinyvit.preprocess_settings import is_number
 
@@ -79,17 +75,19 @@ def read_image_processor(data: Mapping[str, Any], name: str) -> TransformSetting
     normalization, problem = _read_normalization(data)
     problems = dict.fromkeys(("mean", "std"), problem) if problem else {}
     notes = [f"{name} states no normalization, so none is applied"] if _has_none(data) else []
-    crop, crop_problem, crop_note = _read_crop(data, name)
-    if crop_problem:
-        problems.update(crop=crop_problem, crop_pct=crop_problem)
+    crop = _read_crop(data, name)
     steps = [
         key
         for key, value in data.items()
         if str(key).startswith("do_") and value is True and key not in _APPLIED_STEPS
     ]
-    notes += [crop_note] if crop_note else []
+    notes += crop.notes
     notes += [f"not applied: {', '.join(steps)[:200]} in {name}"] if steps else []
-    return TransformSettings({**values, **normalization, **crop}, None, problems, tuple(notes))
+    return TransformSettings(
+        values={**values, **normalization, **crop.values},
+        problems={**problems, **crop.problems},
+        notes=tuple(notes),
+    )
 
 
 def _has_none(data: Mapping[str, Any]) -> bool:
@@ -120,11 +118,7 @@ def _read_normalization(data: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
 
 def _read_without_rescaling(mean: Any, std: Any) -> tuple[dict[str, Any], str]:
     """Return a mean and std for pixel values that the processor does not rescale."""
-    try:
-        is_for_255 = read_normalization(mean, std).is_scaled
-    except ValueError:
-        is_for_255 = False
-    if is_for_255:
+    if is_for_255(mean, std):
         return {"mean": mean, "std": std}, ""
     return {}, (
         f"no rescaling of pixel values, with mean {shorten(mean)} and std {shorten(std)}, which"
@@ -150,25 +144,23 @@ def _fold_rescaling(mean: Any, std: Any, scale: float, offset: float) -> tuple[d
     return {"mean": means, "std": [value / scale for value in normalization.std]}, ""
 
 
-def _read_crop(data: Mapping[str, Any], name: str) -> tuple[dict[str, Any], str, str]:
-    """Read how images become squares: settings, a problem or "", and a note or ""."""
+def _read_crop(data: Mapping[str, Any], name: str) -> TransformSettings:
+    """Read how images become squares."""
     size, crop_size = read_image_side(data.get("size")), read_image_side(data.get("crop_size"))
     text = f"size {shorten(data.get('size'))}"
     if data.get("do_resize") is False:
-        return {}, "", f"{name} states that images are not resized, but artifacts resize them"
+        note = f"{name} states that images are not resized, but artifacts resize them"
+        return TransformSettings(notes=(note,))
     is_square = isinstance(data.get("size"), Mapping) and "height" in data["size"]
     if data.get("do_center_crop") and size and crop_size:
         if is_square and size != crop_size:
-            return (
-                {},
-                f"{text}, then a center crop of {crop_size}, which artifacts do not offer",
-                "",
-            )
+            problem = f"{text}, then a center crop of {crop_size}, which artifacts do not offer"
+            return TransformSettings(problems={"crop": problem, "crop_pct": problem})
         if not is_square:
-            return {"val_resize_size": size, "val_crop_size": crop_size}, "", ""
+            return TransformSettings({"val_resize_size": size, "val_crop_size": crop_size})
     if not size or data.get("crop_pct") is not None:
-        return {}, "", ""
+        return TransformSettings()
     if isinstance(data["size"], Mapping) and "shortest_edge" in data["size"]:
         note = f"not used: {text} in {name}, which does not tell how images become squares"
-        return {}, "", note
-    return {"crop_mode": "squash", "crop_pct": 1.0}, "", ""
+        return TransformSettings(notes=(note,))
+    return TransformSettings({"crop_mode": "squash", "crop_pct": 1.0})

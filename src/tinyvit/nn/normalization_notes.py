@@ -8,6 +8,7 @@ from typing import Any
 from tinyvit.nn.metadata_search import walk_dicts
 from tinyvit.nn.setting_keys import find_unknown_normalization
 from tinyvit.nn.setting_values import shorten
+from tinyvit.nn.state_dicts import join_first
 from tinyvit.nn.transform_lists import read_transforms
 from tinyvit.preprocess import Preprocess
 from tinyvit.preprocess_settings import PreprocessSettings, PreprocessSource
@@ -37,9 +38,8 @@ def explain_unknown_normalization(
     ]
     if not unknown:
         return ()
-    more = ", ..." if len(unknown) > _MAX_UNKNOWN else ""
     return (
-        f"not used: {', '.join(unknown[:_MAX_UNKNOWN])}{more} in the checkpoint, which may"
+        f"not used: {join_first(unknown, _MAX_UNKNOWN)} in the checkpoint, which may"
         " state how images are normalized (--mean and --std to use it)",
     )
 

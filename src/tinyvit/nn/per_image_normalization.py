@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from itertools import islice
 from typing import Any
 
-from tinyvit.nn.setting_values import is_vector, shorten
+from tinyvit.nn.setting_values import is_vector, list_entries, shorten
 
 PER_IMAGE_REASON = (
     "which normalizes each image with its own statistics, and artifacts normalize all images with"
@@ -45,9 +44,6 @@ _SWITCH_KEY = re.compile(
 """Matches keys whose value True means a normalization with statistics of each image, such as
 "samplewise_center" of Keras."""
 
-_MAX_ENTRIES = 2000
-"""Limit of the entries that are read from a dict of an untrusted file."""
-
 
 def find_per_image_entries(values: Mapping[str, Any]) -> dict[str, Any]:
     """Find the entries of a dict that state a normalization with statistics of each image.
@@ -58,7 +54,7 @@ def find_per_image_entries(values: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         The entries, for example {"normalization": "image_per_channel"}.
     """
-    entries = {str(key): value for key, value in islice(values.items(), _MAX_ENTRIES)}
+    entries = {str(key): value for key, value in list_entries(values)}
     has_mean = any("mean" in key.lower() and is_vector(value) for key, value in entries.items())
     return {
         key: value

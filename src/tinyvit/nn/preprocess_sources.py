@@ -20,11 +20,7 @@ from tinyvit.nn.image_processors import (
 from tinyvit.nn.metadata_search import walk_dicts
 from tinyvit.nn.paper_settings import read_paper_config
 from tinyvit.nn.per_image_normalization import find_per_image_entries, find_per_image_problem
-from tinyvit.nn.setting_keys import (
-    NORMALIZATION_KEYS,
-    find_normalization,
-    lower_keys,
-)
+from tinyvit.nn.setting_keys import NORMALIZATION_KEYS, find_normalization, lower_keys
 from tinyvit.nn.setting_values import (
     NAMED_NORMALIZATION,
     find_first,
@@ -38,6 +34,7 @@ from tinyvit.nn.setting_values import (
 )
 from tinyvit.nn.settings_files import SETTINGS_FILES, TRAINING_ARGUMENTS
 from tinyvit.nn.transform_lists import TransformSettings, read_transforms
+from tinyvit.nn.weight_folders import find_settings_folder
 from tinyvit.preprocess_settings import PreprocessSettings, PreprocessSource
 from tinyvit.serialization import read_json
 
@@ -144,9 +141,8 @@ def read_preprocessor_config(path: Path) -> PreprocessSource | None:
     Returns:
         The source; None if there is no such file or it states nothing.
     """
-    folder = path if path.is_dir() else path.parent
     try:
-        data = read_json(folder / _PREPROCESSOR_FILE, _MAX_CONFIG_BYTES)
+        data = read_json(find_settings_folder(path) / _PREPROCESSOR_FILE, _MAX_CONFIG_BYTES)
     except (OSError, ValueError):
         return None
     if not isinstance(data, dict):

@@ -6,10 +6,9 @@ All keys are compared in lower case, because configurations of yacs write them i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import islice
 from typing import Any
 
-from tinyvit.nn.setting_values import NAMED_NORMALIZATION, find_first, is_vector
+from tinyvit.nn.setting_values import NAMED_NORMALIZATION, find_first, is_vector, list_entries
 
 _PREFIXES = ("", "image_", "img_", "norm_", "normalize_", "pixel_", "dataset_")
 """Texts before "mean" and "std" in the keys of the normalization, the most important first."""
@@ -35,9 +34,6 @@ _RANGE_KEYS = ("input_range", "pixel_range", "value_range", "rescale", "preproce
 
 _USUAL_RANGES = (None, False, True, [0, 1], 1 / 255)
 """Values of `_RANGE_KEYS` for pixel values from 0 to 1."""
-
-_MAX_ENTRIES = 2000
-"""Limit of the entries that are read from a dict of an untrusted file."""
 
 
 def lower_keys(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,7 +91,7 @@ def find_unknown_normalization(values: Mapping[str, Any]) -> dict[str, Any]:
     """
     return {
         str(key): value
-        for key, value in islice(values.items(), _MAX_ENTRIES)
+        for key, value in list_entries(values)
         if _is_unknown_vector(str(key).lower(), value)
         or (value is False and str(key).lower() in _SWITCH_KEYS)
         or (str(key).lower() in _RANGE_KEYS and value not in _USUAL_RANGES)

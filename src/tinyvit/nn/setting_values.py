@@ -12,6 +12,7 @@ import re
 import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from tinyvit.preprocess import FILTER_NAMES, IMAGENET_MEAN, IMAGENET_STD, Interpolation
@@ -46,6 +47,9 @@ set have a larger standard deviation, and their mean is not 0."""
 _MAX_SIDE = 8192
 """Larger sides of images, in pixels, are not taken for image sizes."""
 
+_MAX_ENTRIES = 2000
+"""Limit of the entries that are read from a dict of an untrusted file."""
+
 _SHORT_REPR = reprlib.Repr()
 # Nested lists of a hostile file may have a representation of any length.
 _SHORT_REPR.maxlevel, _SHORT_REPR.maxstring = 2, 40
@@ -72,6 +76,11 @@ def find_first(values: Mapping[str, Any], keys: Iterable[str]) -> Any:
         if values.get(key) is not None and values[key] != "":
             return values[key]
     return None
+
+
+def list_entries(values: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return the first 2000 entries of a dict, which may come from an untrusted file."""
+    return list(islice(values.items(), _MAX_ENTRIES))
 
 
 def shorten(value: object) -> str:
@@ -124,6 +133,22 @@ def read_normalization(mean: Any, std: Any) -> Normalization:
     if not is_large:
         raise ValueError(f"{text}, which mixes pixel values from 0 to 1 and from 0 to 255")
     return Normalization(_divide_by_255(mean_values), _divide_by_255(std_values), is_scaled=True)
+
+
+def is_for_255(mean: Any, std: Any) -> bool:
+    """Return whether a mean and a standard deviation are for pixel values from 0 to 255.
+
+    Args:
+        mean: The mean in one of the forms that `read_normalization` reads.
+        std: The standard deviation.
+
+    Returns:
+        False also if they cannot be used.
+    """
+    try:
+        return read_normalization(mean, std).is_scaled
+    except ValueError:
+        return False
 
 
 def _is_initialization(mean: Any, std: Any) -> bool:

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tinyvit.files import read_text
 from tinyvit.nn.settings_text import MAX_SETTINGS_LENGTH, parse_settings_text
+from tinyvit.nn.weight_folders import find_settings_folder
 
 TRAINING_ARGUMENTS = ("args", "hyper_parameters", "hparams", "config", "cfg", "opt", "options")
 """Keys under which training scripts store their arguments, the most important first."""
@@ -55,7 +57,7 @@ def read_settings_files(path: Path) -> dict[str, dict[str, Any] | None]:
         For each file that exists, by its name: its settings, or None if the file is too large or
         is not understood.
     """
-    folder = path if path.is_dir() else path.parent
+    folder = find_settings_folder(path)
     files = [folder / name for name in SETTINGS_FILES]
     return {file.name: _read_settings_file(file) for file in files if file.is_file()}
 
@@ -63,9 +65,7 @@ def read_settings_files(path: Path) -> dict[str, dict[str, Any] | None]:
 def _read_settings_file(file: Path) -> dict[str, Any] | None:
     """Return the settings in a file; None if it is too large or is not understood."""
     try:
-        if file.stat().st_size > MAX_SETTINGS_LENGTH:
-            return None
-        return parse_settings_text(file.read_text("utf-8"))
+        return parse_settings_text(read_text(file, MAX_SETTINGS_LENGTH))
     except (OSError, ValueError):
         return None
 

@@ -92,11 +92,12 @@ def _parse_printed_transforms(text: str) -> list[Any]:
 def _parse_python(text: str) -> dict[str, Any]:
     """Parse a file of assignments, or a dict; return {} for something else."""
     tree = _parse_tree(text)
+    statements = tree.body if tree is not None else []
     evaluator = _Evaluator()
-    for statement in tree.body if tree is not None else ():
-        if isinstance(statement, ast.Expr) and len(tree.body if tree else ()) == 1:
-            value = evaluator.evaluate(statement.value)
-            return value if isinstance(value, dict) else {}
+    if len(statements) == 1 and isinstance(statements[0], ast.Expr):
+        value = evaluator.evaluate(statements[0].value)
+        return value if isinstance(value, dict) else {}
+    for statement in statements:
         if isinstance(statement, ast.Assign):
             for target in statement.targets:
                 if isinstance(target, ast.Name):

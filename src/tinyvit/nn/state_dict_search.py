@@ -17,7 +17,7 @@ from typing import Any
 from tinyvit.nn.pickle_records import PickledObject
 from tinyvit.nn.stored_tensors import ReadStorage, StoredTensor
 from tinyvit.nn.tensor_collection import collect_tensors, is_module
-from tinyvit.nn.torch_files import make_damaged_error
+from tinyvit.nn.torch_files import refuse_damaged_records
 
 _WRAPPERS = r"(?:(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.)*"
 """Matches what torch.compile, FSDP and activation checkpointing put before a module's name."""
@@ -64,22 +64,22 @@ class StateDict:
 
     @property
     def name(self) -> str:
-        """Container and prefix, joined with ".", for messages."""
+        """Return container and prefix, joined with ".", for messages."""
         return ".".join(filter(None, (self.container, self.prefix.rstrip(".")))) or "the file"
 
     @property
     def has_network(self) -> bool:
-        """Whether the mapping contains the first convolution of a TinyViT with this prefix."""
+        """Return whether the mapping has the first convolution of a TinyViT with this prefix."""
         return self.prefix in _find_prefixes(self.tensors)
 
     @property
     def has_averaged_prefix(self) -> bool:
-        """Whether the prefix alone tells that the weights are an average over training."""
+        """Return whether the prefix alone tells that the weights are an average over training."""
         return AVERAGED_NAME.search(self.prefix.lower()) is not None
 
     @property
     def is_averaged(self) -> bool:
-        """Whether the weights are an average over training, as far as the names tell."""
+        """Return whether the names tell that the weights are an average over training."""
         # torch.optim.swa_utils.AveragedModel has the network as `module`, and a counter beside it.
         counter = f"{self.prefix.removesuffix('module.')}n_averaged"
         name_match = AVERAGED_NAME.search(f"{self.container}.{self.prefix}".lower())
@@ -103,7 +103,7 @@ class StateDict:
 
     @cached_property
     def _other_prefixes(self) -> tuple[str, ...]:
-        """Prefixes of the other networks in the mapping, except networks that contain this one."""
+        """Return the prefixes of the other networks, except networks that contain this one."""
         prefixes = _find_prefixes(self.tensors)
         return tuple(prefix for prefix in prefixes if not self.prefix.startswith(prefix))
 
@@ -127,14 +127,12 @@ def find_state_dicts(content: Any, read_storage: ReadStorage, path: Path) -> lis
     Raises:
         CheckpointError: The file is damaged.
     """
-    try:
+    with refuse_damaged_records(path):
         mappings = [
             (container, tensors)
             for container, value in walk_records(content)
             if (tensors := collect_tensors(value, read_storage))
         ]
-    except (ValueError, TypeError, AttributeError, IndexError) as error:
-        raise make_damaged_error(path) from error
     networks = [
         StateDict(container, prefix, tensors)
         for container, tensors in mappings

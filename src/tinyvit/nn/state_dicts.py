@@ -20,9 +20,6 @@ from tinyvit.image_sizes import is_supported_size
 from tinyvit.plurals import format_count
 from tinyvit.variants import VARIANTS, Variant
 
-_MAX_SHOWN = 3
-"""Largest number of keys or shapes that an error message lists."""
-
 _LAYOUT_KEYS = {"timm": "patch_embed.conv1.conv.weight", "official": "patch_embed.seq.0.c.weight"}
 """For each layout, a key that occurs in no other layout."""
 
@@ -222,7 +219,12 @@ def _find_img_size(bias_count: int) -> int | None:
     return img_size if window**2 == bias_count and is_supported_size(img_size) else None
 
 
-def join_first(texts: Iterable[str]) -> str:
-    """Join the first three of several texts for an error message, with "..." if there are more."""
+def join_first(texts: Iterable[str], max_count: int = 3) -> str:
+    """Join the first of several texts for a message, with "..." if there are more.
+
+    Args:
+        texts: The texts, such as keys or shapes.
+        max_count: Largest number of texts in the result.
+    """
     texts = list(texts)
-    return ", ".join(texts[:_MAX_SHOWN]) + (", ..." if len(texts) > _MAX_SHOWN else "")
+    return ", ".join(texts[:max_count]) + (", ..." if len(texts) > max_count else "")

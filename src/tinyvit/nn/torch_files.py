@@ -13,6 +13,8 @@ import struct
 import sys
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -101,6 +103,19 @@ def make_damaged_error(path: Path, reason: str = "") -> CheckpointError:
     return CheckpointError(
         f"{path} is a damaged or truncated torch file{detail}", "download it again"
     )
+
+
+@contextmanager
+def refuse_damaged_records(path: Path) -> Iterator[None]:
+    """Turn the errors that damaged records cause in a `with` block into CheckpointError.
+
+    Args:
+        path: The file that contains the records.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, AttributeError, IndexError) as error:
+        raise make_damaged_error(path) from error
 
 
 def _make_limit_error(path: Path, reason: object) -> CheckpointError:

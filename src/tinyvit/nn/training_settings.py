@@ -103,9 +103,9 @@ def find_preprocess(
     sources = [source for source in (options, own_entry) if source is not None]
     sources += list_checkpoint_sources(weights.metadata)
     sources += _read_files_beside(weights, path)
-    missing = find_missing_normalization(weights.metadata)
-    if missing is not None and not any(map(_states_normalization, sources)):
-        sources.append(missing)
+    if not any(map(_states_normalization, sources)):
+        missing = find_missing_normalization(weights.metadata)
+        sources += [] if missing is None else [missing]
     merged = merge_sources(sources)
     variant = _find_stated_variant(weights)
     settings, default_name = merged.settings, _DEFAULT_NAMES[layout]

@@ -91,21 +91,20 @@ class Transform:
 
     @property
     def side(self) -> int | None:
-        """The side in pixels to which the transform resizes or crops.
+        """Return the side in pixels to which the transform resizes or crops.
 
-        None if the arguments do not state it, or if height and width differ.
+        It is None if the arguments do not state it, or if height and width differ.
         """
-        if "height" in self.arguments:
-            return read_image_side([self.arguments["height"], self.arguments.get("width")])
-        size = find_first(self.arguments, _SIZE_KEYS)
+        size = self.stated_size
+        is_pair = isinstance(size, (list, tuple)) and len(size) == 2
         # In MMEngine, -1 stands for the longer side; the other number is the shorter side.
-        if isinstance(size, (list, tuple)) and len(size) == 2 and -1 in size:
+        if is_pair and -1 in size and "height" not in self.arguments:
             size = max(size, key=lambda value: value if is_number(value) else 0)
         return read_image_side(size)
 
     @property
     def stated_size(self) -> Any:
-        """The size as the arguments state it, for messages; None if there is none."""
+        """Return the size as the arguments state it, for messages; None if there is none."""
         if "height" in self.arguments:
             return [self.arguments["height"], self.arguments.get("width")]
         return find_first(self.arguments, _SIZE_KEYS)

@@ -9,25 +9,22 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 from tinyvit.nn.channel_order import find_channel_problem, make_channel_problem
 from tinyvit.nn.per_image_normalization import PER_IMAGE_REASON, find_per_image_problem
 from tinyvit.nn.setting_values import (
     find_first,
+    is_for_255,
     is_vector,
+    list_entries,
     read_image_side,
-    read_normalization,
     shorten,
 )
 from tinyvit.nn.transform_kinds import Transform, read_transform
 
 _FILTER_KEYS = ("interpolation", "resample", "resamples")
 """Names of the argument that is the resampling filter of a resize."""
-
-_MAX_ENTRIES = 2000
-"""Limit of the entries that are read from a dict of an untrusted file."""
 
 _MAX_TRANSFORMS = 64
 """Limit of the transforms that are read from a list."""
@@ -44,7 +41,7 @@ _OPENCV_FILTERS = {0: "nearest", 1: "bilinear", 2: "bicubic", 3: "area", 4: "lan
 
 @dataclass(frozen=True)
 class TransformSettings:
-    """What a list of transforms states.
+    """Settings that a list of transforms, or an image processor of transformers, states.
 
     Attributes:
         values: Settings by the keys of training scripts: "resize", "crop", "crop_mode",
@@ -79,7 +76,7 @@ def read_transforms(path: str, values: Mapping[str, Any]) -> TransformSettings:
     if _TRAINING.search(path):
         return TransformSettings()
     unused = TransformSettings()
-    for key, entries in islice(values.items(), _MAX_ENTRIES):
+    for key, entries in list_entries(values):
         if isinstance(entries, (list, tuple)) and not _TRAINING.search(str(key)):
             transforms = [
                 transform
@@ -180,7 +177,7 @@ def _read_normalization(transforms: Sequence[Transform]) -> TransformSettings:
     # albumentations multiplies mean and std by this number. It is 255 for numbers for pixel values
     # from 0 to 1, and 1 for numbers for pixel values from 0 to 255.
     max_pixel_value = steps[-1].arguments.get("max_pixel_value")
-    if max_pixel_value not in (None, 255) and not _is_for_255(mean, std):
+    if max_pixel_value not in (None, 255) and not is_for_255(mean, std):
         problem = f"mean and std with max_pixel_value {shorten(max_pixel_value)}, which is not 255"
         return TransformSettings(problems={"mean": problem, "std": problem})
     return TransformSettings({"mean": mean, "std": std})
@@ -199,11 +196,3 @@ def _find_input_problem(transforms: Sequence[Transform]) -> str:
             if problem:
                 return problem
     return ""
-
-
-def _is_for_255(mean: Any, std: Any) -> bool:
-    """Return whether a mean and a standard deviation are for pixel values from 0 to 255."""
-    try:
-        return read_normalization(mean, std).is_scaled
-    except ValueError:
-        return False

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tinyvit.nn.state_dict_search import AVERAGED_NAME, MIN_TENSORS, StateDict, walk_records
 from tinyvit.nn.stored_tensors import StoredTensor, make_stored_tensor
-from tinyvit.nn.torch_files import FileContent, make_damaged_error
+from tinyvit.nn.torch_files import FileContent, refuse_damaged_records
 from tinyvit.plurals import format_count
 
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "attention_bias_idxs", ".ab")
@@ -42,10 +42,8 @@ def use_unnamed_averages(
     """
     if state_dict.is_averaged:
         return state_dict, ()
-    try:
+    with refuse_damaged_records(path):
         lists = list(_list_averages(content))
-    except (ValueError, TypeError, AttributeError, IndexError) as error:
-        raise make_damaged_error(path) from error
     if not lists:
         return state_dict, ()
     names = [name for name in state_dict.tensors if not name.endswith(_BUFFERS)]

@@ -28,7 +28,7 @@ from tinyvit.nn.state_dict_search import (
     find_state_dicts,
     find_tensors_beside,
 )
-from tinyvit.nn.state_dicts import make_foreign_error, recognize_layout
+from tinyvit.nn.state_dicts import join_first, make_foreign_error, recognize_layout
 from tinyvit.nn.stored_tensors import StoredTensor
 from tinyvit.nn.tensor_collection import collect_tensors
 from tinyvit.nn.tensor_values import check_problems, load_tensors
@@ -36,8 +36,8 @@ from tinyvit.nn.torch_files import (
     MAX_BYTES,
     SAVE_STATE_DICT,
     FileContent,
-    make_damaged_error,
     read_torch_file,
+    refuse_damaged_records,
 )
 from tinyvit.nn.unnamed_averages import use_unnamed_averages
 from tinyvit.nn.weight_folders import find_weight_files, read_config
@@ -193,10 +193,8 @@ def _read_parts(files: tuple[Path, ...]) -> tuple[FileContent, dict[str, Any]]:
     joined: dict[str, StoredTensor] = {}
     for file in files:
         content, _ = _read_file(file)
-        try:
+        with refuse_damaged_records(file):
             tensors = collect_tensors(content.root, content.read_storage)
-        except (ValueError, TypeError, AttributeError, IndexError) as error:
-            raise make_damaged_error(file) from error
         # Storages of different files may have the same key, so identities cannot be compared.
         joined.update({name: replace(value, identity=None) for name, value in tensors.items()})
     return FileContent(joined, read_no_storage), {}
@@ -227,10 +225,8 @@ def _find_outside_tensors(
     content: FileContent, state_dict: StateDict, path: Path
 ) -> dict[str, StoredTensor]:
     """Find the tensors that belong to no TinyViT: in the state dict, and in dicts beside it."""
-    try:
+    with refuse_damaged_records(path):
         tensors_beside = find_tensors_beside(content.root, content.read_storage, state_dict)
-    except (ValueError, TypeError, AttributeError, IndexError) as error:
-        raise make_damaged_error(path) from error
     return {**tensors_beside, **state_dict.list_outside_tensors()}
 
 
@@ -284,5 +280,4 @@ def _multiply(tensor: StoredTensor, mask: StoredTensor) -> StoredTensor:
 
 def _describe_left_out(names: tuple[str, ...]) -> str:
     """Describe tensors that are left out."""
-    shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
-    return f"{format_count(len(names), 'tensor')} of other modules ({shown})"
+    return f"{format_count(len(names), 'tensor')} of other modules ({join_first(names, 4)})"

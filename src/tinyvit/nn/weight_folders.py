@@ -99,7 +99,7 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: `path` is a folder whose config.json cannot be read or is not valid.
     """
-    file = (_find_snapshot(path) if path.is_dir() else path.parent) / "config.json"
+    file = find_settings_folder(path) / "config.json"
     try:
         config = read_json(file, _MAX_CONFIG_BYTES) if file.is_file() else {}
     except (OSError, ValueError) as error:
@@ -113,6 +113,16 @@ def read_config(path: Path) -> dict[str, Any]:
         normalize_key(key) in _CONFIG_KEYS for key in config
     )
     return config if is_model else {}
+
+
+def find_settings_folder(path: Path) -> Path:
+    """Return the folder in which the files of settings of a checkpoint are.
+
+    Args:
+        path: A checkpoint file or a folder. In a folder of Hugging Face's cache, the files are in
+            its only snapshot.
+    """
+    return _find_snapshot(path) if path.is_dir() else path.parent
 
 
 def hash_weight_files(path: Path) -> str:

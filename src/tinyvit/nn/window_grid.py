@@ -30,12 +30,12 @@ class WindowGrid:
 
     @property
     def windows_per_side(self) -> int:
-        """Number of windows side by side, the last of which may contain padding."""
+        """Return the number of windows side by side; the last may contain padding."""
         return -(-self.resolution // self.window)
 
     @property
     def padding(self) -> int:
-        """Number of token rows, and of token columns, that are added to the feature map."""
+        """Return the number of token rows, and of columns, added to the feature map."""
         return self.windows_per_side * self.window - self.resolution
 
     def split(self, x: Tensor) -> Tensor:
