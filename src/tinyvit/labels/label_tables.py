@@ -253,13 +253,13 @@ def order_by_index(pairs: Sequence[tuple[int, Value]]) -> list[Value]:
 
 def _explain_indices(indices: list[int]) -> str:
     """Return a clause that says why different indices are not 0, 1, 2, ..."""
-    count = len(indices)
-    if set(indices) == set(range(1, count + 1)):
+    count, distinct = len(indices), set(indices)
+    if distinct == set(range(1, count + 1)):
         return (
             f"they are 1 to {count}, so either they count from 1, and 1 must be subtracted from"
             " each, or the class with index 0 is missing"
         )
-    missing = next(index for index in range(count) if index not in set(indices))
+    missing = next(index for index in range(count) if index not in distinct)
     return f"there are {count} from {min(indices)} to {max(indices)}, and {missing} is missing"
 
 
