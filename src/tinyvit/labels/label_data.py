@@ -207,13 +207,11 @@ def _parse_wnid_dict(data: Mapping[object, object]) -> tuple[Label, ...]:
     return make_labels([Label(str(name), wnid) for wnid, name in zip(wnids, names)])
 
 
-def _parse_index(key: object) -> int:
+def _parse_index(key: Any) -> int:
     """Return the index that a key or a value stands for; raise ValueError if it is no index."""
-    if _is_whole_number(key) and key >= 0:
-        return int(key)
-    if isinstance(key, str) and INDEX.fullmatch(key.strip()):
-        return int(key)
-    raise ValueError(f"its indices are not 0, 1, 2, ...: {str(key)[:40]!r} is no index")
+    if not _is_index(key):
+        raise ValueError(f"its indices are not 0, 1, 2, ...: {str(key)[:40]!r} is no index")
+    return int(key)
 
 
 def _parse_entry(value: object) -> object:
