@@ -17,6 +17,7 @@ yaml_labels  finding the labels in YAML
 from tinyvit.labels.imagenet import (
     MAX_CLASSES,
     Label,
+    describe_label,
     describe_labels,
     imagenet_labels,
     labels_by_wnid,
@@ -30,6 +31,7 @@ __all__ = [
     "MAX_CLASSES",
     "Label",
     "LabelNames",
+    "describe_label",
     "describe_labels",
     "imagenet_labels",
     "labels_by_wnid",
