@@ -336,6 +336,14 @@ def test_long_lines_of_spaces_take_little_time(tmp_path: Path) -> None:
     assert time.perf_counter() - start < 10
 
 
+def test_a_missing_index_of_many_is_found_in_little_time() -> None:
+    names = {index: f"class {index}" for index in range(100_000)}
+    start = time.perf_counter()
+    with pytest.raises(ValueError, match="from 0 to 100001, and 100000 is missing"):
+        labels.labels_from_data({**names, 100_001: "cat"})
+    assert time.perf_counter() - start < 10
+
+
 def test_python_objects_are_read_by_their_keys() -> None:
     assert labels.labels_from_data({1: "dog", 0: "cat"}) == ANIMALS[:2]
     assert labels.labels_from_data({"dog": 1, "cat": 0}) == ANIMALS[:2]
