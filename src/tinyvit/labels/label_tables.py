@@ -21,6 +21,8 @@ MAX_ALL_CHARACTERS = 2**24
 
 INDEX = re.compile(r"\d{1,9}")
 WNID = re.compile(r"n\d{8}")
+_UNPRINTABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
+"""Matches a control character, and a surrogate, which cannot be encoded in UTF-8."""
 
 INDEX_TITLES = frozenset(
     (
@@ -293,7 +295,7 @@ def make_labels(names: Sequence[str | Label]) -> tuple[Label, ...]:
     labels = []
     for index, name in enumerate(names):
         label = name if isinstance(name, Label) else imagenet.get(name.strip(), Label(name.strip()))
-        if not _is_printable(label.name):
+        if _UNPRINTABLE.search(label.name):
             raise ValueError(f"the name of class {index} contains control characters")
         labels.append(label)
     return tuple(labels)
@@ -316,11 +318,3 @@ def check_lengths(names: Sequence[str]) -> None:
         raise ValueError(
             f"its names have {total} characters in all, more than {MAX_ALL_CHARACTERS}"
         )
-
-
-def _is_printable(name: str) -> bool:
-    """Return whether a name has no control characters and can be encoded in UTF-8."""
-    return not any(
-        ord(character) < 32 or 127 <= ord(character) < 160 or 0xD800 <= ord(character) < 0xE000
-        for character in name
-    )
