@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, TypeGuard
 
 from tinyvit.labels.imagenet import MAX_CLASSES, Label
+from tinyvit.labels.label_construction import make_labels, order_by_index
 from tinyvit.labels.label_containers import LabelContainer, find_containers
 from tinyvit.labels.label_keys import (
     INDEX_TO_NAME_KEYS,
@@ -25,8 +26,6 @@ from tinyvit.labels.label_tables import (
     NAME_TITLES,
     WNID,
     WNID_TITLES,
-    make_labels,
-    order_by_index,
     parse_columns,
     parse_rows,
     refuse_scores,

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tinyvit.labels.imagenet import Label
+from tinyvit.labels.label_construction import make_labels
 from tinyvit.labels.label_decorations import remove_decorations, unquote
-from tinyvit.labels.label_tables import WNID, is_title_row, make_labels, parse_rows
+from tinyvit.labels.label_tables import WNID, is_title_row, parse_rows
 from tinyvit.labels.line_checks import (
     refuse_aligned_columns,
     refuse_columns,

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tinyvit.labels import MAX_CLASSES, labels_from_data
+from tinyvit.labels.label_construction import MAX_ALL_CHARACTERS, order_by_index
 from tinyvit.labels.label_keys import INDEX_TO_NAME_KEYS, NAME_TO_INDEX_KEYS
-from tinyvit.labels.label_tables import MAX_ALL_CHARACTERS, WNID, order_by_index
+from tinyvit.labels.label_tables import WNID
 from tinyvit.labels.literals import parse_literal
 from tinyvit.nn.pickle_records import UnorderedList
 
