@@ -9,7 +9,7 @@ from typing import Any
 from tinyvit.labels import MAX_CLASSES, labels_from_data
 from tinyvit.labels.label_construction import MAX_ALL_CHARACTERS, order_by_index
 from tinyvit.labels.label_keys import INDEX_TO_NAME_KEYS, NAME_TO_INDEX_KEYS
-from tinyvit.labels.label_tables import WNID
+from tinyvit.labels.label_tables import INDEX, WNID
 from tinyvit.labels.literals import parse_literal
 from tinyvit.nn.pickle_records import UnorderedList
 
@@ -131,5 +131,5 @@ def _read_name(value: Any) -> tuple[str, str]:
 def _is_index(value: Any) -> bool:
     """Return whether a value is a whole number that is at least 0, or a text of such a number."""
     if isinstance(value, str):
-        return re.fullmatch(r"\d{1,9}", value) is not None
+        return INDEX.fullmatch(value) is not None
     return type(value) is int and value >= 0
