@@ -91,7 +91,7 @@ class LabelMatcher:
 
     @property
     def class_numbers(self) -> tuple[int, ...]:
-        """The number of each class, by which `find_index` finds it; -1 for a class without one."""
+        """Return the number by which `find_index` finds each class; -1 for a class without one."""
         if self._numbers_are_indices:
             return tuple(range(len(self._labels)))
         numbers = {label.wnid: number for number, label in enumerate(self._imagenet)}
