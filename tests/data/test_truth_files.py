@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tarfile
+import time
 import unicodedata
 from pathlib import Path
 from typing import Literal
@@ -203,6 +204,16 @@ def test_two_spellings_with_other_classes_are_refused(
     (tmp_path / "truth.csv").write_text(text)
     with pytest.raises(RequestError, match=lines):
         read_truth_file(tmp_path / "truth.csv", NAMES)
+
+
+def test_equal_file_names_in_many_folders_take_little_time(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    names = [f"v{video}/{frame:04d}.jpg" for video in range(800) for frame in range(20)]
+    path.write_text("".join(f"{name},cat\n" for name in names))
+    start = time.perf_counter()
+    truth = read_truth_file(path, sorted(names[: len(names) // 2]))
+    assert truth.unused_count == len(names) // 2
+    assert time.perf_counter() - start < 20
 
 
 def test_jpg_and_jpeg_are_two_spellings(tmp_path: Path) -> None:

@@ -98,7 +98,10 @@ class ImageFolder:
 
     @cached_property
     def sha256(self) -> str:
-        """Hex digest of all keys and file sizes. File contents are not hashed, to save time."""
+        """Return the hex digest of all keys and file sizes.
+
+        File contents are not hashed, to save time.
+        """
         return listing_sha256((key, self.folder / key) for key in self.keys)
 
     def find_class_indices(self, labels: tuple[Label, ...]) -> npt.NDArray[np.int64]:
@@ -149,7 +152,7 @@ class LabeledImages:
 
     @property
     def sha256(self) -> str:
-        """Hex digest of all class indices, folder and file names, and file sizes in bytes."""
+        """Return the hex digest of all class indices, folder and file names, and file sizes."""
         return listing_sha256(
             (f"{index}/{file.parent.name}/{file.name}", file)
             for index, file in zip(self.class_indices, self.files)

@@ -83,7 +83,7 @@ class Dataset:
 
     @cached_property
     def sha256(self) -> str:
-        """Hex digest of all names and classes, which shows whether two datasets are the same.
+        """Return the hex digest of all names and classes, by which equal datasets are recognized.
 
         The contents of the images are not hashed.
         """

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from tinyvit.errors import RequestError
-from tinyvit.labels import Label, imagenet_labels
+from tinyvit.labels import Label, describe_label, imagenet_labels
 
 _CLASS_NUMBER = re.compile(r"#?(\d{1,9})")
 _NUMBER = re.compile(r"\d{1,9}")
@@ -91,7 +91,7 @@ class LabelMatcher:
 
     @property
     def class_numbers(self) -> tuple[int, ...]:
-        """The number of each class, by which `find_index` finds it; -1 for a class without one."""
+        """Return the number by which `find_index` finds each class; -1 for a class without one."""
         if self._numbers_are_indices:
             return tuple(range(len(self._labels)))
         numbers = {label.wnid: number for number, label in enumerate(self._imagenet)}
@@ -208,10 +208,7 @@ def describe_unmatched(unknown: Sequence[str], count: int, description: str) -> 
 
 def list_classes(labels: Sequence[Label]) -> str:
     """Return a clause with the first labels and WordNet ids of a model, for an error message."""
-    names = [
-        f"{label.name} ({label.wnid})" if label.name and label.wnid else label.name or label.wnid
-        for label in labels[: _SHOWN_NAMES + 1]
-    ]
+    names = [describe_label(label) for label in labels[: _SHOWN_NAMES + 1]]
     verb = "class is" if len(labels) == 1 else "classes are"
     return f"the model's {len(labels)} {verb} {shorten_names(names)}"
 

@@ -53,7 +53,7 @@ class ImageListing:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Clauses for messages about everything that is not an image in a normal folder."""
+        """Return clauses for messages about everything that is not an image in a normal folder."""
         notes = describe_skipped(self.ignored_count, self.other_count)
         if self.followed_links:
             count = format_count(len(self.followed_links), "linked folder")
@@ -195,7 +195,7 @@ class _Walk:
             (self._followed_links if is_new else self._repeated_links).append(link)
 
     def listing(self) -> ImageListing:
-        """Return what was found."""
+        """Return the images and counts that were found."""
         return ImageListing(
             images=tuple(sorted(self.images)),
             ignored_count=self._ignored_count,

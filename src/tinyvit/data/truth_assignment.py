@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tinyvit.errors import RequestError
+
+_INDEXED_FOLDERS = 4
+"""Images are found by at most this many of their last folders, so that the files of many folders
+with equal names are not all compared with each other."""
 
 
 @dataclass(frozen=True)
@@ -145,17 +149,14 @@ def _refuse_other_spellings(
         used_rows: The entry of each image, by the name of the image.
         path: The truth file, for error messages.
     """
-    # An entry without a suffix can be about every image with the same stem.
-    images: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for name in used_rows:
-        image = PurePosixPath(unicodedata.normalize("NFC", name))
-        images[image.stem, ""].append(name)
-        images[image.stem, _unify_suffix(image)].append(name)
+    images = _index_images(used_rows, unused_rows)
     for row in unused_rows:
         entry = PurePosixPath(row.name)
-        # The whole name of an entry can be the stem of an image, even with a dot in it.
-        same_files = {*images.get((entry.name, ""), ())}
-        same_files |= {*images.get((entry.stem, _unify_suffix(entry)), ())}
+        same_files: set[str] = set()
+        for ending in _list_possible_endings(entry.parts[:-1]):
+            # The whole name of an entry can be the stem of an image, even with a dot in it.
+            same_files |= {*images.get((entry.name, "", ending), ())}
+            same_files |= {*images.get((entry.stem, _unify_suffix(entry), ending), ())}
         common_counts = {
             name: _count_common_folders(name, row.name)
             for name in same_files
@@ -166,6 +167,40 @@ def _refuse_other_spellings(
         # If an entry can be about several images, it is not certain that it contradicts one.
         if len(nearest) == 1 and used_rows[nearest[0]].classes != row.classes:
             raise _make_contradiction_error(nearest[0], used_rows[nearest[0]], row, path)
+
+
+def _index_images(
+    names: Iterable[str], rows: Sequence[TruthRow]
+) -> dict[tuple[str, str, tuple[str, ...]], list[str]]:
+    """Index images by their stems, their suffixes and their last folders.
+
+    Args:
+        names: The names of the images. Those with other stems than the entries are left out.
+        rows: The entries that will be looked up.
+    """
+    entries = [PurePosixPath(row.name) for row in rows]
+    stems = {stem for entry in entries for stem in (entry.name, entry.stem)}
+    images: dict[tuple[str, str, tuple[str, ...]], list[str]] = defaultdict(list)
+    for name in names:
+        image = PurePosixPath(unicodedata.normalize("NFC", name))
+        if image.stem not in stems:
+            continue
+        folders = ("/", *image.parts[:-1])
+        for count in range(min(len(folders), _INDEXED_FOLDERS) + 1):
+            ending = folders[len(folders) - count :]
+            # An entry without a suffix can be about every image with the same stem.
+            images[image.stem, "", ending].append(name)
+            images[image.stem, _unify_suffix(image), ending].append(name)
+    return images
+
+
+def _list_possible_endings(folders: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return the last folders that an image can have if one path may begin with more folders.
+
+    "/" before the folders means that the image has no others.
+    """
+    last = tuple(folders[-_INDEXED_FOLDERS:])
+    return [last, *(("/", *last[len(last) - count :]) for count in range(len(last)))]
 
 
 def _unify_suffix(path: PurePosixPath) -> str:

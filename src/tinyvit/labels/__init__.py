@@ -5,6 +5,7 @@ label_files  reading a user's file of labels
 label_data   lists and dicts, from JSON, from a Python literal or from a caller
 label_lines  lines of text, each with a name and possibly an index or a WordNet id
 label_tables rows of cells, such as those of a .csv file
+label_construction  making labels from names, in the order of their indices
 label_keys   keys under which labels are usual
 label_containers  finding the labels in a dict by these keys
 label_decorations  removing bullets, quotes and commas around names
@@ -17,6 +18,7 @@ yaml_labels  finding the labels in YAML
 from tinyvit.labels.imagenet import (
     MAX_CLASSES,
     Label,
+    describe_label,
     describe_labels,
     imagenet_labels,
     labels_by_wnid,
@@ -30,6 +32,7 @@ __all__ = [
     "MAX_CLASSES",
     "Label",
     "LabelNames",
+    "describe_label",
     "describe_labels",
     "imagenet_labels",
     "labels_by_wnid",

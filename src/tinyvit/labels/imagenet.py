@@ -84,15 +84,18 @@ def describe_labels(labels: Sequence[Label]) -> str:
     """
     count = format_count(len(labels), "label")
     if len(labels) == 1:
-        return f"{count}, 0: {_describe_label(labels[0])}"
+        return f"{count}, 0: {describe_label(labels[0])}"
     return (
-        f"{count}, from 0: {_describe_label(labels[0])}"
-        f" to {len(labels) - 1}: {_describe_label(labels[-1])}"
+        f"{count}, from 0: {describe_label(labels[0])}"
+        f" to {len(labels) - 1}: {describe_label(labels[-1])}"
     )
 
 
-def _describe_label(label: Label) -> str:
-    return f"{label.name} ({label.wnid})" if label.wnid else label.name
+def describe_label(label: Label) -> str:
+    """Return the name and the WordNet id of a label, as far as it has them, for messages."""
+    if label.name and label.wnid:
+        return f"{label.name} ({label.wnid})"
+    return label.name or label.wnid
 
 
 @cache

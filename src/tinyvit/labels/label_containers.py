@@ -61,22 +61,6 @@ def find_containers(data: Mapping[Any, Any]) -> list[LabelContainer]:
     return _find_containers(data, depth=0)
 
 
-def find_counts(data: Mapping[Any, Any]) -> dict[str, int]:
-    """Return the numbers of classes that a dict states, by their keys, such as "nc".
-
-    Args:
-        data: The dict. Values that are not whole numbers or texts of such numbers are ignored.
-    """
-    counts = {}
-    for key, value in data.items():
-        if isinstance(key, str) and normalize_key(key) in COUNT_KEYS:
-            count = _unwrap(value)
-            text = str(count).strip() if type(count) in (int, str) else ""
-            if text.isdecimal() and len(text) < _MAX_COUNT_DIGITS:
-                counts[key] = int(text)
-    return counts
-
-
 def _find_containers(data: Mapping[Any, Any], depth: int) -> list[LabelContainer]:
     """Return the containers in a dict at this depth of nesting."""
     values = {
@@ -90,7 +74,7 @@ def _find_containers(data: Mapping[Any, Any], depth: int) -> list[LabelContainer
     inverse_keys = {_INVERSES.get(normalize_key(key), "") for key in values}
     usual_keys = [key for key in values if normalize_key(key) not in inverse_keys]
     if usual_keys:
-        counts = find_counts(data)
+        counts = _find_counts(data)
         usual_keys.sort(key=_rank_key)
         return [
             LabelContainer(key, key, values[key], counts, _find_inverses(key, values))
@@ -104,6 +88,21 @@ def _find_containers(data: Mapping[Any, Any], depth: int) -> list[LabelContainer
         if isinstance(value, Mapping)
         for container in _find_containers(value, depth + 1)
     ]
+
+
+def _find_counts(data: Mapping[Any, Any]) -> dict[str, int]:
+    """Return the numbers of classes that a dict states, by their keys, such as "nc".
+
+    Values that are not whole numbers or texts of such numbers are ignored.
+    """
+    counts = {}
+    for key, value in data.items():
+        if isinstance(key, str) and normalize_key(key) in COUNT_KEYS:
+            count = _unwrap(value)
+            text = str(count).strip() if type(count) in (int, str) else ""
+            if text.isdecimal() and len(text) < _MAX_COUNT_DIGITS:
+                counts[key] = int(text)
+    return counts
 
 
 def _find_inverses(key: str, values: Mapping[str, Any]) -> dict[str, Mapping[Any, Any]]:

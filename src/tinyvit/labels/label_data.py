@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, TypeGuard
 
 from tinyvit.labels.imagenet import MAX_CLASSES, Label
+from tinyvit.labels.label_construction import make_labels, order_by_index
 from tinyvit.labels.label_containers import LabelContainer, find_containers
 from tinyvit.labels.label_keys import (
     INDEX_TO_NAME_KEYS,
@@ -25,8 +26,6 @@ from tinyvit.labels.label_tables import (
     NAME_TITLES,
     WNID,
     WNID_TITLES,
-    make_labels,
-    order_by_index,
     parse_columns,
     parse_rows,
     refuse_scores,
@@ -207,13 +206,11 @@ def _parse_wnid_dict(data: Mapping[object, object]) -> tuple[Label, ...]:
     return make_labels([Label(str(name), wnid) for wnid, name in zip(wnids, names)])
 
 
-def _parse_index(key: object) -> int:
+def _parse_index(key: Any) -> int:
     """Return the index that a key or a value stands for; raise ValueError if it is no index."""
-    if _is_whole_number(key) and key >= 0:
-        return int(key)
-    if isinstance(key, str) and INDEX.fullmatch(key.strip()):
-        return int(key)
-    raise ValueError(f"its indices are not 0, 1, 2, ...: {str(key)[:40]!r} is no index")
+    if not _is_index(key):
+        raise ValueError(f"its indices are not 0, 1, 2, ...: {str(key)[:40]!r} is no index")
+    return int(key)
 
 
 def _parse_entry(value: object) -> object:

@@ -13,9 +13,10 @@ from typing import Any
 from tinyvit.errors import RequestError
 from tinyvit.files import read_text
 from tinyvit.labels.imagenet import MAX_CLASSES, Label
+from tinyvit.labels.label_construction import require_unique
 from tinyvit.labels.label_data import labels_from_data
 from tinyvit.labels.label_lines import parse_lines
-from tinyvit.labels.label_tables import is_title_row, parse_rows, require_unique
+from tinyvit.labels.label_tables import is_title_row, parse_rows
 from tinyvit.labels.literals import parse_literal
 from tinyvit.labels.yaml_labels import parse_yaml_labels
 

@@ -13,9 +13,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tinyvit.labels.imagenet import Label
+from tinyvit.labels.label_construction import make_labels
 from tinyvit.labels.label_decorations import remove_decorations, unquote
-from tinyvit.labels.label_tables import WNID, is_title_row, make_labels, parse_rows
+from tinyvit.labels.label_tables import WNID, is_title_row, parse_rows
 from tinyvit.labels.line_checks import (
+    INDEX_REMEDY,
     refuse_aligned_columns,
     refuse_columns,
     refuse_counts,
@@ -192,12 +194,12 @@ def _parse_key_first(
     if len(rows) > 1 and len(cells[0]) < 3 and all(inner) and not is_marked:
         raise ValueError(
             f"its lines begin with two numbers (line 1: {lines[0][:40]!r}), and it is not clear"
-            " which is the index: write index,name in a .csv file or use JSON"
+            f" which is the index: {INDEX_REMEDY}"
         )
     if all(_SIGN_BEFORE_NAME.match(row[-1]) for row in cells):
         raise ValueError(
             f"the sign between the index and the name is unknown (line 1: {lines[0][:40]!r}):"
-            " write index,name in a .csv file or use JSON"
+            f" {INDEX_REMEDY}"
         )
     refuse_aligned_columns([row[-1] for row in cells])
     refuse_other_content([unquote(row[-1]) for row in cells])
@@ -219,8 +221,7 @@ def _refuse_folder_order(lines: Sequence[str], rows: Sequence[_KeyedLine]) -> No
     if indices != sorted(indices) and list(lines) == sorted(lines):
         raise ValueError(
             "its lines begin with numbers and are sorted as text (10 before 2), so they can be"
-            " names of folders in the order of the classes, or indices and names: write index,name"
-            " in a .csv file or use JSON"
+            f" names of folders in the order of the classes, or indices and names: {INDEX_REMEDY}"
         )
 
 

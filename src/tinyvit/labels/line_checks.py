@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+INDEX_REMEDY = "write index,name in a .csv file or use JSON"
+"""The end of error messages about lines whose indices or columns are not clear."""
+
 _KEY_ALONE = re.compile(r"(?:\d{1,9}|n\d{8})\s*[:=|]")
 _IMAGE_PATH = re.compile(r"\S\.(?:jpe?g|png|bmp|webp|tiff?|gif)\Z", re.IGNORECASE)
 _TITLES = frozenset(
@@ -94,7 +97,7 @@ def refuse_unsorted_numbers(lines: Sequence[str]) -> None:
     if first <= 1 and indices != expected and sorted(indices) == expected:
         raise ValueError(
             f"each line contains one number, and these are {first} to {expected[-1]} in another"
-            " order, so they seem to be indices: write index,name in a .csv file or use JSON"
+            f" order, so they seem to be indices: {INDEX_REMEDY}"
         )
 
 
@@ -157,5 +160,5 @@ def refuse_unknown_final_sign(names: Sequence[str]) -> None:
     if names and all(name.endswith((":", "=", ">", "\u2013", "\u2014")) for name in names):
         raise ValueError(
             f"the sign between the name and the index is unknown (name 1: {names[0][:40]!r}):"
-            " write index,name in a .csv file or use JSON"
+            f" {INDEX_REMEDY}"
         )

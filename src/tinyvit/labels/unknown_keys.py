@@ -11,6 +11,8 @@ import string
 import unicodedata
 from collections.abc import Sequence
 
+from tinyvit.labels.line_checks import INDEX_REMEDY
+
 _PYTHON_NUMBER = re.compile(r"\W*0[xXbBoO][0-9a-fA-F]{1,8}\W+\w")
 _WORD_AND_SIGN = re.compile(r"[(\[<]?([^\W\d_]{1,12})(\s*[-=]>|\s+-\s|\s*[).\]>:=/])\s*\S")
 _SIGNS_OF_LISTS = (")", "]", ">")
@@ -63,7 +65,4 @@ def _begins_with_other_number(line: str) -> bool:
 
 
 def _make_error(form: str, lines: Sequence[str]) -> ValueError:
-    return ValueError(
-        f"its lines begin with {form} (line 1: {lines[0][:40]!r}): write index,name in a .csv file"
-        " or use JSON"
-    )
+    return ValueError(f"its lines begin with {form} (line 1: {lines[0][:40]!r}): {INDEX_REMEDY}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tinyvit.labels.imagenet import Label
-from tinyvit.labels.label_containers import find_counts
 from tinyvit.labels.label_data import labels_from_data
 from tinyvit.labels.label_keys import LABEL_KEYS, normalize_key
 from tinyvit.yaml_files import YamlValue, parse_yaml
@@ -42,22 +41,21 @@ def parse_yaml_labels(text: str) -> tuple[Label, ...]:
 
 
 def _find_containers(value: YamlValue) -> Iterator[dict[str, YamlValue]]:
-    """Yield, of every dict that has lists or maps under usual keys of labels, these items.
+    """Yield every dict that has lists or maps under usual keys of labels.
 
-    The numbers of classes beside them are added. Lists and maps under other keys are searched
-    further.
+    Lists and maps under its other keys are searched further.
     """
     if isinstance(value, list):
         for element in value:
             yield from _find_containers(element)
     elif isinstance(value, dict):
-        labels = {
-            key: inner_value
+        label_keys = {
+            key
             for key, inner_value in value.items()
             if normalize_key(key) in LABEL_KEYS and not isinstance(inner_value, str)
         }
-        if labels:
-            yield {**labels, **{key: str(count) for key, count in find_counts(value).items()}}
+        if label_keys:
+            yield value
         for key, inner_value in value.items():
-            if key not in labels:
+            if key not in label_keys:
                 yield from _find_containers(inner_value)

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tinyvit.labels import MAX_CLASSES, labels_from_data
+from tinyvit.labels.label_construction import MAX_ALL_CHARACTERS, order_by_index
 from tinyvit.labels.label_keys import INDEX_TO_NAME_KEYS, NAME_TO_INDEX_KEYS
-from tinyvit.labels.label_tables import MAX_ALL_CHARACTERS, WNID
+from tinyvit.labels.label_tables import INDEX, WNID
 from tinyvit.labels.literals import parse_literal
 from tinyvit.nn.pickle_records import UnorderedList
 
@@ -110,12 +111,8 @@ def _read_map(key: str, value: Mapping[Any, Any]) -> list[tuple[str, str]]:
 
 def _order_names(indexed_names: list[tuple[Any, Any]]) -> list[tuple[str, str]]:
     """Return names and WordNet ids in the order of the indices, from (index, name) tuples."""
-    if not all(_is_index(index) for index, _ in indexed_names):
-        raise ValueError("an index is not a whole number")
-    by_index = {int(index): name for index, name in indexed_names}
-    if sorted(by_index) != list(range(len(indexed_names))):
-        raise ValueError("its indices are not 0, 1, 2, ..., each once")
-    return [_read_name(by_index[index]) for index in range(len(indexed_names))]
+    names = order_by_index([(int(index), name) for index, name in indexed_names])
+    return list(map(_read_name, names))
 
 
 def _read_name(value: Any) -> tuple[str, str]:
@@ -134,5 +131,5 @@ def _read_name(value: Any) -> tuple[str, str]:
 def _is_index(value: Any) -> bool:
     """Return whether a value is a whole number that is at least 0, or a text of such a number."""
     if isinstance(value, str):
-        return re.fullmatch(r"\d{1,9}", value) is not None
+        return INDEX.fullmatch(value) is not None
     return type(value) is int and value >= 0

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit.labels import MAX_CLASSES, Label, imagenet_labels, labels_by_wnid
+from tinyvit.labels.label_construction import check_lengths
 from tinyvit.labels.label_keys import (
     KEYED_KEYS,
     LIST_KEYS,
@@ -22,7 +23,6 @@ from tinyvit.labels.label_keys import (
     VAGUE_KEYS,
     normalize_key,
 )
-from tinyvit.labels.label_tables import check_lengths
 from tinyvit.nn.label_entries import read_names
 from tinyvit.nn.metadata_search import walk_dicts
 from tinyvit.nn.pickle_records import UnorderedList
