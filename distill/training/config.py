@@ -29,10 +29,11 @@ class TrainingConfig:
         epochs: Number of epochs. An epoch uses every view of every image once, except the views of
             an incomplete last batch.
         batch: Images per step, in all processes together.
-        lr: Peak learning rate.
+        lr: Learning rate at which the cosine begins in step 0, and which the warm-up rises to, see
+            `optimizer.compute_learning_rate`.
         warmup_lr: Learning rate of the first step of the warm-up.
         min_lr: Learning rate to which the rate falls until the end of the last epoch.
-        warmup_epochs: Duration of the linear warm-up in epochs; 0 starts with the peak rate.
+        warmup_epochs: Duration of the linear warm-up in epochs; 0 starts with `lr`.
         weight_decay: AdamW's weight decay.
         layer_decay: Learning rate of a block divided by the learning rate of the next block, see
             `optimizer.compute_learning_rate_factor`. With 1, all blocks have the same rate.

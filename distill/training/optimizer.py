@@ -86,20 +86,26 @@ def compute_learning_rate(
 ) -> float:
     """Return the learning rate of a step: a linear warm-up, followed by a cosine decay.
 
+    The schedule is the paper's (lr_scheduler.py and main.py, with CosineLRScheduler of timm
+    0.4.12). The cosine runs over all steps from step 0, so it has already fallen a little when the
+    warm-up ends. The rate is updated after a step, with the number of that step. Therefore steps 0
+    and 1 have the first rate of the warm-up, and every later step has the rate that the schedule
+    gives for the step before it.
+
     Args:
         config: The training settings; their rates are for `REFERENCE_BATCH` images per step.
         step: Number of the step, counted from 0 through all epochs.
         steps_per_epoch: Number of steps per epoch.
-        batch: Images per step, in all processes together.
+        batch: Images per step, in all processes and parts of the batch together.
     """
     batch_factor = batch / REFERENCE_BATCH
-    warmup_steps = config.warmup_epochs * steps_per_epoch
+    warmup_steps = int(config.warmup_epochs * steps_per_epoch)
     total_steps = config.epochs * steps_per_epoch
-    if step < warmup_steps:
-        increase = (config.lr - config.warmup_lr) * step / warmup_steps
+    position = max(step - 1, 0)
+    if position < warmup_steps:
+        increase = (config.lr - config.warmup_lr) * position / warmup_steps
         return batch_factor * (config.warmup_lr + increase)
-    decay_progress = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
-    remaining_share = (1 + math.cos(math.pi * decay_progress)) / 2
+    remaining_share = (1 + math.cos(math.pi * position / total_steps)) / 2
     return batch_factor * (config.min_lr + (config.lr - config.min_lr) * remaining_share)
 
 
