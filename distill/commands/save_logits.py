@@ -91,9 +91,9 @@ def _add_view_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--preset",
-        default="finetune-1k",
+        default="pretrain-22k",
         metavar="NAME",
-        help="training preset whose augmentation is used (default: finetune-1k)",
+        help="training preset whose augmentation is used (default: pretrain-22k)",
     )
     group.add_argument(
         "--set",

@@ -25,8 +25,8 @@ HELP = (
 EXAMPLES = """\
   tinyvit-distill train --student tiny_vit_5m_224 --data photos/ --logits store/ -o run/
   tinyvit-distill train --init tinyvit_5m.safetensors --data my-classes/ -o run/
-  tinyvit-distill train --init run/best.safetensors --data photos/ --logits store/ \\
-      --img-size 384 --preset finetune-384 -o larger/
+  tinyvit-distill train --preset finetune-384 --init run/best.safetensors --data photos/ \\
+      -o larger/
   tinyvit-distill train --qat --init run/best.safetensors --data photos/ --logits own-store/ \\
       -o int8/
   torchrun --nproc-per-node 8 -m tinyvit.distill.cli train --student tiny_vit_21m_224 \\
@@ -120,8 +120,9 @@ def _add_network_arguments(parser: argparse.ArgumentParser) -> None:
         "--img-size",
         type=positive_int,
         metavar="PIXELS",
-        help="image size (default: that of the checkpoint or variant); the attention windows of "
-        "--init are scaled in proportion to it, and the attention biases are interpolated",
+        help="image size (default: 384 or 512 for the preset of that name, otherwise that of the "
+        "checkpoint or variant); the attention windows of --init are scaled in proportion to it, "
+        "and the attention biases are interpolated",
     )
     group.add_argument(
         "--license",
@@ -135,9 +136,10 @@ def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--preset",
         metavar="NAME",
-        help="scratch-1k, pretrain-22k, finetune-1k, finetune-384, finetune-512, transfer or qat "
-        "(default: qat with --qat, finetune-1k with --init and --logits, transfer with only "
-        "--init, pretrain-22k with only --logits, otherwise scratch-1k)",
+        help="scratch-1k, pretrain-22k, finetune-1k, finetune-384 or finetune-512 for the runs of "
+        "the paper; transfer, finetune-logits or qat for others (default: qat with --qat, "
+        "finetune-logits with --init and --logits, transfer with only --init, pretrain-22k with "
+        "only --logits, otherwise scratch-1k)",
     )
     group.add_argument(
         "--config",

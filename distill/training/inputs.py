@@ -10,6 +10,7 @@ from tinyvit.data.splits import find_split_folder, list_splits
 from tinyvit.distill.logits.store import open_store, require_matching_images
 from tinyvit.distill.training.class_selection import ClassSelection, select_classes
 from tinyvit.distill.training.data_loader import TrainingData, choose_worker_count
+from tinyvit.distill.training.presets import select_image_size
 from tinyvit.distill.training.qat import add_fake_quantization, make_checkpoint_state
 from tinyvit.distill.training.request import TrainingRequest
 from tinyvit.distill.training.student import Student, make_student, read_init
@@ -68,7 +69,7 @@ def open_inputs(request: TrainingRequest) -> TrainingInputs:
         init=init,
         labels=selection.labels,
         num_classes=selection.num_classes,
-        size=request.img_size,
+        size=select_image_size(config.preset, request.img_size),
         seed=config.seed,
     )
     if request.license:

@@ -1,7 +1,7 @@
 """Defines named presets of training settings.
 
-The presets "transfer" and "qat" are this project's. The others have the paper's settings, from
-TinyViT/config.py and TinyViT/configs in the repository microsoft/Cream.
+The presets "transfer", "finetune-logits" and "qat" are this project's. The others have the paper's
+settings, from TinyViT/config.py and TinyViT/configs in the repository microsoft/Cream.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ _ALL_PRESETS = (
     _FINETUNE_1K,
     _FINETUNE_384,
     replace(_FINETUNE_384, preset="finetune-512"),
+    replace(_FINETUNE_1K, preset="finetune-logits"),
     TrainingConfig(
         preset="transfer",
         epochs=30,
@@ -60,14 +61,22 @@ _ALL_PRESETS = (
 PRESETS: dict[str, TrainingConfig] = {config.preset: config for config in _ALL_PRESETS}
 """The presets by name."""
 
+LABEL_PRESETS = frozenset({"scratch-1k", "finetune-1k", "finetune-384", "finetune-512"})
+"""The presets of those of the paper's runs that learn from class labels only."""
+
+_IMAGE_SIZES = {"finetune-384": 384, "finetune-512": 512}
+"""Image sizes in pixels of the presets for fine-tuning at a larger size."""
+
 _DROP_PATH_RATES = {
     "scratch-1k": {"11m": 0.1, "21m": 0.2},
     "pretrain-22k": {"21m": 0.1},
     "finetune-1k": {"21m": 0.1},
     "finetune-384": {"21m": 0.1},
     "finetune-512": {"21m": 0.1},
+    "finetune-logits": {"21m": 0.1},
 }
-"""The paper's drop-path rates by preset and size of the variant; all others are 0."""
+"""The paper's drop-path rates by preset and size of the variant; all others are 0. The preset
+"finetune-logits" has those of "finetune-1k"."""
 
 
 def get_preset(name: str) -> TrainingConfig:
@@ -87,6 +96,9 @@ def get_preset(name: str) -> TrainingConfig:
 def choose_preset(has_init: bool, has_store: bool, is_qat: bool = False) -> str:
     """Choose the default preset of a run.
 
+    The paper fine-tunes with class labels only, and only on ImageNet-1k. So none of its presets for
+    fine-tuning is a default.
+
     Args:
         has_init: Whether the initial weights are those of a checkpoint.
         has_store: Whether the run learns from saved teacher predictions.
@@ -98,8 +110,22 @@ def choose_preset(has_init: bool, has_store: bool, is_qat: bool = False) -> str:
     if is_qat:
         return "qat"
     if has_init:
-        return "finetune-1k" if has_store else "transfer"
+        return "finetune-logits" if has_store else "transfer"
     return "pretrain-22k" if has_store else "scratch-1k"
+
+
+def select_image_size(preset: str, requested_size: int | None) -> int | None:
+    """Return the image size of a run.
+
+    Args:
+        preset: Name of the preset.
+        requested_size: Image size in pixels that the user requested; None if there was no request.
+
+    Returns:
+        `requested_size`, or else the size that the preset is for. None if both are missing, so that
+        the size of the checkpoint or variant applies.
+    """
+    return requested_size or _IMAGE_SIZES.get(preset)
 
 
 def select_drop_path_rate(config: TrainingConfig, variant: Variant) -> float:
@@ -111,8 +137,8 @@ def select_drop_path_rate(config: TrainingConfig, variant: Variant) -> float:
 
     Returns:
         `config.drop_path` if it is a number. If it is "paper", the DROP_PATH_RATE in the paper's
-        configuration file of this preset and variant (microsoft/Cream, TinyViT/configs), or 0 if
-        the preset is not the paper's.
+        configuration file of this preset and variant (microsoft/Cream, TinyViT/configs). The preset
+        "finetune-logits" has the rate of "finetune-1k", and "transfer" and "qat" have the rate 0.
     """
     if config.drop_path != "paper":
         return config.drop_path

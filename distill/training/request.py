@@ -23,7 +23,7 @@ class TrainingRequest:
         val_data: Validation images in class folders, which determine the best epoch. None for the
             subfolder "val" if `data` contains "train" and "val", otherwise for no validation.
         logits: Folder of a store (saved teacher predictions); None trains from class labels only.
-        img_size: Image size in pixels; None for that of the checkpoint or variant.
+        img_size: Image size in pixels; None for that of the preset, the checkpoint or the variant.
         classes: Classes of the trained model, if there is a store: "folders" keeps those with a
             class folder, or all if there are no class folders; "teacher" keeps all.
         license: License of the trained model; None for that of `init`.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from tinyvit.distill.logits.store import Store
+from tinyvit.distill.training.config import TrainingConfig
+from tinyvit.distill.training.presets import LABEL_PRESETS
 from tinyvit.distill.training.run_folder import BEST_CHECKPOINT, TrainingState
 from tinyvit.distill.training.task import TrainingTask
 from tinyvit.distill.training.trainer import TrainingRun
@@ -30,16 +32,17 @@ def describe_start(run: TrainingRun) -> list[str]:
         f"{task.student.head_origin}",
         f"training images: {task.data.images.describe()}",
         *([f"validation images: {task.validation.describe()}"] if task.validation else []),
-        _describe_supervision(task.data.store, config.epochs),
+        _describe_supervision(task.data.store, config),
         f"preset {config.preset}: {epochs} of {steps}, with "
         f"{format_count(config.batch, 'image')} per step",
     ]
 
 
-def _describe_supervision(store: Store | None, epochs: int) -> str:
+def _describe_supervision(store: Store | None, config: TrainingConfig) -> str:
     """Return the message that says what the student learns from.
 
-    For a store, it also states the number of its epochs, and whether they are used repeatedly.
+    For a store, it also states the number of its epochs, whether they are used repeatedly, and
+    whether the paper uses this preset without a store.
     """
     if store is None:
         return "the student learns from the class labels"
@@ -48,7 +51,11 @@ def _describe_supervision(store: Store | None, epochs: int) -> str:
         f"the student learns from the predictions of {teachers}; the store has "
         f"{format_count(store.epochs, 'epoch')}"
     )
-    return f"{message}, which are used repeatedly" if epochs > store.epochs else message
+    if config.epochs > store.epochs:
+        message += ", which are used repeatedly"
+    if config.preset in LABEL_PRESETS:
+        message += f"; in the paper, {config.preset} learns from class labels only"
+    return message
 
 
 def describe_result(task: TrainingTask, state: TrainingState) -> str:

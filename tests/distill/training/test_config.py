@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import argparse
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tinyvit.distill.cli import main
+from tinyvit.distill.commands import train
 from tinyvit.distill.training.config import (
     apply_overrides,
     parse_assignment,
     read_config,
 )
-from tinyvit.distill.training.presets import PRESETS, choose_preset, select_drop_path_rate
+from tinyvit.distill.training.presets import (
+    PRESETS,
+    choose_preset,
+    select_drop_path_rate,
+    select_image_size,
+)
 from tinyvit.distill.training.run_folder import open_run_folder
 from tinyvit.errors import RequestError
 from tinyvit.variants import VARIANTS
@@ -100,7 +108,47 @@ def test_overrides_change_single_settings() -> None:
         (0.5, 1),
         True,
     )
-    assert choose_preset(has_init=True, has_store=False) == "transfer"
+
+
+@pytest.mark.parametrize(
+    ("has_init", "has_store", "is_qat", "preset"),
+    [
+        (False, False, False, "scratch-1k"),
+        (False, True, False, "pretrain-22k"),
+        (True, False, False, "transfer"),
+        (True, True, False, "finetune-logits"),
+        (True, True, True, "qat"),
+    ],
+)
+def test_the_default_preset_depends_on_the_inputs(
+    has_init: bool, has_store: bool, is_qat: bool, preset: str
+) -> None:
+    assert choose_preset(has_init, has_store, is_qat) == preset
+
+
+def test_each_of_the_papers_runs_is_one_documented_command() -> None:
+    """docs/training.md has the five runs of TRAINING.md in microsoft/Cream (TinyViT/docs)."""
+    text = (Path(__file__).parents[3] / "docs" / "training.md").read_text(encoding="utf-8")
+    section = text.partition("The paper's runs are one command each.")[2].partition("The default")[
+        0
+    ]
+    parser = argparse.ArgumentParser()
+    train.add_arguments(parser)
+    runs = []
+    for command in re.findall(r"^ +tinyvit-distill train (.*)", section, re.MULTILINE):
+        args = parser.parse_args(shlex.split(command))
+        config = train._make_config(args)
+        size = select_image_size(config.preset, args.img_size)
+        runs.append((config.preset, size, args.logits is not None, args.student, args.init))
+    chain = [Path("pretrained/best.safetensors"), Path("at224/best.safetensors")]
+    assert runs == [
+        ("scratch-1k", None, False, "tiny_vit_21m_224", None),
+        ("pretrain-22k", None, True, "tiny_vit_21m_224", None),
+        ("finetune-1k", None, False, None, chain[0]),
+        ("finetune-384", 384, False, None, chain[1]),
+        ("finetune-512", 512, False, None, Path("at384/best.safetensors")),
+    ]
+    assert select_image_size("finetune-384", 256) == 256
 
 
 @pytest.mark.parametrize(

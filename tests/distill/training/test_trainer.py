@@ -324,6 +324,7 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer.TrainingRun, "step", seen)
+        progress = RecordedProgress()
         train_student(
             TrainingRequest(
                 image_folder,
@@ -332,7 +333,11 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn(
                 init=checkpoint,
                 logits=store.folder,
                 workers=0,
-            )
+            ),
+            progress,
+        )
+        assert progress.messages[3].endswith(
+            "; in the paper, finetune-1k learns from class labels only"
         )
         assert max(losses) < 1e-5
         losses.clear()
