@@ -1,11 +1,12 @@
-"""Applies RandAugment to Pillow images, as timm's "rand-m9-mstd0.5-inc1" does.
+"""Applies RandAugment to Pillow images, as timm's "rand-m9-mstd0.5-inc1" does for bicubic images.
 
 The paper uses these settings: two of fifteen operations are drawn for each image, and each is
 applied with probability 0.5. The magnitude of each operation is drawn from a normal distribution
 with mean 9 and standard deviation 0.5, and limited to 0 to 10. "inc1" selects those variants of the
-operations that change the image more if the magnitude is larger. The ranges of the operations are
-timm's (timm/data/auto_augment.py), but distances are fractions of the image size, so that a view
-has the same content at every resolution.
+operations that change the image more if the magnitude is larger. Operations that move pixels
+interpolate bicubically, as in the paper's code, which passes its interpolation on to timm. The
+ranges of the operations are timm's (timm/data/auto_augment.py), but distances are fractions of the
+image size, so that a view has the same content at every resolution.
 """
 
 from __future__ import annotations
@@ -44,7 +45,6 @@ _LEVELS = 256
 """Number of values (levels) that a color value of a pixel can have."""
 _MIDDLE_LEVEL = 128
 """Levels below this one are dark for `_solarize_add`."""
-_RESAMPLING_FILTERS = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
 _AffineMatrix = tuple[float, float, float, float, float, float]
 
 
@@ -55,12 +55,10 @@ class OperationParameters:
     Attributes:
         strength: The magnitude divided by `MAX_MAGNITUDE`, 0 to 1.
         sign: Direction of the change, -1 or 1.
-        resampling: Filter for the operations that move pixels.
     """
 
     strength: float
     sign: int
-    resampling: Image.Resampling
 
     @property
     def signed_strength(self) -> float:
@@ -95,10 +93,9 @@ def rand_augment(
         # numbers of later operations do not depend on whether this one is applied.
         is_applied = random.random_sample() < OPERATION_PROBABILITY
         sign = 2 * random.randint(2) - 1
-        resampling = _RESAMPLING_FILTERS[random.randint(len(_RESAMPLING_FILTERS))]
         drawn_magnitude = min(max(random.normal(magnitude, deviation), 0.0), MAX_MAGNITUDE)
         if is_applied:
-            parameters = OperationParameters(drawn_magnitude / MAX_MAGNITUDE, sign, resampling)
+            parameters = OperationParameters(drawn_magnitude / MAX_MAGNITUDE, sign)
             image = OPERATIONS[index](image, parameters)
     return image
 
@@ -115,42 +112,40 @@ def _invert(image: Image.Image, _: OperationParameters) -> Image.Image:
     return ImageOps.invert(image)
 
 
-def _transform(
-    image: Image.Image, matrix: _AffineMatrix, parameters: OperationParameters
-) -> Image.Image:
+def _transform(image: Image.Image, matrix: _AffineMatrix) -> Image.Image:
     """Apply an affine matrix, which maps output coordinates to input coordinates in pixels."""
     return image.transform(
         image.size,
         Image.Transform.AFFINE,
         matrix,
-        parameters.resampling,
+        Image.Resampling.BICUBIC,
         fillcolor=FILL_COLOR,
     )
 
 
 def _shear_x(image: Image.Image, parameters: OperationParameters) -> Image.Image:
     shear = _MAX_SHEAR * parameters.signed_strength
-    return _transform(image, (1, shear, 0, 0, 1, 0), parameters)
+    return _transform(image, (1, shear, 0, 0, 1, 0))
 
 
 def _shear_y(image: Image.Image, parameters: OperationParameters) -> Image.Image:
     shear = _MAX_SHEAR * parameters.signed_strength
-    return _transform(image, (1, 0, 0, shear, 1, 0), parameters)
+    return _transform(image, (1, 0, 0, shear, 1, 0))
 
 
 def _translate_x(image: Image.Image, parameters: OperationParameters) -> Image.Image:
     shift = _MAX_SHIFT * parameters.signed_strength * image.width
-    return _transform(image, (1, 0, shift, 0, 1, 0), parameters)
+    return _transform(image, (1, 0, shift, 0, 1, 0))
 
 
 def _translate_y(image: Image.Image, parameters: OperationParameters) -> Image.Image:
     shift = _MAX_SHIFT * parameters.signed_strength * image.height
-    return _transform(image, (1, 0, 0, 0, 1, shift), parameters)
+    return _transform(image, (1, 0, 0, 0, 1, shift))
 
 
 def _rotate(image: Image.Image, parameters: OperationParameters) -> Image.Image:
     degrees = _MAX_ROTATION_DEGREES * parameters.signed_strength
-    return image.rotate(degrees, parameters.resampling, fillcolor=FILL_COLOR)
+    return image.rotate(degrees, Image.Resampling.BICUBIC, fillcolor=FILL_COLOR)
 
 
 def _posterize(image: Image.Image, parameters: OperationParameters) -> Image.Image:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tinyvit.distill.augmentation.randaugment import MAX_MAGNITUDE
 from tinyvit.errors import RequestError
 
-VERSION = 2
+VERSION = 3
 """Version of the augmentation code. It changes when the same seed gives another view, for example
 because random numbers are drawn in another order. Stores of another version are refused."""
 _MAX_OPERATIONS = 10

@@ -155,8 +155,8 @@ def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch",
         type=positive_int,
         metavar="N",
-        help="images per step, in all processes together (default: the preset's, which is 64 for "
-        "transfer, 32 for qat, and 1024 for all others)",
+        help="images per step, in all processes together (default: the preset's, which is 4096 "
+        "for pretrain-22k, 64 for transfer, 32 for qat, and 1024 for all others)",
     )
     group.add_argument(
         "--lr",

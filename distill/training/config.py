@@ -47,6 +47,9 @@ class TrainingConfig:
             turns scaling off.
         frozen_batchnorm: Whether BatchNorm layers stay in eval mode, so that their running
             statistics do not change.
+        new_class_rows: Initial weights of the classifier for a class that the checkpoint lacks:
+            "random", or "mean" for the mean of the rows that come from the checkpoint (see
+            `new_class_rows.fill_new_class_rows`).
         seed: Seed of new weights, of the order of images, of stochastic depth and, in a run without
             a store, of the views (augmented versions of the images).
         precision: "auto", "float32" or "bfloat16", see `device.Precision`.
@@ -69,6 +72,7 @@ class TrainingConfig:
     label_weight: float = 0.0
     max_grad_norm: float = 5.0
     frozen_batchnorm: bool = False
+    new_class_rows: Literal["random", "mean"] = "random"
     seed: int = 0
     precision: Precision = "auto"
     augmentation: Augmentation = field(default_factory=Augmentation)

@@ -10,6 +10,7 @@ from tinyvit.data.splits import find_split_folder, list_splits
 from tinyvit.distill.logits.store import open_store, require_matching_images
 from tinyvit.distill.training.class_selection import ClassSelection, select_classes
 from tinyvit.distill.training.data_loader import TrainingData, choose_worker_count
+from tinyvit.distill.training.new_class_rows import fill_new_class_rows
 from tinyvit.distill.training.presets import select_image_size
 from tinyvit.distill.training.qat import add_fake_quantization, make_checkpoint_state
 from tinyvit.distill.training.request import TrainingRequest
@@ -72,6 +73,8 @@ def open_inputs(request: TrainingRequest) -> TrainingInputs:
         size=select_image_size(config.preset, request.img_size),
         seed=config.seed,
     )
+    if init and init.labels and config.new_class_rows == "mean":
+        student = fill_new_class_rows(student, init.labels)
     if request.license:
         student = replace(student, license=request.license)
     data = TrainingData(

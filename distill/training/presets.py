@@ -22,17 +22,25 @@ _FINETUNE_1K = TrainingConfig(
     weight_decay=1e-8,
     layer_decay=0.8,
     frozen_batchnorm=True,
+    new_class_rows="mean",
 )
 _FINETUNE_384 = replace(
     _FINETUNE_1K, preset="finetune-384", lr=2e-5, warmup_lr=2e-8, min_lr=2e-7, layer_decay=1.0
 )
 _ALL_PRESETS = (
     TrainingConfig(preset="scratch-1k", augmentation=Augmentation(mixup=0.8, cutmix=1.0)),
-    TrainingConfig(preset="pretrain-22k", epochs=90, lr=2.5e-4, warmup_epochs=5, weight_decay=0.01),
+    TrainingConfig(
+        preset="pretrain-22k",
+        epochs=90,
+        batch=4096,
+        lr=2.5e-4,
+        warmup_epochs=5,
+        weight_decay=0.01,
+    ),
     _FINETUNE_1K,
     _FINETUNE_384,
     replace(_FINETUNE_384, preset="finetune-512"),
-    replace(_FINETUNE_1K, preset="finetune-logits"),
+    replace(_FINETUNE_1K, preset="finetune-logits", new_class_rows="random"),
     TrainingConfig(
         preset="transfer",
         epochs=30,

@@ -204,6 +204,10 @@ def test_the_default_batch_in_documents_and_help_is_that_of_the_preset(
     with pytest.raises(SystemExit):
         main(["train", "--help"])
     batches = {name: config.batch for name, config in PRESETS.items()}
-    assert (batches.pop("transfer"), batches.pop("qat"), set(batches.values())) == (64, 32, {1024})
+    other_presets = ("pretrain-22k", "transfer", "qat")
+    assert [batches.pop(name) for name in other_presets] == [4096, 64, 32]
+    assert set(batches.values()) == {1024}
     help_text = " ".join(capsys.readouterr().out.split())
-    assert "which is 64 for transfer, 32 for qat, and 1024 for all others" in help_text
+    assert (
+        "which is 4096 for pretrain-22k, 64 for transfer, 32 for qat, and 1024 for all others"
+    ) in help_text
