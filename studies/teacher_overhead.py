@@ -39,9 +39,9 @@ from tinyvit.distill.training.data_loader import (
     TrainingBatch,
     TrainingData,
     load_batches,
-    shuffle_indices,
 )
 from tinyvit.distill.training.device import select_device
+from tinyvit.distill.training.sample_order import divide_order, shuffle_indices
 from tinyvit.studies.gpu.training import LEARNING_RATE, Shape, make_config, make_data, make_run
 from tinyvit.studies.record_reading import time_record_reading
 
@@ -230,7 +230,7 @@ def _make_step(
             probabilities = torch.from_numpy(teacher.predict_probabilities(pixels)).float()
             all_classes = torch.arange(num_classes).expand(len(probabilities), -1)
             batch = replace(batch, teacher=BatchPredictions(all_classes, probabilities))
-        run.step(batch, LEARNING_RATE)
+        run.step([batch], LEARNING_RATE)
 
     return step
 
@@ -247,7 +247,7 @@ def _load_forever(data: TrainingData, batch_size: int) -> Iterator[TrainingBatch
     """Load the batches of one epoch after the other, without worker processes."""
     for epoch in count():
         order = shuffle_indices(seed=0, epoch=epoch, sample_count=len(data))
-        yield from load_batches(data, epoch, order, batch_size, workers=0)
+        yield from load_batches(data, epoch, divide_order(order, [batch_size]), workers=0)
 
 
 if __name__ == "__main__":

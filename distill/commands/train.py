@@ -156,7 +156,22 @@ def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive_int,
         metavar="N",
         help="images per step, in all processes together (default: the preset's, which is 4096 "
-        "for pretrain-22k, 64 for transfer, 32 for qat, and 1024 for all others)",
+        "for pretrain-22k, 64 for transfer, 32 for qat, and 1024 for all others; for a small data "
+        "set, it is reduced until an epoch has 4 steps)",
+    )
+    group.add_argument(
+        "--accumulation",
+        type=positive_int,
+        metavar="N",
+        help="divide the images of a step into N parts in every process, and add their gradients, "
+        "so that only one part must fit into memory (default: as few as fit)",
+    )
+    group.add_argument(
+        "--checkpoint-activations",
+        action="store_const",
+        const=True,
+        help="compute activations again in the backward pass instead of keeping them, which needs "
+        "less memory and more time",
     )
     group.add_argument(
         "--lr",
@@ -225,6 +240,7 @@ def run(args: argparse.Namespace) -> int:
         overwrite=args.overwrite,
         qat=args.qat,
         weight_bits=args.weight_bits,
+        fits_batch=not _is_batch_given(args),
     )
     with explain_interrupt(lambda: _explain_continuation(args.output, args.overwrite)):
         best_checkpoint = train_student(request, make_progress())
@@ -246,6 +262,12 @@ def _explain_continuation(folder: Path, overwrite: bool) -> str:
     return f"run the same command again{condition} to resume {folder}"
 
 
+def _is_batch_given(args: argparse.Namespace) -> bool:
+    """Return whether the user chose the number of images per step."""
+    is_set = any(assignment.partition("=")[0].strip() == "batch" for assignment in args.set)
+    return is_set or args.batch is not None or args.config is not None
+
+
 def _make_config(args: argparse.Namespace) -> TrainingConfig:
     """Return the settings of --config or a preset, changed by --set, --epochs, --batch, --lr."""
     from tinyvit.distill.training.config import apply_overrides, parse_assignment, read_config
@@ -264,6 +286,12 @@ def _make_config(args: argparse.Namespace) -> TrainingConfig:
         )
         config = get_preset(args.preset or default_preset)
     config = apply_overrides(config, dict(map(parse_assignment, args.set)))
-    options = {"epochs": args.epochs, "batch": args.batch, "lr": args.lr}
+    options = {
+        "epochs": args.epochs,
+        "batch": args.batch,
+        "accumulation": args.accumulation,
+        "checkpoint_activations": args.checkpoint_activations,
+        "lr": args.lr,
+    }
     given_options = {name: value for name, value in options.items() if value is not None}
     return replace(config, **given_options)

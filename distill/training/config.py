@@ -29,6 +29,11 @@ class TrainingConfig:
         epochs: Number of epochs. An epoch uses every view of every image once, except the views of
             an incomplete last batch.
         batch: Images per step, in all processes together.
+        accumulation: Number of parts into which every process divides its images of a step. The
+            gradients of the parts are added, so that only one part must fit into memory. "auto"
+            is the smallest number that fits.
+        checkpoint_activations: Whether activations of blocks are computed again in the backward
+            pass, which needs less memory and more time, see `activation_checkpointing`.
         lr: Learning rate at which the cosine begins in step 0, and which the warm-up rises to, see
             `optimizer.compute_learning_rate`.
         warmup_lr: Learning rate of the first step of the warm-up.
@@ -60,6 +65,8 @@ class TrainingConfig:
     preset: str
     epochs: int = 300
     batch: int = 1024
+    accumulation: int | Literal["auto"] = "auto"
+    checkpoint_activations: bool = False
     lr: float = 5e-4
     warmup_lr: float = 5e-7
     min_lr: float = 5e-6
@@ -81,6 +88,9 @@ class TrainingConfig:
         limits_met = {
             "epochs must be at least 1": self.epochs >= 1,
             "batch must be at least 2": self.batch >= 2,
+            'accumulation must be "auto" or at least 1': (
+                self.accumulation == "auto" or self.accumulation >= 1
+            ),
             "min_lr must be between 0 and lr": 0 <= self.min_lr <= self.lr,
             "warmup_lr must be between 0 and lr": 0 <= self.warmup_lr <= self.lr,
             "warmup_epochs must not be negative": self.warmup_epochs >= 0,

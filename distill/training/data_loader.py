@@ -10,7 +10,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,11 +29,6 @@ Sample = dict[str, Any]
 """The fields of a `TrainingBatch` for one view, by name. `labels` and `teacher` are dictionaries of
 their own fields; the values are numpy arrays and numbers."""
 
-_SEED_LIMIT = 2**32
-"""numpy's RandomState accepts only seeds below this limit."""
-_SEED_FACTOR = 1_000_003
-"""The seed of an epoch's order is the run's seed times this prime number, plus the epoch. Without
-the factor, epoch 1 of a run would have the same order as epoch 0 of a run with the next seed."""
 _MAX_DEFAULT_WORKERS = 8
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """Signals that stop a command. A terminal or `timeout` sends them to the worker processes too."""
@@ -112,9 +107,24 @@ class TrainingData:
 
     @property
     def view_source(self) -> ViewSource:
-        """Return the images and the settings from which views of them are made."""
-        augmentation = self.store.header.augmentation if self.store else self.augmentation
+        """Return the images and the settings from which views of them are made.
+
+        Without a store, views are not mixed, see `batch_mixing`.
+        """
+        if self.store:
+            augmentation = self.store.header.augmentation
+        else:
+            augmentation = replace(self.augmentation, mixup=0.0, cutmix=0.0)
         return ViewSource(self.images.open, len(self.images), self.size, augmentation)
+
+    @property
+    def batch_mixing(self) -> Augmentation | None:
+        """Return the settings of Mixup and CutMix if whole batches are mixed, otherwise None.
+
+        With a store, single views are mixed, as when the teacher saw them.
+        """
+        is_mixed = self.augmentation.mixup > 0 or self.augmentation.cutmix > 0
+        return self.augmentation if is_mixed and self.store is None else None
 
     def __len__(self) -> int:
         """Return the number of views in an epoch."""
@@ -164,16 +174,14 @@ class _EpochDataset(Dataset["Sample | TinyViTError"]):
 
 
 def load_batches(
-    data: TrainingData, epoch: int, order: npt.NDArray[np.int64], batch: int, workers: int
+    data: TrainingData, epoch: int, batches: list[list[int]], workers: int
 ) -> Iterator[TrainingBatch]:
     """Load the batches of an epoch.
 
     Args:
         data: The images, with their classes and the teacher's predictions.
         epoch: Epoch, from 0. If the store has fewer epochs than the run, they are used repeatedly.
-        order: Indices of the samples to load, in this order, int64 (n,). An incomplete last batch
-            is left out.
-        batch: Number of samples per batch.
+        batches: Indices of the samples of each batch.
         workers: Number of worker processes; 0 makes the samples in this process.
 
     Yields:
@@ -185,17 +193,15 @@ def load_batches(
     """
     loader = DataLoader(
         _EpochDataset(data, epoch),
-        batch_size=batch,
-        sampler=order.tolist(),
+        batch_sampler=batches,
         num_workers=workers,
-        drop_last=True,
         collate_fn=_collate_samples,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_end_silently_on_signals,
     )
     with _block_stop_signals():
-        batches = iter(loader)  # starts the workers
-    for batch_or_error in batches:
+        loaded_batches = iter(loader)  # starts the workers
+    for batch_or_error in loaded_batches:
         if isinstance(batch_or_error, TinyViTError):
             raise batch_or_error
         yield _make_training_batch(batch_or_error)
@@ -248,21 +254,6 @@ def _collate_samples(samples: list[Sample | TinyViTError]) -> Any:
         if isinstance(sample, TinyViTError):
             return sample
     return default_collate(samples)
-
-
-def shuffle_indices(seed: int, epoch: int, sample_count: int) -> npt.NDArray[np.int64]:
-    """Return a random permutation of all samples, which is the same on every machine.
-
-    Args:
-        seed: Seed of the run.
-        epoch: Epoch, from 0.
-        sample_count: Number of samples.
-
-    Returns:
-        Indices of the samples, int64 (sample_count,).
-    """
-    random = np.random.RandomState((seed * _SEED_FACTOR + epoch) % _SEED_LIMIT)
-    return random.permutation(sample_count).astype(np.int64)
 
 
 def choose_worker_count() -> int:

@@ -46,6 +46,19 @@ class ProcessGroup:
         device_ids = [self.local_rank] if torch.cuda.is_available() else None
         return DistributedDataParallel(model, device_ids=device_ids)
 
+    def find_maximum(self, number: int) -> int:
+        """Return the largest of the numbers that all processes pass to this method.
+
+        Args:
+            number: The number of this process.
+        """
+        if self.count == 1:
+            return number
+        device = f"cuda:{self.local_rank}" if torch.cuda.is_available() else "cpu"
+        maximum = torch.tensor(number, device=device)
+        dist.all_reduce(maximum, dist.ReduceOp.MAX)
+        return int(maximum)
+
     def wait(self) -> None:
         """Wait until all processes have called this method."""
         if self.count > 1:

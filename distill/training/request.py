@@ -33,6 +33,8 @@ class TrainingRequest:
             a run with the same request is resumed, and a run with another request is an error.
         qat: Recipe file for quantization-aware training; "" calibrates a recipe on `data`; None
             trains without simulated quantization.
+        fits_batch: Whether a batch that is too large for the data set is reduced, see
+            `batch_size.fit_batch`. If false, `config.batch` is used in any case.
         weight_bits: Number of bits of the weights, if this run calibrates the recipe (`qat` is "").
     """
 
@@ -50,6 +52,7 @@ class TrainingRequest:
     overwrite: bool = False
     qat: str | None = None
     weight_bits: int = 7
+    fits_batch: bool = False
 
 
 def check_request(request: TrainingRequest) -> None:

@@ -58,6 +58,8 @@ class TrainingState:
         loss_sum: Sum of the losses of the finished steps in the unfinished epoch.
         best_top1: Top-1 accuracy of the best checkpoint in percent; -1 before the first evaluation.
         seconds: Time that was spent on the unfinished epoch before the run was interrupted.
+        accumulation: Number of parts into which every process divides its share of a batch. It is
+            saved, because a resumed run may find less memory.
         history: Results of the finished epochs, in order.
     """
 
@@ -65,6 +67,7 @@ class TrainingState:
     loss_sum: float = 0.0
     best_top1: float = -1.0
     seconds: float = 0.0
+    accumulation: int = 1
     history: list[EpochSummary] = field(default_factory=list)
 
 

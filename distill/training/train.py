@@ -11,8 +11,14 @@ from tinyvit import __version__
 from tinyvit.distill.augmentation.probe import get_library_versions
 from tinyvit.distill.logits.store import Store
 from tinyvit.distill.training import run_folder
+from tinyvit.distill.training.batch_size import fit_batch
+from tinyvit.distill.training.config import TrainingConfig
 from tinyvit.distill.training.device import select_device
-from tinyvit.distill.training.distributed import is_first_process, join_process_group
+from tinyvit.distill.training.distributed import (
+    ProcessGroup,
+    is_first_process,
+    join_process_group,
+)
 from tinyvit.distill.training.inputs import make_task, open_inputs
 from tinyvit.distill.training.packages import require_training_packages
 from tinyvit.distill.training.presets import select_drop_path_rate
@@ -22,6 +28,7 @@ from tinyvit.distill.training.task import TrainingTask
 from tinyvit.distill.training.trainer import TrainingRun
 from tinyvit.file_locks import FOLDER_LOCK_NAME, hold_lock
 from tinyvit.files import sha256
+from tinyvit.plurals import format_count
 from tinyvit.progress import NullProgress, Progress
 
 
@@ -60,11 +67,15 @@ def _hold_run_folder(folder: Path) -> AbstractContextManager[None]:
 
 def _train(request: TrainingRequest, progress: Progress | None) -> Path:
     """Train or resume in an output folder that no other run uses."""
-    task = make_task(request, open_inputs(request))
+    inputs = open_inputs(request)
     with join_process_group() as processes:
         visible_progress: Progress = NullProgress()
         if progress is not None and processes.is_first:
             visible_progress = progress
+        if request.fits_batch:
+            config = _fit_batch(request.config, len(inputs.data), processes, visible_progress)
+            request = replace(request, config=config)
+        task = make_task(request, inputs)
         device = select_device(request.config.precision, processes.local_rank)
         run = TrainingRun(task, device, processes, visible_progress)
         if processes.is_first:
@@ -76,6 +87,20 @@ def _train(request: TrainingRequest, progress: Progress | None) -> Path:
         if processes.is_first:
             visible_progress.message(describe_result(task, state))
     return request.output / run_folder.BEST_CHECKPOINT
+
+
+def _fit_batch(
+    config: TrainingConfig, view_count: int, processes: ProcessGroup, progress: Progress
+) -> TrainingConfig:
+    """Return the settings with a batch that is not too large for the data, and report a change."""
+    batch = fit_batch(config.batch, view_count, processes.count)
+    if batch != config.batch:
+        progress.message(
+            f"an epoch has {format_count(view_count, 'view')}, so a step uses "
+            f"{format_count(batch, 'image')} instead of the {config.batch} of the preset "
+            f"{config.preset}, and the learning rate is reduced in proportion"
+        )
+    return replace(config, batch=batch)
 
 
 def _prepare_folder(request: TrainingRequest, task: TrainingTask) -> None:

@@ -1,29 +1,32 @@
 """Trains a student in a loop over epochs and steps, and writes checkpoints and a history.
 
-The order of images, the views (augmented versions of images) and stochastic depth depend only on
-the seed and the number of the step. So an interrupted run that is resumed gives the same result as
-an uninterrupted run. With one process, the checkpoints are equal byte for byte.
+The order of images, the views (augmented versions of images), their mixing and stochastic depth
+depend only on the seed and the number of the step. So an interrupted run that is resumed gives the
+same result as an uninterrupted run. With one process, the checkpoints are equal byte for byte.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from tinyvit.distill.training import run_folder
-from tinyvit.distill.training.data_loader import TrainingBatch, load_batches, shuffle_indices
+from tinyvit.distill.training.activation_checkpointing import add_activation_checkpointing
+from tinyvit.distill.training.batch_division import BatchDivider
+from tinyvit.distill.training.data_loader import TrainingBatch, load_batches
 from tinyvit.distill.training.device import ComputeDevice
 from tinyvit.distill.training.distributed import ProcessGroup
 from tinyvit.distill.training.drop_path import add_drop_path
 from tinyvit.distill.training.evaluate import evaluate_model
+from tinyvit.distill.training.gradients import GradientComputer
 from tinyvit.distill.training.history import EpochSummary, TensorBoardLog, draw_history
-from tinyvit.distill.training.loss import compute_training_loss
+from tinyvit.distill.training.memory import count_images_in_memory
 from tinyvit.distill.training.optimizer import (
     compute_learning_rate,
     make_optimizer,
@@ -32,6 +35,7 @@ from tinyvit.distill.training.optimizer import (
 )
 from tinyvit.distill.training.presets import select_drop_path_rate
 from tinyvit.distill.training.run_folder import Stateful, TrainingState
+from tinyvit.distill.training.sample_order import divide_order, shuffle_indices
 from tinyvit.distill.training.student import save_checkpoint
 from tinyvit.distill.training.task import TrainingTask
 from tinyvit.errors import RequestError
@@ -41,9 +45,6 @@ from tinyvit.progress import Progress
 
 SAVE_INTERVAL_S = 600.0
 """Shortest time in seconds between two saved states within an epoch."""
-_SEED_STRIDE = 1_000_003
-"""Difference between the random seeds of consecutive steps. It is larger than any number of
-processes, so every process has its own seed in every step."""
 
 
 class TrainingRun:
@@ -96,15 +97,16 @@ class TrainingRun:
         self.state = TrainingState()
         self._config, self._progress = config, progress
         self.model = device.move_module(task.student.model).train()
-        add_drop_path(self.model, select_drop_path_rate(config, task.student.model.variant))
+        drop_path_rate = select_drop_path_rate(config, task.student.model.variant)
+        self._drop_path = add_drop_path(self.model, drop_path_rate)
         self.average: AveragedModel | None = None
         if config.ema_decay:
             self.average = make_weight_average(self.model, config.ema_decay)
         self._optimizer = make_optimizer(self.model, config)
-        self._synchronized_model: nn.Module = processes.wrap(self.model)
-        scale, shift = task.student.preprocess.scale_and_shift()
-        self._scale = torch.from_numpy(scale).to(device.name)
-        self._shift = torch.from_numpy(shift).to(device.name)
+        self._divider = BatchDivider(task, processes, self._count_images_in_memory())
+        if config.checkpoint_activations:
+            add_activation_checkpointing(self.model)
+        self._gradients = GradientComputer(task, device, processes, self.model, self._drop_path)
 
     @property
     def result_model(self) -> nn.Module:
@@ -139,6 +141,7 @@ class TrainingRun:
             )
             self._progress.message(f"resuming after step {self.state.step} of {total_steps}")
         else:
+            self.state.accumulation = self._divider.choose_accumulation(self._progress)
             self._progress.message(f"starting at step 0 of {total_steps}")
         log = None
         if self.processes.is_first:
@@ -157,9 +160,10 @@ class TrainingRun:
         state = self.state
         start_s = last_save_s = time.perf_counter()
         self._set_training_mode()
-        for batch in self._load_batches(epoch):
+        batches = self._load_batches(epoch)
+        while state.step < (epoch + 1) * self.steps_per_epoch:
             rate = self._compute_learning_rate(state.step)
-            loss = self.step(batch, rate)
+            loss = self.step(islice(batches, state.accumulation), rate)
             state.step += 1
             state.loss_sum += loss
             if log:
@@ -175,60 +179,57 @@ class TrainingRun:
         self._finish_epoch(epoch, state.seconds + time.perf_counter() - start_s, log)
 
     def _load_batches(self, epoch: int) -> Iterator[TrainingBatch]:
-        """Load this process's part of the remaining batches of an epoch."""
+        """Load the parts of this process's share of the remaining batches of an epoch."""
         config, processes = self._config, self.processes
         steps_done = self.state.step - epoch * self.steps_per_epoch
         samples_per_process = config.batch // processes.count
         order = shuffle_indices(config.seed, epoch, len(self.task.data))
-        used_samples = self.steps_per_epoch * config.batch
-        order_by_step = order[:used_samples].reshape(
+        order_by_step = order[: self.steps_per_epoch * config.batch].reshape(
             self.steps_per_epoch, processes.count, samples_per_process
         )
         own_order = order_by_step[steps_done:, processes.rank].reshape(-1)
-        return load_batches(
-            self.task.data, epoch, own_order, samples_per_process, self.task.workers
-        )
+        batches = divide_order(own_order, self._divider.divide(self.state.accumulation))
+        return load_batches(self.task.data, epoch, batches, self.task.workers)
 
     def _compute_learning_rate(self, step: int) -> float:
         return compute_learning_rate(self._config, step, self.steps_per_epoch, self._config.batch)
 
-    def step(self, batch: TrainingBatch, rate: float) -> float:
+    def step(self, parts: Iterable[TrainingBatch], rate: float) -> float:
         """Compute the loss of a batch and its gradient, and update the weights.
 
         Args:
-            batch: This process's part of the batch.
+            parts: The parts of this process's share of the batch.
             rate: The learning rate.
 
         Returns:
-            The loss of this process's part of the batch.
+            The loss of this process's share of the batch.
 
         Raises:
             RequestError: The loss is NaN or infinite.
         """
-        torch.manual_seed(self._config.seed + _SEED_STRIDE * self.state.step + self.processes.rank)
         set_learning_rate(self._optimizer, rate)
-        with self.device.autocast():
-            logits = self._synchronized_model(self._normalize(batch.pixels))
-        loss = compute_training_loss(logits, batch, self._config)
         self._optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = self._gradients.add_gradients(parts, self.state.step)
         if self._config.max_grad_norm:
             nn.utils.clip_grad_norm_(self.model.parameters(), self._config.max_grad_norm)
         self._optimizer.step()
         if self.average:
             self.average.update_parameters(self.model)
-        loss_value = float(loss.detach())
-        if not np.isfinite(loss_value):
+        if not np.isfinite(loss):
             raise RequestError(
-                f"the loss is {loss_value} at step {self.state.step + 1}",
+                f"the loss is {loss} at step {self.state.step + 1}",
                 "use a lower --lr, and -o with another folder",
             )
-        return loss_value
+        return loss
 
-    def _normalize(self, pixels: Tensor) -> Tensor:
-        """Convert uint8 (B, S, S, 3) to normalized float32 (B, 3, S, S) on the device."""
-        values = pixels.to(self.device.name, non_blocking=True) * self._scale - self._shift
-        return values.permute(0, 3, 1, 2)
+    def _count_images_in_memory(self) -> int | None:
+        """Return how many images fit into memory; None if the user chose the number of parts."""
+        if self._config.accumulation != "auto":
+            return None
+        size, is_checkpointed = self.task.data.size, self._config.checkpoint_activations
+        return count_images_in_memory(
+            self.model, self._drop_path, size, self.device, is_checkpointed
+        )
 
     def _set_training_mode(self) -> None:
         self.model.train()

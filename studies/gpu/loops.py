@@ -18,9 +18,9 @@ from tinyvit.distill.training.data_loader import (
     TrainingBatch,
     TrainingData,
     load_batches,
-    shuffle_indices,
 )
 from tinyvit.distill.training.device import ComputeDevice, select_device
+from tinyvit.distill.training.sample_order import divide_order, shuffle_indices
 from tinyvit.distill.training.trainer import TrainingRun
 from tinyvit.studies.gpu.record import Part, Row
 from tinyvit.studies.gpu.settings import Settings
@@ -77,7 +77,7 @@ def _list_loops(
     views_data = replace(labels_data, class_indices=None)
 
     def train_on(batch: TrainingBatch) -> float:
-        return run.step(batch, LEARNING_RATE)
+        return run.step([batch], LEARNING_RATE)
 
     def make_store_loop() -> tuple[TrainingData, TrainOn]:
         store = open_store(get_store_path(folder, settings.teachers[0]))
@@ -126,7 +126,8 @@ def _load(
     device: ComputeDevice,
 ) -> Iterator[TrainingBatch]:
     """Load batches with worker processes, and move the images of each to the device."""
-    for batch in load_batches(data, epoch=0, order=order, batch=batch_size, workers=workers):
+    batches = divide_order(order, [batch_size])
+    for batch in load_batches(data, epoch=0, batches=batches, workers=workers):
         yield replace(batch, pixels=batch.pixels.to(device.name, non_blocking=True))
 
 

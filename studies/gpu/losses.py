@@ -60,7 +60,7 @@ def _train(shape: Shape, device: str, precision: Precision) -> Row:
     with set_tf32(precision):
         run = make_run(shape, config, make_device(device, precision))
         batches = (make_batch(shape, device, seed) for seed in range(STEP_COUNT))
-        return {"losses": [run.step(batch, LEARNING_RATE) for batch in batches]}
+        return {"losses": [run.step([batch], LEARNING_RATE) for batch in batches]}
 
 
 def _find_largest_difference(losses: list[float], reference_losses: list[float]) -> float:

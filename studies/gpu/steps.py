@@ -94,7 +94,7 @@ def step_with_teacher(
     Returns:
         The loss.
     """
-    return run.step(teacher.add_outputs(batch), learning_rate)
+    return run.step([teacher.add_outputs(batch)], learning_rate)
 
 
 def _describe_case(case: StepCase, settings: Settings) -> Row:
@@ -133,8 +133,8 @@ def _measure_kinds(case: StepCase, settings: Settings) -> Row:
     run = make_run(shape, make_config(shape.batch), device)
     batch = make_batch(shape, device.name)
     steps: dict[str, Callable[[], object]] = {
-        FROM_LABELS: partial(run.step, keep_labels(batch), LEARNING_RATE),
-        FROM_STORE: partial(run.step, keep_teacher_outputs(batch), LEARNING_RATE),
+        FROM_LABELS: partial(run.step, [keep_labels(batch)], LEARNING_RATE),
+        FROM_STORE: partial(run.step, [keep_teacher_outputs(batch)], LEARNING_RATE),
     }
     peaks = {name: measure_peak_memory(step, device.name) for name, step in steps.items()}
     teachers = []

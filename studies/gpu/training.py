@@ -67,7 +67,7 @@ def make_config(batch: int) -> TrainingConfig:
     Args:
         batch: Images per step.
     """
-    return replace(PRESETS["pretrain-22k"], batch=batch)
+    return replace(PRESETS["pretrain-22k"], batch=batch, accumulation=1)
 
 
 def make_data(

@@ -178,11 +178,12 @@ def test_the_average_follows_weights_and_copies_norm_statistics(model: TinyViT) 
 )
 def test_branches_are_dropped_for_single_images(branch: str) -> None:
     model = TinyViT(VARIANTS["tiny_vit_5m_224"], 10, 64)
-    add_drop_path(model, 0.5)
+    drop_path = add_drop_path(model, 0.5)
+    drop_path.draw(64, seed=0)
+    drop_path.select(0, 64, "cpu")
     module = model.get_submodule(branch)
     seen: list[torch.Tensor] = []
     module.register_forward_hook(lambda *args: seen.append(args[-1].detach()))
-    torch.manual_seed(0)
     images = torch.randn(1, 3, 64, 64).expand(64, -1, -1, -1)
     with torch.no_grad():
         model.train()
@@ -203,7 +204,9 @@ def test_branches_are_dropped_for_single_images(branch: str) -> None:
 def test_the_first_block_is_never_dropped(model: TinyViT) -> None:
     torch.manual_seed(0)
     dropping = TinyViT(model.variant, 10, 64)
-    add_drop_path(dropping, 0.9)
+    drop_path = add_drop_path(dropping, 0.9)
+    drop_path.draw(16, seed=0)
+    drop_path.select(0, 16, "cpu")
     seen: list[torch.Tensor] = []
     dropping.get_submodule("stages.0.blocks.0.conv3").register_forward_hook(
         lambda *args: seen.append(args[-1].detach())

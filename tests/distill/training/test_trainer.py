@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
 
 from tests.helpers.distill_data import CLASSES, TEACHER, write_class_folders
 from tests.helpers.recorded_progress import RecordedProgress
+from tinyvit.distill.augmentation.settings import Augmentation
 from tinyvit.distill.logits.save import save_logits
 from tinyvit.distill.logits.store import Store
 from tinyvit.distill.logits.teacher_predictions import LogitsRequest
 from tinyvit.distill.training import trainer
 from tinyvit.distill.training.config import TrainingConfig
+from tinyvit.distill.training.data_loader import TrainingBatch
 from tinyvit.distill.training.presets import PRESETS
 from tinyvit.distill.training.request import TrainingRequest
 from tinyvit.distill.training.student import make_student, read_init, save_checkpoint
@@ -120,6 +124,41 @@ def test_an_interrupted_run_ends_with_the_same_bytes(
     assert f"resuming after step {stop} of 6" in progress.messages
     for name in ("best.safetensors", "last.safetensors"):
         assert (tmp_path / "run" / name).read_bytes() == (finished_run / name).read_bytes()
+
+
+@pytest.mark.parametrize("accumulation", ["auto", 2])
+def test_a_run_in_parts_is_resumed_with_the_same_parts(
+    image_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    accumulation: Literal["auto"] | int,
+) -> None:
+    """The resumed run has memory for the whole batch, but still uses the parts of the first run."""
+    real = trainer.TrainingRun.step
+    stop: int | None = None
+    memory = 2
+
+    def interrupt(run: trainer.TrainingRun, parts: Iterable[TrainingBatch], rate: float) -> float:
+        if run.state.step == stop:
+            raise KeyboardInterrupt
+        all_parts = list(parts)
+        assert [len(part.pixels) for part in all_parts] == [2, 2]
+        return real(run, all_parts, rate)
+
+    monkeypatch.setattr(trainer, "SAVE_INTERVAL_S", 0.0)
+    monkeypatch.setattr(trainer, "count_images_in_memory", lambda *_: memory)
+    monkeypatch.setattr(trainer.TrainingRun, "step", interrupt)
+    mixing = Augmentation(mixup=0.8, cutmix=1.0)
+    config = replace(CONFIG, accumulation=accumulation, augmentation=mixing)
+    train_student(make_request(image_folder, tmp_path / "whole", config=config))
+    stop = 4
+    with pytest.raises(KeyboardInterrupt):
+        train_student(make_request(image_folder, tmp_path / "run", config=config))
+    stop, memory = None, 100
+    train_student(make_request(image_folder, tmp_path / "run", config=config))
+    assert (tmp_path / "run" / "last.safetensors").read_bytes() == (
+        tmp_path / "whole" / "last.safetensors"
+    ).read_bytes()
 
 
 def test_an_interrupted_evaluation_is_repeated(
