@@ -33,7 +33,10 @@ def hash_probe_views(source: ViewSource, keys: Sequence[str], store_seed: int) -
         # Each view has the seed of another epoch, so that the views differ even if a small data
         # set has several probe views of one image.
         seed = compute_view_seed(store_seed, epoch=probe_number, key=keys[index], view_number=0)
-        digest.update(make_view(source, index, seed).pixels.tobytes())
+        view = make_view(source, index, seed)
+        digest.update(view.pixels.tobytes())
+        if view.erasure is not None:
+            digest.update(view.erasure.noise.tobytes())
     return digest.hexdigest()
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Literal
 
 from tinyvit.distill.augmentation.randaugment import MAX_MAGNITUDE
 from tinyvit.errors import RequestError
@@ -33,6 +34,9 @@ class Augmentation:
         mixup: Alpha of Mixup's Beta distribution; 0 turns Mixup off.
         cutmix: Alpha of CutMix's Beta distribution; 0 turns CutMix off. If Mixup and CutMix are
             both on, every view uses one of them, each with probability 0.5.
+        rule: "project" for this project's rules, or "paper" for those of the paper's code, see
+            `paper_views`. The paper's rules allow no other settings than the defaults, except
+            Mixup and CutMix of whole batches.
     """
 
     scale: tuple[float, float] = (0.08, 1.0)
@@ -44,8 +48,23 @@ class Augmentation:
     erase: float = 0.25
     mixup: float = 0.0
     cutmix: float = 0.0
+    rule: Literal["project", "paper"] = "project"
 
     def __post_init__(self) -> None:
+        self._check_ranges()
+        changed = [
+            item.name
+            for item in fields(self)
+            if item.name not in ("mixup", "cutmix", "rule")
+            and getattr(self, item.name) != item.default
+        ]
+        if self.rule == "paper" and changed:
+            raise RequestError(
+                f'the augmentation rule "paper" was combined with another value of {changed[0]}',
+                'leave out this setting, or use the rule "project"',
+            )
+
+    def _check_ranges(self) -> None:
         is_valid = (
             0 < self.scale[0] <= self.scale[1] <= 1
             and 0 < self.ratio[0] <= self.ratio[1]

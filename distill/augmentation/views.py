@@ -20,6 +20,7 @@ from PIL import Image
 
 from tinyvit.distill.augmentation.crop_and_erase import draw_crop, erase_box
 from tinyvit.distill.augmentation.mixing import blend_views, paste_box
+from tinyvit.distill.augmentation.paper_views import Erasure, make_paper_view
 from tinyvit.distill.augmentation.randaugment import rand_augment
 from tinyvit.distill.augmentation.settings import Augmentation
 from tinyvit.preprocess import resample_image
@@ -38,11 +39,14 @@ class View:
         partner: Index of the image that was mixed in; without mixing, the index of the image
             itself.
         own_fraction: Fraction of the view that comes from the image itself, 0 to 1.
+        erasure: Noise that must cover a part of the normalized pixels; None if there is none. Only
+            the paper's rules use it. This project's rules put the noise into `pixels`.
     """
 
     pixels: Pixels
     partner: int
     own_fraction: float
+    erasure: Erasure | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,9 @@ def make_view(source: ViewSource, index: int, seed: int) -> View:
         ImageError: An image cannot be decoded.
     """
     augmentation = source.augmentation
+    if augmentation.rule == "paper":
+        pixels, erasure = make_paper_view(source.open_image(index), seed, source.size)
+        return View(pixels, partner=index, own_fraction=1.0, erasure=erasure)
     random = np.random.RandomState(seed)
     alphas = {"mixup": augmentation.mixup, "cutmix": augmentation.cutmix}
     methods = [method for method, alpha in alphas.items() if alpha > 0]

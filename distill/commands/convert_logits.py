@@ -1,4 +1,4 @@
-"""The subcommand `convert-logits`: convert a store to the format of the TinyViT paper, or back.
+"""The subcommand `convert-logits`: convert logits of the TinyViT paper to a store, or vice versa.
 
 A store is a folder of saved teacher predictions, which `save-logits` wrote.
 """
@@ -8,15 +8,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from tinyvit.cli import positive_int
 from tinyvit.safe_text import print_lines
 
 HELP = (
-    "convert a store (from save-logits) to the format of the logits that the TinyViT paper "
-    "released, or convert such a conversion back to a store"
+    "convert the logits that the TinyViT paper released to a store, from which train learns, or a "
+    "store (from save-logits) to their format"
 )
 EXAMPLES = """\
   tinyvit-distill convert-logits store/ --data photos/ --format paper -o released/
-  tinyvit-distill convert-logits released/ --data photos/ --format store -o store/"""
+  tinyvit-distill convert-logits TinyViT-L-22k-logits/ --data imagenet-22k/ --format store \\
+      -o store/"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "source",
         type=Path,
         metavar="SOURCE",
-        help="a store; for --format store, a folder that convert-logits --format paper wrote, "
-        "including its store.json",
+        help="a store; for --format store, a folder of the paper's released logits, or one that "
+        "convert-logits --format paper wrote, including its store.json",
     )
     parser.add_argument(
         "--data",
@@ -50,6 +52,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="DIR", help="folder to create"
     )
+    group = parser.add_argument_group("released logits, which have no store.json")
+    group.add_argument(
+        "--num-classes",
+        type=positive_int,
+        default=21841,
+        metavar="N",
+        help="number of classes of the teacher (default: 21841, those of ImageNet-22k)",
+    )
+    group.add_argument(
+        "--img-size",
+        type=positive_int,
+        default=224,
+        metavar="PIXELS",
+        help="width and height of the images that the teacher saw (default: 224)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -61,8 +78,9 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         The exit code.
     """
-    from tinyvit.distill.logits.convert import convert_store
+    from tinyvit.distill.logits.convert import ReleasedLogits, convert_store
 
-    for path in convert_store(args.source, args.data, args.format, args.output):
+    released = ReleasedLogits(args.num_classes, args.img_size)
+    for path in convert_store(args.source, args.data, args.format, args.output, released):
         print_lines(str(path))
     return 0

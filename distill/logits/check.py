@@ -11,7 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from tinyvit.data.class_folders import ImageFolder, read_image_folder
-from tinyvit.distill.logits.paper_format import open_paper_logits
+from tinyvit.distill.logits.header import HEADER_NAME, StoreHeader, read_header
+from tinyvit.distill.logits.paper_format import PaperLogits, open_paper_logits
+from tinyvit.distill.logits.record_keys import split_record_key
+from tinyvit.distill.logits.seeds import check_seeds
 from tinyvit.distill.logits.store import Store, open_store, require_matching_images
 from tinyvit.distill.logits.teacher_predictions import ImagesAndTeachers, compute_predictions
 from tinyvit.distill.logits.teachers import open_teachers
@@ -32,8 +35,7 @@ def check_store(folder: Path, data: Path | None, teachers: tuple[str, ...]) -> I
     Args:
         folder: The folder to check.
         data: Folder of the images that the store was made from; None skips the checks of images and
-            teachers. It must be None for the paper's released logits, whose augmentation is not
-            reproduced here.
+            teachers. It must be None for the paper's released logits, which do not state them.
         teachers: Texts that select the teachers of the store, as on the command line. Their
             predictions for one batch are compared with the stored ones. An empty tuple skips this
             check.
@@ -72,6 +74,8 @@ def check_store(folder: Path, data: Path | None, teachers: tuple[str, ...]) -> I
         return
     images = read_image_folder(data)
     require_matching_images(store, images)
+    for epoch in range(store.epochs):
+        _check_epoch_seeds(store, epoch, images.keys)
     yield (
         f"The store was made from the {format_count(len(images), 'image')} in {data}, and this "
         "machine makes the same views."
@@ -114,11 +118,34 @@ def _check_teachers(store: Store, images: ImageFolder, names: tuple[str, ...]) -
     )
 
 
+def _check_epoch_seeds(store: Store, epoch: int, keys: tuple[str, ...]) -> None:
+    """Check that the seeds of an epoch are those of its images, as far as the store states them."""
+    seeds = store.read_epoch(epoch)["seed"].tolist()
+    image_and_view = (divmod(index, store.header.views_per_image) for index in range(len(seeds)))
+    check_seeds(
+        store.header,
+        epoch,
+        ((keys[image], view, seed) for (image, view), seed in zip(image_and_view, seeds)),
+    )
+
+
 def _check_paper_logits(folder: Path) -> Iterator[str]:
     logits = open_paper_logits(folder)
+    if (folder / HEADER_NAME).is_file():
+        _check_seeds_of_header(logits, read_header(folder / HEADER_NAME))
     for epoch in sorted(logits.epoch_folders):
         count = sum(len(rank_records.keys) for rank_records in logits.read_ranks(epoch))
         yield (
             f"Epoch {epoch}: all records are valid ({format_count(count, 'record')} in the "
             f"paper's format, top {logits.top_k})."
         )
+
+
+def _check_seeds_of_header(logits: PaperLogits, header: StoreHeader) -> None:
+    """Check that the seeds are those that the header of a converted store implies."""
+    for epoch in logits.epoch_folders:
+        for keys, records in logits.read_ranks(epoch):
+            identities = (
+                (*split_record_key(key), seed) for key, seed in zip(keys, records["seed"].tolist())
+            )
+            check_seeds(header, epoch, identities)

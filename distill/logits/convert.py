@@ -1,44 +1,73 @@
-"""Converts a store to the format of the paper's released logits, or back.
+"""Converts a store to the format of the paper's released logits, or such logits to a store.
 
 A store is a folder of saved teacher predictions (module `store`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from tinyvit.data.class_folders import ImageFolder, read_image_folder
-from tinyvit.distill.logits.header import HEADER_NAME, read_header
+from tinyvit.distill.augmentation.probe import get_library_versions, hash_probe_views
+from tinyvit.distill.augmentation.settings import Augmentation
+from tinyvit.distill.augmentation.views import ViewSource
+from tinyvit.distill.logits.header import HEADER_NAME, StoreHeader, TeacherInfo, read_header
 from tinyvit.distill.logits.paper_format import (
+    PaperLogits,
     open_paper_logits,
     read_records,
     write_paper_logits,
 )
-from tinyvit.distill.logits.records import TeacherPredictions
+from tinyvit.distill.logits.records import Records, TeacherPredictions
 from tinyvit.distill.logits.store import Store, StoreWriter, open_store, require_matching_images
 from tinyvit.errors import RequestError
 from tinyvit.files import publish_files
+from tinyvit.labels import imagenet_labels
+from tinyvit.plurals import format_count
 from tinyvit.staging import staging_folder
+from tinyvit.variants import IMAGENET_22K
 
 _RECORDS_PER_WRITE = 2**14
 """Number of records that are converted at once. It limits the memory for their int64 and float64
 copies, which are four times as large as the records."""
 
 
-def convert_store(source: Path, data: Path, target_format: str, output: Path) -> list[Path]:
-    """Convert a store to the format of the paper's released logits, or convert it back.
+@dataclass(frozen=True)
+class ReleasedLogits:
+    """What the files that the paper's code wrote do not state.
+
+    Attributes:
+        num_classes: Number of classes of the teacher.
+        size: Width and height of the teacher's views in pixels.
+    """
+
+    num_classes: int = IMAGENET_22K
+    size: int = 224
+
+
+def convert_store(
+    source: Path,
+    data: Path,
+    target_format: str,
+    output: Path,
+    released: ReleasedLogits = ReleasedLogits(),
+) -> list[Path]:
+    """Convert a store to the format of the paper's released logits, or such logits to a store.
 
     Args:
-        source: A store; for the format "store", a folder that this function wrote in the format
-            "paper". Its copy of `store.json` is needed, because the paper's format does not state
-            the augmentation.
+        source: A store; for the format "store", a folder in the format "paper". If this function
+            wrote the folder, its copy of `store.json` states the augmentation. Without that file,
+            the paper's code wrote the folder, and the views follow the paper's rules.
         data: Folder of the images that the store was made from. In the paper's format, the path of
             an image is the key of its record.
         target_format: The format to write, "paper" or "store".
         output: Folder to create.
+        released: What files of the paper's code do not state; not used for others.
 
     Returns:
         The paths that were written, one for each epoch: folders in the format "paper", files in
@@ -51,11 +80,13 @@ def convert_store(source: Path, data: Path, target_format: str, output: Path) ->
     if output.exists():
         raise RequestError(f"{output} exists", "use -o with the name of a new folder")
     images = read_image_folder(data)
-    convert = _convert_to_paper_format if target_format == "paper" else _convert_to_store
     with staging_folder(output) as folder:
         staged = folder / output.name
         staged.mkdir()
-        paths = convert(source, images, staged)
+        if target_format == "paper":
+            paths = _convert_to_paper_format(source, images, staged)
+        else:
+            paths = _convert_to_store(source, images, staged, released)
         publish_files([staged], output.parent)
     return [output / path.name for path in paths]
 
@@ -68,20 +99,20 @@ def _convert_to_paper_format(source: Path, images: ImageFolder, output: Path) ->
     return folders
 
 
-def _convert_to_store(source: Path, images: ImageFolder, output: Path) -> list[Path]:
+def _convert_to_store(
+    source: Path, images: ImageFolder, output: Path, released: ReleasedLogits
+) -> list[Path]:
     logits = open_paper_logits(source)
-    if not (source / HEADER_NAME).is_file():
-        raise RequestError(
-            f"{source} has no {HEADER_NAME}, which states the augmentation of the logits",
-            "use a folder that convert-logits wrote, or make a store with tinyvit-distill "
-            "save-logits",
-        )
-    header = read_header(source / HEADER_NAME)
+    if (source / HEADER_NAME).is_file():
+        header = read_header(source / HEADER_NAME)
+    else:
+        header = _make_released_header(logits, images, released)
     store = Store(output, header)
     require_matching_images(store, images)
     header.save(output / HEADER_NAME)
     for epoch in sorted(logits.epoch_folders):
         records = read_records(logits, epoch, header, images.keys)
+        _require_known_classes(records, header.num_classes)
         with StoreWriter(store, epoch) as writer:
             for start in range(0, len(records), _RECORDS_PER_WRITE):
                 block = records[start : start + _RECORDS_PER_WRITE]
@@ -93,3 +124,40 @@ def _convert_to_store(source: Path, images: ImageFolder, output: Path) -> list[P
                 )
                 writer.write(predictions)
     return [store.epoch_path(epoch) for epoch in sorted(logits.epoch_folders)]
+
+
+def _make_released_header(
+    logits: PaperLogits, images: ImageFolder, released: ReleasedLogits
+) -> StoreHeader:
+    """Return the header of a store of logits that the paper's code wrote."""
+    augmentation = Augmentation(rule="paper")
+    digest = hashlib.sha256()
+    for _, records in logits.read_ranks(min(logits.epoch_folders)):
+        digest.update(records.tobytes())
+    source = ViewSource(images.open, len(images), released.size, augmentation)
+    return StoreHeader(
+        teachers=(TeacherInfo("the teacher of the released logits", digest.hexdigest()),),
+        num_classes=released.num_classes,
+        top_k=logits.top_k,
+        size=released.size,
+        batch=1,
+        seed=0,
+        views_per_image=1,
+        augmentation=augmentation,
+        image_count=len(images),
+        images_sha256=images.sha256,
+        probe_sha256=hash_probe_views(source, images.keys, store_seed=0),
+        versions=get_library_versions(),
+        labels=imagenet_labels(released.num_classes),
+    )
+
+
+def _require_known_classes(records: Records, num_classes: int) -> None:
+    """Raise an error if a class index is too large for the number of classes."""
+    largest_class = int(records["classes"].max())
+    if largest_class >= num_classes:
+        raise RequestError(
+            f"a record has the class {largest_class}, but the teacher has "
+            f"{format_count(num_classes, 'class', 'classes')}",
+            "use --num-classes with the number of the teacher's classes",
+        )

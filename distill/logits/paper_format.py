@@ -18,7 +18,9 @@ from typing import NamedTuple
 import numpy as np
 
 from tinyvit.distill.logits.header import StoreHeader
+from tinyvit.distill.logits.record_keys import find_released_keys, make_record_keys
 from tinyvit.distill.logits.records import Records
+from tinyvit.distill.logits.seeds import check_seeds
 from tinyvit.distill.logits.store import Store
 from tinyvit.errors import RequestError
 from tinyvit.files import publish_files
@@ -162,7 +164,7 @@ def write_paper_logits(store: Store, keys: tuple[str, ...], folder: Path) -> lis
             f"{MAX_CLASSES}",
             "use the store without converting it",
         )
-    record_keys = _make_record_keys(keys, header.views_per_image)
+    record_keys = make_record_keys(keys, header.views_per_image)
     keys_text = "".join(f"{key}\n" for key in record_keys)
     epoch_folders = []
     for epoch in range(store.epochs):
@@ -196,7 +198,10 @@ def read_records(
     Raises:
         RequestError: A record is missing or not valid.
     """
-    record_keys = _make_record_keys(keys, header.views_per_image)
+    record_keys = make_record_keys(keys, header.views_per_image)
+    if header.augmentation.rule == "paper":
+        first_keys = {key for rank in logits.read_ranks(epoch) for key in rank.keys[:1]}
+        record_keys = find_released_keys(first_keys, keys)
     position_by_key = {key: position for position, key in enumerate(record_keys)}
     store_records = np.zeros(header.records_per_epoch, header.dtype)
     is_found = np.zeros(header.records_per_epoch, bool)
@@ -216,16 +221,14 @@ def read_records(
             f"{record_keys[first_missing]}",
             "use --data with the folder of images that the logits were computed from",
         )
+    seeds = store_records["seed"].tolist()
+    image_and_view = (divmod(position, header.views_per_image) for position in range(len(seeds)))
+    check_seeds(
+        header,
+        epoch,
+        ((keys[image], view, seed) for (image, view), seed in zip(image_and_view, seeds)),
+    )
     return store_records
-
-
-def _make_record_keys(image_keys: tuple[str, ...], views_per_image: int) -> list[str]:
-    """Return the keys of all records of an epoch, in the order of the store."""
-    record_keys = []
-    for key in image_keys:
-        record_keys.append(key)
-        record_keys += [f"{key}#{view_number}" for view_number in range(1, views_per_image)]
-    return record_keys
 
 
 def _copy_fields(records: Records, dtype: np.dtype[np.void]) -> Records:

@@ -96,6 +96,12 @@ def _compute_batches(
 
 
 def _make_header(request: LogitsRequest, inputs: ImagesAndTeachers) -> StoreHeader:
+    if request.augmentation.rule == "paper":
+        raise RequestError(
+            'a store cannot be made with the augmentation rule "paper", whose noise is not a part '
+            "of the pixels that a teacher gets",
+            'use the rule "project"',
+        )
     images, teachers = inputs.images, inputs.teachers
     size = request.size or teachers[0].preprocess.size
     view_source = ViewSource(images.open, len(images), size, request.augmentation)

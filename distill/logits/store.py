@@ -162,12 +162,10 @@ def open_store(folder: str | Path) -> Store:
             logits.
     """
     folder = Path(folder)
-    if not (folder / HEADER_NAME).is_file() and any(folder.glob("logits_top*_epoch*")):
+    if any(folder.glob("logits_top*_epoch*")):
         raise RequestError(
-            f"{folder} is in the format of the paper's released logits, whose augmentation is not "
-            "reproduced here, so a student would see other crops than the teacher saw",
-            "make a store with tinyvit-distill save-logits, or convert this folder back with "
-            "convert-logits if convert-logits wrote it",
+            f"{folder} is in the format of the paper's released logits, and not a store",
+            "make a store of it with tinyvit-distill convert-logits --format store",
         )
     return Store(folder, read_header(folder / HEADER_NAME))
 

@@ -7,9 +7,7 @@ predictions for this view. The class or the predictions may be missing, but not 
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,9 +18,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from tinyvit.data.class_folders import ImageFolder
+from tinyvit.distill.augmentation.paper_views import Erasure
 from tinyvit.distill.augmentation.settings import Augmentation
 from tinyvit.distill.augmentation.views import ViewSource, compute_view_seed, make_view
+from tinyvit.distill.logits.seeds import check_seeds
 from tinyvit.distill.logits.store import Store
+from tinyvit.distill.training.worker_signals import block_stop_signals, end_silently_on_signals
 from tinyvit.errors import TinyViTError
 
 Sample = dict[str, Any]
@@ -30,8 +31,6 @@ Sample = dict[str, Any]
 their own fields; the values are numpy arrays and numbers."""
 
 _MAX_DEFAULT_WORKERS = 8
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-"""Signals that stop a command. A terminal or `timeout` sends them to the worker processes too."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,20 @@ class BatchPredictions:
 
 
 @dataclass(frozen=True)
+class BatchErasures:
+    """The boxes of noise over the normalized images of a batch, see `paper_views.Erasure`.
+
+    Attributes:
+        boxes: For each of E boxes, the index of the image in the batch, the first row and column,
+            the height and the width, int64 (E, 5).
+        noise: The noise of all boxes, one after another, float32 (n,).
+    """
+
+    boxes: Tensor
+    noise: Tensor
+
+
+@dataclass(frozen=True)
 class TrainingBatch:
     """The views of one training step in one process, with their classes and predictions.
 
@@ -71,11 +84,13 @@ class TrainingBatch:
         pixels: The views, uint8 (B, S, S, 3).
         labels: The classes of the views; None if they are not known or not needed.
         teacher: The teacher's predictions for the views; None without a store.
+        erasures: The boxes of noise; None if the rules of the augmentation have none.
     """
 
     pixels: Tensor
     labels: BatchLabels | None = None
     teacher: BatchPredictions | None = None
+    erasures: BatchErasures | None = None
 
 
 @dataclass(frozen=True)
@@ -161,9 +176,13 @@ class _EpochDataset(Dataset["Sample | TinyViTError"]):
         else:
             record = data.store.read_record(self._epoch, self._records, index)
             seed = record.seed
+            key = data.images.keys[image_index]
+            check_seeds(data.store.header, self._epoch, [(key, view_number, seed)])
             sample["teacher"] = {"classes": record.classes, "probabilities": record.probabilities}
         view = make_view(data.view_source, image_index, seed)
         sample["pixels"] = view.pixels
+        if data.view_source.augmentation.rule == "paper":
+            sample["erasure"] = view.erasure
         if data.class_indices is not None:
             sample["labels"] = {
                 "classes": data.class_indices[image_index],
@@ -197,9 +216,9 @@ def load_batches(
         num_workers=workers,
         collate_fn=_collate_samples,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_end_silently_on_signals,
+        worker_init_fn=end_silently_on_signals,
     )
-    with _block_stop_signals():
+    with block_stop_signals():
         loaded_batches = iter(loader)  # starts the workers
     for batch_or_error in loaded_batches:
         if isinstance(batch_or_error, TinyViTError):
@@ -207,53 +226,40 @@ def load_batches(
         yield _make_training_batch(batch_or_error)
 
 
-@contextmanager
-def _block_stop_signals() -> Iterator[None]:
-    """Delay the stop signals until the end of the block.
-
-    Workers inherit the blocked signals, so none reaches a worker before it can handle it.
-    """
-    if not hasattr(signal, "pthread_sigmask"):  # on Windows
-        yield
-        return
-    previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, previous_mask)
-
-
-def _end_silently_on_signals(_worker: int) -> None:
-    """Let a worker process end without a message when it receives a stop signal.
-
-    The training process receives the signal too, and reports it. If a worker were killed by the
-    signal, torch would raise an error in the training process.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the training process ends its workers
-    signal.signal(signal.SIGTERM, _end_worker)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
-
-
-def _end_worker(*_: object) -> None:
-    os._exit(0)
-
-
 def _make_training_batch(tensors: dict[str, Any]) -> TrainingBatch:
     labels, teacher = tensors.get("labels"), tensors.get("teacher")
+    erasures = tensors.get("erasures")
     return TrainingBatch(
         pixels=tensors["pixels"],
         labels=None if labels is None else BatchLabels(**labels),
         teacher=None if teacher is None else BatchPredictions(**teacher),
+        erasures=None if erasures is None else BatchErasures(**erasures),
     )
 
 
 def _collate_samples(samples: list[Sample | TinyViTError]) -> Any:
     """Stack the values of all samples, or return the first error."""
+    intact_samples = []
     for sample in samples:
         if isinstance(sample, TinyViTError):
             return sample
-    return default_collate(samples)
+        intact_samples.append(sample)
+    erasures = [sample.pop("erasure", None) for sample in intact_samples]
+    batch = default_collate(intact_samples)
+    if any(erasures):
+        batch["erasures"] = _collate_erasures(erasures)
+    return batch
+
+
+def _collate_erasures(erasures: list[Erasure | None]) -> dict[str, Tensor]:
+    """Return the fields of `BatchErasures` for the erasures of all images of a batch."""
+    boxes, noise = [], []
+    for index, erasure in enumerate(erasures):
+        if erasure is not None:
+            _, height, width = erasure.noise.shape
+            boxes.append([index, erasure.top, erasure.left, height, width])
+            noise.append(torch.from_numpy(erasure.noise).reshape(-1))
+    return {"boxes": torch.tensor(boxes), "noise": torch.cat(noise)}
 
 
 def choose_worker_count() -> int:

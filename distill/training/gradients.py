@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from tinyvit.distill.training.batch_mixing import mix_images
-from tinyvit.distill.training.data_loader import TrainingBatch
+from tinyvit.distill.training.data_loader import BatchErasures, TrainingBatch
 from tinyvit.distill.training.device import ComputeDevice
 from tinyvit.distill.training.distributed import ProcessGroup
 from tinyvit.distill.training.drop_path import DropPath
@@ -95,6 +95,8 @@ class GradientComputer:
     def _compute_loss(self, part: TrainingBatch, step: int, start: int) -> Tensor:
         """Return the mean loss of a part whose first image has the position `start`."""
         images = self._normalize(part.pixels)
+        if part.erasures is not None:
+            _erase_boxes(images, part.erasures)
         if self._augmentation is not None and part.labels is not None:
             step_seed = (self._config.seed, step)
             images, labels = mix_images(images, part.labels, self._augmentation, step_seed, start)
@@ -107,3 +109,12 @@ class GradientComputer:
         """Convert uint8 (B, S, S, 3) to normalized float32 (B, 3, S, S) on the device."""
         values = pixels.to(self._device.name, non_blocking=True) * self._scale - self._shift
         return values.permute(0, 3, 1, 2)
+
+
+def _erase_boxes(images: Tensor, erasures: BatchErasures) -> None:
+    """Put the boxes of noise over normalized images, float32 (B, 3, S, S), in place."""
+    noise, start = erasures.noise.to(images.device), 0
+    for index, top, left, height, width in erasures.boxes.tolist():
+        box = noise[start : start + 3 * height * width].reshape(3, height, width)
+        images[index, :, top : top + height, left : left + width] = box
+        start += box.numel()
