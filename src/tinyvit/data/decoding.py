@@ -66,7 +66,7 @@ def map_ahead(
 def _submit_items(
     pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item]
 ) -> Iterator[Future[Result]]:
-    """Yield one future for each item; if the iterable raises an exception, it is in the last one."""
+    """Yield one future per item; an exception of the iterable becomes that of a last future."""
     try:
         for item in items:
             yield pool.submit(function, item)
