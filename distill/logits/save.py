@@ -141,7 +141,8 @@ def _open_or_create(request: LogitsRequest, header: StoreHeader, images: ImageFo
             if getattr(existing_header, header_field.name) != getattr(header, header_field.name)
         ]
         if differences == ["probe_sha256"]:
-            require_matching_images(store, images)  # raises an error that names the versions
+            # This raises an error that names the versions.
+            require_matching_images(store.header, store.folder, images)
         raise RequestError(
             f"the store in {request.output} was made from another request, with another value of "
             f"{' and of '.join(differences)}",
