@@ -153,8 +153,10 @@ def complete_bias(
     shape = weight.shape[:1]
     # `identity` states whether two tensors share memory in the file; this bias is not in it.
     bias = StoredTensor(shape, identity=None, load=lambda: torch.zeros(shape))
-    # The doubt: a layer without bias may also be a cosine classifier.
-    note = f"the classifier {classifier} has no bias; it is assumed to be a plain linear layer"
+    note = (
+        f"the classifier {classifier} has no bias; it is assumed to be a plain linear layer, not"
+        " one that normalizes its inputs or weights"
+    )
     return {**tensors, f"{classifier}.bias": bias}, [note]
 
 
