@@ -279,8 +279,8 @@ class TrainingRun:
     def _save_checkpoints(self, is_best: bool) -> None:
         """Save the network as the last checkpoint, and also as the best one if it is the best.
 
-        Of the classifier's outputs, the checkpoints have those that `task.kept_outputs` lists: the
-        network learns all classes of the teacher, and the user may want fewer.
+        The network learns all classes of the teacher, and the user may want fewer. The checkpoints
+        contain only the outputs of the classifier that `task.kept_outputs` lists.
         """
         task = self.task
         names = [run_folder.LAST_CHECKPOINT]

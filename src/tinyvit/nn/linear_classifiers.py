@@ -131,8 +131,9 @@ def flatten_convolution(tensor: StoredTensor) -> StoredTensor:
         The weight (out, in).
     """
     shape = tensor.shape[:2]
-    # `identity` states whether two tensors share memory in the file; this matrix is not in it.
-    return replace(tensor, shape=shape, identity=None, load=lambda: tensor.load().reshape(shape))
+    return replace(
+        tensor, shape=shape, storage_slice=None, load=lambda: tensor.load().reshape(shape)
+    )
 
 
 def complete_bias(
@@ -151,8 +152,7 @@ def complete_bias(
     if weight is None or f"{classifier}.bias" in tensors:
         return tensors, []
     shape = weight.shape[:1]
-    # `identity` states whether two tensors share memory in the file; this bias is not in it.
-    bias = StoredTensor(shape, identity=None, load=lambda: torch.zeros(shape))
+    bias = StoredTensor(shape, storage_slice=None, load=lambda: torch.zeros(shape))
     note = (
         f"the classifier {classifier} has no bias; it is assumed to be a plain linear layer, not"
         " one that normalizes its inputs or weights"

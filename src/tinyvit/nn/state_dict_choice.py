@@ -71,8 +71,8 @@ def _are_equal(first: StateDict, second: StateDict, path: Path) -> bool:
 
 def _have_equal_values(name: str, first: StoredTensor, second: StoredTensor, path: Path) -> bool:
     """Return whether two tensors with the same name have the same shape and values."""
-    # Tensors with the same identity have the same values, so these need not be read.
-    if first.identity is not None and first.identity == second.identity:
+    # Two tensors that are the same part of a storage are equal, so their values need not be read.
+    if first.storage_slice is not None and first.storage_slice == second.storage_slice:
         return True
     if first.shape != second.shape:
         return False
