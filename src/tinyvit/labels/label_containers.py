@@ -55,8 +55,8 @@ def find_containers(data: Mapping[Any, Any]) -> list[LabelContainer]:
         data: The dict to search.
 
     Returns:
-        The containers; from each dict, first the maps and then the lists. The inverse of a map, such
-        as `label2id` for `id2label`, has no container of its own; it is part of the map's.
+        The containers; from each dict, first the maps and then the lists. The inverse of a map,
+        such as `label2id` of `id2label`, has no container of its own; it is part of the map's.
     """
     return _find_containers(data, depth=0)
 

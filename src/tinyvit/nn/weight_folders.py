@@ -9,7 +9,7 @@ from typing import Any
 from tinyvit.checkpoint_paths import CHECKPOINT_SUFFIXES
 from tinyvit.errors import CheckpointError
 from tinyvit.files import sha256
-from tinyvit.labels.label_keys import KEYED_KEYS, normalize_key
+from tinyvit.labels.label_keys import MAP_KEYS, normalize_key
 from tinyvit.safe_text import quote_argument
 from tinyvit.serialization import read_json
 
@@ -34,7 +34,7 @@ _CONFIG_KEYS = (
     "class_names",
     "label_names",
     "classes",
-    *KEYED_KEYS,
+    *MAP_KEYS,
 )
 """A config.json with one of these keys describes a model of an image classifier."""
 
