@@ -44,7 +44,7 @@ class TransformSettings:
     """Settings that a list of transforms, or an image processor of transformers, states.
 
     Attributes:
-        values: Settings by the keys of training scripts: "resize", "crop", "crop_mode",
+        values: Settings by the keys of training scripts, such as "resize", "crop", "crop_mode",
             "crop_pct", "interpolation", "mean" and "std".
         img_size: Side of the square image in pixels that the network receives; None if unknown.
         problems: For each setting that cannot be used, a clause that says why (see

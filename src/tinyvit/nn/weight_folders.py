@@ -1,4 +1,4 @@
-"""Folders with checkpoints: which files in them hold the weights, and their config.json."""
+"""Finds the files with the weights in the folder of a checkpoint, and reads its config.json."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _CONFIG_KEYS = (
 """A config.json with one of these keys describes a model of an image classifier."""
 
 _MAX_CONFIG_BYTES = 16 * 2**20
-"""Larger files config.json are not read."""
+"""A config.json that is larger is not read."""
 
 _MAX_FILES = 1000
 """Largest number of files into which weights may be split."""
