@@ -195,7 +195,7 @@ def _read_parts(files: tuple[Path, ...]) -> tuple[FileContent, dict[str, Any]]:
         content, _ = _read_file(file)
         with refuse_damaged_records(file):
             tensors = collect_tensors(content.root, content.read_storage)
-        # Storages of different files may have the same key, so identities cannot be compared.
+        # Storages of different files may have the same key, so slices of them cannot be compared.
         joined.update({name: replace(value, storage_slice=None) for name, value in tensors.items()})
     return FileContent(joined, read_no_storage), {}
 
