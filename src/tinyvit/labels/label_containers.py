@@ -35,8 +35,8 @@ class LabelContainer:
         key: The last of these keys.
         value: The list or the dict.
         counts: Numbers of classes in the dict that has the key, by their keys, such as "nc".
-        inverses: Maps from names to indices in the dict that has the key, by their keys, which are
-            those of inverse maps. They may be incomplete.
+        inverses: If the container is a map from index to name, the inverse maps from name to index
+            that are beside it, by their keys, such as "label2id". They may be incomplete.
     """
 
     path: str
