@@ -54,8 +54,7 @@ SQUARES = ((8, 0), (8, 8), (12, 0))
 pattern), in input pixels.
 
 Squares of 8 pixels detect saturating kernels better than all other images that were tried
-(docs/int8.md).
-Sides and shifts are multiples of the side of a patch, 4 pixels.
+(docs/int8.md). Sides and shifts are multiples of the side of a patch, 4 pixels.
 """
 
 _CENTER_MARGIN = 64
