@@ -73,7 +73,7 @@ def check_store(folder: Path, data: Path | None, teachers: tuple[str, ...]) -> I
     if data is None:
         return
     images = read_image_folder(data)
-    require_matching_images(store, images)
+    require_matching_images(header, folder, images)
     for epoch in range(store.epochs):
         _check_epoch_seeds(store, epoch, images.keys)
     yield (

@@ -93,7 +93,7 @@ def convert_store(
 
 def _convert_to_paper_format(source: Path, images: ImageFolder, output: Path) -> list[Path]:
     store = open_store(source)
-    require_matching_images(store, images)
+    require_matching_images(store.header, source, images)
     folders = write_paper_logits(store, images.keys, output)
     shutil.copyfile(source / HEADER_NAME, output / HEADER_NAME)
     return folders
@@ -107,9 +107,9 @@ def _convert_to_store(
         header = read_header(source / HEADER_NAME)
     else:
         header = _make_released_header(logits, images, released)
-    store = Store(output, header)
-    require_matching_images(store, images)
+    require_matching_images(header, source, images)
     header.save(output / HEADER_NAME)
+    store = Store(output, header)
     for epoch in sorted(logits.epoch_folders):
         records = read_records(logits, epoch, header, images.keys)
         _require_known_classes(records, header.num_classes)

@@ -106,7 +106,11 @@ class GradientComputer:
         return compute_training_loss(logits, part, self._config)
 
     def _normalize(self, pixels: Tensor) -> Tensor:
-        """Convert uint8 (B, S, S, 3) to normalized float32 (B, 3, S, S) on the device."""
+        """Convert uint8 (B, S, S, 3) to normalized float32 (B, 3, S, S) on the device.
+
+        With scale = 1 / (255 std) and shift = mean / std, (level / 255 - mean) / std is
+        level * scale - shift.
+        """
         values = pixels.to(self._device.name, non_blocking=True) * self._scale - self._shift
         return values.permute(0, 3, 1, 2)
 
