@@ -66,10 +66,10 @@ def staging_folder(path: Path) -> Iterator[Path]:
                 error.filename = str(path)
             raise
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            if lock is not None:
-                lock.release()
-            remove_file(lock_file)  # for a signal between the creation of the file and `lock`
+            try:
+                _remove(folder, lock, lock_file)
+            finally:  # a signal may have interrupted the removal
+                _remove(folder, lock, lock_file)
 
 
 @contextmanager
@@ -104,6 +104,16 @@ def remove_abandoned_folders(folder: Path) -> None:
             if lock is not None and lock.excludes_others:
                 shutil.rmtree(folder / name.removesuffix(_LOCK_SUFFIX), ignore_errors=True)
                 lock.release()
+
+
+def _remove(folder: Path, lock: FileLock | None, lock_file: Path) -> None:
+    """Remove a staging folder and its lock. Calling it again has no effect."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if lock is not None:
+        lock.release()
+    remove_file(
+        lock_file
+    )  # a signal can arrive after the file is created, and before `lock` is set
 
 
 def _take_new_lock(path: Path) -> FileLock:
