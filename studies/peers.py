@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from tinyvit.bench.profilers import random_input
 from tinyvit.errors import ArtifactError, MissingDependencyError
 from tinyvit.nn.timm_models import export_with_torch, import_timm, make_timm_model
 from tinyvit.output_capture import silence_file_descriptors, silence_libraries
+from tinyvit.python_process import make_module_command, read_last_line
 from tinyvit.runtimes.base import RuntimeOptions
 from tinyvit.runtimes.registry import open_runtime
 from tinyvit.variants import VARIANTS
@@ -76,12 +76,13 @@ def export_pair(variant: str, folder: Path) -> tuple[Path, Path]:
     export_with_torch(model, size, stock_path)
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     save_file(tensors, weights_path)
-    command = [sys.executable, "-m", "tinyvit.export.cli", "--checkpoint", str(weights_path)]
-    command += ["--target", "onnx", "-o", str(own_path)]
+    options = ("--checkpoint", str(weights_path), "--target", "onnx", "-o", str(own_path))
+    command = make_module_command("tinyvit.export.cli", *options)
     process = subprocess.run(command, capture_output=True, text=True)
     if process.returncode:
         raise ArtifactError(
-            f"tinyvit-export cannot export {variant}", process.stderr.strip().splitlines()[-1]
+            f"tinyvit-export cannot export {variant}",
+            read_last_line(process.stderr, if_empty="run it to see the error; it printed none"),
         )
     image = random_input((1, 3, size, size), "float32")
     foreign = RuntimeOptions(allow_foreign_operators=True)  # Another tool wrote this file.

@@ -21,9 +21,10 @@ from tinyvit.bench.devices.transport import Transport
 from tinyvit.bench.record import Record
 from tinyvit.errors import TinyViTError
 from tinyvit.progress import Progress
+from tinyvit.python_process import make_options_for_code, make_options_for_module
 from tinyvit.serialization import parse_json
 
-_VERIFY_CODE = "import sys; from tinyvit.runtimes.cli import verify; sys.exit(verify())"
+_VERIFY_CODE = "from tinyvit.runtimes.cli import verify; sys.exit(verify())"
 """Python code that does the same as the command tinyvit-verify, which may not be on PATH."""
 
 
@@ -169,7 +170,8 @@ class _Session:
         """Run tinyvit-verify on the artifact with this file name, and read its output."""
         self._report(f"verifying {name}")
         options = [*self._list_engine_options(), "--json"]
-        result = self._run_python(["-c", _VERIFY_CODE, _protect_hyphen(name), *options])
+        command = [*make_options_for_code(_VERIFY_CODE), _protect_hyphen(name), *options]
+        result = self._run_python(command)
         try:
             output = parse_json(result.stdout)
             if not isinstance(output, dict) or not isinstance(output.get("passed"), bool):
@@ -186,7 +188,8 @@ class _Session:
         """Run `tinyvit-bench latency` or `accuracy` on all artifacts, and parse the record."""
         files = [_protect_hyphen(path.name) for path in self.config.paths]
         options = [*self._list_engine_options(), *arguments, "--json"]
-        result = self._run_python(["-m", "tinyvit.bench.cli", kind, *files, *options])
+        program = make_options_for_module("tinyvit.bench.cli")
+        result = self._run_python([*program, kind, *files, *options])
         try:
             record = Record.from_json(result.stdout.strip(), f"the output of {kind} on the device")
         except TinyViTError as error:

@@ -27,6 +27,7 @@ from tinyvit.bench.profilers import random_input
 from tinyvit.bench.program_output import remove_long_lines
 from tinyvit.bench.record import BaselineResult, LatencyRatio
 from tinyvit.errors import MissingDependencyError, RequestError, TinyViTError
+from tinyvit.python_process import read_last_line
 from tinyvit.runtimes.base import RuntimeOptions
 from tinyvit.runtimes.registry import open_runtime
 from tinyvit.variants import VARIANTS
@@ -235,9 +236,9 @@ def _run_tool(
             output += json.dumps(json.loads(result_file.read_text()), indent=1)
     match = tool.median_pattern.search(remove_long_lines(output))
     if match is None:
-        last_line = (output.strip().splitlines() or ["no output"])[-1][:200]
+        reason = read_last_line(output, if_empty="no output")
         raise RequestError(
-            f"{tool.program} reported no median latency ({last_line})",
+            f"{tool.program} reported no median latency ({reason})",
             "run it by hand to find the cause",
         )
     return float(match[1]) * tool.unit_ms
