@@ -14,6 +14,7 @@ from tinyvit.data.image_names import IMAGE_SUFFIXES
 from tinyvit.data.label_matching import shorten_names
 from tinyvit.data.truth_assignment import TruthRow
 from tinyvit.labels.label_keys import normalize_key
+from tinyvit.labels.label_tables import WNID
 
 _FILE_TITLES = frozenset(
     (
@@ -88,12 +89,15 @@ class _Columns(NamedTuple):
         class_index: Index of the column of classes.
         column_count: Number of all columns.
         has_titles: Whether the first row contains the titles of the columns.
+        other_class_index: Index of a second column of the classes, such as their numbers beside
+            their names, which must not contradict the first; None if there is none.
     """
 
     file_index: int = 0
     class_index: int = 1
     column_count: int = 2
     has_titles: bool = False
+    other_class_index: int | None = None
 
 
 def parse_table(text: str, suffix: str) -> list[TruthRow]:
@@ -148,6 +152,8 @@ def _parse_rows(rows: Sequence[tuple[str, Sequence[str]]]) -> list[TruthRow]:
     titles, rows = (rows[0][1], rows[1:]) if columns.has_titles else ((), rows)
     if not rows or not all(_is_file_and_class(row, columns) for _, row in rows):
         raise ValueError(_NOT_TWO_CELLS)
+    if columns.other_class_index is not None:
+        _require_no_contradiction(titles, [row for _, row in rows], columns)
     classes = [parse_class(row[columns.class_index]) for _, row in rows]
     title = normalize_key(titles[columns.class_index]) if titles else ""
     if title in _NAME_TITLES:
@@ -252,8 +258,9 @@ def _find_columns(rows: Sequence[tuple[str, Sequence[str]]]) -> _Columns:
     classes = [i for i, title in enumerate(titles) if title in _CLASS_TITLES]
     if len(files) > 1:  # an index of the rows is often called id
         files = [i for i in files if titles[i] != "id"]
-    if len(files) == 1 and len(classes) == 1:
-        return _Columns(files[0], classes[0], len(titles), has_titles=True)
+    class_index, other_index = _choose_class_column(titles, classes, rows[1:])
+    if len(files) == 1 and class_index is not None:
+        return _Columns(files[0], class_index, len(titles), True, other_index)
     if len(titles) > 2 and (files or classes):
         raise ValueError(
             f"has the titles {shorten_names(titles)}, of which not exactly one is that of the file"
@@ -265,6 +272,49 @@ def _find_columns(rows: Sequence[tuple[str, Sequence[str]]]) -> _Columns:
     if rows_of_two and all(_is_image(row[1]) and not _is_image(row[0]) for row in rows_of_two):
         return _Columns(file_index=1, class_index=0)
     return _Columns()
+
+
+def _choose_class_column(
+    titles: Sequence[str], classes: Sequence[int], rows: Sequence[tuple[str, Sequence[str]]]
+) -> tuple[int | None, int | None]:
+    """Choose the column of the classes among those with such titles.
+
+    Args:
+        titles: The titles of all columns.
+        classes: Indices of the columns with titles of classes.
+        rows: The rows below the titles.
+
+    Returns:
+        The index of the only column. Of a column of names and another one, the index of the names
+        (or of the other one if all its cells are WordNet ids), and that of the second column. None
+        for both if it is not clear which column to use.
+    """
+    if len(classes) == 1:
+        return classes[0], None
+    names = [i for i in classes if titles[i] in _NAME_TITLES]
+    if len(classes) != 2 or len(names) != 1:
+        return None, None
+    (other,) = set(classes) - set(names)
+    if all(len(row) > other and WNID.fullmatch(row[other].strip()) for _, row in rows):
+        return other, names[0]
+    return names[0], other
+
+
+def _require_no_contradiction(
+    titles: Sequence[str], rows: Sequence[Sequence[str]], columns: _Columns
+) -> None:
+    """Raise ValueError if a class of one column belongs to two classes of the other column."""
+    assert columns.other_class_index is not None
+    pair = columns.class_index, columns.other_class_index
+    for first, second in (pair, pair[::-1]):
+        partners: dict[str, str] = {}
+        for row in rows:
+            value, partner = row[first].strip(), row[second].strip()
+            if partners.setdefault(value, partner) != partner:
+                raise ValueError(
+                    f"states for the {titles[first].strip()} {value[:80]!r} both the"
+                    f" {titles[second].strip()} {partners[value][:80]!r} and {partner[:80]!r}"
+                )
 
 
 def _has_title_of_classes(titles: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> bool:
