@@ -6,7 +6,6 @@ environment there, runs this package's normal commands in it, and reads their JS
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from tinyvit.errors import TinyViTError
 from tinyvit.progress import Progress
 from tinyvit.python_process import make_options_for_code, make_options_for_module
 from tinyvit.serialization import parse_json
+from tinyvit.staging import temporary_folder
 
 _VERIFY_CODE = "from tinyvit.runtimes.cli import verify; sys.exit(verify())"
 """Python code that does the same as the command tinyvit-verify, which may not be on PATH."""
@@ -66,12 +66,12 @@ def measure_on_device(
         RequestError: The files cannot be sent or the environment cannot be created, so that nothing
             is measured.
     """
-    with tempfile.TemporaryDirectory() as local_folder:
-        wheel_name = _make_bundle(config, Path(local_folder))
+    with temporary_folder() as local_folder:
+        wheel_name = _make_bundle(config, local_folder)
         problems: list[str] = []
         with _temporary_folder(transport, config.keep_folder, problems) as folder:
             progress.message(f"{transport.name}: sending files to {folder}")
-            transport.upload(Path(local_folder), folder)
+            transport.upload(local_folder, folder)
             python = prepare_python(transport, config, folder, wheel_name, progress)
             session = _Session(
                 transport=transport,
@@ -113,7 +113,7 @@ def _temporary_folder(
     The folder is not deleted if `keep_folder` is set. If the deletion fails, that is added to
     `problems`.
     """
-    folder = transport.make_folder()
+    folder = transport.make_folder(keep_folder)
     try:
         yield folder
     finally:

@@ -7,6 +7,7 @@ import shutil
 import tarfile
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -18,6 +19,7 @@ from tinyvit.bench.devices.process import (
     run_process,
 )
 from tinyvit.errors import MissingDependencyError, RequestError
+from tinyvit.staging import temporary_folder
 
 _HOST_PATTERN = re.compile(r"(?:\w[\w.-]*@)?[\w.:%\[\]][\w.:%\[\]-]*")
 """Pattern of USER@HOST or HOST. Neither part may begin with a hyphen, since ssh would take it for
@@ -43,8 +45,12 @@ class Transport(Protocol):
 
     name: str
 
-    def make_folder(self) -> str:
-        """Create an empty temporary folder on the device, and return its absolute path."""
+    def make_folder(self, is_kept: bool) -> str:
+        """Create an empty temporary folder on the device, and return its absolute path.
+
+        Args:
+            is_kept: Whether the folder remains after the end of this process.
+        """
         ...
 
     def upload(self, folder: Path, remote_folder: str) -> None:
@@ -90,9 +96,23 @@ class LocalTransport:
 
     name = "this machine"
 
-    def make_folder(self) -> str:
-        """Create an empty temporary folder, and return its absolute path."""
-        return tempfile.mkdtemp(prefix="tinyvit-")
+    def __init__(self) -> None:
+        """Create no folder yet."""
+        self._folders: dict[str, ExitStack] = {}
+
+    def make_folder(self, is_kept: bool) -> str:
+        """Create an empty temporary folder, and return its absolute path.
+
+        Args:
+            is_kept: Whether the folder remains. Otherwise, a later command deletes it if this
+                process is killed.
+        """
+        if is_kept:
+            return tempfile.mkdtemp(prefix="tinyvit-")
+        stack = ExitStack()
+        folder = str(stack.enter_context(temporary_folder()))
+        self._folders[folder] = stack
+        return folder
 
     def upload(self, folder: Path, remote_folder: str) -> None:
         """Copy the content of a folder.
@@ -121,7 +141,10 @@ class LocalTransport:
         Args:
             remote_folder: Absolute path of the folder.
         """
-        shutil.rmtree(remote_folder, ignore_errors=True)
+        if remote_folder in self._folders:
+            self._folders.pop(remote_folder).close()
+        else:
+            shutil.rmtree(remote_folder, ignore_errors=True)
 
 
 class SshTransport:
@@ -171,8 +194,12 @@ class SshTransport:
             options += ["-i", str(identity)]
         self._ssh_command = ["ssh", "-T", *options, "--", host]
 
-    def make_folder(self) -> str:
-        """Create an empty temporary folder on the host, and return its absolute path."""
+    def make_folder(self, is_kept: bool) -> str:
+        """Create an empty temporary folder on the host, and return its absolute path.
+
+        Args:
+            is_kept: Not used: no other process deletes the folder.
+        """
         result = self.run(["mktemp", "-d", "-t", "tinyvit-XXXXXXXX"], _FOLDER_TIMEOUT_S)
         folder = result.stdout.strip()
         if result.exit_code or not folder.startswith("/"):
