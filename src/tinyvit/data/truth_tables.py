@@ -260,7 +260,13 @@ def _find_columns(rows: Sequence[tuple[str, Sequence[str]]]) -> _Columns:
         files = [i for i in files if titles[i] != "id"]
     class_index, other_index = _choose_class_column(titles, classes, rows[1:])
     if len(files) == 1 and class_index is not None:
-        return _Columns(files[0], class_index, len(titles), True, other_index)
+        return _Columns(
+            files[0],
+            class_index,
+            len(titles),
+            has_titles=True,
+            other_class_index=other_index,
+        )
     if len(titles) > 2 and (files or classes):
         raise ValueError(
             f"has the titles {shorten_names(titles)}, of which not exactly one is that of the file"
