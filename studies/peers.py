@@ -80,10 +80,11 @@ def export_pair(variant: str, folder: Path) -> tuple[Path, Path]:
     command = make_module_command("tinyvit.export.cli", *options)
     process = subprocess.run(command, capture_output=True, text=True)
     if process.returncode:
-        raise ArtifactError(
-            f"tinyvit-export cannot export {variant}",
-            read_last_line(process.stderr, if_empty="run it to see the error; it printed none"),
-        )
+        exit_code = f"exit code {process.returncode}"
+        last_line = read_last_line(process.stderr, if_empty=exit_code, max_characters=None)
+        # One line with the cause and the remedy of the export's own error.
+        export_error = last_line.removeprefix("error: ")
+        raise ArtifactError(f"tinyvit-export cannot export {variant}", export_error)
     image = random_input((1, 3, size, size), "float32")
     foreign = RuntimeOptions(allow_foreign_operators=True)  # Another tool wrote this file.
     with (

@@ -19,6 +19,7 @@ from tinyvit.bench.devices.process import (
     run_process,
 )
 from tinyvit.errors import MissingDependencyError, RequestError
+from tinyvit.files import explain_os_error
 from tinyvit.staging import temporary_folder
 
 _HOST_PATTERN = re.compile(r"(?:\w[\w.-]*@)?[\w.:%\[\]][\w.:%\[\]-]*")
@@ -107,10 +108,13 @@ class LocalTransport:
             is_kept: Whether the folder remains. Otherwise, a later command deletes it if this
                 process is killed.
         """
-        if is_kept:
-            return tempfile.mkdtemp(prefix="tinyvit-")
-        stack = ExitStack()
-        folder = str(stack.enter_context(temporary_folder()))
+        try:
+            if is_kept:
+                return tempfile.mkdtemp(prefix="tinyvit-")
+            stack = ExitStack()
+            folder = str(stack.enter_context(temporary_folder()))
+        except OSError as error:
+            raise self._make_error("no temporary folder can be created", error) from error
         self._folders[folder] = stack
         return folder
 
@@ -121,7 +125,10 @@ class LocalTransport:
             folder: The folder to copy.
             remote_folder: An existing folder to copy to.
         """
-        shutil.copytree(folder, remote_folder, dirs_exist_ok=True)
+        try:
+            shutil.copytree(folder, remote_folder, dirs_exist_ok=True)
+        except OSError as error:
+            raise self._make_error("the files cannot be written", error) from error
 
     def run(
         self, command: Sequence[str], timeout_s: float, cwd: str | None = None
@@ -136,15 +143,21 @@ class LocalTransport:
         return run_process(command, self.name, timeout_s, cwd=cwd)
 
     def remove_folder(self, remote_folder: str) -> None:
-        """Delete a folder; errors are ignored.
+        """Delete a folder.
 
         Args:
             remote_folder: Absolute path of the folder.
         """
-        if remote_folder in self._folders:
-            self._folders.pop(remote_folder).close()
-        else:
-            shutil.rmtree(remote_folder, ignore_errors=True)
+        with self._folders.pop(remote_folder, ExitStack()):  # which releases the folder's lock
+            try:
+                shutil.rmtree(remote_folder)
+            except OSError as error:
+                raise self._make_error(f"{remote_folder} cannot be deleted", error) from error
+
+    def _make_error(self, failure: str, error: OSError) -> RequestError:
+        """Return the error that states a failure and the reason of the operating system."""
+        reason, remedy = explain_os_error(error)
+        return RequestError(f"{failure} on {self.name} ({reason})", remedy)
 
 
 class SshTransport:

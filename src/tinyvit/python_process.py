@@ -31,7 +31,7 @@ def make_python_command(code: str, *arguments: str) -> list[str]:
     The new process looks for modules in the same folders as this one, except the current folder.
 
     Args:
-        code: Python code.
+        code: Python code. The module `sys` is imported already when it is executed.
         arguments: `sys.argv[1:]` of the new process. Python parses none of them as its option.
 
     Returns:

@@ -155,3 +155,21 @@ def test_a_folder_of_this_machine_is_removed_or_kept(
     assert list(tmp_path.iterdir()) == [kept]
     transport.remove_folder(str(kept))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_on_this_machine_that_cannot_be_deleted_is_an_error(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    LocalTransport().upload(Path(__file__).parent, str(folder))
+    LocalTransport().remove_folder(str(folder))
+    assert not folder.exists()
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(RequestError, match=r"/file cannot be deleted on this machine \("):
+        LocalTransport().remove_folder(str(file))
+
+
+def test_files_that_cannot_be_copied_on_this_machine_are_an_error(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(RequestError, match=r"^the files cannot be written on this machine \("):
+        LocalTransport().upload(Path(__file__).parent, str(file))
