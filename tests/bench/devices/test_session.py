@@ -101,6 +101,7 @@ class FailingTransport(LocalTransport):
     """A device on which every command fails with a message that contains the temporary folder."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.folder = ""
 
     def run(
