@@ -25,6 +25,7 @@ from tinyvit.distill.logits.seeds import check_seeds
 from tinyvit.distill.logits.store import Store
 from tinyvit.distill.training.worker_signals import block_stop_signals, end_silently_on_signals
 from tinyvit.errors import TinyViTError
+from tinyvit.python_process import protect_worker_processes
 
 Sample = dict[str, Any]
 """The fields of a `TrainingBatch` for one view, by name. `labels` and `teacher` are dictionaries of
@@ -218,7 +219,7 @@ def load_batches(
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=end_silently_on_signals,
     )
-    with block_stop_signals():
+    with block_stop_signals(), protect_worker_processes():
         loaded_batches = iter(loader)  # starts the workers
     for batch_or_error in loaded_batches:
         if isinstance(batch_or_error, TinyViTError):

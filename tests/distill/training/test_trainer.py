@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+import os
+import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -17,7 +19,7 @@ from tinyvit.distill.augmentation.settings import Augmentation
 from tinyvit.distill.logits.save import save_logits
 from tinyvit.distill.logits.store import Store
 from tinyvit.distill.logits.teacher_predictions import LogitsRequest
-from tinyvit.distill.training import trainer
+from tinyvit.distill.training import data_loader, trainer
 from tinyvit.distill.training.config import TrainingConfig
 from tinyvit.distill.training.data_loader import TrainingBatch
 from tinyvit.distill.training.presets import PRESETS
@@ -581,3 +583,27 @@ def test_frozen_norms_keep_their_statistics(
     assert not torch.equal(
         before["stages.0.blocks.0.conv1.conv.weight"], after["stages.0.blocks.0.conv1.conv.weight"]
     )
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 has no such variable")
+def test_workers_do_not_look_for_modules_in_the_current_folder(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Workers that are not forked are new Python processes; tests/test_python_process.py."""
+    variables: list[str | None] = []
+
+    class RecordedLoader:
+        def __init__(self, *_: object, **options: object) -> None:
+            assert options["num_workers"] == 2
+
+        def __iter__(self) -> Iterator[object]:
+            variables.append(os.environ.get("PYTHONSAFEPATH"))
+            return iter(())
+
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    monkeypatch.setattr(data_loader, "DataLoader", RecordedLoader)
+    monkeypatch.setattr(data_loader, "_EpochDataset", lambda *_: [])
+    data: Any = None  # the images are not read
+    assert list(data_loader.load_batches(data, 0, [[0, 1], [2, 3]], workers=2)) == []
+    assert variables == ["1"]
+    assert "PYTHONSAFEPATH" not in os.environ
