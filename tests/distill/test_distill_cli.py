@@ -91,6 +91,10 @@ def test_a_store_is_saved_and_a_student_is_trained_and_evaluated(
             ["save-logits", "--teacher", TEACHER, "--epochs", "1", "--top-k", "2000"],
             "--top-k 2000 is not possible with 1000 classes",
         ),
+        (
+            ["save-logits", "--teacher", TEACHER, "--epochs", "1", "--set", 'rule="paper"'],
+            'a store cannot be made with the augmentation rule "paper"',
+        ),
         (["train", "--student", "vit"], "no variant is called 'vit'"),
         (["train", "--student", "tiny_vit_5m_224", "--preset", "x"], "no preset is called 'x'"),
         (
