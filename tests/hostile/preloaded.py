@@ -4,5 +4,5 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import tinyvit.runtimes.classifier  # noqa: E402 (after the number of threads)
-import tinyvit.runtimes.verify  # noqa: F401, E402
+import tinyvit.runtimes.classifier
+import tinyvit.runtimes.verify  # noqa: F401

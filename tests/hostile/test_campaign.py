@@ -6,8 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.campaign import WHOLE_COUNT, choose_few, make_table, run_campaign, run_loader
-from tests.hostile.campaign import write_table
+from tests.hostile.campaign import (
+    WHOLE_COUNT,
+    choose_few,
+    make_table,
+    run_campaign,
+    run_loader,
+    write_table,
+)
 from tests.hostile.hostile_files import Loader
 from tests.hostile.loaders import LOADERS
 
