@@ -19,6 +19,7 @@ from tinyvit.manifest import MANIFEST_KEY, MAX_BYTES
 from tinyvit.regular_files import check_regular_file, open_regular_file
 from tinyvit.runtimes.formats import MAX_FILE_BYTES
 from tinyvit.runtimes.formats.file_errors import damaged_error, unreadable_error
+from tinyvit.runtimes.formats.network_graph import NetworkGraph
 
 _MANIFEST_PATH = ["net", "rt_info", MANIFEST_KEY, "manifest"]
 """Names of the nested elements that lead to the manifest."""
@@ -69,6 +70,10 @@ class OpenVinoIrFormat:
     def find_foreign_operators(self, path: Path) -> tuple[str, ...]:
         """Return the types of layers that execute other graphs."""
         return tuple(sorted(_parse_xml(path).foreign_layers))
+
+    def read_graph(self, path: Path) -> NetworkGraph | None:
+        """Return None: the engine computes the cost from the sizes that OpenVINO states."""
+        return None
 
     def update_hash(self, path: Path, digest: hashlib._Hash) -> None:
         """Update a hash with all bytes of the .xml except the manifest, then with the .bin."""
