@@ -33,6 +33,10 @@ MAX_OPERATIONS = 2 * 10**11
 network takes any number. TinyViT-21M needs 10^11 for an image of 1024 x 1024 pixels, which takes a
 processor core a few seconds."""
 
+MAX_OPERATORS = 10_000
+"""Largest number of operators. The largest artifacts have 1,500; engines need minutes to optimize
+60,000."""
+
 ASSUMED_BATCH_SIZE = 8
 """Number of images that are assumed for a network that takes any number."""
 
@@ -101,6 +105,12 @@ class InferenceCost:
         self.live_bytes -= prod(shape) * element_bytes
 
 
+def check_operator_count(count: int, file_name: str) -> None:
+    """Raise ArtifactError if a network has more than `MAX_OPERATORS` operators."""
+    if count > MAX_OPERATORS:
+        raise cost_error(file_name, f"it has {count:,} operators, more than {MAX_OPERATORS:,}")
+
+
 def cost_error(file_name: str, reason: str) -> ArtifactError:
     """Return the error for a file that needs too much.
 
@@ -145,6 +155,7 @@ class _Walk:
 
     def run(self) -> None:
         """Visit all operators; raise an error at the first that exceeds a limit."""
+        check_operator_count(len(self._graph.nodes), self._file_name)
         self._add_constants()
         self._add_inputs()
         for node in self._graph.nodes:

@@ -6,13 +6,15 @@ OpenVINO computes the sizes of all tensors when it reads a model.
 from __future__ import annotations
 
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
-from tinyvit.runtimes.inference_cost import ASSUMED_BATCH_SIZE, ASSUMED_SIDE, InferenceCost
+from tinyvit.runtimes.inference_cost import (
+    ASSUMED_BATCH_SIZE,
+    ASSUMED_SIDE,
+    InferenceCost,
+    check_operator_count,
+)
 from tinyvit.runtimes.shape_rules import Shape, UnknownCostError
-
-_PASSIVE_TYPES = ("Constant", "Parameter", "Result")
-
 
 def check_model_cost(model: Any, file_name: str) -> bool:
     """Check that a model needs no more memory and time than networks for images do.
@@ -58,34 +60,51 @@ def _fix_sizes(model: Any) -> Any:
     return fixed_model
 
 
+class _Result(NamedTuple):
+    """A result of an operator.
+
+    Attributes:
+        shape: Its sizes.
+        element_bytes: Size of one element, in bytes; 0 for an input of the network.
+        is_constant: Whether it does not depend on the image.
+    """
+
+    shape: Shape
+    element_bytes: int
+    is_constant: bool
+
+
 def _add_operations(model: Any, cost: InferenceCost) -> None:
     """Add the results of all operators, in the order in which OpenVINO computes them."""
-    operators = model.get_ordered_ops()
-    last_uses: dict[tuple[str, int], int] = {}
-    sources = []
-    for position, operator in enumerate(operators):
-        outputs = [value for value in operator.input_values()]
-        sources.append([(value.get_node().get_name(), value.get_index()) for value in outputs])
-        for source in sources[-1]:
-            last_uses[source] = position
-    results: dict[tuple[str, int], tuple[Shape, int, bool]] = {}
-    for position, operator in enumerate(operators):
-        operator_type, name = operator.get_type_name(), operator.get_name()
-        inputs = [results[source] for source in sources[position]]
-        is_constant = operator_type != "Parameter" and all(result[2] for result in inputs)
+    operators = [
+        (operator, operator_type)
+        for operator in model.get_ordered_ops()
+        if (operator_type := operator.get_type_name()) not in ("Constant", "Result")
+    ]
+    check_operator_count(len(operators), cost.file_name)
+    sources = [
+        [(value.get_node().get_name(), value.get_index()) for value in operator.input_values()]
+        for operator, _operator_type in operators
+    ]
+    last_uses = {source: step for step, names in enumerate(sources) for source in names}
+    # Constants are not among the results.
+    results: dict[tuple[str, int], _Result] = {}
+    for step, (operator, operator_type) in enumerate(operators):
+        is_input = operator_type == "Parameter"
+        inputs = [results[source] for source in sources[step] if source in results]
+        is_constant = not is_input and all(result.is_constant for result in inputs)
+        name = operator.get_name()
         for index, output in enumerate(operator.outputs()):
-            shape = _read_shape(output)
-            element_bytes = -(-output.get_element_type().bitwidth // 8)
-            results[name, index] = (shape, element_bytes, is_constant)
-            if operator_type not in _PASSIVE_TYPES:
-                cost.add_result(shape, element_bytes)
-        if operator_type not in _PASSIVE_TYPES and results.get((name, 0)):
-            cost.add_operations(_count(operator_type, results[name, 0][0], inputs))
-        for source in set(sources[position]):
-            shape, element_bytes, source_is_constant = results[source]
-            is_last = last_uses[source] == position
-            if is_last and not source_is_constant and not source[0].startswith("Parameter"):
-                cost.release(shape, element_bytes)
+            element_bytes = 0 if is_input else -(-output.get_element_type().bitwidth // 8)
+            result = _Result(_read_shape(output), element_bytes, is_constant)
+            results[name, index] = result
+            if not is_input:
+                cost.add_result(result.shape, result.element_bytes)
+        if operator_type == "MatMul" or "Convolution" in operator_type:
+            cost.add_operations(_count(operator, operator_type, results[name, 0].shape))
+        for source in {source for source in sources[step] if source in results}:
+            if last_uses[source] == step and not results[source].is_constant:
+                cost.release(results[source].shape, results[source].element_bytes)
 
 
 def _read_shape(output: Any) -> Shape:
@@ -99,14 +118,14 @@ def _read_shape(output: Any) -> Shape:
     return tuple(sizes)
 
 
-def _count(operator_type: str, result: Shape, inputs: list[tuple[Shape, int, bool]]) -> int:
+def _count(operator: Any, operator_type: str, result: Shape) -> int:
     """Return the number of multiplications of an operator that multiplies matrices or kernels."""
+    first, second = (_read_shape(value) for value in operator.input_values()[:2])
     if operator_type == "MatMul":
-        return prod(result) * max(inputs[0][0][-2:], default=1)
+        # At least the number of elements that are added for each number of the product.
+        return prod(result) * max(first[-2:], default=1)
     if operator_type == "Convolution":
-        return prod(result) * prod(inputs[1][0][1:])
+        return prod(result) * prod(second[1:])
     if operator_type == "GroupConvolution":
-        return prod(result) * prod(inputs[1][0][2:])
-    if "Convolution" in operator_type:
-        return prod(inputs[0][0]) * prod(inputs[1][0])
-    return 0
+        return prod(result) * prod(second[2:])
+    return prod(first) * prod(second)

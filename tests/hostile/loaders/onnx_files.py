@@ -35,7 +35,7 @@ def make_samples(folder: Path) -> Sequence[Path]:
         subfolder.mkdir()
         path = build_classifier(subfolder, ".onnx", preprocessing, 1, with_manifest=True)
         samples.append(path)
-    for name, data in (("int8", _make_int8_model()), ("foreign", _make_foreign_model())):
+    for name, data in (("int8", make_int8_model()), ("foreign", _make_foreign_model())):
         path = folder / f"{name}.onnx"
         path.write_bytes(data)
         samples.append(path)
@@ -55,7 +55,7 @@ def read_sample() -> bytes:
 
 
 @cache
-def _make_int8_model() -> bytes:
+def make_int8_model() -> bytes:
     """Make a quantized classifier, whose manifest has the right hash."""
     onnx = pytest.importorskip("onnx", reason="makes the test files")
     model = onnx.load_from_string(read_sample())
@@ -161,7 +161,7 @@ def _change_model(seed: str, signed: bool) -> bytes:
     """Change one field of a valid model, and sign the result or not."""
     onnx = pytest.importorskip("onnx", reason="makes the test files")
     generator = random.Random(seed)
-    model = onnx.load_from_string(generator.choice((read_sample(), _make_int8_model())))
+    model = onnx.load_from_string(generator.choice((read_sample(), make_int8_model())))
     before = model.SerializeToString()
     while model.SerializeToString() == before:
         mutate_message(model, generator)
