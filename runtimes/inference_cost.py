@@ -136,25 +136,34 @@ def check_inference_cost(graph: NetworkGraph, file_name: str) -> bool:
         ArtifactError: If the network needs more than the limits of this module, or if a size in it
             depends on the pixels of the image.
     """
-    walk = _Walk(graph, file_name)
     try:
-        walk.run()
+        CostWalk(graph, InferenceCost(file_name)).run()
     except UnknownCostError:
         return False
     return True
 
 
-class _Walk:
+class CostWalk:
     """Visits the operators of a network in the order in which they can be computed."""
 
-    def __init__(self, graph: NetworkGraph, file_name: str) -> None:
-        self._graph, self._file_name = graph, file_name
-        self._cost = InferenceCost(file_name)
+    def __init__(self, graph: NetworkGraph, cost: InferenceCost) -> None:
+        """Prepare the walk.
+
+        Args:
+            graph: The network.
+            cost: What is added up, from 0.
+        """
+        self._graph, self._file_name, self._cost = graph, cost.file_name, cost
         self._tensors: dict[str, Tensor] = {}
         self._uses: dict[str, int] = defaultdict(int)
 
     def run(self) -> None:
-        """Visit all operators; raise an error at the first that exceeds a limit."""
+        """Visit all operators.
+
+        Raises:
+            ArtifactError: If a limit is exceeded, or if a size depends on the pixels of the image.
+            UnknownCostError: If the size of a result is not known.
+        """
         check_operator_count(len(self._graph.nodes), self._file_name)
         self._add_constants()
         self._add_inputs()
@@ -209,11 +218,11 @@ class _Walk:
 
     def _visit(self, node: Node) -> None:
         inputs = [self._tensors[name] if name else None for name in node.inputs]
+        operations = 0
         if node.operator == "Constant":
             results = [self._read_constant(node)]
         else:
             shapes, operations = apply_rule(node, inputs)
-            self._cost.add_operations(operations)
             results = [
                 _describe_result(node, inputs, shape, is_first=index == 0)
                 for index, shape in enumerate(shapes)
@@ -223,6 +232,7 @@ class _Walk:
         for name, result in zip(node.outputs, results):
             self._tensors[name] = result
             self._cost.add_result(result.shape, result.element_bytes)
+        self._cost.add_operations(operations)
         for name in {*node.inputs, *(name for name in node.outputs if not self._uses[name])}:
             self._release(name, node)
 

@@ -15,13 +15,14 @@ import numpy as np
 from tinyvit.errors import ArtifactError
 from tinyvit.limited_process import ProcessLimits, call_in_process
 from tinyvit.manifest import TensorSpec
-from tinyvit.runtimes.artifact import Artifact
+from tinyvit.runtimes.artifact import Artifact, list_artifact_files
 from tinyvit.runtimes.base import RuntimeOptions
 from tinyvit.runtimes.inference_cost import ASSUMED_BATCH_SIZE, ASSUMED_SIDE
 from tinyvit.runtimes.tensor_limits import check_tensor_sizes
 
-LIMITS = ProcessLimits(memory_bytes=8 * 2**30, seconds=60)
-"""Limits on the process. Engines reserve several GiB of addresses that they do not use."""
+LIMITS = ProcessLimits(memory_bytes=3 * 2**30, seconds=60)
+"""Limits on the process. The memory is in addition to three times the size of the file, because
+engines copy weights."""
 
 _NO_MEMORY_LIMIT = 2**46
 """Limit for other devices than CPUs, whose drivers reserve any amount of addresses."""
@@ -45,10 +46,11 @@ def run_limited_trial(artifact: Artifact, engine_name: str, options: RuntimeOpti
         "threads": options.threads or 1,
         "precision": options.precision,
     }
-    is_cpu = "cpu" in options.device.lower()
-    limits = LIMITS if is_cpu else replace(LIMITS, memory_bytes=_NO_MEMORY_LIMIT)
-    if not is_cpu:
+    file_bytes = sum(file.stat().st_size for file in list_artifact_files(artifact.path))
+    limits = replace(LIMITS, memory_bytes=LIMITS.memory_bytes + 3 * file_bytes)
+    if "cpu" not in options.device.lower():
         request["threads"] = None
+        limits = replace(LIMITS, memory_bytes=_NO_MEMORY_LIMIT)
     try:
         call_in_process(run_once, json.dumps(request).encode(), limits)
     except ValueError as error:

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy.typing as npt
 
-from tinyvit.runtimes.formats.network_graph import Node
+from tinyvit.runtimes.formats.network_graph import MAX_RANK, Node
 
 Shape: TypeAlias = "tuple[int, ...]"
 
@@ -69,10 +69,13 @@ def apply_rule(node: Node, inputs: Inputs) -> Result:
     if rule is None:
         raise UnknownCostError(node.operator)
     try:
-        return rule(node, inputs)
-    except (IndexError, ValueError, TypeError, ZeroDivisionError, AttributeError, OverflowError):
+        shapes, operations = rule(node, inputs)
+    except (LookupError, ValueError, TypeError, ArithmeticError, AttributeError):
         # The operator contradicts itself, so the engine will refuse it.
         raise UnknownCostError(node.operator) from None
+    if any(len(shape) > MAX_RANK for shape in shapes):
+        raise UnknownCostError(node.operator)
+    return shapes, operations
 
 
 def _shape(inputs: Inputs, index: int) -> Shape:

@@ -16,6 +16,7 @@ from tinyvit.runtimes.inference_cost import (
 )
 from tinyvit.runtimes.shape_rules import Shape, UnknownCostError
 
+
 def check_model_cost(model: Any, file_name: str) -> bool:
     """Check that a model needs no more memory and time than networks for images do.
 

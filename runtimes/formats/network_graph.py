@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,13 +16,17 @@ MAX_KNOWN_VALUES = 64
 """Largest number of elements of a constant whose values are read. Larger ones are weights; the
 shapes, axes and paddings that are constants in a file have a few numbers."""
 
+MAX_RANK = 64
+"""Largest number of dimensions of a tensor. numpy has the same limit, and engines have lower ones.
+"""
+
 ELEMENT_BYTES = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 8: 16, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8}
 ELEMENT_BYTES |= {14: 8, 15: 16, 16: 2}
 """Maps ONNX's number of an element type to the size of one element in bytes. The types above 16
 (float8, int4 and so on) take 1 byte or less."""
 
 VALUE_TYPES = {1: "<f4", 6: "<i4", 7: "<i8", 9: "?", 11: "<f8"}
-"""Maps ONNX's number of an element type to numpy's type, for the constants whose values are read."""
+"""Maps ONNX's number of an element type to numpy's type, for constants whose values are read."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,12 @@ def count_element_bytes(element_type: int) -> int:
     return ELEMENT_BYTES.get(element_type, 1)
 
 
+def check_rank(shape: Sequence[object]) -> None:
+    """Raise ValueError if a tensor has more than `MAX_RANK` dimensions."""
+    if len(shape) > MAX_RANK:
+        raise ValueError(f"a tensor has {len(shape)} dimensions, more than {MAX_RANK}")
+
+
 def make_constant(shape: tuple[int, ...], element_type: int, raw_data: bytes | None) -> Constant:
     """Make a constant from its little-endian data.
 
@@ -91,8 +102,10 @@ def make_constant(shape: tuple[int, ...], element_type: int, raw_data: bytes | N
         raw_data: The data if the constant is small; None if its values are not needed.
 
     Raises:
-        ValueError: If a size is negative, or if the data has another size.
+        ValueError: If a size is negative, if there are more than 64, or if the data has another
+            size.
     """
+    check_rank(shape)
     if any(size < 0 for size in shape):
         raise ValueError("a constant has a negative size")
     values = None

@@ -17,6 +17,8 @@ from tinyvit.runtimes.formats.network_graph import (
     Constant,
     NetworkGraph,
     Node,
+    check_rank,
+    count_element_bytes,
     make_constant,
 )
 from tinyvit.runtimes.formats.protobuf import (
@@ -179,6 +181,7 @@ def _read_tensor(message: memoryview) -> tuple[str, Constant]:
         elif field.number == _TENSOR_TYPE and field.wire_type == VARINT:
             element_type = _read_integers(field, message)[0]
     shape = tuple(dims)
+    check_rank(shape)
     count = prod(shape)
     if count > MAX_KNOWN_VALUES or min(shape, default=0) < 0:
         return name, make_constant(shape, element_type, None)
@@ -188,7 +191,7 @@ def _read_tensor(message: memoryview) -> tuple[str, Constant]:
 
 
 def _list_external_files(tensor: memoryview) -> set[str]:
-    """Return the names of the files that contain the data of a constant; one without a name is ""."""
+    """Return the names of the files that contain the data of a constant."""
     names = set()
     for entry in _list_messages(tensor, _TENSOR_EXTERNAL):
         values = {field.number: bytes(_slice(entry, field)) for field in iterate_fields(entry)}
@@ -232,8 +235,8 @@ def _read_input(message: bytes) -> tuple[str, tuple[tuple[int | None, ...], int]
                     element_type = _read_integers(field, tensor)[0]
             for shape in _list_messages(tensor, _TYPE_SHAPE):
                 sizes += [_read_dimension(dim) for dim in _list_messages(shape, _SHAPE_DIM)]
-    constant = make_constant((), element_type, None)
-    return name, (tuple(sizes), constant.element_bytes)
+    check_rank(sizes)
+    return name, (tuple(sizes), count_element_bytes(element_type))
 
 
 def _read_dimension(message: memoryview) -> int | None:

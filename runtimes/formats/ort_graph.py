@@ -26,6 +26,7 @@ from tinyvit.runtimes.formats.network_graph import (
     Constant,
     NetworkGraph,
     Node,
+    check_rank,
     count_element_bytes,
     make_constant,
 )
@@ -115,6 +116,7 @@ def _read_tensor(table: Table) -> Constant:
     """Read a constant."""
     shape = tuple(read_numbers(table, _TENSOR_DIMS, "<i8"))
     element_type = read_scalar(table, _TENSOR_TYPE, number_types.Int32Flags)
+    check_rank(shape)
     is_small = min(shape, default=0) >= 0 and prod(shape) <= MAX_KNOWN_VALUES
     return make_constant(
         shape, element_type, read_bytes(table, _TENSOR_RAW_DATA) if is_small else None
@@ -134,4 +136,5 @@ def _read_input(table: Table) -> tuple[tuple[int | None, ...], int]:
         size = read_scalar(number, _DIMENSION_NUMBER, number_types.Int64Flags) if number else 0
         sizes.append(size if size > 0 else None)
     element_type = read_scalar(value, _TYPE_ELEMENT, number_types.Int32Flags)
+    check_rank(sizes)
     return tuple(sizes), count_element_bytes(element_type)

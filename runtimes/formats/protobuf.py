@@ -107,11 +107,16 @@ def iterate_fields(data: Buffer) -> Iterator[Field]:
             return
         # Most fields are short texts or messages, with one byte for the tag and one for the length.
         # Reading a graph takes half the time with this shortcut.
-        if position + 1 < end and 7 < (tag := data[position]) < 0x80 > (size := data[position + 1]):
-            if tag & 7 == BYTES and (field_end := position + 2 + size) <= end:
-                yield _make_field((tag >> 3, BYTES, position, position + 2, field_end))
-                position = field_end
-                continue
+        if (
+            position + 1 < end
+            and 7 < (tag := data[position]) < 0x80
+            and (size := data[position + 1]) < 0x80
+            and tag & 7 == BYTES
+            and (field_end := position + 2 + size) <= end
+        ):
+            yield _make_field((tag >> 3, BYTES, position, position + 2, field_end))
+            position = field_end
+            continue
         field = _read_field(data, position, end)
         yield field
         position = field.end

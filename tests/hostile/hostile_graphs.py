@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.hostile_text import HOSTILE_TEXT
+from tests.hostile.model_changes import list_changes
 
 SIZE = 32
 Nodes = "list[Any]"
@@ -180,8 +181,14 @@ def _make_sparse(dims: list[int], in_graph: bool) -> Any:
     return model
 
 
-def _make_external(location: str, offset: str, length: str) -> Any:
-    """Read a constant from another file."""
+def make_external(location: str, offset: str, length: str) -> Any:
+    """Make a model that reads a constant from another file.
+
+    Args:
+        location: Path of the file, as the model states it.
+        offset: Position of the data in the file.
+        length: Size of the data in bytes.
+    """
     builder = GraphBuilder()
     model = builder.finish(builder.constant(np.ones((1000, 1000))))
     tensor = model.graph.initializer[0]
@@ -237,6 +244,15 @@ def list_hostile_graphs() -> Iterator[tuple[str, Callable[[], Any]]]:
         ("AveragePool", 3000),
     ):
         yield f"{length} times {operator}", partial(_make_growing_chain, operator, length)
+    yield from _list_sizes()
+    yield from _list_costs()
+    yield from _list_constants_and_inputs()
+    for description, change in list_changes():
+        yield description, partial(_change, change)
+
+
+def _list_sizes() -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Yield models that resize, pad or reshape an image to a huge size."""
     huge: tuple[tuple[str, list[Any]], ...] = (
         ("Resize to", [1, 3, 100_000, 100_000]),
         ("Resize to", [1, 3, 2**31, 2**31]),
@@ -258,6 +274,10 @@ def list_hostile_graphs() -> Iterator[tuple[str, Callable[[], Any]]]:
         yield f"{operator} {sizes[:8]}", partial(_make_huge_target, operator, sizes)
     for operator in ("Pad", "Resize"):
         yield f"{operator}: size from a pixel", partial(_make_size_from_pixels, operator)
+
+
+def _list_costs() -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Yield models with convolutions, products and chains that take a long time."""
     yield "Conv: pads", partial(_make_convolution, 3, 8, pads=[20_000] * 4)
     yield "Conv: pads 2^62", partial(_make_convolution, 3, 8, pads=[2**62] * 4)
     yield "Conv: stride 0", partial(_make_convolution, 3, 8, strides=[0, 0])
@@ -269,6 +289,10 @@ def list_hostile_graphs() -> Iterator[tuple[str, Callable[[], Any]]]:
     for operator in ("Erf", "Identity", "Tanh", "Transpose"):
         yield f"10,000 times {operator}", partial(_make_many_nodes, operator, 10_000, 3000)
     yield "60,000 nodes", partial(_make_many_nodes, "Relu", 60_000, 1)
+
+
+def _list_constants_and_inputs() -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Yield models with odd constants and inputs."""
     for dims in ([2**20, 2**20], [2**40], [2**62, 4], [100_000, 30_000]):
         for in_graph in (True, False):
             yield f"sparse {dims} {in_graph}", partial(_make_sparse, dims, in_graph)
@@ -280,7 +304,7 @@ def list_hostile_graphs() -> Iterator[tuple[str, Callable[[], Any]]]:
         HOSTILE_TEXT[:3],
     ):
         for length in ("4000000", "99999999999", "-1", "x"):
-            yield f"data in {location!a}", partial(_make_external, location, "0", length)
+            yield f"data in {location!a}", partial(make_external, location, "0", length)
     for tensor_type in (0, 1, 2, 8, 9, 10, 11, 14, 16, 17, 21, 22, 23, 99):
         yield f"constant type {tensor_type}", partial(_make_typed, tensor_type, [4], [4])
         yield f"input type {tensor_type}", partial(_make_input, tensor_type, [1, 3, 32, 32])
@@ -295,66 +319,3 @@ def list_hostile_graphs() -> Iterator[tuple[str, Callable[[], Any]]]:
     )
     for shape in shapes:
         yield f"input shape {shape!a:.60}", partial(_make_input, 1, shape)
-    yield from _list_contradictions()
-
-
-def _list_contradictions() -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Yield models whose fields contradict each other, or whose texts act on terminals."""
-    text = HOSTILE_TEXT.encode("utf-8", "replace").decode("utf-8")
-
-    def rename_output(model: Any) -> None:
-        model.graph.output[0].name = text
-        model.graph.node[-1].output[0] = text
-
-    def rename_input(model: Any) -> None:
-        model.graph.input[0].name = text
-
-    def rename_operator(model: Any) -> None:
-        model.graph.node[0].op_type = text
-
-    def rename_domain(model: Any) -> None:
-        model.graph.node[0].domain = text
-
-    def make_cycle(model: Any) -> None:
-        model.graph.node[0].input[0] = "logits"
-
-    def reverse(model: Any) -> None:
-        nodes = list(model.graph.node)[::-1]
-        del model.graph.node[:]
-        model.graph.node.extend(nodes)
-
-    def repeat_graph(model: Any) -> None:
-        model.graph.node.extend(list(model.graph.node))
-
-    def remove_outputs(model: Any) -> None:
-        del model.graph.output[:]
-
-    def add_output(model: Any) -> None:
-        model.graph.output.add().name = "t0"
-
-    def add_metadata(model: Any) -> None:
-        for _ in range(50_000):
-            model.metadata_props.add().key = "x"
-
-    def add_long_metadata(model: Any) -> None:
-        model.metadata_props.add(key="tinyvit", value="[" * 1_000_000)
-
-    def add_opsets(model: Any) -> None:
-        for number in range(10_000):
-            model.opset_import.add(domain=f"d{number}", version=number)
-
-    def set_opset(model: Any, version: int) -> None:
-        model.opset_import[0].version = version
-
-    def set_ir(model: Any, version: int) -> None:
-        model.ir_version = version
-
-    for change in (rename_output, rename_input, rename_operator, rename_domain, make_cycle):
-        yield change.__name__, partial(_change, change)
-    for change in (reverse, repeat_graph, remove_outputs, add_output, add_metadata):
-        yield change.__name__, partial(_change, change)
-    for change in (add_long_metadata, add_opsets):
-        yield change.__name__, partial(_change, change)
-    for version in (0, -1, 1, 6, 99, 2**62):
-        yield f"opset {version}", partial(_change, partial(set_opset, version=version))
-        yield f"IR version {version}", partial(_change, partial(set_ir, version=version))

@@ -70,9 +70,7 @@ class IrBuilder:
             {"keep_dims": "false"},
             [self.image, self.constant([0, 1, 2, 3], "i64")],
         )
-        flat = self.add(
-            "Reshape", {"special_zero": "false"}, [result, self.constant([-1], "i64")]
-        )
+        flat = self.add("Reshape", {"special_zero": "false"}, [result, self.constant([-1], "i64")])
         mean = self.add("ReduceMean", {"keep_dims": "false"}, [flat, self.constant([0], "i64")])
         total = self.add("Add", {"auto_broadcast": "numpy"}, [mean, image])
         logits = self.add(
@@ -186,6 +184,12 @@ def list_hostile_ir() -> Iterator[tuple[str, Callable[[], tuple[str, bytes]]]]:
             yield f"{kind} {sizes}", partial(_make_filled, kind, sizes)
     for kind, length in (("Concat", 45), ("ReLU", 5000), ("Sigmoid", 30_000)):
         yield f"{length} times {kind}", partial(_make_chain, kind, length)
+    yield from _list_attributes()
+    yield from _list_replacements()
+
+
+def _list_attributes() -> Iterator[tuple[str, Callable[[], tuple[str, bytes]]]]:
+    """Yield models with extreme values in the attributes of layers."""
     for name in ("strides", "dilations", "pads_begin", "pads_end"):
         for value in ("0,0", "-1,-1", "100000,100000", f"{2**62},{2**62}", "x", "", "1," * 10_000):
             yield f"Convolution: {name} {value[:9]}", partial(_make_convolution, **{name: value})
@@ -202,6 +206,10 @@ def list_hostile_ir() -> Iterator[tuple[str, Callable[[], tuple[str, bytes]]]]:
     for kind in ("If", "Loop", "TensorIterator", "Assign", "ReadValue", "Unknown", "", "Custom"):
         for version in ("opset1", "opset8", "extension", "", "x"):
             yield f"{kind} {version}", partial(_make_layer, kind, version, "a")
+
+
+def _list_replacements() -> Iterator[tuple[str, Callable[[], tuple[str, bytes]]]]:
+    """Yield models in which a text is replaced by another one."""
     for old, new in (
         ('from-layer="0"', 'from-layer="99"'),
         ('to-layer="1"', 'to-layer="1" to-layer="2"'),

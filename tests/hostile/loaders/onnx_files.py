@@ -47,6 +47,11 @@ def make_samples_with_manifests(folder: Path) -> Sequence[Path]:
     return [path for path in make_samples(folder) if path.name != "foreign.onnx"]
 
 
+def make_no_samples(folder: Path) -> Sequence[Path]:
+    """Make nothing."""
+    return ()
+
+
 @cache
 def read_sample() -> bytes:
     """Return a small classifier for any batch size, with a manifest."""
@@ -215,7 +220,7 @@ _MEMORY = 3 * GIB
 LOADERS = (
     Loader("ONNX: predict", predict, make_samples, craft, memory_bytes=_MEMORY),
     Loader("ONNX: batch", predict_batch, make_samples, craft, memory_bytes=_MEMORY),
-    Loader("ONNX: signed", verify_artifact, lambda folder: (), craft_bombs, memory_bytes=_MEMORY),
+    Loader("ONNX: signed", verify_artifact, make_no_samples, craft_bombs, memory_bytes=_MEMORY),
     Loader(
         "ONNX: verify",
         verify_artifact,
