@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit.runtimes.formats.network_graph import VALUE_TYPES, Node
-from tinyvit.runtimes.shape_rules import Shape, Tensor
+from tinyvit.runtimes.tensor_facts import Shape, Tensor
 
 Values: TypeAlias = "npt.NDArray[Any]"
 

@@ -14,7 +14,7 @@ from tinyvit.runtimes.inference_cost import (
     InferenceCost,
     check_operator_count,
 )
-from tinyvit.runtimes.shape_rules import Shape, UnknownCostError
+from tinyvit.runtimes.tensor_facts import Shape, UnknownCostError
 
 
 def check_model_cost(model: Any, file_name: str) -> bool:

@@ -109,7 +109,8 @@ def read_numbers(table: Table, field: int, dtype: str) -> list[Any]:
         dtype: Type of the numbers, for numpy.
     """
     start, count = _find_vector(table, field)
-    return np.frombuffer(_slice(table, start, count * np.dtype(dtype).itemsize), dtype).tolist()
+    data = _slice(table, start, count * np.dtype(dtype).itemsize)
+    return list(np.frombuffer(data, dtype).tolist())
 
 
 def read_bytes(table: Table, field: int) -> bytes:

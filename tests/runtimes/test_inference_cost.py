@@ -24,7 +24,8 @@ from tinyvit.runtimes.formats.network_graph import NetworkGraph, Node
 from tinyvit.runtimes.formats.onnx import ONNX
 from tinyvit.runtimes.inference_cost import check_inference_cost
 from tinyvit.runtimes.registry import open_runtime
-from tinyvit.runtimes.shape_rules import Tensor, UnknownCostError, apply_rule
+from tinyvit.runtimes.shape_rules import apply_rule
+from tinyvit.runtimes.tensor_facts import Tensor, UnknownCostError
 
 
 def find_graph(description: str) -> Any:
