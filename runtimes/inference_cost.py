@@ -20,14 +20,14 @@ from tinyvit.runtimes.shape_rules import COMBINED_OPERATORS, apply_rule
 from tinyvit.runtimes.small_values import compute_values
 from tinyvit.runtimes.tensor_facts import Shape, Tensor, UnknownCostError
 
-MAX_MEMORY_BYTES = 2**31
-"""Largest memory for the results of operators that exist at the same time. TinyViT-21M with images
-of 1024 x 1024 pixels, the largest that tinyvit-export accepts, takes 0.5 GiB for one image."""
+MAX_MEMORY_BYTES = 3 * 2**30
+"""Largest memory for the results of operators that exist at the same time. TinyViT-5M with images
+of 224 x 224 pixels takes 10 MiB for one image, so a fixed batch may have about 300."""
 
 MAX_OPERATIONS = 2 * 10**11
 """Largest number of multiplications for one image, or for `ASSUMED_BATCH_SIZE` images if the
-network takes any number. TinyViT-21M needs 10^11 for an image of 1024 x 1024 pixels, which takes a
-processor core a few seconds."""
+network takes any number. It is about a hundred times as many as TinyViT-5M needs for an image of
+224 x 224 pixels (2 x 10^9), and more than the largest TinyViT for 1024 x 1024 pixels."""
 
 MAX_OPERATORS = 10_000
 """Largest number of operators. The largest artifacts have 1,500; engines need minutes to optimize
@@ -47,7 +47,8 @@ _SIZE_INPUTS = {"Pad": (1, 3), "Resize": (1, 2, 3)}
 """For the operators that enlarge a tensor: which of their inputs state the size."""
 
 _REMEDY = (
-    "if you trust the file, use --allow-foreign-operators, in Python allow_foreign_operators=True"
+    "export it with a smaller batch or --dynamic-batch; if you trust the file, use"
+    " --allow-foreign-operators, in Python allow_foreign_operators=True"
 )
 
 

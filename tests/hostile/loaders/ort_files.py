@@ -142,7 +142,7 @@ def craft_all(generator: random.Random) -> Iterator[HostileFile]:
     yield from craft(generator)
 
 
-_MEMORY = 3 * GIB
+_MEMORY = 3 * GIB + GIB
 """As for ONNX."""
 
 LOADERS = (
