@@ -102,7 +102,8 @@ def weights_path(path: Path) -> Path:
         Path of the .bin file.
 
     Raises:
-        ArtifactError: If there is no such file, or if it is larger than 2 GiB.
+        ArtifactError: If there is no such file, if it is no regular file, or if it is larger than
+            2 GiB.
     """
     weights = path.with_suffix(".bin")
     if not weights.is_file():
@@ -110,7 +111,11 @@ def weights_path(path: Path) -> Path:
             f"{path} has no {weights.name} next to it",
             "an OpenVINO model is two files: keep them together",
         )
-    if weights.stat().st_size > MAX_FILE_BYTES:
+    try:
+        size_bytes = check_regular_file(weights).st_size
+    except OSError as error:
+        raise unreadable_error(weights, error) from error
+    if size_bytes > MAX_FILE_BYTES:
         raise ArtifactError(f"{weights} is larger than 2 GiB", "give an exported file")
     return weights
 

@@ -13,7 +13,7 @@ import pytest
 from tests.runtimes.conftest import ArtifactBuilder
 from tinyvit.errors import ArtifactError
 from tinyvit.manifest import TensorSpec
-from tinyvit.runtimes.artifact import detect_format, read_artifact, read_manifest
+from tinyvit.runtimes.artifact import content_sha256, detect_format, read_artifact, read_manifest
 from tinyvit.runtimes.base import RuntimeOptions
 from tinyvit.runtimes.classifier import Classifier
 from tinyvit.runtimes.registry import open_runtime
@@ -261,3 +261,11 @@ def test_an_engine_never_sees_a_refused_file(
     path = save_model(tmp_path / "loop.onnx", make_loop(2**62))
     with pytest.raises(ArtifactError, match="Loop"):
         open_runtime(path, "onnxruntime", RuntimeOptions())
+
+
+def test_weights_of_an_openvino_model_in_a_file_of_the_kernel_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.xml"
+    path.write_text('<net name="a"><layers></layers></net>')
+    path.with_suffix(".bin").symlink_to("/proc/self/environ")
+    with pytest.raises(ArtifactError, match="not a regular file"):
+        content_sha256(path)
