@@ -5,6 +5,7 @@ OpenVINO computes the sizes of all tensors when it reads a model.
 
 from __future__ import annotations
 
+import re
 from math import prod
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from tinyvit.runtimes.inference_cost import (
     ASSUMED_SIDE,
     InferenceCost,
     check_operator_count,
+    cost_error,
 )
 from tinyvit.runtimes.tensor_facts import Shape, UnknownCostError
 
@@ -61,6 +63,18 @@ def _fix_sizes(model: Any) -> Any:
     return fixed_model
 
 
+_MAX_CHAIN = 128
+"""Largest number of element-by-element operators in a row. OpenVINO takes a time that grows with
+the square or the cube of this number to combine them: up to 6 s for 300, minutes for 2,000. In
+artifacts there are at most 15, and in a ViT of timm 25."""
+
+_NO_LINKS = re.compile(
+    r".*(MatMul|Convolution|Pool|Reduce|Transpose|Reshape|Concat|Split|Gather|Pad|Slice|Interpolate)"
+    r".*|MVN|SoftMax|Squeeze|Unsqueeze|ShapeOf"
+)
+"""Types of operators that end such a row."""
+
+
 class _Result(NamedTuple):
     """A result of an operator.
 
@@ -68,11 +82,13 @@ class _Result(NamedTuple):
         shape: Its sizes.
         element_bytes: Size of one element, in bytes; 0 for an input of the network.
         is_constant: Whether it does not depend on the image.
+        chain: Number of element-by-element operators in a row that lead to it.
     """
 
     shape: Shape
     element_bytes: int
     is_constant: bool
+    chain: int
 
 
 def _add_operations(model: Any, cost: InferenceCost) -> None:
@@ -95,9 +111,14 @@ def _add_operations(model: Any, cost: InferenceCost) -> None:
         inputs = [results[source] for source in sources[step] if source in results]
         is_constant = not is_input and all(result.is_constant for result in inputs)
         name = operator.get_name()
+        chain = 1 + max((result.chain for result in inputs), default=0)
+        if is_input or _NO_LINKS.fullmatch(operator_type):
+            chain = 0
+        if chain > _MAX_CHAIN:
+            raise cost_error(cost.file_name, f"it has more than {_MAX_CHAIN} operators in a row")
         for index, output in enumerate(operator.outputs()):
             element_bytes = 0 if is_input else -(-output.get_element_type().bitwidth // 8)
-            result = _Result(_read_shape(output), element_bytes, is_constant)
+            result = _Result(_read_shape(output), element_bytes, is_constant, chain)
             results[name, index] = result
             if not is_input:
                 cost.add_result(result.shape, result.element_bytes)

@@ -87,6 +87,7 @@ def test_an_ort_file_with_a_foreign_operator_is_refused(tmp_path: Path) -> None:
         ("Broadcast [100000, 100000]", "it needs 37.3 GiB of memory"),
         ("Tile [2147483648, 2]", "it needs 16.0 GiB of memory"),
         ("45 times Concat", "it needs 4.5 GiB of memory"),
+        ("5000 times ReLU", "it has more than 128 operators in a row"),
         ("30000 times Sigmoid", "it has 30,0.. operators, more than 10,000"),
     ],
 )
