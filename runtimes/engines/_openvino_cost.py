@@ -67,11 +67,11 @@ _MAX_CHAIN = 128
 the square or the cube of this number to combine them: up to 6 s for 300, minutes for 2,000. In
 artifacts there are at most 15, and in a ViT of timm 25."""
 
-_NO_LINKS = """
-MatMul Convolution Pool Reduce Transpose Reshape Concat Split Gather Pad Slice Interpolate MVN SoftMax
-Squeeze ShapeOf
-""".split()
-"""Parts of the types of operators that end such a row."""
+_NO_LINKS = (
+    *("MatMul", "Convolution", "Pool", "Reduce", "Transpose", "Reshape", "Concat", "Split"),
+    *("Gather", "Pad", "Slice", "Interpolate", "MVN", "SoftMax", "queeze", "ShapeOf"),
+)
+"""Parts of the types of operators that end such a row; operators of other types continue it."""
 
 
 class _Result(NamedTuple):
