@@ -68,8 +68,18 @@ the square or the cube of this number to combine them: up to 6 s for 300, minute
 artifacts there are at most 15, and in a ViT of timm 25."""
 
 _NO_LINKS = (
-    *("MatMul", "Convolution", "Pool", "Reduce", "Transpose", "Reshape", "Concat", "Split"),
-    *("Gather", "Pad", "Slice", "Interpolate", "MVN", "SoftMax", "queeze", "ShapeOf"),
+    *(
+        "MatMul",
+        "Convolution",
+        "Pool",
+        "Reduce",
+        "Transpose",
+        "Reshape",
+        "Concat",
+        "Split",
+        "ShapeOf",
+    ),
+    *("Gather", "Pad", "Slice", "Interpolate", "MVN", "SoftMax", "Squeeze", "Unsqueeze"),
 )
 """Parts of the types of operators that end such a row; operators of other types continue it."""
 
