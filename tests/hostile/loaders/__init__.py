@@ -1,0 +1,12 @@
+"""All loaders of the campaign."""
+
+from __future__ import annotations
+
+from tests.hostile.hostile_files import Loader
+from tests.hostile.loaders import onnx_files, openvino_files, ort_files
+
+LOADERS: tuple[Loader, ...] = (
+    *onnx_files.LOADERS,
+    *ort_files.LOADERS,
+    *openvino_files.LOADERS,
+)
