@@ -1,58 +1,60 @@
 """Runs a file once in another process, which may crash, before this process opens it.
 
-Some engines trust the files that they open: a damaged file can end the process. A file with a
-manifest is accepted if it has the hash in its manifest. For a file without one, this trial shows
-whether it crashes.
+Some engines trust the files that they open: a damaged file can end the process. A hash in a
+manifest shows damage, but whoever makes a hostile file can also compute its hash, so the trial does
+not depend on a manifest.
 """
 
 from __future__ import annotations
 
-import subprocess
+import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 from tinyvit.errors import ArtifactError
-from tinyvit.python_process import make_python_command
+from tinyvit.limited_process import ProcessLimits, call_in_process
 
 TRIAL_TIMEOUT_S = 120
-"""Longest time that the trial may take, in seconds. An inference takes less than one."""
+"""Longest time that the trial may take, in seconds, with the start of the process. An inference
+takes less than one."""
+
+TRIAL_REPORT = b"the file ran"
+"""What the other process answers after the inference. An exit code would not be enough: a process
+that could not import the engine, or that the engine ended, has not run the file."""
 
 _TESTED_SHA256: set[str] = set()
 """Hashes of the files that another process has run without a crash."""
 
 
-def run_trial(path: Path, sha256: str, engine_name: str, module: str) -> None:
+def run_trial(
+    path: Path, file_bytes: bytes, engine_name: str, run_once: Callable[[bytes], bytes]
+) -> None:
     """Run a file once in another process.
 
     Args:
-        path: The file.
-        sha256: Hash of the file. A file with the same hash is not run again.
-        engine_name: Name of the engine in error messages.
-        module: Full name of a module with a function `run_once`, which takes the path of the file,
-            and returns or raises an exception unless the file crashes the process.
+        path: The file, for messages.
+        file_bytes: All bytes of the file. Equal bytes are not run again by this process.
+        engine_name: Name of the engine for messages.
+        run_once: A public function of a module of this package. It takes the bytes of the file,
+            runs the network once, and returns `TRIAL_REPORT`, or raises an exception.
 
     Raises:
-        ArtifactError: If the process crashes or does not finish within `TRIAL_TIMEOUT_S`.
+        ArtifactError: If the other process cannot run the file, crashes, or does not finish within
+            `TRIAL_TIMEOUT_S`.
     """
+    sha256 = hashlib.sha256(file_bytes).hexdigest()
     if sha256 in _TESTED_SHA256:
         return
-    code = f"from {module} import run_once; run_once(sys.argv[1])"
+    # The function limits the memory itself if the engine allows that.
+    limits = ProcessLimits(memory_bytes=None, seconds=TRIAL_TIMEOUT_S)
     try:
-        process = subprocess.run(
-            make_python_command(code, str(path)),
-            capture_output=True,
-            timeout=TRIAL_TIMEOUT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
+        report = call_in_process(run_once, file_bytes, limits)
+        if report != TRIAL_REPORT:
+            raise ValueError("the library that reads it ends the process")
+    except ValueError as error:
         raise ArtifactError(
-            f"{path.name} did not finish one inference in {TRIAL_TIMEOUT_S} s",
-            "the file is damaged: export it again",
+            f"{path.name} is first run with {engine_name} in another process, which may crash, and"
+            f" that failed ({error})",
+            "export it again if the file may be damaged; otherwise remove the reason of the failure",
         ) from error
-    # Python reports a signal as a negative code, and a shell as a code above 127.
-    is_crash = process.returncode < 0 or process.returncode > 127
-    if is_crash:
-        raise ArtifactError(
-            f"{path.name} crashes the process that runs it in {engine_name}",
-            "the file is damaged or hostile: export it again",
-        )
     _TESTED_SHA256.add(sha256)

@@ -17,7 +17,7 @@ def make_python_command(code: str, *arguments: str) -> list[str]:
     """Make the command that executes code in a new Python process.
 
     Args:
-        code: Python code.
+        code: Python code. The module `sys` is imported already.
         arguments: `sys.argv[1:]` of the new process. Python parses none of them as its option.
 
     Returns:
