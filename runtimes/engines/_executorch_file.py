@@ -3,7 +3,7 @@
 ExecuTorch's own verifier is not enough: in a test, a quarter of the files with a few changed bytes
 crashed the process. A file with a manifest is therefore accepted only if its content has the hash
 in the manifest. Whoever makes a hostile file can also compute a hash, so every file that passes is
-then run once in another process, which may crash (_trial.py).
+then run once in another process, which may crash (`tinyvit.runtimes.trial`).
 """
 
 from __future__ import annotations

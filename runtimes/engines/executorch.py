@@ -37,16 +37,12 @@ from tinyvit.runtimes.engine_helpers import (
     run_error,
 )
 from tinyvit.runtimes.engines._executorch_file import METHOD, read_checked_file
-from tinyvit.runtimes.engines._trial import TRIAL_REPORT, run_trial
 from tinyvit.runtimes.formats.trailer import TrailerFormat
 from tinyvit.runtimes.tensor_limits import check_tensor_sizes
+from tinyvit.runtimes.trial import TRIAL_MEMORY_BYTES, TRIAL_REPORT, run_trial
 
 _DTYPES = {0: "uint8", 1: "int8", 5: "float16", 6: "float32", 7: "float64"}
 """Maps a ScalarType (runtime/core/portable_type/scalar_type.h) to numpy's dtype name."""
-
-_TRIAL_MEMORY_BYTES = 4 * 2**30
-"""Memory for one inference in another process, in bytes. A file states how much its buffers take,
-and ExecuTorch fills all of it with zeros."""
 
 _POOL_LOCK = threading.Lock()
 """Held while files are opened and closed, so that the thread pool is not resized in between."""
@@ -115,7 +111,7 @@ def run_once(file_bytes: bytes) -> bytes:
     portable_lib = _import_portable_lib()
     import torch
 
-    limit_memory_growth(_TRIAL_MEMORY_BYTES)
+    limit_memory_growth(TRIAL_MEMORY_BYTES)
     with _silence_executorch():
         module = portable_lib._load_for_executorch_from_buffer(file_bytes)
         inputs = _read_inputs(module.method_meta(METHOD))

@@ -37,8 +37,8 @@ from tinyvit.runtimes.engines._tensorrt_plan import (
     read_checked_plan,
     read_version,
 )
-from tinyvit.runtimes.engines._trial import TRIAL_REPORT, run_trial
 from tinyvit.runtimes.tensor_limits import check_tensor_sizes
+from tinyvit.runtimes.trial import TRIAL_REPORT, run_trial
 
 
 class TensorRTEngine(Engine):

@@ -13,15 +13,15 @@ import pytest
 
 from tinyvit.errors import ArtifactError
 from tinyvit.limited_process import limit_memory_growth
-from tinyvit.runtimes.engines import _trial
-from tinyvit.runtimes.engines._trial import TRIAL_REPORT, run_trial
+from tinyvit.runtimes import trial
+from tinyvit.runtimes.trial import TRIAL_REPORT, run_trial
 
 PATH = Path("demo.engine")
 
 
 @pytest.fixture(autouse=True)
 def no_tested_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_trial, "_TESTED_SHA256", set())
+    monkeypatch.setattr(trial, "_TESTED_SHA256", set())
 
 
 def succeed(file_bytes: bytes) -> bytes:
@@ -58,7 +58,7 @@ def fill_memory(file_bytes: bytes) -> bytes:
 
 def test_a_file_that_ran_is_not_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
     run_trial(PATH, b"a file", "an engine", succeed)
-    monkeypatch.setattr(_trial, "call_in_process", lambda *_: pytest.fail("ran again"))
+    monkeypatch.setattr(trial, "call_in_process", lambda *_: pytest.fail("ran again"))
     run_trial(PATH, b"a file", "an engine", succeed)
 
 
@@ -91,7 +91,7 @@ def test_a_process_that_cannot_import_the_engine_has_not_run_the_file(
 
 
 def test_the_trial_has_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_trial, "TRIAL_TIMEOUT_S", 1)
+    monkeypatch.setattr(trial, "TRIAL_TIMEOUT_S", 1)
     with pytest.raises(ArtifactError, match="reading it takes more than 1 s"):
         run_trial(PATH, b"a file", "an engine", wait)
 
