@@ -294,7 +294,9 @@ def test_operators_without_their_inputs_only_crash_another_process(
     save_artifact: SaveArtifact, monkeypatch: pytest.MonkeyPatch, code: int, name: str
 ) -> None:
     monkeypatch.setattr(litert, "run_trial", trial.run_trial)
-    with pytest.raises(ArtifactError, match="the library that reads it crashes"):
+    with pytest.raises(
+        ArtifactError, match=r"that failed \((the library that reads it crashes|RuntimeError)"
+    ):
         open_file(save_artifact(set_operator(code)))
 
 

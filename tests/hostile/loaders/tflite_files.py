@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.hostile.artifact_commands import inspect, predict, verify_artifact
-from tests.hostile.hostile_files import GIB, HostileFile, Loader, make_file
+from tests.hostile.hostile_files import GIB, MIB, HostileFile, Loader, make_file
 from tests.hostile.mutations import make_mutation
 from tests.hostile.object_mutations import mutate_object
 from tests.hostile.signed_samples import make_golden_manifest, open_bare, save_signed
@@ -120,7 +120,9 @@ def _make_writer(build: Callable[[], bytes]) -> Callable[[Path], Path]:
 
 
 LOADERS = (
-    Loader("LiteRT: predict", predict, make_samples, craft, mutate, memory_bytes=2 * GIB),
+    Loader(
+        "LiteRT: predict", predict, make_samples, craft, mutate, memory_bytes=4 * GIB + 512 * MIB
+    ),
     Loader("LiteRT: verify", verify_artifact, make_signed_samples, craft, must_refuse=True),
     Loader("LiteRT: inspect", inspect, make_samples, craft),
 )
