@@ -13,7 +13,7 @@ from pathlib import Path
 from tinyvit.files import update_hash
 from tinyvit.manifest import MAX_BYTES
 from tinyvit.regular_files import read_bounded
-from tinyvit.runtimes.formats.file_errors import damaged_error, unreadable_error
+from tinyvit.runtimes.formats.file_errors import unreadable_error
 
 
 def manifest_path(path: Path) -> Path:
@@ -46,9 +46,7 @@ class SidecarFormat:
             return []
         try:
             return [read_bounded(manifest, MAX_BYTES).decode("utf-8")]
-        except UnicodeDecodeError as error:
-            raise damaged_error(manifest, error) from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError) as error:  # UnicodeDecodeError is a ValueError.
             raise unreadable_error(manifest, error) from error
 
     def list_companions(self, path: Path) -> tuple[Path, ...]:
