@@ -53,12 +53,14 @@ def read_checked_file(artifact: Artifact) -> bytes:
 
 
 def _check_program(path: Path, program: PteProgram) -> None:
-    """Raise ArtifactError if the program needs another delegate or has no method to run."""
+    """Raise ArtifactError if the program needs another delegate, lacks the method, or can loop."""
     other_delegates = [name for name in program.delegates if name != ALLOWED_DELEGATE]
     if other_delegates:
         cause = f"{path.name} needs the delegate {other_delegates[0][:80]}"
     elif METHOD not in program.methods:
         cause = f"{path.name} has no method {METHOD}"
+    elif program.has_jumps:
+        cause = f"{path.name} has instructions that jump, and may never end"
     else:
         return
     raise ArtifactError(

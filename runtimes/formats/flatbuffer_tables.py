@@ -69,6 +69,20 @@ def read_string(table: Table, field: int) -> str:
     return bytes(table.Bytes[start : start + count]).decode("utf-8")
 
 
+def read_byte(table: Table, field: int) -> int:
+    """Read a field that is a number of one byte; 0 if the field is absent.
+
+    Args:
+        table: The table with the field.
+        field: Number of the field, in the order of the schema.
+    """
+    offset = _find_field(table, field)
+    position = table.Pos + offset
+    if offset and not 0 <= position < len(table.Bytes):
+        raise ValueError("one of its fields is beyond the file")
+    return int(table.Bytes[position]) if offset else 0
+
+
 def _find_field(table: Table, field: int) -> int:
     """Return the offset of a field in its table; 0 if it is absent."""
     return int(table.Offset(4 + 2 * field))  # Field n is entry 4 + 2 n of the vtable.
