@@ -18,16 +18,21 @@ from tinyvit.runtimes.verify import verify
 _PIXELS = np.random.default_rng(0).integers(0, 256, (40, 48, 3), np.uint8)
 
 
+def choose_engine(path: Path) -> str | None:
+    """Return the engine for a path: the evaluator for Core ML packages, otherwise the default."""
+    return "coreml-reference" if path.suffix == ".mlpackage" else None
+
+
 def predict(path: Path) -> None:
     """Predict the class of a small image, twice, and describe the classifier."""
-    with Classifier(path) as classifier:
+    with Classifier(path, choose_engine(path)) as classifier:
         classifier.predict([Image.fromarray(_PIXELS)] * 2)
         str(classifier.describe())
 
 
 def verify_artifact(path: Path) -> None:
     """Verify an artifact; wrong logits or a changed hash refuse it."""
-    result = verify(path)
+    result = verify(path, choose_engine(path))
     if not result.passed:
         raise ArtifactError("; ".join(result.reasons), "export it again")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.helpers.fake_tensorrt import CLASSES, SIZE, make_manifest
+from tests.hostile.artifact_commands import choose_engine
 from tinyvit.golden import CHIRP_FORMULA, CHIRP_PATTERNS
 from tinyvit.manifest import GoldenVectors, Manifest
 from tinyvit.runtimes.artifact import Artifact, content_sha256
@@ -40,7 +41,7 @@ def make_golden_manifest(runtime: Runtime, **changes: Any) -> Manifest:
 
 def open_bare(path: Path) -> Runtime:
     """Open a file without regard to a manifest in it."""
-    return open_runtime(Artifact(path, None))
+    return open_runtime(Artifact(path, None), choose_engine(path))
 
 
 def save_signed(path: Path, manifest: Manifest, save: SaveWithManifest) -> Path:
