@@ -81,7 +81,7 @@ def linear(operands: Operands) -> Array:
     if "bias" not in operands:
         return product
     check_broadcast(product, operands["bias"])
-    return product + np.asarray(operands["bias"])
+    return np.asarray(product + operands["bias"])
 
 
 def matmul(operands: Operands) -> Array:

@@ -100,7 +100,7 @@ def run_once(file_bytes: bytes) -> bytes:
         for details in interpreter.get_input_details():
             spec = _read_tensor_spec(details)
             check_tensor_sizes((spec,), (), "the file")
-            interpreter.set_tensor(details["index"], np.zeros(spec.shape, spec.dtype))
+            interpreter.set_tensor(details["index"], np.zeros(details["shape"], spec.dtype))
         interpreter.invoke()
     return TRIAL_REPORT
 
