@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -42,7 +43,7 @@ def check_result_size(shape: Sequence[int], macs_per_element: int = 1) -> None:
         )
 
 
-def check_broadcast(*operands: object) -> None:
+def check_broadcast(*operands: Any) -> None:
     """Raise an error if operands broadcast to a result that would take too much memory.
 
     Args:
@@ -52,7 +53,7 @@ def check_broadcast(*operands: object) -> None:
         ArtifactError: The result has too many elements.
         ValueError: The shapes do not fit each other.
     """
-    check_result_size(np.broadcast_shapes(*map(np.shape, operands)))
+    check_result_size(np.broadcast_shapes(*(np.shape(operand) for operand in operands)))
 
 
 def _check_floats(*operands: Array) -> None:
