@@ -68,7 +68,8 @@ def generate_files(loader: Loader, samples: Sequence[Path], seed: int) -> Iterat
     yield from loader.craft(random.Random(f"{loader.name} {seed}"))
     number = 0
     while samples:
-        yield make_mutation(samples[number % len(samples)], f"{loader.name} {seed} {number}")
+        mutate = loader.mutate or make_mutation
+        yield mutate(samples[number % len(samples)], f"{loader.name} {seed} {number}")
         number += 1
 
 
@@ -77,7 +78,8 @@ def choose_few(loader: Loader, samples: Sequence[Path], count: int) -> list[Host
     crafted = list(loader.craft(random.Random(f"{loader.name} 0")))
     step = max(len(crafted) // count, 1)
     seeds = (f"{loader.name} few {number}" for number in range(count))
-    mutated = [make_mutation(sample, seed) for sample, seed in zip(cycle(samples), seeds)]
+    mutate = loader.mutate or make_mutation
+    mutated = [mutate(sample, seed) for sample, seed in zip(cycle(samples), seeds)]
     return crafted[::step][:count] + mutated
 
 

@@ -13,3 +13,14 @@ with contextlib.suppress(ImportError):
 
     with hide_openvino_telemetry():
         import openvino  # noqa: F401
+with contextlib.suppress(ImportError):
+    import ai_edge_litert.interpreter
+    import ai_edge_litert.schema_py_generated  # noqa: F401
+with contextlib.suppress(ImportError):
+    from tinyvit.runtimes.engines._mil_program import import_coremltools
+
+    import_coremltools()
+with contextlib.suppress(ImportError):
+    from tinyvit.runtimes.engines.executorch import _import_portable_lib
+
+    _import_portable_lib()
