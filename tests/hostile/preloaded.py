@@ -1,8 +1,19 @@
 """Imports what children need, once, in the process from which they are forked."""
 
 import os
+from contextlib import suppress
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import tinyvit.bench.cli
+import tinyvit.bench.commands.compare
+import tinyvit.bench.commands.report
 import tinyvit.runtimes.classifier
 import tinyvit.runtimes.verify  # noqa: F401
+from tinyvit.privacy import use_temporary_caches
+
+with suppress(ImportError), use_temporary_caches():
+    import matplotlib.backends.backend_svg
+    import matplotlib.figure  # noqa: F401
+
+import tests.hostile.loaders  # noqa: F401 (the loaders need the modules above, and pytest)
