@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from tinyvit.bench.program_output import NUMBER, remove_long_lines
+from tinyvit.bench.record.ranges import MAX_NUMBER, MIN_TIME_MS
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ def read_times(runner: AndroidRunner, output: str) -> dict[str, float]:
         output: The output of the program.
 
     Returns:
-        Name of a statistic -> milliseconds, for those of `runner.patterns` that were printed.
+        Name of a statistic -> milliseconds, for those of `runner.patterns` that were printed. Times
+        that no record may contain are left out.
     """
     times_ms = {}
     for line in remove_long_lines(output).splitlines():
@@ -92,4 +94,8 @@ def read_times(runner: AndroidRunner, output: str) -> dict[str, float]:
             if match:
                 # benchmark_model prints the same line for its warm-up first: the last line counts.
                 times_ms[statistic] = float(match[1]) * runner.unit_ms
-    return times_ms
+    return {
+        statistic: time_ms
+        for statistic, time_ms in times_ms.items()
+        if MIN_TIME_MS <= time_ms <= MAX_NUMBER
+    }

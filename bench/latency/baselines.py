@@ -261,9 +261,7 @@ def run_tool(
 
 
 def _format_json_file(path: Path, program: str) -> str:
-    """Return the content of a tool's JSON file with one space after each colon, as `BenchmarkTool`
-    expects it.
-    """
+    """Return the content of a tool's JSON file, with one space after each colon."""
     try:
         return json.dumps(read_json(path, _MAX_RESULT_BYTES), indent=1)
     except ValueError as error:

@@ -202,7 +202,8 @@ def _select_latencies(rows: Sequence[Row]) -> list[tuple[str, LatencyResult]]:
 
 def _make_label(name: str) -> str:
     """Return a name as it is shown in a chart: control characters are escaped, and it is short."""
-    label = escape_text(name)
+    # A name may have thousands of characters, and escaping makes it longer, never shorter.
+    label = escape_text(name[: _MAX_NAME_CHARACTERS + 1])
     is_long = len(label) > _MAX_NAME_CHARACTERS
     return f"{label[:_MAX_NAME_CHARACTERS]}..." if is_long else label
 

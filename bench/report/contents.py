@@ -18,9 +18,9 @@ from tinyvit.bench.report.tables import (
 )
 from tinyvit.errors import RequestError
 
-MAX_CHARACTERS = 2**24
-"""Largest number of characters in the tables of a report, and in its notes. Tables repeat the names of
-the artifact and of the device in each row. The project's own reports have at most 100,000
+MAX_CHARACTERS = 2**21
+"""Largest number of characters in the tables of a report, and in its notes. Tables repeat the names
+of the artifact and of the device in each row. The project's own reports have at most 100,000
 characters."""
 
 

@@ -5,9 +5,14 @@ from contextlib import suppress
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import tinyvit.bench.accuracy.suite
 import tinyvit.bench.cli
+import tinyvit.bench.commands.accuracy
 import tinyvit.bench.commands.compare
+import tinyvit.bench.commands.device
 import tinyvit.bench.commands.report
+import tinyvit.bench.devices.android
+import tinyvit.bench.devices.session
 import tinyvit.runtimes.classifier
 import tinyvit.runtimes.verify  # noqa: F401
 from tinyvit.privacy import use_temporary_caches

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from tests.hostile.hostile_files import Loader
-from tests.hostile.loaders import onnx_files, records
+from tests.hostile.loaders import bench_runs, onnx_files, records
 
-LOADERS: tuple[Loader, ...] = (*onnx_files.LOADERS, *records.LOADERS)
+LOADERS: tuple[Loader, ...] = (*onnx_files.LOADERS, *records.LOADERS, *bench_runs.LOADERS)

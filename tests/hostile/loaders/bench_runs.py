@@ -8,7 +8,7 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,12 @@ from tests.hostile.crafting import (
 )
 from tests.hostile.hostile_files import GIB, HostileFile, Loader, make_file
 from tinyvit.bench import cli
+from tinyvit.bench.devices import bundle
 from tinyvit.bench.failures import Failures
 from tinyvit.bench.latency import baselines
 from tinyvit.bench.latency.open_artifact import open_in_engine
 from tinyvit.errors import RequestError
+from tinyvit.output_capture import silence_file_descriptors
 from tinyvit.runtimes.base import RuntimeOptions
 
 _JOURNAL = "journal"
@@ -41,7 +43,9 @@ _IMAGE_COUNT = 12
 
 
 def _make_artifact(folder: Path) -> Path:
-    return build_classifier(folder, ".onnx", "host", "batch", with_manifest=True)
+    # onnxruntime prints colored warnings about the constants that this classifier does not use.
+    with silence_file_descriptors():
+        return build_classifier(folder, ".onnx", "host", "batch", with_manifest=True)
 
 
 def _make_images(folder: Path) -> Path:
@@ -133,7 +137,10 @@ def craft_journals(generator: random.Random) -> Iterator[HostileFile]:
         yield write(f"{text!a} in a line", line.replace(b", ", b", " + text, 3))
     yield HostileFile("2^29 zeros", make_sparse_writer(_JOURNAL, 2**29, header + b"\n"))
     yield HostileFile("2^35 zeros", make_sparse_writer(_JOURNAL, 2**35, header + b"\n"))
-    encode: Callable[[Any], bytes] = lambda changed: json.dumps(changed).encode() + b"\n" + line
+
+    def encode(changed: Any) -> bytes:
+        return json.dumps(changed).encode() + b"\n" + line
+
     yield from craft_fields(_JOURNAL, settings, generator, 30, encode)
 
 
@@ -173,13 +180,12 @@ def measure_on_devices(path: Path) -> None:
     os.environ["PATH"] = f"{Path('bin').absolute()}:{os.environ['PATH']}"
     os.environ["HOSTILE_FILE"] = str(path)
     errors: list[RequestError] = []
+    # The wheel, which takes a second, is not used.
+    bundle.make_wheel = lambda folder: folder / "unused.whl"
     for exit_code, options in (
         (0, ["--local", "--use-env", Path("env").absolute(), "--data", images]),
-        (1, ["--local", "--use-env", Path("env").absolute()]),
-        (0, ["--ssh", "user@host", "--use-env", "/env"]),
         (255, ["--ssh", "user@host", "--use-env", "/env"]),
         (0, ["--adb", "--runner", runner]),
-        (1, ["--adb", "--runner", runner]),
     ):
         os.environ["HOSTILE_EXIT_CODE"] = str(exit_code)
         try:

@@ -113,9 +113,8 @@ def _write(description: str, document: Any) -> HostileFile:
     """Make a file of a record, as JSON text that is made when it is written."""
 
     def write(folder: Path) -> Path:
-        with open(folder / _NAME, "w") as file:
-            # The encoder calls this function for each `_Repeated`.
-            json.dump(document, file, default=_Repeated.expand)
+        # The encoder calls this function for each `_Repeated`.
+        (folder / _NAME).write_text(json.dumps(document, default=_Repeated.expand))
         return folder / _NAME
 
     return HostileFile(description, write)
