@@ -117,6 +117,8 @@ def _find_differences(path: Path, requested_text: str) -> list[str]:
     """
     try:
         existing_tables = parse_toml(read_text(path, MAX_CONFIG_BYTES))
+        if not all(isinstance(table, dict) for table in existing_tables.values()):
+            raise ValueError("it has values outside of tables")
     except ValueError as error:
         raise RequestError(
             f"{path} is damaged ({error})",

@@ -13,11 +13,11 @@ import pytest
 from tests.helpers.small_classifiers import build_classifier
 from tinyvit.bench.failures import Failures
 from tinyvit.bench.latency import measure
-from tinyvit.bench.latency.baselines import measure_baselines
+from tinyvit.bench.latency.baselines import measure_baselines, run_tool
 from tinyvit.bench.latency.benchmark_tools import BENCHMARK_TOOLS
 from tinyvit.bench.latency.config import LatencyConfig
 from tinyvit.bench.latency.open_artifact import OpenArtifact, open_in_engine
-from tinyvit.errors import MissingDependencyError
+from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.runtimes.base import RuntimeOptions
 
 TOOL_OUTPUTS = {
@@ -161,7 +161,7 @@ def test_a_number_that_is_no_latency_is_refused(
         run_tool(BENCHMARK_TOOLS["onnxruntime"], str(program), open_artifact, 1)
 
 
-@pytest.mark.parametrize("text", ["{", "[" * 100_000, "\\0377", '{"a": ' + "9" * 5000 + "}", " " * 2**21])
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, '{"a": ' + "9" * 5000 + "}", " " * 2**21])
 def test_a_damaged_json_file_of_a_tool_is_refused(
     text: str, small_classifier: Path, tmp_path: Path
 ) -> None:

@@ -134,7 +134,7 @@ def test_latex_is_not_started_even_if_the_user_enables_it(
         ("＝1", "'＝1"),  # noqa: RUF001 (full-width)
         ("a;=1;+1", "a;'=1;'+1"),
         ('a;"=1', "a;'\"=1"),
-        ('a; ""=1', "a;' \"\"=1"),
+        ('a; ""=1', 'a;\' ""=1'),
         ("\r=1", "\\u000d=1"),
         ("\t=1", "\\u0009=1"),
         ("\rnew,row", "\\u000dnew,row"),

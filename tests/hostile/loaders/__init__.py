@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from tests.hostile.hostile_files import Loader
-from tests.hostile.loaders import bench_runs, onnx_files, records
+from tests.hostile.loaders import bench_runs, logits_stores, manifests, onnx_files, records
 
-LOADERS: tuple[Loader, ...] = (*onnx_files.LOADERS, *records.LOADERS, *bench_runs.LOADERS)
+LOADERS: tuple[Loader, ...] = (
+    *onnx_files.LOADERS,
+    *records.LOADERS,
+    *bench_runs.LOADERS,
+    *logits_stores.LOADERS,
+    *manifests.LOADERS,
+)
