@@ -13,13 +13,13 @@ from typing import Any, Protocol
 
 import torch
 
+from tinyvit.bounded_zip import BoundedZipFile
 from tinyvit.distill.training.config import MAX_CONFIG_BYTES, TrainingConfig
 from tinyvit.distill.training.history import EpochSummary
 from tinyvit.distill.training.toml_files import format_toml, parse_toml
 from tinyvit.errors import RequestError
 from tinyvit.files import read_text, write_atomically
 from tinyvit.nn.state_files import write_state_file
-from tinyvit.regular_files import check_regular_file
 
 RUN_FILE = "run.toml"
 STATE_FILE = "state.pt"
@@ -161,14 +161,28 @@ def load_state(folder: Path, parts: Mapping[str, Stateful], device: str) -> Trai
     """
     path = folder / STATE_FILE
     try:
-        check_regular_file(path)
+        with BoundedZipFile(path):  # refuses a file that unpacks to many times its size
+            pass
         content = torch.load(path, map_location=device, weights_only=True)
         for name, part in parts.items():
             part.load_state_dict(content[name])
-        progress = content["progress"]
-        history = [EpochSummary(**summary) for summary in progress["history"]]
-        return TrainingState(**{**progress, "history": history})
+        return _parse_progress(content["progress"])
     except Exception as error:  # torch's exceptions for damaged files have no common base class
         raise RequestError(
             f"{path} is damaged ({type(error).__name__})", "use --overwrite to start the run again"
         ) from error
+
+
+def _parse_progress(progress: Mapping[str, Any]) -> TrainingState:
+    """Convert the progress in a state file; raise an error if it has values of other types."""
+    history = [EpochSummary(**summary) for summary in progress["history"]]
+    state = TrainingState(**{**progress, "history": history})
+    numbers = [state.loss_sum, state.best_top1, state.seconds]
+    for summary in history:
+        numbers += [summary.loss, summary.learning_rate, summary.seconds]
+        numbers += [] if summary.top1 is None else [summary.top1]
+    if type(state.step) is not int or state.step < 0:
+        raise ValueError("the number of steps is not a whole number of at least 0")
+    if not all(type(number) in (int, float) for number in numbers):
+        raise ValueError("the progress contains something other than numbers")
+    return state

@@ -32,8 +32,8 @@ def run_command(main: Callable[[Sequence[str]], int], arguments: Sequence[object
     output, errors = io.StringIO(), io.StringIO()
     with redirect_stdout(output), redirect_stderr(errors):
         exit_code = main([str(argument) for argument in arguments])
-    sys.stdout.write(output.getvalue())
-    sys.stderr.write(errors.getvalue())
+    print(output.getvalue(), end="")
+    print(errors.getvalue(), end="", file=sys.stderr)
     for text in _UNEXPECTED:
         assert text not in errors.getvalue(), errors.getvalue()
     if exit_code and "error: " in errors.getvalue():

@@ -156,7 +156,7 @@ def test_keys_without_records_are_counted_and_not_listed(tmp_path: Path) -> None
     with pytest.raises(RequestError, match="names 16777217 records, more than 16777216"):
         list(check_store(tmp_path, None, ()))
     (folder / "rank0-keys.txt").write_bytes(b"\n" * 2**24)
-    with pytest.raises(RequestError, match="has 16 bytes, but rank0-keys.txt names 16777216"):
+    with pytest.raises(RequestError, match=r"has 16 bytes, but rank0-keys\.txt names 16777216"):
         list(check_store(tmp_path, None, ()))
 
 

@@ -349,5 +349,5 @@ def test_a_large_file_of_zeros_is_refused_at_its_first_record(store_copy: Store)
     path.write_text(json.dumps({**json.loads(path.read_text()), "image_count": 2**28}))
     os.truncate(store_copy.epoch_path(0), 2**28 * 28)
     os.truncate(store_copy.epoch_path(1), 2**28 * 28)
-    with pytest.raises(RequestError, match="record 0 of .*epoch-0000.bin is damaged"):
+    with pytest.raises(RequestError, match=r"record 0 of .*epoch-0000\.bin is damaged"):
         list(check_store(store_copy.folder, None, ()))

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from tests.hostile.hostile_files import Loader
-from tests.hostile.loaders import bench_runs, logits_stores, manifests, onnx_files, records
+from tests.hostile.loaders import (
+    bench_runs,
+    logits_stores,
+    manifests,
+    onnx_files,
+    records,
+    run_folders,
+)
 
 LOADERS: tuple[Loader, ...] = (
     *onnx_files.LOADERS,
@@ -11,4 +18,5 @@ LOADERS: tuple[Loader, ...] = (
     *bench_runs.LOADERS,
     *logits_stores.LOADERS,
     *manifests.LOADERS,
+    *run_folders.LOADERS,
 )

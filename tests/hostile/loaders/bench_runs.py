@@ -4,11 +4,14 @@ and benchmark programs print.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -58,9 +61,9 @@ def _make_images(folder: Path) -> Path:
     return folder
 
 
-def _evaluate(journal: Path) -> None:
-    """Evaluate the small classifier, made in the current folder, with a journal."""
-    artifact, images = _make_artifact(Path()), _make_images(Path("val"))
+def _evaluate(journal: Path, folder: Path) -> None:
+    """Evaluate the small classifier, made in a folder, with a journal."""
+    artifact, images = _make_artifact(folder), _make_images(folder / "val")
     options = ["--threads", "1", "--json", "--predictions"]
     printed = run_command(
         cli.main, ["accuracy", artifact, "--data", images, "--resume", journal, *options]
@@ -70,22 +73,26 @@ def _evaluate(journal: Path) -> None:
     assert record["results"][0]["total_count"] == _IMAGE_COUNT
 
 
+@functools.cache
+def _make_journal_lines() -> tuple[bytes, bytes]:
+    """Make a complete journal, and return its two lines."""
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(None):
+        journal = Path(folder, _JOURNAL)
+        _evaluate(journal, Path(folder))
+        header, line = journal.read_bytes().splitlines()
+        return header, line
+
+
 def make_journals(folder: Path) -> Sequence[Path]:
     """Make a complete journal, and one that was interrupted."""
-    folder = folder.absolute()
-    current = Path.cwd()
-    os.chdir(folder)
-    try:
-        _evaluate(folder / _JOURNAL)
-    finally:
-        os.chdir(current)
-    header, rows = (folder / _JOURNAL).read_bytes().splitlines()
-    part = folder / "part"
-    part.mkdir()
-    (part / _JOURNAL).write_bytes(
-        header + b"\n" + json.dumps(json.loads(rows)[:5]).encode() + b"\n"
-    )
-    return [folder / _JOURNAL, part / _JOURNAL]
+    header, line = _make_journal_lines()
+    journals = []
+    for count in (_IMAGE_COUNT, 5):
+        rows = json.dumps(json.loads(line)[:count]).encode()
+        (folder / str(count)).mkdir()
+        journals.append(folder / str(count) / _JOURNAL)
+        journals[-1].write_bytes(header + b"\n" + rows + b"\n")
+    return journals
 
 
 def resume(path: Path) -> None:
@@ -95,16 +102,12 @@ def resume(path: Path) -> None:
         shutil.copyfile(path, journal)
     else:
         journal.symlink_to(path)
-    _evaluate(journal)
+    _evaluate(journal, Path())
 
 
 def craft_journals(generator: random.Random) -> Iterator[HostileFile]:
     """Yield journals with other settings, impossible predictions, and too many of them."""
-    folder = Path(os.environ.get("TMPDIR", "/tmp")) / f"tinyvit-hostile-journal-{os.getpid()}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    header, line = make_journals(folder)[1].read_bytes().splitlines()
-    shutil.rmtree(folder)
+    header, line = _make_journal_lines()
     settings, rows = json.loads(header), json.loads(line)
     yield from craft_special_files(_JOURNAL)
     yield from craft_json_texts(_JOURNAL, settings)

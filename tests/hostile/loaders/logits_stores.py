@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -83,9 +84,10 @@ def make_stores(folder: Path) -> Sequence[Path]:
     images = write_class_folders(folder / "images", images_per_class=2)
     store = _make_store(folder / "own" / _STORE, read_image_folder(images))
     paper = folder / "paper" / _STORE
-    run_command(
-        cli.main, ["convert-logits", store, "--data", images, "--format", "paper", "-o", paper]
-    )
+    with redirect_stdout(None):
+        run_command(
+            cli.main, ["convert-logits", store, "--data", images, "--format", "paper", "-o", paper]
+        )
     return [store, paper]
 
 

@@ -62,8 +62,6 @@ def use_artifact(path: Path) -> None:
         for line in output.splitlines():
             parse_strict_json(line)
     run_command(cli.inspect, [path])
-    run_command(cli.predict, [path, "image.png"])
-    run_command(cli.verify, [path])
     options = ["--runs", "2", "--threads", "1", "--cold", "0", "--json"]
     record = run_command(bench_cli.main, ["latency", path, *options])
     Path("record.json").write_text(record)
