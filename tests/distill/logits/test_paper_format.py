@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from tests.helpers.distill_data import write_class_folders
 from tinyvit.distill.logits.check import check_store
 from tinyvit.distill.logits.convert import convert_store
 from tinyvit.distill.logits.header import HEADER_NAME
@@ -168,3 +170,14 @@ def test_an_invalid_record_behind_the_first_block_is_named(tmp_path: Path) -> No
         file.write(b"\xff\xff\xff\xff")  # the seed -1
     with pytest.raises(RequestError, match=r"record 17000 of .* is not a valid prediction"):
         list(check_store(tmp_path, None, ()))
+
+
+def test_images_that_do_not_match_are_reported_with_the_folder_of_the_source(
+    store: Store, image_folder: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "released"
+    convert_store(store.folder, image_folder, "paper", source)
+    images = write_class_folders(tmp_path / "images", seed=1, images_per_class=3)
+    with pytest.raises(RequestError, match=f"^{re.escape(str(source))} was made from other images"):
+        convert_store(source, images, "store", tmp_path / "back")
+    assert not (tmp_path / "back").exists()
