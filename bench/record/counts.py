@@ -25,6 +25,10 @@ MAX_LINES = 1000
 """Largest number of warnings, of failures, of settings, of facts about the dataset, or of features
 of the processor."""
 
+MAX_TURNS = 100_000
+"""Largest number of turns (series of queries) of a result. A comparison draws thousands of samples
+from them."""
+
 MAX_CLASSES = 30_000
 """Largest number of classes of an accuracy result; ImageNet-22k has 21,841."""
 
@@ -44,7 +48,12 @@ _RECORD_LIMITS = {
     "settings": MAX_LINES,
     "dataset": MAX_LINES,
 }
-_RESULT_LIMITS = {"stages_ms": MAX_STAGES, "operators": MAX_OPERATORS, "classes": MAX_CLASSES}
+_RESULT_LIMITS = {
+    "stages_ms": MAX_STAGES,
+    "operators": MAX_OPERATORS,
+    "turns_ms": MAX_TURNS,
+    "classes": MAX_CLASSES,
+}
 
 
 def require_possible_counts(data: dict[str, Any]) -> None:

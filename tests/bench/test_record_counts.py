@@ -31,6 +31,7 @@ from tinyvit.errors import RequestError
             {"results": [{"stages_ms": {str(i): 1}} for i in range(33)]},
             "its results have 33 different stages, more than 32",
         ),
+        ({"results": [{"turns_ms": [[]] * 100_001}]}, "turns_ms has 100001 entries"),
         ({"device": {"cpu_features": [""] * 1001}}, "cpu_features has 1001 entries"),
         ({"date": "x" * 10_001}, "it has a text of more than 10000 characters"),
         ({"results": [{"artifact": {"path": "x" * 10_001}}]}, "more than 10000 characters"),
