@@ -344,10 +344,10 @@ def test_impossible_counts_are_refused(
         open_store(store_copy.folder)
 
 
-def test_a_large_file_of_zeros_is_refused_at_its_first_record(store_copy: Store) -> None:
+def test_a_large_file_of_zeros_is_refused_at_its_first_zero_record(store_copy: Store) -> None:
     path = store_copy.folder / HEADER_NAME
     path.write_text(json.dumps({**json.loads(path.read_text()), "image_count": 2**28}))
     os.truncate(store_copy.epoch_path(0), 2**28 * 28)
     os.truncate(store_copy.epoch_path(1), 2**28 * 28)
-    with pytest.raises(RequestError, match=r"record 0 of .*epoch-0000\.bin is damaged"):
+    with pytest.raises(RequestError, match=r"record 12 of .*epoch-0000\.bin is damaged"):
         list(check_store(store_copy.folder, None, ()))

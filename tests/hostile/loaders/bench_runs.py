@@ -30,7 +30,7 @@ from tests.hostile.crafting import (
     craft_special_files,
     make_sparse_writer,
 )
-from tests.hostile.hostile_files import GIB, HostileFile, Loader, make_file
+from tests.hostile.hostile_files import HostileFile, Loader, make_file
 from tinyvit.bench import cli
 from tinyvit.bench.devices import bundle
 from tinyvit.bench.failures import Failures
@@ -98,7 +98,7 @@ def make_journals(folder: Path) -> Sequence[Path]:
 def resume(path: Path) -> None:
     """Continue a run from a copy of the journal."""
     journal = Path(_JOURNAL)
-    if path.is_file() and path.stat().st_size < GIB and not path.is_symlink():
+    if path.is_file() and path.stat().st_size < 2**26 and not path.is_symlink():
         shutil.copyfile(path, journal)
     else:
         journal.symlink_to(path)
