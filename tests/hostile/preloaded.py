@@ -16,12 +16,22 @@ import tinyvit.bench.devices.session
 import tinyvit.runtimes.classifier
 import tinyvit.runtimes.verify
 from tinyvit.privacy import use_temporary_caches
+from tinyvit.runtimes.formats.onnx import ONNX
+from tinyvit.runtimes.registry import engines_for_format
+
+engines_for_format(ONNX)  # imports the modules of all engines
 
 with suppress(ImportError), use_temporary_caches():
-    import matplotlib.backends.backend_svg
-    import matplotlib.figure  # noqa: F401
+
+    import tinyvit.bench.report.charts
+    import tinyvit.bench.report.page
+    import tinyvit.bench.report.text_formats
 
 with suppress(ImportError):
+    import onnx  # noqa: F401
+    import onnxruntime  # noqa: F401
+    import torch  # noqa: F401
+
     import tinyvit.bench.commands.latency
     import tinyvit.distill.commands.check_logits
     import tinyvit.distill.commands.convert_logits
