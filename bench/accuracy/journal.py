@@ -21,7 +21,7 @@ from tinyvit.bench.accuracy.predictions import TOP_K, ImagePrediction
 from tinyvit.errors import RequestError
 from tinyvit.file_locks import hold_lock
 from tinyvit.files import name_file_in_errors, write_atomically
-from tinyvit.regular_files import check_regular_file, open_regular_file
+from tinyvit.regular_files import check_regular_file, open_regular_file_for_update
 from tinyvit.serialization import parse_json
 
 _MAX_LINE_BYTES = 2**21
@@ -117,11 +117,12 @@ def open_journal(
     """
     lock_file = path.with_name(f".{path.name}.lock")
     with hold_lock(lock_file, f"the journal {path}", "give --resume the name of another file"):
-        if not path.exists() or not check_regular_file(path).st_size:
+        if _is_missing_or_empty(path):
             write_atomically(path, json.dumps(settings, sort_keys=True) + "\n")
-        predictions, complete_bytes = _read_journal(path, settings, limits)
-        # A buffer would keep a line that could not be written, and closing would fail again.
-        with io.FileIO(path, "r+") as file:
+        # The file is opened once, so that what is checked, read and extended is the same file. A
+        # buffer would keep a line that could not be written, and closing would fail again.
+        with open_regular_file_for_update(path) as file:
+            predictions, complete_bytes = _read_journal(file, path, settings, limits)
             file.truncate(complete_bytes)
             file.seek(0, os.SEEK_END)
             journal = Journal(file, predictions)
@@ -131,16 +132,23 @@ def open_journal(
                 journal.flush()
 
 
+def _is_missing_or_empty(path: Path) -> bool:
+    try:
+        return check_regular_file(path).st_size == 0
+    except FileNotFoundError:
+        return True
+
+
 def _read_journal(
-    path: Path, settings: Mapping[str, str], limits: PredictionLimits
+    file: io.FileIO, path: Path, settings: Mapping[str, str], limits: PredictionLimits
 ) -> tuple[list[ImagePrediction], int]:
     """Return the predictions in a journal, and the number of bytes of its complete lines."""
     predictions: list[ImagePrediction] = []
-    with open_regular_file(path) as file:
-        first_line = file.readline(_MAX_LINE_BYTES)
+    with open(os.dup(file.fileno()), "rb") as reader:
+        first_line = reader.readline(_MAX_LINE_BYTES)
         _require_settings(path, first_line, settings)
         complete_bytes = len(first_line)
-        while line := file.readline(_MAX_LINE_BYTES):
+        while line := reader.readline(_MAX_LINE_BYTES):
             is_incomplete = not line.endswith(b"\n") and len(line) < _MAX_LINE_BYTES
             if is_incomplete:
                 break

@@ -13,7 +13,6 @@ import importlib.util
 import json
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -28,9 +27,11 @@ from tinyvit.bench.program_output import remove_long_lines
 from tinyvit.bench.record import BaselineResult, LatencyRatio
 from tinyvit.bench.record.ranges import MAX_NUMBER, MIN_TIME_MS
 from tinyvit.errors import MissingDependencyError, RequestError, TinyViTError
+from tinyvit.python_process import read_last_line
 from tinyvit.runtimes.base import RuntimeOptions
 from tinyvit.runtimes.registry import open_runtime
 from tinyvit.serialization import read_json
+from tinyvit.staging import temporary_folder
 from tinyvit.variants import VARIANTS
 
 # In each round, the artifact and the baseline have one turn each, of several runs.
@@ -119,10 +120,8 @@ def _measure_timm(name: str, open_artifact: OpenArtifact, threads: int) -> Basel
     from tinyvit.nn.timm_models import import_timm
 
     import_timm()  # raises an error with a remedy if timm is missing
-    with tempfile.TemporaryDirectory() as folder:
-        timm_query = _make_timm_query(
-            name, manifest.variant, manifest.img_size, threads, Path(folder)
-        )
+    with temporary_folder() as folder:
+        timm_query = _make_timm_query(name, manifest.variant, manifest.img_size, threads, folder)
         artifact_query = make_network_query(open_artifact, images_per_query=1)
         timings = run_interleaved(
             {"artifact": artifact_query, "timm": timm_query},
@@ -222,8 +221,8 @@ def run_tool(
     """
     # For an int8 artifact the engine reports "int8, the rest float32"; the option is for the rest.
     precision = open_artifact.runtime.describe().precision.rpartition(" ")[2]
-    with tempfile.TemporaryDirectory() as folder:
-        result_file = Path(folder) / "result.json"
+    with temporary_folder() as folder:
+        result_file = folder / "result.json"
         values = {
             # A relative path that begins with a hyphen would be an option.
             "file": open_artifact.artifact.path.absolute(),
@@ -252,9 +251,9 @@ def run_tool(
     match = tool.median_pattern.search(remove_long_lines(output))
     median_ms = float(match[1]) * tool.unit_ms if match else 0
     if not MIN_TIME_MS <= median_ms <= MAX_NUMBER:
-        last_line = (output.strip().splitlines() or ["no output"])[-1][:200]
+        reason = read_last_line(output, if_empty="no output")
         raise RequestError(
-            f"{tool.program} reported no median latency ({last_line})",
+            f"{tool.program} reported no median latency ({reason})",
             "run it by hand to find the cause",
         )
     return median_ms

@@ -22,15 +22,17 @@ from tinyvit.runtimes.registry import engines_for_format
 engines_for_format(ONNX)  # imports the modules of all engines
 
 with suppress(ImportError), use_temporary_caches():
+    import matplotlib.backends.backend_svg
+    import matplotlib.figure  # noqa: F401 (for its side effect)
 
     import tinyvit.bench.report.charts
     import tinyvit.bench.report.page
-    import tinyvit.bench.report.text_formats
+    import tinyvit.bench.report.text_formats  # noqa: F401
 
 with suppress(ImportError):
-    import onnx  # noqa: F401
-    import onnxruntime  # noqa: F401
-    import torch  # noqa: F401
+    import onnx  # noqa: F401 (for its side effect)
+    import onnxruntime  # noqa: F401 (for its side effect)
+    import torch  # noqa: F401 (for its side effect)
 
     import tinyvit.bench.commands.latency
     import tinyvit.distill.commands.check_logits
@@ -38,4 +40,5 @@ with suppress(ImportError):
     import tinyvit.distill.logits.check
     import tinyvit.distill.logits.convert  # noqa: F401
 
-import tests.hostile.loaders  # noqa: F401 (the loaders need the modules above, and pytest)
+# The loaders need the modules above, and pytest.
+import tests.hostile.loaders  # noqa: E402, F401 (after the suppressed imports)

@@ -154,3 +154,37 @@ def test_a_first_line_without_an_end_is_no_journal(tmp_path: Path) -> None:
     ):
         pass
     assert path.read_text() == '{"artifact": "a", "data": "b"}'
+
+
+def test_a_file_that_takes_the_place_of_the_journal_is_neither_read_nor_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, other = tmp_path / "journal", tmp_path / "other"
+    with open_journal(path, SETTINGS, LIMITS) as journal:
+        for prediction in PREDICTIONS:
+            journal.add(prediction)
+    other.write_text("a file of somebody else\n")
+    open_file = journal_module.open_regular_file_for_update
+
+    def open_and_replace(opened_path: Path) -> object:
+        file = open_file(opened_path)
+        other.replace(opened_path)
+        return file
+
+    monkeypatch.setattr(journal_module, "open_regular_file_for_update", open_and_replace)
+    with open_journal(path, SETTINGS, LIMITS) as journal:
+        assert journal.initial_predictions == PREDICTIONS
+        journal.add(PREDICTIONS[0])
+    assert path.read_text() == "a file of somebody else\n"
+
+
+def test_a_first_line_above_the_limit_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "_MAX_LINE_BYTES", 100)
+    path = tmp_path / "journal"
+    path.write_bytes(b" " * 101)
+    message = "is not a journal"
+    with pytest.raises(RequestError, match=message), open_journal(path, SETTINGS, LIMITS):
+        pass
+    assert path.read_bytes() == b" " * 101
