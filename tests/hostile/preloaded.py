@@ -27,7 +27,7 @@ with suppress(ImportError), use_temporary_caches():
 
     import tinyvit.bench.report.charts
     import tinyvit.bench.report.page
-    import tinyvit.bench.report.text_formats  # noqa: F401
+    import tinyvit.bench.report.text_formats
 
 with suppress(ImportError):
     import onnx  # noqa: F401 (for its side effect)
