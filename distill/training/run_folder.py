@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import torch
 
+from tinyvit.bounded_zip import BoundedZipFile
 from tinyvit.distill.training.config import MAX_CONFIG_BYTES, TrainingConfig
 from tinyvit.distill.training.history import EpochSummary
 from tinyvit.distill.training.toml_files import format_toml, parse_toml
@@ -118,6 +119,8 @@ def _find_differences(path: Path, requested_text: str) -> list[str]:
     """
     try:
         existing_tables = parse_toml(read_text(path, MAX_CONFIG_BYTES))
+        if not all(isinstance(table, dict) for table in existing_tables.values()):
+            raise ValueError("it has values outside of tables")
     except ValueError as error:
         raise RequestError(
             f"{path} is damaged ({error})",
@@ -165,12 +168,12 @@ def load_state(folder: Path, parts: Mapping[str, Stateful], device: str) -> Trai
         reason, remedy = explain_os_error(error)
         raise RequestError(f"{path} cannot be read ({reason})", remedy) from error
     try:
+        with BoundedZipFile(path):  # refuses a file that unpacks to many times its size
+            pass
         content = torch.load(path, map_location=device, weights_only=True)
         for name, part in parts.items():
             part.load_state_dict(content[name])
-        progress = content["progress"]
-        history = [EpochSummary(**summary) for summary in progress["history"]]
-        return TrainingState(**{**progress, "history": history})
+        return _parse_progress(content["progress"])
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise RequestError(
             f"{path} does not fit into the free memory of {device}",
@@ -180,3 +183,18 @@ def load_state(folder: Path, parts: Mapping[str, Stateful], device: str) -> Trai
         raise RequestError(
             f"{path} is damaged ({type(error).__name__})", "use --overwrite to start the run again"
         ) from error
+
+
+def _parse_progress(progress: Mapping[str, Any]) -> TrainingState:
+    """Convert the progress in a state file; raise an error if it has values of other types."""
+    history = [EpochSummary(**summary) for summary in progress["history"]]
+    state = TrainingState(**{**progress, "history": history})
+    numbers = [state.loss_sum, state.best_top1, state.seconds]
+    for summary in history:
+        numbers += [summary.loss, summary.learning_rate, summary.seconds]
+        numbers += [] if summary.top1 is None else [summary.top1]
+    if type(state.step) is not int or state.step < 0:
+        raise ValueError("the number of steps is not a whole number of at least 0")
+    if not all(type(number) in (int, float) for number in numbers):
+        raise ValueError("the progress contains something other than numbers")
+    return state

@@ -160,8 +160,16 @@ def mutate_bytes(data: bytes, generator: random.Random) -> bytes:
 
 
 def mutate_json(data: bytes, generator: random.Random) -> bytes:
-    """Replace, remove or duplicate a random value of a JSON text."""
-    document = [json.loads(data)]
+    """Replace, remove or duplicate a random value of a JSON text, or of a line of JSON."""
+    try:
+        document = [json.loads(data)]
+    except ValueError:
+        lines = data.splitlines(keepends=True)
+        number = generator.randrange(len(lines))
+        if len(lines) == 1 or not lines[number].startswith((b"{", b"[")):
+            return mutate_bytes(data, generator)
+        lines[number] = mutate_json(lines[number].strip(), generator) + b"\n"
+        return b"".join(lines)
     places: list[tuple[Any, Any]] = []
     unvisited: list[Any] = [document]
     while unvisited:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from tests.hostile.hostile_files import Loader
 from tests.hostile.loaders import (
+    bench_runs,
     coreml_packages,
     engine_files,
+    manifests,
     onnx_files,
     openvino_files,
     ort_files,
     pte_files,
+    records,
     tflite_files,
 )
 
@@ -21,4 +26,15 @@ LOADERS: tuple[Loader, ...] = (
     *pte_files.LOADERS,
     *coreml_packages.LOADERS,
     *engine_files.LOADERS,
+    *manifests.LOADERS,
+    *records.LOADERS,
+    *bench_runs.LOADERS,
 )
+
+if find_spec("torch"):  # otherwise, the modules that these loaders try cannot be imported
+    from tests.hostile.loaders import logits_stores, run_folders
+
+    LOADERS += (
+        *logits_stores.LOADERS,
+        *run_folders.LOADERS,
+    )
