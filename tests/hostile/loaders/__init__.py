@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from tests.hostile.hostile_files import Loader
-from tests.hostile.loaders import onnx_files
+from tests.hostile.loaders import image_files, onnx_files
 
-LOADERS: tuple[Loader, ...] = (*onnx_files.LOADERS,)
+LOADERS: tuple[Loader, ...] = (
+    *onnx_files.LOADERS,
+    *image_files.LOADERS,
+)
