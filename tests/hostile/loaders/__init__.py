@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from tests.hostile.hostile_files import Loader
-from tests.hostile.loaders import image_files, onnx_files
+from tests.hostile.loaders import calibration_sources, datasets, image_files, onnx_files
 
 LOADERS: tuple[Loader, ...] = (
     *onnx_files.LOADERS,
     *image_files.LOADERS,
+    *datasets.LOADERS,
+    *calibration_sources.LOADERS,
 )
