@@ -206,12 +206,21 @@ def mutate_zip(data: bytes, generator: random.Random) -> bytes:
     return output.getvalue()
 
 
+def _is_json(data: bytes) -> bool:
+    """Return whether data is one JSON value; lines of JSON are not."""
+    try:
+        json.loads(data)
+    except ValueError:
+        return False
+    return True
+
+
 def _mutate(data: bytes, generator: random.Random) -> bytes:
     """Mutate data, sometimes within its container; the result is never the data itself."""
     mutation = mutate_bytes
     if data.startswith(b"PK\3\4") and generator.random() < 0.6:
         mutation = mutate_zip
-    elif data.startswith((b"{", b"[")) and generator.random() < 0.6:
+    elif data.startswith((b"{", b"[")) and _is_json(data) and generator.random() < 0.6:
         mutation = mutate_json
     changed = data
     while changed == data:

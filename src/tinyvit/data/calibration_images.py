@@ -119,11 +119,11 @@ def list_calibration_images(data: Path) -> CalibrationListing:
         RequestError: `data` does not exist, is none of these, or cannot be read.
         ImageError: The folder cannot be read, or has no images.
     """
-    if data.is_dir():
+    if os.path.isdir(data):
         listing = read_listing(data)
         images = tuple(make_calibration_image(path, data) for path in listing.images)
         return CalibrationListing(images, listing.notes)
-    if not data.exists():
+    if not os.path.exists(data):
         raise RequestError(f"{data} does not exist", _REMEDY)
     if data.suffix.lower() == ".txt":
         # Strings take a tenth of the time of Path objects, which matters for a million images.

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,7 @@ def read_truth_file(path: Path, names: Sequence[str]) -> Truth:
             an image twice with different classes.
         MissingDependencyError: The file is the development kit and scipy is not installed.
     """
-    if not path.exists():
+    if not os.path.exists(path):
         raise RequestError(f"the truth file {path} does not exist", TRUTH_FILE_REMEDY)
     if path.name.endswith((".tar.gz", ".tgz")):
         return _assign_in_order(names, _read_devkit(path), path)

@@ -44,13 +44,31 @@ def calibrate_with_list(path: Path) -> None:
 
 def craft_lists(generator: random.Random) -> Iterator[HostileFile]:
     """Yield lists with odd lines, and very long ones."""
-    lines = ("/dev/zero", "/dev/tty", "/proc/kmsg", "/proc/self/mem", "/", ".", "..", "~", "~root/x")
+    lines = (
+        "/dev/zero",
+        "/dev/tty",
+        "/proc/kmsg",
+        "/proc/self/mem",
+        "/",
+        ".",
+        "..",
+        "~",
+        "~root/x",
+    )
     lines += ("list.txt", "nothing.png", "x" * 5000, "a/" * 5000, "http://a/b.png", "\x1b[2J.png")
-    lines += ("\ufeff000.png", "000.png\0", HOSTILE_TEXT, "data:image/png;base64,AAAA", "\u0f73" * 9999)
+    lines += (
+        "\ufeff000.png",
+        "000.png\0",
+        HOSTILE_TEXT,
+        "data:image/png;base64,AAAA",
+        "\u0f73" * 9999,
+    )
     for line in lines:
         data = line.encode("utf-8", "surrogatepass")
         for count in (1, 60):
-            yield _make_list(f"the line {line!a:.30} {count} times", lambda d=data, c=count: (d + b"\n") * c)
+            yield _make_list(
+                f"the line {line!a:.30} {count} times", lambda d=data, c=count: (d + b"\n") * c
+            )
     yield _make_list("2,000,000 lines", lambda: b"000.png\n" * 2_000_000)
     yield _make_list("1,000,000 lines", lambda: b"0.png\n" * 1_000_000)
     yield _make_list("60,000,000 breaks", lambda: b"\n" * 60_000_000)
@@ -108,19 +126,52 @@ def craft_arrays(generator: random.Random) -> Iterator[HostileFile]:
     shapes += (f"({','.join('1' * 3000)})", f"({9**9}, {9**9}, 1, 3)", "(1, 40000, 40000, 3)")
     for shape in shapes:
         text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}}}\n"
-        yield make_file("a.npz", f"the shape {shape[:40]}", _make_npz(_make_header(text.encode()) + bytes(120)))
-    types = ("'O'", "'<f8'", "'|V99999999999'", "[('a', 'u1')]", "'u1,u1'", "None", "'\\x1b[2J'", "'|S0'")
-    for descr in (*types, "[" * 90 + "]" * 90, "()", "{}", "'M8[\\x1b]'", "'>u1'", "1e999", "'(2,)u1'"):
+        yield make_file(
+            "a.npz", f"the shape {shape[:40]}", _make_npz(_make_header(text.encode()) + bytes(120))
+        )
+    types = (
+        "'O'",
+        "'<f8'",
+        "'|V99999999999'",
+        "[('a', 'u1')]",
+        "'u1,u1'",
+        "None",
+        "'\\x1b[2J'",
+        "'|S0'",
+    )
+    for descr in (
+        *types,
+        "[" * 90 + "]" * 90,
+        "()",
+        "{}",
+        "'M8[\\x1b]'",
+        "'>u1'",
+        "1e999",
+        "'(2,)u1'",
+    ):
         text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': (40, 1, 1, 3)}}\n"
-        yield make_file("a.npz", f"the type {descr[:40]}", _make_npz(_make_header(text.encode()) + bytes(120)))
-    for text in (b"", b"(" * 9000, b"{" * 9000, b"'" * 3, b"\xff" * 9, b"{}", b"1" * 9999, b"-" * 9999):
+        yield make_file(
+            "a.npz", f"the type {descr[:40]}", _make_npz(_make_header(text.encode()) + bytes(120))
+        )
+    for text in (
+        b"",
+        b"(" * 9000,
+        b"{" * 9000,
+        b"'" * 3,
+        b"\xff" * 9,
+        b"{}",
+        b"1" * 9999,
+        b"-" * 9999,
+    ):
         for version in (b"\1\0", b"\2\0", b"\3\0", b"\xff\xff"):
             data = _make_npz(_make_header(text, version))
             yield make_file("a.npz", f"the header {text[:9]!r} of version {version!r}", data)
     zeros = _make_header(b"{'descr': '|u1', 'fortran_order': False, 'shape': (1, 1, 2**28, 3)}\n")
     yield make_file("a.npz", "two arrays", _make_npz(zeros, zeros))
     yield _make_sparse("a row of 2^28 pixels", 2**28 * 3)
-    yield make_file("a.npz", "an entry with a hostile name", _make_npz(zeros, name=HOSTILE_TEXT[:8]))
+    yield make_file(
+        "a.npz", "an entry with a hostile name", _make_npz(zeros, name=HOSTILE_TEXT[:8])
+    )
     offsets = _make_npz(zeros)
     for place in (16, 20, 24, 42):
         start = offsets.index(b"PK\1\2")
