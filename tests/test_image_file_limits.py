@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers.image_files import encode_image, make_png
-from tinyvit import image_colors
+from tinyvit import image_colors, image_file_limits
 from tinyvit.errors import ImageError
 from tinyvit.images import open_image
 
@@ -102,6 +102,19 @@ def test_a_sparse_file_is_not_skipped_byte_by_byte(tmp_path: Path, start: bytes)
     os.truncate(path, 2**30)
     with pytest.raises(ImageError, match="too many parts or unknown bytes"):
         open_image(path)
+
+
+def test_a_file_that_is_read_whole_is_refused_before_its_memory_is_reserved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.webp"
+    path.write_bytes(b"RIFF\xff\xff\xff\xffWEBPVP8 ")
+    os.truncate(path, 2**20)
+    monkeypatch.setattr(image_file_limits, "MAX_HEADER_BYTES", 1000)
+    with pytest.raises(ImageError, match="its metadata are too large"):
+        open_image(path)
+    with pytest.raises(ImageError, match="its metadata are too large"):
+        open_image(path.read_bytes())
 
 
 def test_usual_numbers_of_parts_are_decoded() -> None:

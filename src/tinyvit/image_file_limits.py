@@ -56,6 +56,7 @@ _JPEG_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
 _JPEG_END, _JPEG_SCAN = 0xD9, 0xDA
 _JPEG_MARKERS_WITHOUT_LENGTH = (0x01, 0xD8)
 
+_NO_LIMIT = 2**62
 _SLOW_DECODERS = ("ppm_plain", "bmp_rle")
 _BLOCK_BYTES = 2**20
 
@@ -85,7 +86,9 @@ class _LimitedReads(_Base):
         self._reads_left -= 1
         if self._reads_left < 0:
             raise ReadLimitError("it has too many parts or unknown bytes")
-        content = super().read(size)
+        # Memory is not reserved for more than the limit.
+        most = self._bytes_left + 1
+        content = super().read(most if size is None or size < 0 else min(size, most))
         self._bytes_left -= len(content)
         if self._bytes_left < 0:
             raise ReadLimitError("its metadata are too large")
@@ -147,7 +150,7 @@ def limit_decoding(image: Image.Image) -> None:
         if count > MAX_JPEG_SCANS and _count_scans(file) > MAX_JPEG_SCANS:
             raise ReadLimitError(f"it has more than {MAX_JPEG_SCANS} scans")
     if isinstance(file, _LimitedReads):
-        file.set_limits(max_reads, 2**63)
+        file.set_limits(max_reads, _NO_LIMIT)
 
 
 def _check_tiff_directory(file: LimitedImageFile | LimitedImageBytes, start: bytes) -> None:
@@ -207,4 +210,4 @@ def _count_scans(file: IO[bytes]) -> int:
 
 def _allow_everything(file: object) -> None:
     if isinstance(file, _LimitedReads):
-        file.set_limits(2**63, 2**63)
+        file.set_limits(_NO_LIMIT, _NO_LIMIT)

@@ -82,7 +82,7 @@ def craft_folders(generator: random.Random) -> Iterator[HostileFile]:
         )
     yield _make_folder("a pipe", lambda folder: os.mkfifo(folder / WNIDS[0] / "a.jpg"))
     yield _make_folder("a folder a.jpg", lambda folder: (folder / WNIDS[0] / "a.jpg").mkdir())
-    yield _make_folder("1,000 levels", lambda folder: (folder / ("a/" * 1000)).mkdir(parents=True))
+    yield _make_folder("400 levels", lambda folder: (folder / ("a/" * 400)).mkdir(parents=True))
     yield _make_folder("a sparse image of 10 GB", _make_sparse_image)
     yield _make_folder("50,000 files", lambda folder: _touch_many(folder / WNIDS[0], "{}.jpg"))
     yield _make_folder("50,000 classes", lambda folder: _touch_many(folder, "{}", is_folder=True))
