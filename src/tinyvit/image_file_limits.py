@@ -7,6 +7,7 @@ and decode JPEG scans in any number. A small file could keep them busy for hours
 from __future__ import annotations
 
 import io
+import os
 import re
 import struct
 from typing import IO, TYPE_CHECKING
@@ -86,10 +87,13 @@ class _LimitedReads(_Base):
         self._reads_left -= 1
         if self._reads_left < 0:
             raise ReadLimitError("it has too many parts or unknown bytes")
-        # Memory is not reserved for more than the limit.
-        most = self._bytes_left + 1
-        content = super().read(most if size is None or size < 0 else min(size, most))
-        self._bytes_left -= len(content)
+        if self._bytes_left < _NO_LIMIT:
+            # Memory is not reserved for more than the limit.
+            most = self._bytes_left + 1
+            size = most if size is None or size < 0 else min(size, most)
+        content = super().read(size)
+        if self._bytes_left < _NO_LIMIT:
+            self._bytes_left -= len(content)
         if self._bytes_left < 0:
             raise ReadLimitError("its metadata are too large")
         return content
@@ -113,12 +117,15 @@ def limit_header(file: LimitedImageFile | LimitedImageBytes) -> None:
         ReadLimitError: The first directory of a TIFF file is too large.
     """
     file.set_limits(MAX_HEADER_READS, MAX_HEADER_BYTES)
+    # Parts of the file are read by several of Pillow's readers.
+    size_bytes = 2 * file.seek(0, os.SEEK_END) + _BLOCK_BYTES
     file.seek(0)
     start = file.read(16)
     if start[:4] in _TIFF_STARTS:
         _check_tiff_directory(file, start)
     is_jpeg = start.startswith(_JPEG_START)
-    file.set_limits(MAX_HEADER_READS, MAX_JPEG_HEADER_BYTES if is_jpeg else MAX_HEADER_BYTES)
+    max_bytes = MAX_JPEG_HEADER_BYTES if is_jpeg else MAX_HEADER_BYTES
+    file.set_limits(MAX_HEADER_READS, min(max_bytes, size_bytes))
     file.seek(0)
 
 
