@@ -1,4 +1,4 @@
-"""The choice between several state dicts of a TinyViT in one checkpoint."""
+"""Chooses between several state dicts of a TinyViT in one checkpoint."""
 
 from __future__ import annotations
 
@@ -25,21 +25,23 @@ def choose_state_dict(candidates: list[StateDict], path: Path) -> tuple[StateDic
         path: The file, for error messages.
 
     Returns:
-        The chosen state dict; and a tuple with a description of the candidates that are not used
-        because they are not averaged, which is empty if there are none.
+        The chosen state dict; and a tuple with one text about the candidates that are not used
+        because they are not averaged, or () if there are none.
 
     Raises:
-        CheckpointError: None of two candidates is preferred, and their weights differ.
+        CheckpointError: Several candidates are equally good, but their weights differ.
     """
     averaged = [candidate for candidate in candidates if candidate.is_averaged]
-    # ema_pytorch saves both networks, `online_model` and `ema_model`, under a key such as "ema".
+    # ema_pytorch saves two networks under one key such as "ema", and only `ema_model` is averaged,
+    # not `online_model`. So in a container with an averaged prefix, no other prefix is averaged.
     containers = {candidate.container for candidate in averaged if candidate.has_averaged_prefix}
     averaged = [
         candidate
         for candidate in averaged
         if candidate.has_averaged_prefix or candidate.container not in containers
     ]
-    # Lightning saves the averaged weights under the key "state_dict", which does not tell this.
+    # Lightning saves averaged weights under the usual key "state_dict", and the others under
+    # `_CURRENT_WEIGHTS`. So if none is known to be averaged, those that are not current are used.
     not_current = [
         candidate for candidate in candidates if _CURRENT_WEIGHTS not in candidate.container
     ]
@@ -71,8 +73,8 @@ def _are_equal(first: StateDict, second: StateDict, path: Path) -> bool:
 
 def _have_equal_values(name: str, first: StoredTensor, second: StoredTensor, path: Path) -> bool:
     """Return whether two tensors with the same name have the same shape and values."""
-    # Tensors with the same identity have the same values, so these need not be read.
-    if first.identity is not None and first.identity == second.identity:
+    # Two tensors that are the same part of a storage are equal, so their values need not be read.
+    if first.storage_slice is not None and first.storage_slice == second.storage_slice:
         return True
     if first.shape != second.shape:
         return False

@@ -53,14 +53,15 @@ class StoredTensor:
 
     Attributes:
         shape: Its shape.
-        identity: Equal for two tensors that are the same part of the same storage; None if unknown.
+        storage_slice: The storage (block of memory in the file) and the part of it that the tensor
+            is. Two tensors with equal values of this attribute are the same; None if unknown.
         load: Reads and returns the values; raises ValueError if they are damaged or cannot be used.
         problem: Why the values cannot be used, as the end of a sentence that begins with the name
             of the tensor; "" if they can be used.
     """
 
     shape: tuple[int, ...]
-    identity: object
+    storage_slice: object
     load: Callable[[], Tensor]
     problem: str = ""
 
@@ -68,7 +69,9 @@ class StoredTensor:
 def make_loaded_tensor(tensor: Tensor) -> StoredTensor:
     """Return a stored tensor whose values are already in memory."""
     problem = "has complex numbers" if tensor.is_complex() else ""
-    return StoredTensor(tuple(tensor.shape), identity=None, load=lambda: tensor, problem=problem)
+    return StoredTensor(
+        tuple(tensor.shape), storage_slice=None, load=lambda: tensor, problem=problem
+    )
 
 
 def make_stored_tensor(record: Any, read_storage: ReadStorage) -> StoredTensor | None:
@@ -149,7 +152,7 @@ def _make_from_array(array: np.ndarray[Any, Any]) -> StoredTensor:
     def load() -> Tensor:
         return torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))
 
-    return StoredTensor(tuple(array.shape), identity=None, load=load)
+    return StoredTensor(tuple(array.shape), storage_slice=None, load=load)
 
 
 def _make_strided(
@@ -181,9 +184,9 @@ def _make_strided(
         start = storage.offset + offset
         return copy_strided(read_storage(storage.key), start, (shape, strides), dtype)
 
-    identity = (storage, offset, shape, strides)
+    storage_slice = (storage, offset, shape, strides)
     problem = "has complex numbers" if dtype.is_complex else ""
-    return StoredTensor(shape, identity, load, problem)
+    return StoredTensor(shape, storage_slice, load, problem)
 
 
 def _check_sizes(sizes: Any) -> tuple[int, ...]:
@@ -200,7 +203,7 @@ def _make_unusable(shape: tuple[int, ...], problem: str) -> StoredTensor:
     def load() -> Tensor:
         raise ValueError(f"a tensor {problem}")
 
-    return StoredTensor(shape, identity=None, load=load, problem=problem)
+    return StoredTensor(shape, storage_slice=None, load=load, problem=problem)
 
 
 def _make_from_inner(args: tuple[Any, ...], read_storage: ReadStorage) -> StoredTensor:
