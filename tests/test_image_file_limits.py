@@ -34,7 +34,7 @@ def make_tiff(tag: int, count: int) -> bytes:
         struct.pack("<HHII", key, *entry) for key, entry in sorted(entries.items())
     )
     start = b"II*\0" + struct.pack("<I", 8) + directory + bytes(4)
-    return start.ljust(200, b"\0") + struct.pack("<I", 200) * count
+    return start.ljust(200, b"\0") + struct.pack("<I", 200) * count + bytes(200)
 
 
 def make_scans(count: int) -> bytes:
