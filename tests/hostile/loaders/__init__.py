@@ -8,11 +8,15 @@ from tests.hostile.loaders import (
     datasets,
     image_files,
     onnx_files,
+    openvino_files,
+    ort_files,
     truth_files,
 )
 
 LOADERS: tuple[Loader, ...] = (
     *onnx_files.LOADERS,
+    *ort_files.LOADERS,
+    *openvino_files.LOADERS,
     *image_files.LOADERS,
     *datasets.LOADERS,
     *truth_files.LOADERS,
