@@ -68,8 +68,13 @@ def generate_files(loader: Loader, samples: Sequence[Path], seed: int) -> Iterat
     yield from loader.craft(random.Random(f"{loader.name} {seed}"))
     number = 0
     while samples:
+<<<<<<< HEAD
         mutate = loader.mutate or make_mutation
         yield mutate(samples[number % len(samples)], f"{loader.name} {seed} {number}")
+=======
+        sample, name = samples[number % len(samples)], f"{loader.name} {seed} {number}"
+        yield make_mutation(sample, name, loader.mutate)
+>>>>>>> host-data
         number += 1
 
 
@@ -78,8 +83,14 @@ def choose_few(loader: Loader, samples: Sequence[Path], count: int) -> list[Host
     crafted = list(loader.craft(random.Random(f"{loader.name} 0")))
     step = max(len(crafted) // count, 1)
     seeds = (f"{loader.name} few {number}" for number in range(count))
+<<<<<<< HEAD
     mutate = loader.mutate or make_mutation
     mutated = [mutate(sample, seed) for sample, seed in zip(cycle(samples), seeds)]
+=======
+    mutated = [
+        make_mutation(sample, seed, loader.mutate) for sample, seed in zip(cycle(samples), seeds)
+    ]
+>>>>>>> host-data
     return crafted[::step][:count] + mutated
 
 

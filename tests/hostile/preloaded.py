@@ -26,6 +26,9 @@ MODULES = (
     "tinyvit.bench.commands.latency",
     "tinyvit.bench.report.page",
     "tinyvit.distill.logits.convert",
+    "tinyvit.bench.accuracy.hub",
+    "tinyvit.bench.accuracy.suite",
+    "tinyvit.quant.calibration_data",
     "tests.hostile.loaders",
 )
 """Modules that take long to import. A package that is not installed is left out."""
@@ -46,3 +49,7 @@ with suppress(ImportError):
     from tinyvit.runtimes.engines.executorch import _import_portable_lib
 
     _import_portable_lib()
+with suppress(ImportError, pytest.skip.Exception):
+    from tests.hostile.small_artifact import read_small_artifact
+
+    read_small_artifact()

@@ -7,8 +7,11 @@ from importlib.util import find_spec
 from tests.hostile.hostile_files import Loader
 from tests.hostile.loaders import (
     bench_runs,
+    calibration_sources,
     coreml_packages,
+    datasets,
     engine_files,
+    image_files,
     manifests,
     onnx_files,
     openvino_files,
@@ -16,6 +19,7 @@ from tests.hostile.loaders import (
     pte_files,
     records,
     tflite_files,
+    truth_files,
 )
 
 LOADERS: tuple[Loader, ...] = (
@@ -27,6 +31,10 @@ LOADERS: tuple[Loader, ...] = (
     *coreml_packages.LOADERS,
     *engine_files.LOADERS,
     *manifests.LOADERS,
+    *image_files.LOADERS,
+    *datasets.LOADERS,
+    *truth_files.LOADERS,
+    *calibration_sources.LOADERS,
     *records.LOADERS,
     *bench_runs.LOADERS,
 )
