@@ -66,7 +66,8 @@ def generate_files(loader: Loader, samples: Sequence[Path], seed: int) -> Iterat
     yield from loader.craft(random.Random(f"{loader.name} {seed}"))
     number = 0
     while samples:
-        yield make_mutation(samples[number % len(samples)], f"{loader.name} {seed} {number}")
+        sample, name = samples[number % len(samples)], f"{loader.name} {seed} {number}"
+        yield make_mutation(sample, name, loader.mutate)
         number += 1
 
 
@@ -75,7 +76,9 @@ def choose_few(loader: Loader, samples: Sequence[Path], count: int) -> list[Host
     crafted = list(loader.craft(random.Random(f"{loader.name} 0")))
     step = max(len(crafted) // count, 1)
     seeds = (f"{loader.name} few {number}" for number in range(count))
-    mutated = [make_mutation(sample, seed) for sample, seed in zip(cycle(samples), seeds)]
+    mutated = [
+        make_mutation(sample, seed, loader.mutate) for sample, seed in zip(cycle(samples), seeds)
+    ]
     return crafted[::step][:count] + mutated
 
 

@@ -229,12 +229,13 @@ def list_files(sample: Path) -> list[Path]:
     return sorted(path for path in sample.parent.iterdir() if path.stem == sample.stem)
 
 
-def make_mutation(sample: Path, seed: str) -> HostileFile:
+def make_mutation(sample: Path, seed: str, mutate_format: Mutation | None = None) -> HostileFile:
     """Make a mutation of a sample.
 
     Args:
         sample: A valid file or folder; see `list_files` for the files beside it.
         seed: Determines the mutation.
+        mutate_format: Changes a file in a way that knows its format, in half of all mutations.
     """
     files = list_files(sample)
     base = sample if sample.is_dir() else sample.parent
@@ -242,7 +243,9 @@ def make_mutation(sample: Path, seed: str) -> HostileFile:
     def write(folder: Path) -> Path:
         generator = random.Random(seed)
         victim = generator.choice(files)
-        changed = _mutate(victim.read_bytes(), generator)
+        is_informed = mutate_format is not None and generator.random() < 0.5
+        mutation = mutate_format if mutate_format and is_informed else _mutate
+        changed = mutation(victim.read_bytes(), generator)
         root = folder / sample.name if sample.is_dir() else folder
         for file in files:
             target = root / file.relative_to(base)

@@ -20,6 +20,10 @@ from tinyvit.nn.stored_tensors import (
 _MAX_VALUES = 300_000
 """A value with more entries than this is converted to None."""
 
+_MAX_ALL_VALUES = 3_000_000
+"""When all converted values of a file have this number of entries together, further values become
+None. In a small file, values can contain each other many times."""
+
 _MAX_DEPTH = 24
 """Values that are nested deeper become None."""
 
@@ -58,37 +62,53 @@ class _TooManyValuesError(Exception):
     """A value has more than `_MAX_VALUES` entries."""
 
 
-def make_plain(value: Any, read_storage: ReadStorage) -> Any:
-    """Convert records to plain values.
+class PlainConverter:
+    """Converts the records of one file to plain values, and limits the number of all of them."""
 
-    Args:
-        value: A record of a pickle, or plain values.
-        read_storage: Returns the bytes of a storage.
+    def __init__(self, read_storage: ReadStorage) -> None:
+        """Create a converter for a file.
 
-    Returns:
-        Nested dicts, lists, strings, numbers, booleans and None. Keys are strings. Objects become
-        dicts of their attributes, enums become their value, paths and bytes become strings,
-        constants of torch become their name, small tensors and arrays become lists, and sets become
-        lists of the type `UnorderedList`. Everything else becomes None.
-    """
-    try:
-        return _Converter(read_storage).convert(value, 0)
-    except _TooManyValuesError:
-        return None
+        Args:
+            read_storage: Returns the bytes of a storage of the file.
+        """
+        self._read_storage = read_storage
+        self._remaining_count = _MAX_ALL_VALUES
+
+    def convert(self, value: Any) -> Any:
+        """Convert records to plain values.
+
+        Args:
+            value: A record of a pickle, or plain values.
+
+        Returns:
+            Nested dicts, lists, strings, numbers, booleans and None. Keys are strings. Objects
+            become dicts of their attributes, enums become their value, paths and bytes become
+            strings, constants of torch become their name, small tensors and arrays become lists,
+            and sets become lists of the type `UnorderedList`. Everything else becomes None, and so
+            does a value with too many entries.
+        """
+        converter = _Converter(self._read_storage, min(_MAX_VALUES, self._remaining_count))
+        try:
+            return converter.convert(value, 0)
+        except _TooManyValuesError:
+            return None
+        finally:
+            self._remaining_count -= converter.count
 
 
 class _Converter:
     """Converts one value, and counts its entries."""
 
-    def __init__(self, read_storage: ReadStorage) -> None:
+    def __init__(self, read_storage: ReadStorage, max_count: int) -> None:
         self.read_storage = read_storage
+        self.max_count = max_count
         self.count = 0
         self.tensor_count = 0
 
     def convert(self, value: Any, depth: int) -> Any:
         """Convert a value at this depth of nesting."""
         self.count += 1
-        if self.count > _MAX_VALUES:
+        if self.count > self.max_count:
             raise _TooManyValuesError
         if value is None or isinstance(value, (str, bool, int, float)):
             return value
@@ -96,9 +116,12 @@ class _Converter:
             return value.decode("utf-8", "replace")
         if depth >= _MAX_DEPTH:
             return None
+        is_container = isinstance(value, (dict, list, tuple))
+        if is_container and self.count + len(value) > self.max_count:
+            raise _TooManyValuesError
         if isinstance(value, dict):
             return self.convert_dict(value, depth)
-        if isinstance(value, (list, tuple)):
+        if is_container:
             entries = [self.convert(entry, depth + 1) for entry in value]
             return UnorderedList(entries) if isinstance(value, UnorderedList) else entries
         if isinstance(value, PickledName):

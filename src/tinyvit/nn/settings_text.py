@@ -34,6 +34,9 @@ _OTHER_POSITIONAL = ("size", "interpolation")
 _ARRAY_FUNCTIONS = ("tensor", "array", "list", "tuple", "Size")
 """Functions of one argument, such as `array([0.5, 0.5])`. The argument is taken for their value."""
 
+_MAX_INTEGER_BITS = 1024
+"""Larger integers become None. Python cannot write those of more than 4300 digits as text."""
+
 _CHANNELS = 3
 """The only number by which a list may be multiplied, as in "[127.5] * 3"."""
 
@@ -131,7 +134,7 @@ class _Evaluator:
         if depth > _MAX_DEPTH:
             return None
         if isinstance(node, ast.Constant):
-            return node.value if isinstance(node.value, (str, int, float, bool)) else None
+            return _read_constant(node.value)
         if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
             return [self.evaluate(element, depth + 1) for element in node.elts]
         if isinstance(node, ast.Dict):
@@ -188,6 +191,12 @@ class _Evaluator:
         """Return the value that was assigned to a name, else the name itself."""
         name = _read_dotted_name(node)
         return self.variables.get(name, name or None)
+
+
+def _read_constant(value: object) -> Any:
+    """Return a text, a boolean or a number; None for anything else, and for a huge integer."""
+    is_huge = isinstance(value, int) and value.bit_length() > _MAX_INTEGER_BITS
+    return value if isinstance(value, (str, int, float)) and not is_huge else None
 
 
 def _read_dotted_name(node: ast.expr) -> str:

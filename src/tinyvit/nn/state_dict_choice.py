@@ -8,7 +8,6 @@ import torch
 
 from tinyvit.errors import CheckpointError
 from tinyvit.nn.state_dict_search import StateDict
-from tinyvit.nn.stored_tensors import StoredTensor
 from tinyvit.nn.tensor_values import load_tensors
 
 _CURRENT_WEIGHTS = "current_model_state"
@@ -63,20 +62,14 @@ def _are_equal(first: StateDict, second: StateDict, path: Path) -> bool:
     tensors, second_tensors = first.list_network_tensors(), second.list_network_tensors()
     if tensors.keys() != second_tensors.keys():
         return False
-    return all(
-        _have_equal_values(name, tensor, second_tensors[name], path)
-        for name, tensor in tensors.items()
-    )
-
-
-def _have_equal_values(name: str, first: StoredTensor, second: StoredTensor, path: Path) -> bool:
-    """Return whether two tensors with the same name have the same shape and values."""
-    # Tensors with the same identity have the same values, so these need not be read.
-    if first.identity is not None and first.identity == second.identity:
-        return True
-    if first.shape != second.shape:
+    if any(tensor.shape != second_tensors[name].shape for name, tensor in tensors.items()):
         return False
-    first_values, second_values = (
-        load_tensors({name: tensor}, path)[name] for tensor in (first, second)
-    )
-    return torch.equal(first_values, second_values)
+    # Tensors with the same identity have the same values, so these need not be read.
+    unknown = [
+        name
+        for name, tensor in tensors.items()
+        if tensor.identity is None or tensor.identity != second_tensors[name].identity
+    ]
+    values = load_tensors({name: tensors[name] for name in unknown}, path)
+    second_values = load_tensors({name: second_tensors[name] for name in unknown}, path)
+    return all(torch.equal(values[name], second_values[name]) for name in unknown)

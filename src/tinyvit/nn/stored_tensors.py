@@ -44,6 +44,12 @@ _STORAGE_TYPES = {
 }
 """Type of the elements, by the name of the class of a storage."""
 
+_USABLE_TYPES = frozenset((*_STORAGE_TYPES.values(), torch.float8_e4m3fn, torch.float8_e5m2)) - {
+    torch.complex64,
+    torch.complex128,
+}
+"""Types of elements that torch can convert to float32."""
+
 _QUANTIZED = "is quantized, and an export needs the float weights from before the quantization"
 
 
@@ -57,17 +63,19 @@ class StoredTensor:
         load: Reads and returns the values; raises ValueError if they are damaged or cannot be used.
         problem: Why the values cannot be used, as the end of a sentence that begins with the name
             of the tensor; "" if they can be used.
+        storage_key: Name of the storage that `load` reads; "" if it reads none.
     """
 
     shape: tuple[int, ...]
     identity: object
     load: Callable[[], Tensor]
     problem: str = ""
+    storage_key: str = ""
 
 
 def make_loaded_tensor(tensor: Tensor) -> StoredTensor:
     """Return a stored tensor whose values are already in memory."""
-    problem = "has complex numbers" if tensor.is_complex() else ""
+    problem = _find_type_problem(tensor.dtype)
     return StoredTensor(tuple(tensor.shape), identity=None, load=lambda: tensor, problem=problem)
 
 
@@ -86,6 +94,15 @@ def make_stored_tensor(record: Any, read_storage: ReadStorage) -> StoredTensor |
     """
     if not isinstance(record, PickledObject):
         return None
+    try:
+        return _make_from_record(record, read_storage)
+    # Fields of another type or number than expected, and tensors inside thousands of others.
+    except (TypeError, AttributeError, LookupError, OverflowError, RecursionError) as error:
+        raise ValueError(f"the record of a tensor is damaged ({type(error).__name__})") from error
+
+
+def _make_from_record(record: PickledObject, read_storage: ReadStorage) -> StoredTensor | None:
+    """Convert the record of an object, which may be a tensor."""
     module, _, function = record.name.rpartition(".")
     args = record.args
     if record.name == "torch._tensor._rebuild_from_type_v2":
@@ -182,8 +199,15 @@ def _make_strided(
         return copy_strided(read_storage(storage.key), start, (shape, strides), dtype)
 
     identity = (storage, offset, shape, strides)
-    problem = "has complex numbers" if dtype.is_complex else ""
-    return StoredTensor(shape, identity, load, problem)
+    return StoredTensor(shape, identity, load, _find_type_problem(dtype), storage.key)
+
+
+def _find_type_problem(dtype: torch.dtype) -> str:
+    """Return why elements of a type cannot be used, as the end of a sentence; "" if they can."""
+    if dtype.is_complex:
+        return "has complex numbers"
+    name = str(dtype).removeprefix("torch.")
+    return "" if dtype in _USABLE_TYPES else f"has elements of the type {name}"
 
 
 def _check_sizes(sizes: Any) -> tuple[int, ...]:
