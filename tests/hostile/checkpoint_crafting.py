@@ -91,12 +91,12 @@ def _list_contents(generator: random.Random) -> Iterator[tuple[str, Callable[[],
         yield f"the setting {key} {value!r:.40}", partial(_with_settings, {key: value})
         everywhere = dict.fromkeys(SETTING_KEYS, value)
         yield f"{value!r:.40} as all settings", partial(_with_settings, everywhere)
-        inner = {key: everywhere for key in ("args", "config", "pretrained_cfg", "DATA", "meta")}
+        inner = dict.fromkeys(("args", "config", "pretrained_cfg", "DATA", "meta"), everywhere)
         yield f"{value!r:.40} as all inner settings", partial(_with_settings, inner)
-        names = {"class_names": [value] * 5, "id2label": {i: value for i in range(5)}}
+        names = {"class_names": [value] * 5, "id2label": dict.fromkeys(range(5), value)}
         yield f"{value!r:.40} as names", partial(_with_settings, names)
     for text in TEXTS:
-        settings = {key: text for key in ("args", "config", "transform", "val_transforms", "cfg")}
+        settings = dict.fromkeys(("args", "config", "transform", "val_transforms", "cfg"), text)
         yield f"settings as text: {text!r:.40}", partial(_with_settings, settings)
     for name in ("complex32", "quint8", "uint16", "uint4", "float8_e8m0fnu", "float4_e2m1fn_x2"):
         if hasattr(torch, name):

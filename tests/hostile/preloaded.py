@@ -6,8 +6,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import tinyvit.runtimes.classifier
-import tinyvit.runtimes.verify  # noqa: F401
+import tinyvit.runtimes.verify
 
 with contextlib.suppress(ImportError):
-    import tests.hostile.loaders.torch_checkpoints
     import tinyvit.nn.model  # noqa: F401

@@ -74,7 +74,8 @@ _SUFFIXES = (".txt", ".csv", ".tsv", ".json", ".yaml", "", ".names", ".py", ".to
 def load_labels(path: Path) -> None:
     """Read labels as --labels does, and print them as the commands do."""
     labels = read_labels(path)
-    print_lines([describe_labels(labels), shorten_names([label.name for label in labels])])
+    print_lines(describe_labels(labels))
+    print_lines(shorten_names([label.name for label in labels]))
 
 
 def make_samples(folder: Path) -> Sequence[Path]:

@@ -9,6 +9,7 @@ import struct
 import sys
 import zipfile
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -99,7 +100,7 @@ def _list_positions(data: bytes) -> list[tuple[int, int]]:
             starts.append(stream.tell())
     except (ValueError, struct.error):
         pass
-    return [(start or 0, end or 0) for start, end in zip(starts, starts[1:])]
+    return [(start or 0, end or 0) for start, end in pairwise(starts)]
 
 
 def _mutate_operations(data: bytes, generator: random.Random) -> bytes:
