@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import sys
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -90,7 +91,12 @@ class _Pickler(pickle._Pickler):  # type: ignore[misc]  # the one in Python can 
 def write_pickle(content: Any) -> bytes:
     """Return a pickle of plain values and of the records in this module."""
     buffer = io.BytesIO()
-    _Pickler(buffer, protocol=4).dump(content)
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(100_000)
+    try:
+        _Pickler(buffer, protocol=4).dump(content)
+    finally:
+        sys.setrecursionlimit(limit)
     return buffer.getvalue()
 
 

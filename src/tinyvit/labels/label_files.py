@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tinyvit.errors import RequestError
 from tinyvit.files import read_text
@@ -35,6 +35,8 @@ FORMATS = (
     " content; indices start at 0"
 )
 """Description of the label files that `read_labels` accepts, for error messages and help."""
+
+Row = TypeVar("Row")
 
 _TEXT_SUFFIXES = ("", ".txt", ".names", ".labels", ".list", ".lst")
 """Endings of files with one label per line."""
@@ -106,7 +108,14 @@ def _parse_labels(text: str, suffix: str) -> tuple[Label, ...]:
         raise ValueError(f"{suffix} is not a format of labels")
     if text.lstrip()[:1] in ("{", "[", "(") and not _KEY_IN_BRACKETS.match(text):
         return labels_from_data(_parse_json_or_literal(text))
-    return parse_lines(text.rstrip().split("\n"))
+    return parse_lines(_require_count(text.rstrip().split("\n")))
+
+
+def _require_count(rows: list[Row]) -> list[Row]:
+    """Return the rows; raise ValueError before they are parsed if they are too many for labels."""
+    if len(rows) > MAX_CLASSES + 1:  # one may have titles
+        raise ValueError(f"it has more than {MAX_CLASSES} labels")
+    return rows
 
 
 def _parse_json_or_literal(text: str) -> object:
@@ -156,7 +165,7 @@ def _split_by_other_delimiter(text: str, delimiter: str) -> list[list[str]] | No
 def _split_rows(text: str, delimiter: str) -> list[list[str]]:
     """Return the cells of all rows that are not empty."""
     reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True, skipinitialspace=True)
-    return [row for row in reader if row]
+    return _require_count([row for row in reader if row])
 
 
 def _make_unique_dict(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:

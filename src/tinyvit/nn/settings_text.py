@@ -48,6 +48,24 @@ _OPERATORS: dict[type[ast.operator], Callable[[float, float], float]] = {
 }
 
 
+class TextBudget:
+    """Limits the length of all texts that are parsed for one checkpoint, which takes long."""
+
+    def __init__(self) -> None:
+        self._remaining_length = 2 * MAX_SETTINGS_LENGTH
+
+    def allows(self, text: str) -> bool:
+        """Return whether a text may be parsed, and count its length if so.
+
+        Args:
+            text: The text.
+        """
+        if len(text) > self._remaining_length:
+            return False
+        self._remaining_length -= len(text)
+        return True
+
+
 def parse_settings_text(text: str) -> dict[str, Any] | None:
     """Parse settings that are stored as text.
 
