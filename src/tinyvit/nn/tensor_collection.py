@@ -79,11 +79,11 @@ class TensorCollector:
         """Return the names, with a prefix, and the tensors in a dict."""
         self._count(len(items))
         for key, entry in items.items():
-            self._count(0)
             if isinstance(key, str) and len(prefix) + len(key) <= _MAX_NAME_LENGTH:
                 tensor = self._find_tensor(entry)
                 if tensor is not None:
                     self._tensor_count += 1
+                    self._count(0)
                     yield f"{prefix}{key}", tensor
 
     def _collect_parameters(self, module: PickledObject) -> Iterator[tuple[str, StoredTensor]]:
