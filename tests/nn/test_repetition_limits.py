@@ -109,9 +109,7 @@ def test_one_dict_under_many_keys_is_searched_once(tmp_path: Path) -> None:
     assert read_weights(write(tmp_path, content, w=bytes(4096))).metadata == {}
 
 
-def test_too_many_tensors_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_many_tensors_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tensor_collection, "MAX_TENSORS", 100)
     number = make_number()
     path = write(tmp_path, {str(index): number for index in range(100)})
