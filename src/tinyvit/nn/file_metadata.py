@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tinyvit.nn.pickle_records import PickledObject
-from tinyvit.nn.plain_values import PlainConverter, is_transform
+from tinyvit.nn.plain_values import MAX_KEY_LENGTH, PlainConverter, is_transform
 from tinyvit.nn.state_dict_search import MIN_TENSORS, StateDict, find_module
 from tinyvit.nn.tensor_collection import is_module
 from tinyvit.nn.torch_files import FileContent
@@ -53,7 +53,10 @@ def _read_top_level(
     metadata = {
         str(key): converter.convert(value)
         for key, value in entries.items()
-        if isinstance(key, str) and key not in weight_keys and not _is_state_dict(value, content)
+        if isinstance(key, str)
+        and len(key) <= MAX_KEY_LENGTH
+        and key not in weight_keys
+        and not _is_state_dict(value, content)
     }
     return {key: value for key, value in metadata.items() if value is not None}
 

@@ -8,8 +8,8 @@ from typing import Any
 from tinyvit.nn.metadata_search import walk_dicts
 from tinyvit.nn.setting_keys import find_unknown_normalization
 from tinyvit.nn.setting_values import shorten
-from tinyvit.nn.state_dicts import join_first
 from tinyvit.nn.settings_text import TextBudget
+from tinyvit.nn.state_dicts import join_first
 from tinyvit.nn.transform_lists import read_transforms
 from tinyvit.preprocess import Preprocess
 from tinyvit.preprocess_settings import PreprocessSettings, PreprocessSource

@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from tinyvit.nn.numpy_records import read_array, read_dtype
 from tinyvit.nn.pickle_records import PickledName, PickledObject, UnorderedList, read_attributes
 from tinyvit.nn.settings_text import CLASS_KEY
 from tinyvit.nn.stored_tensors import (
     ReadStorage,
     StoredTensor,
     make_stored_tensor,
-    read_array,
-    read_dtype,
 )
 
 _MAX_VALUES = 300_000
@@ -27,7 +26,7 @@ None. In a small file, values can contain each other many times."""
 _MAX_DEPTH = 24
 """Values that are nested deeper become None."""
 
-_MAX_KEY_LENGTH = 1000
+MAX_KEY_LENGTH = 1000
 """Entries with longer keys, in characters, are left out: the searches in the values join the keys
 of nested dicts, so they copy long keys many times."""
 
@@ -195,7 +194,7 @@ class _Converter:
             if array is not None and array.size <= _MAX_VALUES:
                 return array.tolist()
         # NumPy raises SystemError for texts that contain numbers beyond Unicode.
-        except (ValueError, TypeError, SystemError):
+        except (ValueError, TypeError, OverflowError, SystemError):
             return None
         content = record.state[-1] if isinstance(record.state, tuple) and record.state else None
         entries = content if isinstance(content, list) else []
@@ -217,21 +216,23 @@ def is_transform(value: Any) -> bool:
 def _make_key(value: Any) -> str | None:
     """Return a plain value as the key of a dict; None if it cannot be one."""
     is_key = isinstance(value, (int, float)) or (
-        isinstance(value, str) and len(value) <= _MAX_KEY_LENGTH
+        isinstance(value, str) and len(value) <= MAX_KEY_LENGTH
     )
     return str(value) if is_key else None
 
 
 def _convert_scalar(record: PickledObject) -> Any:
     """Convert a NumPy scalar, whose arguments are its dtype and its bytes."""
-    dtype = read_dtype(record.args[0]) if len(record.args) == 2 else None
-    content = record.args[1] if len(record.args) == 2 else b""
-    content = content.encode("latin-1") if isinstance(content, str) else content
-    if dtype is None or not isinstance(content, bytes) or len(content) != dtype.itemsize:
+    if len(record.args) != 2:
         return None
+    content = record.args[1]
     try:
+        dtype = read_dtype(record.args[0])
+        content = content.encode("latin-1") if isinstance(content, str) else content
+        if dtype is None or not isinstance(content, bytes) or len(content) != dtype.itemsize:
+            return None
         return np.frombuffer(content, dtype)[0].item()
-    except (ValueError, SystemError):
+    except (ValueError, TypeError, SystemError):
         return None
 
 

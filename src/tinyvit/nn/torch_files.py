@@ -27,6 +27,7 @@ from tinyvit.nn.file_formats import explain_pickle, explain_zip
 from tinyvit.nn.pickle_machine import read_pickle
 from tinyvit.nn.pickle_names import DangerousNameError
 from tinyvit.nn.pickle_records import Pickle, PickleRecordError
+from tinyvit.nn.storage_reading import limit_reading
 from tinyvit.nn.stored_tensors import ReadStorage, find_item_size
 from tinyvit.nn.tensor_collection import TensorCollector
 from tinyvit.regular_files import open_regular_file
@@ -241,26 +242,12 @@ def _read_old_format(path: Path) -> FileContent:
 
 
 def _limit_reading(read_storage: ReadStorage, path: Path) -> ReadStorage:
-    """Return the function with a memory for the last storage, and with a limit for all together.
+    """Return the function with a limit for all storages together."""
 
-    Without the limit, a small file could state tensors that alternate between two storages, each of
-    which is packed and takes long to read.
-    """
-    last: list[tuple[str, bytes]] = []
-    remaining_bytes = _MAX_READ_BYTES
+    def make_error(reason: str) -> CheckpointError:
+        return _make_limit_error(path, reason)
 
-    def read(key: str) -> bytes:
-        nonlocal remaining_bytes
-        if not last or last[0][0] != key:
-            last.clear()
-            content = read_storage(key)
-            remaining_bytes -= len(content)
-            if remaining_bytes < 0:
-                raise _make_limit_error(path, f"its tensors need {_MAX_READ_BYTES >> 30} GiB")
-            last.append((key, content))
-        return last[0][1]
-
-    return read
+    return limit_reading(read_storage, _MAX_READ_BYTES, make_error)
 
 
 def _make_position_reader(path: Path, positions: dict[str, tuple[int, int]]) -> ReadStorage:

@@ -135,7 +135,7 @@ def test_a_run_file_without_tables_is_another_run(tmp_path: Path, text: str) -> 
 
 def test_a_run_file_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "run.toml")
-    with pytest.raises(RequestError, match="is damaged .it is a named pipe, not a regular file"):
+    with pytest.raises(RequestError, match=r"is damaged \(it is a named pipe"):
         open_run_folder(tmp_path, {"student": "a"}, CONFIG, overwrite=False)
 
 

@@ -183,6 +183,9 @@ def craft_folders(generator: random.Random) -> Iterator[HostileFile]:
         "lists": lambda: '{"num_classes": 5, "a": [' + "[]," * 5_000_000 + "[]]}",
         "dicts": lambda: '{"num_classes": 5, "a": [' + '{"mean":0},' * 1_400_000 + "{}]}",
         "names": lambda: json.dumps({"id2label": {str(i): "a" for i in range(700_000)}}),
+        "2,000 dicts under a long key": lambda: json.dumps(
+            {"num_classes": 5, "x" * 8_000_000: {str(i): {"mean": 0} for i in range(2000)}}
+        ),
         "deep": lambda: '{"id2label":' * 500_000,
     }
     for name, make_text in large.items():
