@@ -160,8 +160,11 @@ def mutate_bytes(data: bytes, generator: random.Random) -> bytes:
 
 
 def mutate_json(data: bytes, generator: random.Random) -> bytes:
-    """Replace, remove or duplicate a random value of a JSON text."""
-    document = [json.loads(data)]
+    """Replace, remove or duplicate a random value of a JSON text; mutate other texts as bytes."""
+    try:
+        document = [json.loads(data)]
+    except ValueError:
+        return mutate_bytes(data, generator)
     places: list[tuple[Any, Any]] = []
     unvisited: list[Any] = [document]
     while unvisited:

@@ -162,18 +162,25 @@ def test_weights_that_torch_cannot_convert_are_refused(tmp_path: Path, name: str
     assert f"head.fc.weight in {path} has elements of the type {name}" in refusal(path)
 
 
+def make_dtype(code: object) -> Call:
+    state = (3, "<", None, None, None, -1, -1, 0)
+    return Call(Name("numpy", "dtype"), code, False, True, state=state)
+
+
 @pytest.mark.parametrize("code", ["f99", "i3", "U999999999999", "S0", b"\xff", "O"])
 def test_numbers_of_unknown_types_are_left_out(tmp_path: Path, code: object) -> None:
-    state = (3, "<", None, None, None, -1, -1, 0)
-    dtype = Call(Name("numpy", "dtype"), code, False, True, state=state)
-    scalar = Call(Name("numpy._core.multiarray", "scalar"), dtype, b"\xff" * 8)
-    array = Call(
-        Name("numpy._core.multiarray", "_reconstruct"),
-        *(None, (0,), b"b"),
-        state=(1, (2**70,), dtype, False, bytes(16)),
-    )
-    content = {"model": make_records(), "scalar": scalar, "array": array, "epoch": 3}
+    scalar = Call(Name("numpy._core.multiarray", "scalar"), make_dtype(code), b"\xff" * 8)
+    content = {"model": make_records(), "scalar": scalar, "epoch": 3}
     assert read_weights(write(tmp_path, content, w=bytes(4096))).metadata == {"epoch": 3}
+
+
+@pytest.mark.parametrize("shape", [(2**70,), (2**31, 2**31), "a", (1.5,), (1,) * 100])
+def test_arrays_of_impossible_shapes_are_refused(tmp_path: Path, shape: object) -> None:
+    reconstruct = Name("numpy._core.multiarray", "_reconstruct")
+    state = (1, shape, make_dtype("f8"), False, bytes(16))
+    array = Call(reconstruct, None, (0,), b"b", state=state)
+    path = write(tmp_path, {"model": make_records(), "array": array}, w=bytes(4096))
+    assert "is a damaged or truncated torch file" in refusal(path)
 
 
 def test_integers_of_thousands_of_digits_in_a_text_are_not_read() -> None:
