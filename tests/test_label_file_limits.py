@@ -33,3 +33,11 @@ def test_more_than_a_million_rows_are_refused(
     path = tmp_path / name
     path.write_text(row * 102)
     check_refusal(path, "it has more than 100 labels")
+
+
+def test_a_long_string_in_python_notation_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("['" + "\\x41" * 100_001 + "', 'b']")
+    check_refusal(path, "line 1 is neither JSON nor a Python list or dict")
+    path.write_text("['" + "\\x41" * 2000 + "', 'b']")
+    assert [label.name for label in read_labels(path)] == ["A" * 2000, "b"]
