@@ -14,8 +14,8 @@ MAX_DEPTH = 4
 """Deepest nesting of lists and dicts that is read. Lists of labels need two levels."""
 
 _MAX_STRING_LENGTH = 100_000
-"""Longer strings, in characters, are refused. The memory of `re` for each of them is a hundred times
-as large."""
+"""Longer strings, in characters, are refused. To match one, `re` needs a hundred times as much
+memory."""
 
 _TOKEN = re.compile(
     rf"""\s*(?:\#[^\n]*(?:\n\s*|\Z))*(?:
