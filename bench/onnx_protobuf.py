@@ -147,8 +147,8 @@ class OnnxGraph:
 def read_graph(model: bytes) -> OnnxGraph:
     """Read the main graph of a serialized model. Subgraphs inside its nodes are not read.
 
-    The nodes must have unique names (see `with_unique_node_names`). Of several nodes with the same
-    name, only the last one is in the result.
+    The nodes must have unique names (see `with_unique_node_names`). If several nodes have the
+    same name, only the last one is in the result.
 
     Args:
         model: A serialized ModelProto.

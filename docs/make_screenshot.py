@@ -65,6 +65,7 @@ def main() -> int:
             f"--window-size={args.width},{args.height}",
             f"--user-data-dir={folder}/profile",
             f"--screenshot={args.output.resolve()}",
+            # Chromium's number of the dark mode is 0.
             *(["--blink-settings=preferredColorScheme=0"] if args.dark else []),
             page.as_uri(),
         ]

@@ -53,8 +53,8 @@ SQUARES = ((8, 0), (8, 8), (12, 0))
 """Checkerboards among the golden inputs of an int8 network: (side of a square, shift of the
 pattern), in input pixels.
 
-Of all images that were tried, squares of 8 pixels detect saturating kernels best (docs/int8.md).
-Sides and shifts are multiples of the side of a patch, 4 pixels.
+Squares of 8 pixels detect saturating kernels better than all other images that were tried
+(docs/int8.md). Sides and shifts are multiples of the side of a patch, 4 pixels.
 """
 
 _CENTER_MARGIN = 64

@@ -1,6 +1,7 @@
 """The export pipeline: loads a checkpoint, traces the network, and makes an artifact per target.
 
-Before an artifact is moved to its final path, its logits are compared with the network's.
+Before an artifact is moved to its final path, its logits are compared with those of the network in
+PyTorch (in `artifact_writer`).
 """
 
 from __future__ import annotations
@@ -77,14 +78,14 @@ def export(config: ExportConfig, progress: Progress = NullProgress()) -> Exporte
             "call export_all() for several targets",
         )
     plan = _make_plan(config)
-    (artifact,) = plan.artifacts
-    check_supported(artifact.target, config.precision, config.preprocess, config.batch)
-    with _name_remaining_files(config, ()):
+    (planned,) = plan.artifacts
+    check_supported(planned.target, config.precision, config.preprocess, config.batch)
+    with _report_files_on_interrupt(config, finished=()):
         preparer = _load_and_prepare(plan, progress)
         try:
-            return _make_artifact(artifact, preparer, config.overwrite, progress)
+            return _make_artifact(planned, preparer, config.overwrite, progress)
         except OSError as error:
-            raise make_write_error(artifact.path, error) from error
+            raise make_write_error(planned.path, error) from error
 
 
 def export_all(config: ExportConfig, progress: Progress = NullProgress()) -> ExportReport:
@@ -107,24 +108,25 @@ def export_all(config: ExportConfig, progress: Progress = NullProgress()) -> Exp
     if not supported:
         return ExportReport(artifacts=(), failures=tuple(failures))
     artifacts: list[ExportedArtifact] = []
-    with _name_remaining_files(config, artifacts):
+    with _report_files_on_interrupt(config, finished=artifacts):
         preparer = _load_and_prepare(plan, progress)
-        for artifact in supported:
+        for planned in supported:
             try:
-                artifacts.append(_make_artifact(artifact, preparer, config.overwrite, progress))
+                artifacts.append(_make_artifact(planned, preparer, config.overwrite, progress))
             except TinyViTError as error:
                 is_skipped = isinstance(error, MissingDependencyError)
-                failures.append(FailedTarget(artifact.target.name, error, is_skipped))
+                failures.append(FailedTarget(planned.target.name, error, is_skipped))
             except OSError as error:
-                raise make_write_error(artifact.path, error) from error
+                raise make_write_error(planned.path, error) from error
     return ExportReport(tuple(artifacts), tuple(failures))
 
 
 def _make_plan(config: ExportConfig) -> ExportPlan:
     """Make the plan, after a check that the checkpoint, if it exists, has a known format.
 
-    Otherwise an artifact that was given as the checkpoint would be reported as an output that
-    exists, and the user would be told to replace it.
+    Without this check, `--checkpoint demo.onnx`, which gives an artifact instead of a checkpoint,
+    would be answered with "demo.onnx exists: use --overwrite", because the output is named after
+    the checkpoint.
     """
     if config.checkpoint is not None:
         path = Path(config.checkpoint).expanduser()
@@ -134,14 +136,14 @@ def _make_plan(config: ExportConfig) -> ExportPlan:
 
 
 @contextmanager
-def _name_remaining_files(
-    config: ExportConfig, artifacts: Sequence[ExportedArtifact]
+def _report_files_on_interrupt(
+    config: ExportConfig, finished: Sequence[ExportedArtifact]
 ) -> Iterator[None]:
-    """Add to any KeyboardInterrupt in the block which files the export has written before.
+    """Let a KeyboardInterrupt in the block name the files that the export has written before.
 
     Args:
         config: The options, with the path of the recipe.
-        artifacts: The artifacts that are finished; the block may extend it.
+        finished: The artifacts that are finished; the block may append to this list.
 
     Yields:
         Nothing.
@@ -152,7 +154,7 @@ def _name_remaining_files(
         yield
     except KeyboardInterrupt as interrupt:
         remaining = [f"the recipe {path}" for path in new_recipes if path.exists()]
-        remaining += [str(artifact.path) for artifact in artifacts]
+        remaining += [str(artifact.path) for artifact in finished]
         if remaining:
             interrupt.args = (f"only finished files were left behind: {', '.join(remaining)}",)
         raise
@@ -165,13 +167,13 @@ def _split_by_support(
     config = plan.config
     supported: list[PlannedArtifact] = []
     unsupported: list[FailedTarget] = []
-    for artifact in plan.artifacts:
-        name = artifact.target.name
+    for planned in plan.artifacts:
+        name = planned.target.name
         error = explain_unsupported(
-            artifact.target, config.precision, config.preprocess, config.batch
+            planned.target, config.precision, config.preprocess, config.batch
         )
         if error is None:
-            supported.append(artifact)
+            supported.append(planned)
         else:
             progress.message(f"skipping {name}: {error.cause}")
             unsupported.append(FailedTarget(name, error, is_skipped=True))
@@ -183,10 +185,10 @@ def _load_and_prepare(plan: ExportPlan, progress: Progress) -> NetworkPreparer:
 
 
 def _make_artifact(
-    artifact: PlannedArtifact, preparer: NetworkPreparer, overwrite: bool, progress: Progress
+    planned: PlannedArtifact, preparer: NetworkPreparer, overwrite: bool, progress: Progress
 ) -> ExportedArtifact:
-    """Prepare the network for one target and write its artifact."""
-    require_tools(artifact.target)
-    progress.message(f"making and checking {artifact.target.name}")
-    network = preparer.prepare(artifact.target)
-    return write_artifact(artifact.target, network, artifact.path, overwrite)
+    """Prepare the network for one target, and write and check its artifact."""
+    require_tools(planned.target)
+    progress.message(f"making and checking {planned.target.name}")
+    network = preparer.prepare(planned.target)
+    return write_artifact(planned.target, network, planned.path, overwrite)

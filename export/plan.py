@@ -20,7 +20,8 @@ from tinyvit.staging import staging_folder
 from tinyvit.variants import DEFAULT_MODEL, DEMO_MODEL, ReleasedCheckpoint, find_released
 
 _DEMO_SIZE = 224
-"""Height and width of the demo model's input, in pixels."""
+"""Height and width of the demo model's input, in pixels. Its training images had 64 pixels per side
+and were enlarged."""
 
 _USUAL_TRAINING = "dist_in22k_ft_in1k"
 """End of the full name of every checkpoint that a short model name can select. It states the
@@ -251,9 +252,10 @@ def choose_file_stem(config: ExportConfig) -> str:
         config: The options.
 
     Returns:
-        The model's short name, with the training if a short name does not select it, or the file
-        name of the checkpoint; then the image size and the precision if they are not the defaults.
-        The stem has no suffix.
+        The file name without its suffix, such as "tinyvit_5m" or "tinyvit_5m_256.int8". It begins
+        with the file name of the checkpoint, or with the model's short name. The name of the
+        training follows the short name unless it is the usual one (`_USUAL_TRAINING`). At the end
+        are the image size and the precision, if they are not the defaults.
 
     Raises:
         RequestError: No released checkpoint has the requested name.

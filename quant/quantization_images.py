@@ -100,7 +100,8 @@ class QuantizationImages:
         if not config.needs_measurement:
             self._progress.message(NOT_MEASURED)
             return
-        # In the second case, synthetic images are made only if layers have to be ranked.
+        # With a recipe file and --val-data, the use of synthetic images is not certain: they are
+        # made only if layers have to be ranked.
         if not config.uses_synthetic_images or (
             not config.needs_calibration and config.val_data is not None
         ):

@@ -149,7 +149,7 @@ def read_manifest(path: str | Path) -> Manifest | None:
         raise ArtifactError(
             f"{path} has {len(texts)} manifests", "the file was tampered with: export it again"
         )
-    if not texts and format.is_marked(path):
+    if not texts and format.names_exporter(path):
         raise ArtifactError(
             f"{path} was written by tinyvit-export, but its manifest is missing or incomplete, so"
             " its preprocessing and labels are not known",

@@ -97,7 +97,10 @@ def _run_export(model: str, path: Path) -> None:
     )
     if process.returncode != 0:
         lines = process.stderr.strip().splitlines() or [f"exit code {process.returncode}"]
-        reason = lines[-1].removeprefix("error: ")
-        if "--checkpoint FILE" in reason:
-            reason += ", then open the exported file with Classifier(PATH)"
-        raise CheckpointError(f"{model} cannot be exported", reason)
+        # One line with the cause and the remedy of the export's own error.
+        export_error = lines[-1].removeprefix("error: ")
+        # If the hub cannot be reached, the export's remedy is to download the checkpoint elsewhere
+        # and to export it with `--checkpoint FILE` (`tinyvit.nn.hub`).
+        if "--checkpoint FILE" in export_error:
+            export_error += ", then open the exported file with Classifier(PATH)"
+        raise CheckpointError(f"{model} cannot be exported", export_error)

@@ -91,6 +91,7 @@ class ReopeningRuntime(Runtime):
         if self._process_id != os.getpid():
             with self._lock:  # Only one of several threads opens the file.
                 if self._process_id != os.getpid():
+                    # Its destructor would wait for threads that only the parent process has.
                     keep_forever(self._runtime)
                     self._runtime = self._open_again()
                     self._process_id = os.getpid()

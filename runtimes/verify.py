@@ -1,8 +1,8 @@
 """Verifies that an artifact computes the right logits on this machine.
 
-The manifest of an artifact contains golden vectors: the numbers of golden inputs, which are images
-that integer formulas generate (`tinyvit.golden`), and the reference logits for them. Neither the
-checkpoint nor torch is needed, so a device can run the verification.
+The manifest of an artifact contains golden vectors: the pattern numbers of golden inputs, which are
+images that an integer formula generates from these numbers (`tinyvit.golden`), and the reference
+logits for them. Neither the checkpoint nor torch is needed, so a device can run the verification.
 """
 
 from __future__ import annotations

@@ -211,7 +211,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         _PROGRAM, "Kill int8 exports at random moments, and check what remains.", f"  {_PROGRAM}"
     )
     add = parser.add_argument
-    add("--kills", type=positive_int, default=200, metavar="N", help="exports (default: 200)")
+    add(
+        "--kills",
+        type=positive_int,
+        default=200,
+        metavar="N",
+        help="exports to kill (default: 200)",
+    )
     add("--seed", type=int, default=0, metavar="N", help="seed of the moments (default: 0)")
     add(
         "--img-size",

@@ -80,9 +80,10 @@ def export_pair(variant: str, folder: Path) -> tuple[Path, Path]:
     command += ["--target", "onnx", "-o", str(own_path)]
     process = subprocess.run(command, capture_output=True, text=True)
     if process.returncode:
-        raise ArtifactError(
-            f"tinyvit-export cannot export {variant}", process.stderr.strip().splitlines()[-1]
-        )
+        lines = process.stderr.strip().splitlines() or [f"exit code {process.returncode}"]
+        # One line with the cause and the remedy of the export's own error.
+        export_error = lines[-1].removeprefix("error: ")
+        raise ArtifactError(f"tinyvit-export cannot export {variant}", export_error)
     image = random_input((1, 3, size, size), "float32")
     foreign = RuntimeOptions(allow_foreign_operators=True)  # Another tool wrote this file.
     with (

@@ -101,7 +101,7 @@ for thread in threads:
 def test_the_handler_of_libtiff_is_restored() -> None:
     from tinyvit import libtiff_messages
 
-    set_handler = libtiff_messages._find_handler_setting()
+    set_handler = libtiff_messages._find_handler_setter()
     if set_handler is None:
         pytest.skip("this Pillow does not make libtiff accessible")
     before = set_handler(None)

@@ -68,3 +68,33 @@ def test_arrays_of_other_libraries_are_read() -> None:
             return COLORS
 
     assert np.array_equal(open_image(ForeignArray()), COLORS)
+
+
+class TensorFlowTensor:
+    """A stand-in for a tensor of TensorFlow, which has no numpy methods such as `transpose`."""
+
+    def __init__(self, values: Any) -> None:
+        self._values = np.asarray(values)
+        self.shape, self.dtype = self._values.shape, self._values.dtype
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        return self._values
+
+    def __rmul__(self, factor: float) -> TensorFlowTensor:
+        return TensorFlowTensor(factor * self._values)
+
+
+@pytest.mark.parametrize(
+    ("values", "conversion"),
+    [
+        (COLORS.transpose(2, 0, 1), "np.transpose(x, (1, 2, 0))"),
+        (COLORS.astype(np.float32) / 255, "np.round(255 * x).astype('uint8')"),
+    ],
+)
+def test_remedies_work_for_tensors_of_tensorflow(values: Any, conversion: str) -> None:
+    tensor: Any = TensorFlowTensor(values)
+    with pytest.raises(ImageError) as caught:
+        open_image(tensor)
+    assert caught.value.remedy.endswith(conversion)
+    image = open_image(eval(conversion, {"np": np, "x": tensor}))
+    assert np.array_equal(np.asarray(image), COLORS)

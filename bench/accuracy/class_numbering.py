@@ -26,10 +26,10 @@ def check_class_numbering(
     """Check whether shifted or reordered class numbers fit the predictions far better.
 
     Args:
-        truths: The correct class numbers of each image, as the data states them. Images with
-            several correct classes are not used.
+        truths: The correct class numbers of each image, as the data states them, each from 0 to
+            `class_count` - 1. Images with several correct classes are not used.
         predicted: The class number of each image's predicted class; None if the image could not be
-            read.
+            read, -1 for a class without a number.
         class_count: Number of possible class numbers, which count from 0.
 
     Returns:
@@ -72,10 +72,11 @@ def check_class_numbering(
 def _find_best_offset(pairs: Sequence[tuple[int, int]]) -> tuple[int, int]:
     """Return the most frequent value of prediction minus truth except 0, and how often it occurs.
 
-    Of equally frequent values, the one closest to 0 is returned. If there is none, both are 0.
+    If several values are equally frequent, the one closest to 0 is returned. If all differences are
+    0, the result is (0, 0).
     """
     differences = Counter(prediction - truth for truth, prediction in pairs)
-    del differences[0]
+    del differences[0]  # A Counter allows this if there is no 0.
     if not differences:
         return 0, 0
     return min(differences.items(), key=_rank_offset)

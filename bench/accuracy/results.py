@@ -34,7 +34,8 @@ def make_accuracy_result(
     Args:
         evaluation: The predictions of the artifact.
         reference: The predictions of a reference artifact for the same images; None without one.
-        keep_predictions: Whether the result includes the predicted class of every image.
+        keep_predictions: Whether the result includes the predicted class of every image, -1 for an
+            image that could not be read.
 
     Raises:
         RequestError: No image could be read, or the reference was evaluated on other images or has
@@ -50,6 +51,8 @@ def make_accuracy_result(
     top1_count, top5_count = int(is_top1_correct.sum()), int(is_top5_correct.sum())
     scores = np.array([evaluation.predictions[i].score for i in readable])
     classified_count = len(readable)
+    # The first `journal_count` predictions come from an earlier run; `seconds` is the time of the
+    # others.
     newly_classified_count = sum(i >= evaluation.journal_count for i in readable)
     predicted_classes = [p.classes[0] if p.classes else -1 for p in evaluation.predictions]
     return AccuracyResult(
@@ -80,7 +83,8 @@ def find_shared_images(evaluation: Evaluation, reference: Evaluation) -> list[in
     reference_names = [sample.name for sample in reference.samples]
     if names != reference_names or evaluation.labels != reference.labels:
         raise RequestError(
-            f"{evaluation.path} and {reference.path} have different classes",
+            f"{evaluation.path} and {reference.path} have different classes or were measured on"
+            " different images",
             "compare artifacts of one model, or measure them in separate runs",
         )
     readable_in_reference = set(_list_readable_images(reference))
@@ -159,9 +163,10 @@ def _are_correct(evaluation: Evaluation, indices: Sequence[int]) -> npt.NDArray[
 
 
 def _sort_key(accuracy: ClassAccuracy) -> tuple[float, str, str]:
-    """Return the sort key of a class: first the change from the reference, or the accuracy itself.
+    """Return the sort key of a class: the change of its accuracy from that of the reference.
 
-    The WordNet id and the label make the order of classes with equal numbers reproducible.
+    Without a reference, it is the accuracy itself. The WordNet id and the label make the order of
+    classes with equal numbers reproducible.
     """
     change = accuracy.top1 - (accuracy.reference_top1 or 0)
     return change, accuracy.wnid, accuracy.label

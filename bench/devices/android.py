@@ -128,7 +128,7 @@ def _measure_artifact(
         raise RequestError(
             f"{path} consists of several files", "give an artifact that is a single file"
         )
-    # No part of the file's own name is used on the device.
+    # The file gets a fixed name, so that no command on the device depends on the user's file name.
     remote_path = f"{folder}/model{detect_format(path).suffix}"
     adb_device.push(path, remote_path)
     command = runner.make_command(

@@ -68,7 +68,8 @@ def measure_on_device(
     with tempfile.TemporaryDirectory() as local_folder:
         wheel_name = _make_bundle(config, Path(local_folder))
         problems: list[str] = []
-        with _temporary_folder(transport, config.keep_folder, problems) as folder:
+        deletion_problems: list[str] = []
+        with _temporary_folder(transport, config.keep_folder, deletion_problems) as folder:
             progress.message(f"{transport.name}: sending files to {folder}")
             transport.upload(Path(local_folder), folder)
             python = prepare_python(transport, config, folder, wheel_name, progress)
@@ -81,14 +82,13 @@ def measure_on_device(
                 problems=problems,
             )
             session.measure()
-    # A failed deletion is a problem that names the folder.
-    remains = config.keep_folder or any(folder in problem for problem in problems)
+    folder_remains = config.keep_folder or bool(deletion_problems)
     return DeviceResults(
         latency=session.latency,
         accuracy=session.accuracy,
         verifications=session.verifications,
-        problems=tuple(problems),
-        remaining_folder=folder if remains else None,
+        problems=(*problems, *deletion_problems),
+        remaining_folder=folder if folder_remains else None,
     )
 
 
@@ -105,12 +105,12 @@ def _make_bundle(config: SessionConfig, folder: Path) -> str:
 
 @contextmanager
 def _temporary_folder(
-    transport: Transport, keep_folder: bool, problems: list[str]
+    transport: Transport, keep_folder: bool, deletion_problems: list[str]
 ) -> Iterator[str]:
     """Create a folder on the device, and delete it at the end, even after an error.
 
-    The folder is not deleted if `keep_folder` is set. If the deletion fails, that is added to
-    `problems`.
+    The folder is not deleted if `keep_folder` is set. If the deletion fails, a message about it is
+    added to `deletion_problems`.
     """
     folder = transport.make_folder()
     try:
@@ -120,7 +120,9 @@ def _temporary_folder(
             try:
                 transport.remove_folder(folder)
             except TinyViTError as error:
-                problems.append(f"{folder} may be left on {transport.name} ({error.cause})")
+                deletion_problems.append(
+                    f"{folder} may be left on {transport.name} ({error.cause})"
+                )
 
 
 @dataclass
@@ -152,7 +154,9 @@ class _Session:
     def measure(self) -> None:
         """Verify and measure the artifacts.
 
-        An error ends the measurement, and is added to `problems`.
+        Every failure is added to `problems`. After a command that fails on the device, the next
+        command still runs. If the transport raises an error, for example because the connection is
+        lost or a command takes too long, no further command runs.
         """
         try:
             for path in self.config.paths:

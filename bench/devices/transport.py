@@ -18,6 +18,7 @@ from tinyvit.bench.devices.process import (
     run_process,
 )
 from tinyvit.errors import MissingDependencyError, RequestError
+from tinyvit.files import explain_os_error
 
 _HOST_PATTERN = re.compile(r"(?:\w[\w.-]*@)?[\w.:%\[\]][\w.:%\[\]-]*")
 """Pattern of USER@HOST or HOST. Neither part may begin with a hyphen, since ssh would take it for
@@ -92,7 +93,10 @@ class LocalTransport:
 
     def make_folder(self) -> str:
         """Create an empty temporary folder, and return its absolute path."""
-        return tempfile.mkdtemp(prefix="tinyvit-")
+        try:
+            return tempfile.mkdtemp(prefix="tinyvit-")
+        except OSError as error:
+            raise self._make_error("no temporary folder can be created", error) from error
 
     def upload(self, folder: Path, remote_folder: str) -> None:
         """Copy the content of a folder.
@@ -101,7 +105,10 @@ class LocalTransport:
             folder: The folder to copy.
             remote_folder: An existing folder to copy to.
         """
-        shutil.copytree(folder, remote_folder, dirs_exist_ok=True)
+        try:
+            shutil.copytree(folder, remote_folder, dirs_exist_ok=True)
+        except OSError as error:
+            raise self._make_error("the files cannot be written", error) from error
 
     def run(
         self, command: Sequence[str], timeout_s: float, cwd: str | None = None
@@ -116,12 +123,20 @@ class LocalTransport:
         return run_process(command, self.name, timeout_s, cwd=cwd)
 
     def remove_folder(self, remote_folder: str) -> None:
-        """Delete a folder; errors are ignored.
+        """Delete a folder.
 
         Args:
             remote_folder: Absolute path of the folder.
         """
-        shutil.rmtree(remote_folder, ignore_errors=True)
+        try:
+            shutil.rmtree(remote_folder)
+        except OSError as error:
+            raise self._make_error(f"{remote_folder} cannot be deleted", error) from error
+
+    def _make_error(self, failure: str, error: OSError) -> RequestError:
+        """Return the error that states a failure and the reason of the operating system."""
+        reason, remedy = explain_os_error(error)
+        return RequestError(f"{failure} on {self.name} ({reason})", remedy)
 
 
 class SshTransport:

@@ -66,9 +66,10 @@ def measure_latency(
         be measured are in its `failures`.
 
     Raises:
-        TinyViTError: No combination can be opened; the error states the first cause. Or no arrival
-            rate meets the limit `config.p99_ms`. Or a package or program that a baseline needs is
-            missing; this is found before anything is measured.
+        TinyViTError: No combination can be opened; the error states the first cause. Or, in the
+            scenario "server", the 99th percentile of the latency exceeds `config.p99_ms` at every
+            arrival rate of queries that was tried. Or a package or program that a baseline needs
+            is missing; this is found before anything is measured.
     """
     clock, progress = clock or WallClock(), progress or NullProgress()
     date, device = current_time(), machine.read_device_info(device_name)
@@ -89,6 +90,7 @@ def measure_latency(
     warnings += _make_setup_warnings(device, combinations)
     warnings += detect_interference(before, after)
     warnings += timing_warnings
+    # The engines are closed here. The kernel profile and the cold start open each artifact again.
     results, detail_warnings = _add_details(
         results, combinations, config, device.core_count, progress
     )
@@ -166,12 +168,17 @@ def _add_roofline(
 ) -> tuple[list[LatencyResult], PeakRates | None]:
     """Measure the machine's peak rates, and add to each result how close it comes to them.
 
+    The peak rates are measured with as many threads as the combination with the most threads has.
+
     Returns:
         The results and the peak rates; the unchanged results and None unless `config.roofline`.
     """
     if not config.roofline:
         return results, None
-    threads = max(combination.options.threads or core_count for combination in combinations)
+    threads = max(
+        resolve_thread_count(combination.options, result.artifact.engine, core_count)
+        for result, combination in zip(results, combinations)
+    )
     peak_rates = measure_peak_rates(threads)
     results = [
         replace(result, peak_share=compute_peak_share(result, peak_rates)) for result in results

@@ -22,11 +22,13 @@ BOUND_CONFIDENCE = 0.99
 RATIO_CONFIDENCE = 0.95
 """Confidence of the interval of a ratio."""
 MIN_SAMPLES = {0.9: 64, 0.99: 662}
-"""Percentile as a fraction -> minimum number of samples for reporting it. With this number, the
-highest sample is an upper bound of the percentile (`bound_rank` is 1); with fewer, none is."""
+"""Percentile as a fraction -> minimum number of samples for reporting it. With this number,
+LoadGen's rule takes the highest sample as the upper bound of the percentile (`bound_rank` is 1);
+with fewer samples, the rule gives no bound."""
 MIN_TURNS = 6
-"""Minimum number of turns for reporting the interval of a ratio. Even the range from the lowest to
-the highest of fewer ratios contains the true ratio with less than 95% confidence."""
+"""Minimum number of turns that each workload must have for the interval of a ratio. Two workloads
+that take turns give one ratio per round, so this is also the minimum number of ratios: with fewer,
+even the range from the lowest to the highest ratio has less than 95% confidence."""
 
 
 @dataclass(frozen=True)
@@ -99,23 +101,18 @@ def bound_rank(count: int, p: float) -> int:
 
     The number X of samples above the true percentile has a binomial distribution. The result is the
     largest t with P(X <= t) <= 1%. With at least 99% confidence, more than t samples are then above
-    the percentile, and the t-th highest sample is one of them. LoadGen uses the same t.
+    the percentile, so the t-th highest sample is above it. The sample below that one, of rank
+    t + 1, would be a bound too, but LoadGen takes the t-th.
 
     Args:
         count: Number of samples.
         p: The percentile as a fraction, 0 to 1.
 
     Returns:
-        The rank t, counted from the highest sample, which has rank 1; 0 if no sample is such a
-        bound.
+        The rank t, counted from the highest sample, which has rank 1; 0 if there are too few
+        samples for this rule.
     """
-    above, probability = 0, p**count
-    cumulative = probability
-    while cumulative <= 1 - BOUND_CONFIDENCE:
-        above += 1
-        probability *= (count - above + 1) / above * (1 - p) / p
-        cumulative += probability
-    return max(0, above - 1)
+    return max(0, _binomial_quantile(count, 1 - p, 1 - BOUND_CONFIDENCE))
 
 
 @dataclass(frozen=True)
@@ -124,7 +121,8 @@ class RatioInterval:
 
     Attributes:
         median: The ratio: the median of the ratios of all rounds (see `interleave`).
-        low: Lower end of the interval; None for fewer than `MIN_TURNS` rounds.
+        low: Lower end of the interval; None for fewer than `MIN_TURNS` rounds, in each of which
+            both workloads have one turn.
         high: Upper end of the interval; None if `low` is.
     """
 
@@ -136,10 +134,10 @@ class RatioInterval:
 def ratio_interval(timing: Timing, reference: Timing) -> RatioInterval:
     """Divide the latency of one workload by that of another, with a 95% confidence interval.
 
-    Each round of the measurement gives one ratio. The ends of the interval are the k-th lowest and
-    the k-th highest of these ratios. The sign test determines k, and assumes nothing about the
-    distribution of latencies. Fewer than `MIN_TURNS` rounds cannot give 95% confidence, so that
-    there is no interval then.
+    Each round of the measurement, with one turn of each workload, gives one ratio. The ends of the
+    interval are the k-th lowest and the k-th highest of these ratios. The sign test determines k,
+    and assumes nothing about the distribution of latencies. Fewer than `MIN_TURNS` ratios cannot
+    give 95% confidence, so that there is no interval then.
 
     Args:
         timing: Latencies of the workload.
@@ -153,14 +151,33 @@ def ratio_interval(timing: Timing, reference: Timing) -> RatioInterval:
     count = len(ratios)
     if count < MIN_TURNS:
         return RatioInterval(statistics.median(ratios), low=None, high=None)
-    # `tail_probability` is the probability that at most `below` ratios are below the true median.
-    below, tail_probability = 0, 0.5**count
-    while tail_probability <= (1 - RATIO_CONFIDENCE) / 2:
-        below += 1
-        tail_probability += math.comb(count, below) * 0.5**count
-    skipped_per_end = max(0, below - 1)
+    # Each ratio is below the true median with a probability of 1/2. At each end, so many ratios are
+    # left out of the interval that the true median is beyond that end in at most 2.5% of all cases.
+    skipped_per_end = max(0, _binomial_quantile(count, 0.5, (1 - RATIO_CONFIDENCE) / 2))
     return RatioInterval(
         median=statistics.median(ratios),
         low=ratios[skipped_per_end],
         high=ratios[count - 1 - skipped_per_end],
     )
+
+
+def _binomial_quantile(trials: int, chance: float, limit: float) -> int:
+    """Return the largest k for which at most k successes have a probability of at most `limit`.
+
+    Args:
+        trials: Number of independent trials.
+        chance: Probability of a success in one trial.
+        limit: Largest probability of at most k successes, below 1.
+
+    Returns:
+        The number k; -1 if even no success is more probable than `limit`.
+    """
+    # Logarithms, because the probability of no success underflows to 0 for 10,000 trials.
+    successes, log_probability = 0, trials * math.log1p(-chance)
+    cumulative = math.exp(log_probability)
+    while cumulative <= limit:
+        successes += 1
+        growth = (trials - successes + 1) / successes * chance / (1 - chance)
+        log_probability += math.log(growth)
+        cumulative += math.exp(log_probability)
+    return successes - 1

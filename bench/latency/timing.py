@@ -46,7 +46,7 @@ def time_combinations(
         One result per combination, and warnings about latencies that were not steady.
 
     Raises:
-        RequestError: No arrival rate meets the limit of the 99th percentile.
+        RequestError: The 99th percentile exceeds its limit at every arrival rate that was tried.
     """
     warmups = _warm_up_all(combinations, clock, progress)
     progress.message(f"timing all combinations of artifact and options ({len(combinations)})")

@@ -3,6 +3,8 @@
 ExecuTorch's event trace lists the kernels that XNNPACK executed, with their data types but without
 shapes. The events are in the order of the nodes of the XNNPACK graphs in the file. Each event is
 therefore matched to its node, and the multiply-accumulates are computed from the node's shapes.
+Nodes that perform multiply-accumulates (linear layers, convolutions, matrix products) are called
+products here.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ _MAGIC_POSITION = 4
 
 @dataclass(frozen=True)
 class _Product:
-    """A product node of an XNNPACK graph.
+    """A product node of an XNNPACK graph (see the module).
 
     Attributes:
         kernel_prefixes: Beginnings of the names of the kernels that may execute the node.

@@ -24,7 +24,9 @@ _PRODUCT_KERNELS = (
     "DEPTHWISE_CONV_2D",
     "BATCH_MATMUL",
 )
-"""Beginnings of the names of product kernels: first XNNPACK's, then those of LiteRT itself."""
+"""Beginnings of the names of the kernels that compute linear layers, convolutions and matrix
+products: first XNNPACK's names, then those of LiteRT itself.
+"""
 
 
 def list_executed_nodes(path: Path, threads: int) -> list[ExecutedNode]:

@@ -28,8 +28,8 @@ class LatencyRatio:
         median: Median of the ratios of all rounds; below 1 if the artifact is faster than the
             reference. In each round, both are timed in one turn each, and the ratio of the round
             is that of the median latencies of these two turns.
-        low: Lower end of the 95% confidence interval; None for fewer rounds than
-            `percentiles.MIN_TURNS`.
+        low: Lower end of the 95% confidence interval; None for fewer than `percentiles.MIN_TURNS`
+            rounds.
         high: Upper end of the 95% confidence interval; None if `low` is.
     """
 

@@ -115,7 +115,7 @@ def find_pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
         points: Pairs of a latency (lower is better) and an accuracy (higher is better).
 
     Returns:
-        The indices in ascending order of latency. Of equal points, only one is included.
+        The indices in ascending order of latency. If points are equal, only one is included.
     """
     front: list[int] = []
     best_accuracy = -math.inf

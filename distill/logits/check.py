@@ -71,7 +71,7 @@ def check_store(folder: Path, data: Path | None, teachers: tuple[str, ...]) -> I
     if data is None:
         return
     images = read_image_folder(data)
-    require_matching_images(store, images)
+    require_matching_images(header, folder, images)
     yield (
         f"The store was made from the {format_count(len(images), 'image')} in {data}, and this "
         "machine makes the same views."

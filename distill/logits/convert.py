@@ -62,7 +62,7 @@ def convert_store(source: Path, data: Path, target_format: str, output: Path) ->
 
 def _convert_to_paper_format(source: Path, images: ImageFolder, output: Path) -> list[Path]:
     store = open_store(source)
-    require_matching_images(store, images)
+    require_matching_images(store.header, source, images)
     folders = write_paper_logits(store, images.keys, output)
     shutil.copyfile(source / HEADER_NAME, output / HEADER_NAME)
     return folders
@@ -77,9 +77,9 @@ def _convert_to_store(source: Path, images: ImageFolder, output: Path) -> list[P
             "save-logits",
         )
     header = read_header(source / HEADER_NAME)
-    store = Store(output, header)
-    require_matching_images(store, images)
+    require_matching_images(header, source, images)
     header.save(output / HEADER_NAME)
+    store = Store(output, header)
     for epoch in sorted(logits.epoch_folders):
         records = read_records(logits, epoch, header, images.keys)
         with StoreWriter(store, epoch) as writer:

@@ -16,7 +16,7 @@ import torch
 from tinyvit.bench.ray_cluster import MAX_RETRIES, connect_cluster, run_on_cluster
 from tinyvit.distill.logits.header import StoreHeader
 from tinyvit.distill.logits.records import TeacherPredictions
-from tinyvit.distill.logits.store import Store, require_matching_images
+from tinyvit.distill.logits.store import require_matching_images
 from tinyvit.distill.logits.teacher_predictions import (
     ImagesAndTeachers,
     LogitsRequest,
@@ -75,5 +75,5 @@ def compute_batch_in_worker(
 def _open_worker_inputs(request: LogitsRequest, header: StoreHeader) -> ImagesAndTeachers:
     """Open the images and teachers. The cache keeps them for the next batches of this worker."""
     inputs = open_images_and_teachers(request)
-    require_matching_images(Store(request.output, header), inputs.images)
+    require_matching_images(header, request.output, inputs.images)
     return inputs

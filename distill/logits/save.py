@@ -24,7 +24,7 @@ from tinyvit.staging import remove_abandoned_folders
 
 
 def save_logits(request: LogitsRequest, progress: Progress | None = None) -> Store:
-    """Make a store, or compute the missing records of a store that the same request began.
+    """Make a store, or compute the missing records of one that an equal request began.
 
     Args:
         request: The images, the teachers and the settings of the store.
@@ -39,7 +39,7 @@ def save_logits(request: LogitsRequest, progress: Progress | None = None) -> Sto
             it, or the request is impossible.
         ImageError: An image cannot be decoded.
         OSError: A file cannot be written, for example on a full disk. The records that were
-            written before are kept, and the same request continues from them.
+            written before are kept, and a call with an equal request continues from them.
     """
     if request.epochs < 1:
         raise RequestError(
@@ -141,7 +141,8 @@ def _open_or_create(request: LogitsRequest, header: StoreHeader, images: ImageFo
             if getattr(existing_header, header_field.name) != getattr(header, header_field.name)
         ]
         if differences == ["probe_sha256"]:
-            require_matching_images(store, images)  # raises an error that names the versions
+            # This raises an error that names the versions.
+            require_matching_images(store.header, store.folder, images)
         raise RequestError(
             f"the store in {request.output} was made from another request, with another value of "
             f"{' and of '.join(differences)}",

@@ -172,21 +172,21 @@ def open_store(folder: str | Path) -> Store:
     return Store(folder, read_header(folder / HEADER_NAME))
 
 
-def require_matching_images(store: Store, images: ImageFolder) -> None:
+def require_matching_images(header: StoreHeader, folder: Path, images: ImageFolder) -> None:
     """Check that augmenting these images on this machine gives the views that the teacher saw.
 
     Args:
-        store: The store.
+        header: The header of the store, which states its images.
+        folder: The folder of the store, for error messages.
         images: The images to make views of.
 
     Raises:
         RequestError: The store was made from other images, or the augmentation gives other pixels
             on this machine than on the machine that made the store.
     """
-    header = store.header
     if header.image_count != len(images) or header.images_sha256 != images.sha256:
         raise RequestError(
-            f"{store.folder} was made from other images "
+            f"{folder} was made from other images "
             f"({format_count(header.image_count, 'image')}) than those in {images.folder} "
             f"({format_count(len(images), 'image')})",
             "use the same --data as for save-logits, or make a store from these images",
@@ -194,7 +194,7 @@ def require_matching_images(store: Store, images: ImageFolder) -> None:
     source = ViewSource(images.open, len(images), header.size, header.augmentation)
     if header.probe_sha256 != hash_probe_views(source, images.keys, header.seed):
         raise RequestError(
-            f"the augmentation gives other pixels here than where {store.folder} was made "
+            f"the augmentation gives other pixels here than where {folder} was made "
             f"({_describe_version_differences(header.versions)})",
             "install the library versions of the store, or make the store again on this machine",
         )

@@ -1,6 +1,7 @@
 """Computes the teachers' K largest class probabilities for the views of a data set, in batches.
 
-A view is an augmented version of an image. A store is the folder that the predictions are saved in.
+A view is an augmented version of an image. A store is the folder that the predictions are saved in,
+and a record is what it holds for one view.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from tinyvit.files import sha256
 from tinyvit.nn.checkpoint import Checkpoint, is_checkpoint_path, load_checkpoint
 from tinyvit.nn.hub import load_released
 from tinyvit.runtimes import open_runtime, read_artifact
+from tinyvit.runtimes.artifact import content_sha256
 from tinyvit.variants import RELEASED_NAMES
 
 TIMM_PREFIX = "timm:"
@@ -133,7 +134,7 @@ def _open_artifact(path: Path) -> Teacher:
 
     return Teacher(
         name=path.name,
-        sha256=sha256(path),
+        sha256=content_sha256(path) if path.is_dir() else sha256(path),
         num_classes=len(manifest.labels),
         labels=manifest.labels,
         preprocess=manifest.preprocess,

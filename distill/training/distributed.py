@@ -13,7 +13,10 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
+
+from tinyvit.errors import TinyViTError
 
 
 @dataclass(frozen=True)
@@ -64,17 +67,44 @@ def join_process_group() -> Iterator[ProcessGroup]:
     Yields:
         The position of this process in the group. If torchrun did not start this process, it is the
         only process of its group.
+
+    Raises:
+        TinyViTError: The connection to another process is lost, for example because it has ended.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         yield ProcessGroup()
         return
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    try:
-        yield ProcessGroup(
-            rank=int(os.environ["RANK"]),
-            count=count,
-            local_rank=int(os.environ.get("LOCAL_RANK", "0")),
+    store, rank, count = next(rendezvous("env://"))
+    if os.environ.get("LOCAL_WORLD_SIZE") == str(count):
+        # torchrun keeps the addresses of processes that it restarts, and a new process could
+        # connect to one that is dead. The number of restarts is the same in all processes of a
+        # machine, but not on all machines (docs/training.md says what to set there).
+        restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        # torch documents PrefixStore, but does not export it to type checkers.
+        store = dist.PrefixStore(  # type: ignore[attr-defined]
+            f"after {restarts} restarts", store
         )
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    try:
+        dist.init_process_group(backend, store=store, rank=rank, world_size=count)
+        yield ProcessGroup(rank, count, local_rank=int(os.environ.get("LOCAL_RANK", "0")))
+    except RuntimeError as error:
+        if not _is_lost_connection(error):
+            raise
+        raise TinyViTError(
+            f"the process of rank {rank} has lost its connection to another ({error})",
+            "look for the error of the process that ended first; then give the same command again,"
+            " which continues from the last saved step, or let torchrun do so: --max-restarts N",
+        ) from error
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _is_lost_connection(error: RuntimeError) -> bool:
+    """Return whether torch raised an error because it cannot reach another process.
+
+    NCCL's errors have a class of their own; those of Gloo are known by its name in the message.
+    """
+    return isinstance(error, dist.DistBackendError) or "gloo" in str(error).lower()

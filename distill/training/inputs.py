@@ -59,7 +59,7 @@ def open_inputs(request: TrainingRequest) -> TrainingInputs:
     images = read_image_folder(request.data)
     store = open_store(request.logits) if request.logits else None
     if store:
-        require_matching_images(store, images)
+        require_matching_images(store.header, store.folder, images)
         store.read_epoch(0)  # fails here, not later in a worker, if no epoch is finished
     selection = select_classes(images, store, request.classes, uses_labels=config.label_weight > 0)
     init = read_init(request.init) if request.init else None

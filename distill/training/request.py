@@ -29,8 +29,8 @@ class TrainingRequest:
         license: License of the trained model; None for that of `init`.
         workers: Number of processes that load images; 0 loads them in the training process, and
             None chooses by the number of cores.
-        overwrite: Whether a run in `output` is replaced, even one with the same request. If false,
-            a run with the same request is resumed, and a run with another request is an error.
+        overwrite: Whether a run in `output` is always replaced. If false, a run with the same
+            inputs and settings as this request is resumed, and any other run is an error.
         qat: Recipe file for quantization-aware training; "" calibrates a recipe on `data`; None
             trains without simulated quantization.
         weight_bits: Number of bits of the weights, if this run calibrates the recipe (`qat` is "").

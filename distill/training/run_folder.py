@@ -1,7 +1,7 @@
 """Reads and writes the output folder of a training run.
 
-The folder contains `run.toml`, which identifies the run, `state.pt`, from which the same request
-resumes an interrupted run, and the results.
+The folder contains `run.toml`, which identifies the run by its inputs and settings, `state.pt`,
+from which an interrupted run continues if the same command is given again, and the results.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tinyvit.distill.training.config import MAX_CONFIG_BYTES, TrainingConfig
 from tinyvit.distill.training.history import EpochSummary
 from tinyvit.distill.training.toml_files import format_toml, parse_toml
 from tinyvit.errors import RequestError
-from tinyvit.files import read_text, write_atomically
+from tinyvit.files import explain_os_error, read_text, write_atomically
 from tinyvit.nn.state_files import read_state_file, write_state_file
 from tinyvit.serialization import parse_dataclass
 
@@ -74,16 +74,17 @@ class TrainingState:
 def open_run_folder(
     folder: Path, description: Mapping[str, Any], config: TrainingConfig, overwrite: bool
 ) -> None:
-    """Start a new run in a folder, or check that the run in the folder has the same request.
+    """Start a new run in a folder, or check that the run in the folder is the requested one.
 
-    With `overwrite`, a new run is always started.
+    A run is the requested one if its run.toml has the same values. With `overwrite`, a new run is
+    always started.
 
     Args:
         folder: The folder of the run.
         description: The table [run] of run.toml, which identifies the run together with its
             settings.
         config: The training settings, which become the table [training] of run.toml.
-        overwrite: Whether a run in the folder is replaced, even one with the same request.
+        overwrite: Whether a run in the folder is replaced, even the requested one.
 
     Raises:
         RequestError: Without `overwrite`, the folder contains a different run, a damaged run.toml,
@@ -154,18 +155,20 @@ def save_state(folder: Path, state: TrainingState, parts: Mapping[str, Stateful]
 
 
 def load_state(
-    folder: Path, parts: Mapping[str, Stateful], steps_per_epoch: int, epochs: int
+    folder: Path, parts: Mapping[str, Stateful], device: str, steps_per_epoch: int, epochs: int
 ) -> TrainingState:
     """Restore a state that `save_state` saved.
 
     Args:
         folder: The folder of the run.
         parts: The objects to restore, by name.
+        device: torch's name of the device of the objects, for messages.
         steps_per_epoch: Number of steps per epoch of the run.
         epochs: Number of epochs of the run.
 
     Raises:
-        RequestError: The file is damaged, or is the state of another run.
+        RequestError: The file is damaged or cannot be read, is the state of another run, or the
+            memory is too small for it.
     """
     path = folder / STATE_FILE
     try:
@@ -174,6 +177,14 @@ def load_state(
         for name, part in parts.items():
             _restore_part(part, content[name])
         return progress
+    except OSError as error:
+        reason, remedy = explain_os_error(error)
+        raise RequestError(f"{path} cannot be read ({reason})", remedy) from error
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise RequestError(
+            f"{path} does not fit into the free memory of {device}",
+            "end other programs that use this memory, and give the same command again",
+        ) from error
     except Exception as error:  # torch's exceptions for damaged states have no common base class
         raise RequestError(
             f"{path} is damaged ({type(error).__name__})", "use --overwrite to start the run again"

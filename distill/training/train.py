@@ -28,7 +28,7 @@ from tinyvit.progress import NullProgress, Progress
 def train_student(request: TrainingRequest, progress: Progress | None = None) -> Path:
     """Train a student, or resume the run in the output folder.
 
-    After an error or an interruption, the same request resumes the run.
+    To resume a run after an error or an interruption, call this function with an equal request.
 
     Args:
         request: The network, the data and the settings.
@@ -42,7 +42,7 @@ def train_student(request: TrainingRequest, progress: Progress | None = None) ->
             contains a different run or is in use by another process, or the loss is NaN or
             infinite.
         OSError: A file cannot be written, for example on a full disk. What was saved before stays
-            as it is, and the same request continues from it.
+            as it is, and a call with an equal request continues from it.
     """
     require_training_packages()
     check_request(request)
@@ -79,7 +79,7 @@ def _train(request: TrainingRequest, progress: Progress | None) -> Path:
 
 
 def _prepare_folder(request: TrainingRequest, task: TrainingTask) -> None:
-    """Write run.toml, or check that the run in the output folder has the same request."""
+    """Write run.toml, or check that the run in the output folder is the requested one."""
     config = request.config
     drop_path_rate = select_drop_path_rate(config, task.student.model.variant)
     run_folder.open_run_folder(

@@ -135,7 +135,11 @@ class TrainingRun:
         total_steps = self.steps_per_epoch * self._config.epochs
         if resume:
             self.state = run_folder.load_state(
-                self.task.folder, self._stateful_parts, self.steps_per_epoch, self._config.epochs
+                self.task.folder,
+                self._stateful_parts,
+                self.device.name,
+                self.steps_per_epoch,
+                self._config.epochs,
             )
             self._progress.message(f"resuming after step {self.state.step} of {total_steps}")
         else:
@@ -226,7 +230,11 @@ class TrainingRun:
         return loss_value
 
     def _normalize(self, pixels: Tensor) -> Tensor:
-        """Convert uint8 (B, S, S, 3) to normalized float32 (B, 3, S, S) on the device."""
+        """Convert uint8 (B, S, S, 3) to normalized float32 (B, 3, S, S) on the device.
+
+        With scale = 1 / (255 std) and shift = mean / std, (level / 255 - mean) / std is
+        level * scale - shift.
+        """
         values = pixels.to(self.device.name, non_blocking=True) * self._scale - self._shift
         return values.permute(0, 3, 1, 2)
 
@@ -273,7 +281,11 @@ class TrainingRun:
         draw_history(state.history, folder / run_folder.CURVES_FILE)
 
     def _save_checkpoints(self, is_best: bool) -> None:
-        """Save the network as the last checkpoint, and also as the best one if it is the best."""
+        """Save the network as the last checkpoint, and also as the best one if it is the best.
+
+        The network learns all classes of the teacher, and the user may want fewer. The checkpoints
+        contain only the outputs of the classifier that `task.kept_outputs` lists.
+        """
         task = self.task
         names = [run_folder.LAST_CHECKPOINT]
         if is_best:
@@ -288,6 +300,8 @@ class TrainingRun:
                 task.student.license,
                 task.kept_outputs,
             )
+        # A recipe is a set of quantization scales that belong to one checkpoint, which it names by
+        # its hash. In quantization-aware training, the scales now belong to the new weights.
         if task.recipe and is_best:
             checkpoint_sha256 = sha256(task.folder / run_folder.BEST_CHECKPOINT)
             recipe = replace(task.recipe, checkpoint_sha256=checkpoint_sha256)

@@ -52,6 +52,8 @@ _BLOB_DTYPES = {
 """Maps a BlobDataType of StorageFormat.hpp to numpy's name of the dtype."""
 
 _BLOB_SENTINEL = 0xDEADBEEF
+"""The number with which every blob_metadata begins."""
+
 _BLOB_METADATA = struct.Struct("<IIQQ")
 """The struct blob_metadata of StorageFormat.hpp: sentinel, data type, size in bytes, offset."""
 

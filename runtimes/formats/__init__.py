@@ -59,17 +59,17 @@ class Format(Protocol):
         """
         ...
 
-    def is_marked(self, path: Path) -> bool:
-        """Return whether the model itself, or what is left of a damaged archive, shows its writer.
+    def names_exporter(self, path: Path) -> bool:
+        """Return whether the rest of the file, without the manifest, names tinyvit-export.
 
         `tinyvit.runtimes.artifact` asks this about a file without a manifest. If tinyvit-export
-        wrote such a file, it lost its manifest.
+        wrote such a file, its manifest was lost.
 
         Args:
             path: Path of a file of this format.
 
         Returns:
-            Whether tinyvit-export wrote the file.
+            Whether tinyvit-export wrote the file. False if the format cannot show it.
 
         Raises:
             ArtifactError: If the file is damaged or hostile, or larger than a limit.

@@ -71,8 +71,8 @@ class CoreMlFormat:
         """Return (): everything is in the folder."""
         return ()
 
-    def is_marked(self, path: Path) -> bool:
-        """Return False: the model file is unreadable if the end with its manifest is missing."""
+    def names_exporter(self, path: Path) -> bool:
+        """Return False: without the manifest at its end, a model file cannot be read at all."""
         return False
 
     def find_foreign_operators(self, path: Path) -> tuple[str, ...]:

@@ -71,7 +71,7 @@ def read_string(table: Table, field: int) -> str:
 
 def _find_field(table: Table, field: int) -> int:
     """Return the offset of a field in its table; 0 if it is absent."""
-    return int(table.Offset(4 + 2 * field))  # Field n is entry 4 + 2 n of the vtable.
+    return int(table.Offset(4 + 2 * field))  # Byte 4 + 2 n of the vtable has the offset of field n.
 
 
 def _find_vector(table: Table, field: int) -> tuple[int, int]:
@@ -84,5 +84,5 @@ def _find_vector(table: Table, field: int) -> tuple[int, int]:
         return 0, 0
     count = table.VectorLen(offset)
     if count > MAX_LENGTH:
-        raise ValueError(f"one of its tables has {count} entries, more than {MAX_LENGTH}")
+        raise ValueError(f"one of its vectors has {count} entries, more than {MAX_LENGTH}")
     return table.Vector(offset), count

@@ -77,7 +77,7 @@ class OnnxFormat:
         external_weights = path.with_name(f"{path.name}.data")
         return (external_weights,) if external_weights.is_file() else ()
 
-    def is_marked(self, path: Path) -> bool:
+    def names_exporter(self, path: Path) -> bool:
         """Return whether the model states tinyvit-edge as its producer."""
         with map_file(path) as data:
             return any(

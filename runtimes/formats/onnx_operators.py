@@ -3,8 +3,8 @@
 A network for images is a fixed sequence of layers. An ONNX file, however, may also contain loops
 that never end, functions whose expansion takes any amount of memory, operators that produce tensors
 of any size from a few numbers, and operators of other libraries. `ALLOWED_OPERATORS` are those that
-tinyvit-export writes, and those that other exporters write for networks whose cost depends only on
-the sizes of their layers.
+tinyvit-export and other exporters write for image classifiers. A few of these, such as Pad and
+MatMul, can also make large tensors from small ones, so this check does not bound the memory.
 
 The field numbers come from onnx/onnx.proto3 in https://github.com/onnx/onnx.
 """
@@ -26,7 +26,7 @@ Sub Sum Tanh ThresholdedRelu Transpose Unsqueeze Where
 """
 
 ALLOWED_OPERATORS = frozenset(_ALLOWED_NAMES.split())
-"""Operators of ONNX that need no permission."""
+"""Operators of ONNX that a file may contain without the option --allow-foreign-operators."""
 
 _ALLOWED_DOMAINS = ("", "ai.onnx")
 """Names of the domain (the library of operators) of ONNX itself."""
@@ -47,8 +47,8 @@ def find_foreign_operators(model: memoryview) -> tuple[str, ...]:
         model: The model, a serialized ModelProto.
 
     Returns:
-        Names of the operators, sorted. An operator of another domain is preceded by the domain and
-        "::". Local functions are called "a function".
+        Names of the operators, sorted. The name is preceded by the domain and "::" if the domain is
+        not that of ONNX itself. Functions that the file defines are called "a function".
 
     Raises:
         ValueError: If the bytes are not a ModelProto, or if a message in it has more than 100,000
@@ -72,8 +72,8 @@ def name_if_foreign(domain: str, operator: str) -> str:
         operator: The operator's name in the domain.
 
     Returns:
-        At most 80 characters of the name, preceded by the domain if it is another one; "" for an
-        operator of `ALLOWED_OPERATORS`.
+        At most 80 characters of the name, preceded by the domain and "::" unless the domain is that
+        of ONNX itself; "" for an operator of `ALLOWED_OPERATORS`.
     """
     shown_name = operator[:_MAX_NAME_LENGTH]
     if domain not in _ALLOWED_DOMAINS:

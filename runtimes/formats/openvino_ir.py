@@ -61,7 +61,7 @@ class OpenVinoIrFormat:
         """Return the .bin file."""
         return (weights_path(path),)
 
-    def is_marked(self, path: Path) -> bool:
+    def names_exporter(self, path: Path) -> bool:
         """Return whether the network has the name and the description from tinyvit-export."""
         description = _parse_xml(path)
         return description.network_name == _NETWORK_NAME and description.has_model_info

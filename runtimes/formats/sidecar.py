@@ -38,7 +38,7 @@ class SidecarFormat:
         return head.startswith(self.magics)
 
     def read_manifests(self, path: Path) -> list[str]:
-        """Read the .json file; return [] if there is none."""
+        """Return the text of the .json file as the only item; [] if there is no such file."""
         manifest = manifest_path(path)
         try:
             if not manifest.is_file():
@@ -59,8 +59,8 @@ class SidecarFormat:
         manifest = manifest_path(path)
         return (manifest,) if manifest.is_file() else ()
 
-    def is_marked(self, path: Path) -> bool:
-        """Return False: a compiled network has no place for the name of its writer."""
+    def names_exporter(self, path: Path) -> bool:
+        """Return False: a compiled network cannot state which program exported it."""
         return False
 
     def find_foreign_operators(self, path: Path) -> tuple[str, ...]:

@@ -117,7 +117,7 @@ class TrailerFormat:
             infos = [info for info in archive.infolist() if info.filename == MANIFEST_FILE]
             return [_read_member(archive, info, path).decode("utf-8") for info in infos]
 
-    def is_marked(self, path: Path) -> bool:
+    def names_exporter(self, path: Path) -> bool:
         """Return whether a file contains `MARKER` or a header of the member with the manifest."""
         with map_file(path) as data:
             return data.find(_ENCODED_MARKER) >= 0 or _contains_archive_header(data)

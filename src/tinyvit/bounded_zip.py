@@ -18,7 +18,7 @@ MAX_EXPANSION = 20
 thousandth, weights and images not nearly as much."""
 
 MIN_CHECKED_BYTES = 256 * 2**20
-"""Archives that unpack to less may be packed to any size."""
+"""`MAX_EXPANSION` is not checked for archives that unpack to at most this size."""
 
 _COMPRESSION_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """Compression methods with which zipfile unpacks an entry only as far as it is read."""

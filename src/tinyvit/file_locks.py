@@ -137,13 +137,13 @@ def ensure_folder(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def hold_lock(path: Path, user_of: str, remedy: str, max_wait_s: float = 0.0) -> Iterator[None]:
+def hold_lock(path: Path, resource: str, remedy: str, max_wait_s: float = 0.0) -> Iterator[None]:
     """Hold a lock for the duration of a `with` block.
 
     Args:
         path: The file of the lock. It is removed at the end, like folders that had to be created
             for it and are still empty then.
-        user_of: What the lock protects, for the error message, such as "the store logits/".
+        resource: What the lock protects, for the error message, such as "the store logits/".
         remedy: What the user can do, other than waiting.
         max_wait_s: How long to wait for another process that holds the lock, in seconds.
 
@@ -158,7 +158,7 @@ def hold_lock(path: Path, user_of: str, remedy: str, max_wait_s: float = 0.0) ->
         lock = _wait_for_lock(path, max_wait_s)
         if lock is None:
             raise RequestError(
-                f"another process is using {user_of}", f"wait until it ends, or {remedy}"
+                f"another process is using {resource}", f"wait until it ends, or {remedy}"
             )
         try:
             yield

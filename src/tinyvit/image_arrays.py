@@ -113,8 +113,9 @@ def to_numpy(array: SupportsArray) -> npt.NDArray[Any]:
 def _read_array(array: SupportsArray, name: str) -> npt.NDArray[np.uint8]:
     """Return the pixels of an array, uint8 (height, width, 3)."""
     pixels = to_numpy(array)
+    # The remedies use functions of numpy, because a tensor of TensorFlow has no such methods.
     if pixels.dtype != np.uint8:
-        raise _make_dtype_error(name, "(255 * x).round().astype('uint8')")
+        raise _make_dtype_error(name, "np.round(255 * x).astype('uint8')")
     if pixels.ndim == 2:
         raise ImageError(
             f"{name} has no color axis", "convert a gray image with np.stack([x] * 3, axis=-1)"
@@ -122,7 +123,7 @@ def _read_array(array: SupportsArray, name: str) -> npt.NDArray[np.uint8]:
     if pixels.ndim != 3 or pixels.shape[2] != 3:
         remedy = "give (height, width, 3)"
         if pixels.ndim == 3 and pixels.shape[0] == 3:
-            remedy += ": x.transpose(1, 2, 0)"
+            remedy += ": np.transpose(x, (1, 2, 0))"
         elif pixels.ndim == 3 and pixels.shape[2] == 4:
             remedy += ": x[:, :, :3], or give a Pillow image, whose transparency is handled"
         raise ImageError(f"{name} does not have three channels as its last axis", remedy)

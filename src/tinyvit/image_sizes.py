@@ -42,9 +42,13 @@ def check_size(img_size: int) -> None:
         img_size: Side of the square input in pixels.
 
     Raises:
-        RequestError: The size is not a multiple of 32, or not between MIN_SIZE and MAX_SIZE. The
-            message contains the nearest possible sizes.
+        RequestError: The size is not an int, not a multiple of 32, or not between MIN_SIZE and
+            MAX_SIZE. For an int, the message contains the nearest possible sizes.
     """
+    if isinstance(img_size, bool) or not isinstance(img_size, int):
+        raise RequestError(
+            f"the image size {img_size!r} is not an int", "use an int that is a multiple of 32"
+        )
     if not is_supported_size(img_size):
         lower = min(max(img_size // 32 * 32, MIN_SIZE), MAX_SIZE)
         nearest = sorted({lower, min(lower + 32, MAX_SIZE)})

@@ -43,7 +43,7 @@ def silence_libtiff() -> Iterator[None]:
 def _enter_block() -> None:
     """Remove libtiff's handler if this is the first block."""
     global _active_blocks, _saved_handler
-    set_handler = _find_handler_setting()
+    set_handler = _find_handler_setter()
     with _LOCK:
         if _active_blocks == 0 and set_handler is not None:
             _saved_handler = set_handler(None)
@@ -53,7 +53,7 @@ def _enter_block() -> None:
 def _leave_block() -> None:
     """Restore libtiff's handler if this was the last block."""
     global _active_blocks
-    set_handler = _find_handler_setting()
+    set_handler = _find_handler_setter()
     with _LOCK:
         _active_blocks -= 1
         if _active_blocks == 0 and set_handler is not None:
@@ -61,7 +61,7 @@ def _leave_block() -> None:
 
 
 @cache
-def _find_handler_setting() -> Any:
+def _find_handler_setter() -> Any:
     """Return libtiff's function that sets the handler of errors and returns the previous one.
 
     Returns:

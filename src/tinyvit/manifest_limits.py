@@ -30,7 +30,8 @@ def check_counts(data: dict[str, Any]) -> None:
     """Refuse lists that are too long, before an object is created for each of their entries.
 
     Args:
-        data: The JSON of a manifest. Values of other types than in a manifest are not refused.
+        data: The JSON of a manifest. A value of a wrong type is not refused here, but later, when
+            the JSON is converted to a `Manifest`.
 
     Raises:
         ValueError: A list is too long. The message is a clause, in which "it" is the manifest.

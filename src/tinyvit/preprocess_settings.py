@@ -53,8 +53,8 @@ class PreprocessSettings:
         """Return a preprocessing with these settings.
 
         Args:
-            default: The preprocessing whose settings are used where these are not known. Its size
-                is that of the result.
+            default: The preprocessing from which a setting is taken if it is None here. Its size is
+                that of the result.
 
         Returns:
             The preprocessing. A `crop_pct` below 1 without a `crop` selects the center crop.

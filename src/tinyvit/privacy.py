@@ -44,8 +44,8 @@ def disable_telemetry() -> None:
     for variable, value in _TELEMETRY_VARIABLES.items():
         if not os.environ.get(variable):
             os.environ[variable] = value
-    # If onnxruntime was imported before, it has read the variable already. This function suppresses
-    # the events of the sessions that are opened from now on.
+    # If onnxruntime was imported before, it has read the variable already. Its own function
+    # suppresses the events of the sessions that are opened from now on.
     disable_events = getattr(sys.modules.get("onnxruntime"), "disable_telemetry_events", None)
     if disable_events is not None and not is_chosen_by_user:
         disable_events()

@@ -1,4 +1,4 @@
-"""Commands that start another Python process, which imports only what this process would import."""
+"""Makes commands that run another Python process, which imports nothing from its current folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def make_python_command(code: str, *arguments: str) -> list[str]:
     """Make the command that executes code in a new Python process.
 
     Args:
-        code: Python code.
+        code: Python code. The module `sys` is imported already when it is executed.
         arguments: `sys.argv[1:]` of the new process. Python parses none of them as its option.
 
     Returns:

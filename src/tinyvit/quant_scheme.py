@@ -41,8 +41,8 @@ class QuantScheme:
         weights: How the graph contains the weights of quantized layers. "int8": as int8 constants,
             followed by a dequantize operator. "rounded_float32": as float32 constants that are
             multiples of their scale, followed by a quantize and a dequantize operator, because the
-            target's converter does not accept int8 constants. Both are the same numbers. If
-            activations stay float32, the weights are always int8 constants.
+            target's converter does not accept int8 constants. Both forms represent the same
+            numbers. If activations stay float32, the weights are always int8 constants.
     """
 
     activations: Literal["int8", "uint8"] = "int8"

@@ -1,4 +1,4 @@
-"""Opening of files that a user or another file names, without waiting for what never ends.
+"""Opens files whose paths come from a user or from another file, and never waits forever.
 
 Reading a named pipe can wait forever, and reading a device such as /dev/zero never ends. Every file
 whose path comes from outside is therefore opened by `open_regular_file`, or checked by
@@ -18,7 +18,7 @@ _KINDS = {
     stat.S_IFBLK: "a device",
     stat.S_IFSOCK: "a socket",
 }
-"""What a special file is, by the type in its mode."""
+"""Type of a special file, as its mode states it -> words for messages."""
 
 _KERNEL_FOLDER = "/proc/"
 """The files in this folder of Linux state a size of 0, but reading them can wait, as /proc/kmsg

@@ -28,8 +28,8 @@ MAX_BYTES = 64 * 2**20
 """Largest JSON text that is parsed by default, in bytes."""
 
 MAX_INTEGER = 2**63 - 1
-"""Largest accepted absolute value of a whole number. Larger ones count and measure nothing, and
-Python cannot convert very large ones to float."""
+"""Largest accepted absolute value of a whole number. No count or measurement is larger, and Python
+cannot convert very large numbers to float."""
 
 T = TypeVar("T")
 

@@ -21,7 +21,7 @@ class StepCase:
         student: Name of the variant.
         precision: Arithmetic of the step.
         batch: Images per step.
-        teachers: Teachers to run in the loop, as named in `teachers.BUILDERS`.
+        teachers: Teachers that predict in each step, as named in `teachers.BUILDERS`.
         num_classes: Number of classes.
         top_k: Number of classes in a record of the store.
         device: "cuda" or "cpu".

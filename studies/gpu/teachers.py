@@ -79,10 +79,10 @@ def _make_tinyvit(variant: str, num_classes: int, size: int) -> nn.Module:
 
 
 class DeviceTeacher:
-    """A teacher in the loop, whose inputs and outputs stay on the device.
+    """A teacher that predicts in each step of a training, and whose data stays on the device.
 
     `tinyvit.distill.logits.module_teachers.Teacher` normalizes images and computes probabilities
-    on the CPU, which would make a teacher in the loop slower than it has to be.
+    on the CPU, which would make the steps slower than they have to be.
     """
 
     def __init__(self, name: str, num_classes: int, top_k: int, device: ComputeDevice) -> None:

@@ -52,6 +52,17 @@ def test_paths_in_a_list_are_relative_to_the_list(
     assert images[2].get_source() == tmp_path / "3.png"
 
 
+def test_names_of_a_list_in_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = ["a/b.jpg", "./c.jpg", "a/../d.jpg", "../e.jpg", "..f/g.jpg", f"{tmp_path}/h.jpg"]
+    Path("list.txt").write_text("\n".join(lines))
+    names = ["a/b.jpg", "c.jpg", "d.jpg", "../e.jpg", "..f/g.jpg", "h.jpg"]
+    for path in (Path("list.txt"), tmp_path / "list.txt"):
+        assert [image.name for image in list_calibration_images(path).images] == names
+
+
 def test_images_of_an_array_are_listed(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (36, 30, 50, 3), np.uint8)
     for save in (np.savez, np.savez_compressed):

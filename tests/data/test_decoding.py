@@ -94,6 +94,31 @@ def test_errors_are_raised_in_their_place() -> None:
     assert not decoders()
 
 
+def test_results_before_an_error_of_the_iterable_are_yielded() -> None:
+    def broken() -> Iterator[int]:
+        yield from range(4)
+        raise KeyError("items")
+
+    results = map_ahead(slow_first, broken(), 2, 6)
+    assert list(islice(results, 4)) == [0, 10, 20, 30]
+    with pytest.raises(KeyError, match="items"):
+        next(results)
+    assert not decoders()
+
+
+def test_results_before_an_error_in_the_same_chunk_are_yielded() -> None:
+    def fail(item: int) -> int:
+        if item == 3:
+            raise ValueError("three")
+        return item
+
+    results = map_ahead(fail, range(8), 2, 4, 4)
+    assert list(islice(results, 3)) == [0, 1, 2]
+    with pytest.raises(ValueError, match="three"):
+        next(results)
+    assert not decoders()
+
+
 def test_no_items_give_no_results() -> None:
     assert list(map_ahead(slow_first, [], 2, 4)) == []
 

@@ -134,6 +134,8 @@ if __name__ == "__main__":
     assert done.returncode == 0, done.stderr[-2000:]
     assert once.exists(), "no process was killed"
     assert "resuming after step 3 of 6" in done.stderr
+    assert "has lost its connection to another" in done.stderr
+    assert "report this" not in done.stderr
     checkpoint = load_checkpoint(tmp_path / "run" / "best.safetensors")
     assert all(
         bool(torch.isfinite(value.float()).all()) for value in checkpoint.state_dict.values()

@@ -130,9 +130,9 @@ def test_a_classifier_of_another_width_is_read(save: Save) -> None:
     assert read_weights(save(state)).tensors["head.fc.weight"].shape == (7, 12)
 
 
-@pytest.mark.parametrize("shape", [(9, 7), (9, 6)])
+@pytest.mark.parametrize("shape", [(9, 7), (9, 6), (9, 7, 1, 1), (9, 6, 1, 1)])
 def test_layers_that_could_follow_the_classifier_are_refused(
-    save: Save, shape: tuple[int, int]
+    save: Save, shape: tuple[int, ...]
 ) -> None:
     state = {**add_prefix(make_state(), "backbone."), "classifier.weight": torch.ones(shape)}
     message = refusal(save(state))
@@ -161,9 +161,9 @@ def test_a_module_beside_a_complete_network_is_left_out(save: Save, shape: tuple
     assert weights.ignored == ("1 tensor of other modules (foo.bar)",)
 
 
-@pytest.mark.parametrize("shape", [(9, 7), (9, 6)])
+@pytest.mark.parametrize("shape", [(9, 7), (9, 6), (9, 7, 1, 1), (9, 6, 1, 1)])
 def test_a_second_classifier_beside_a_complete_network_is_refused(
-    save: Save, shape: tuple[int, int]
+    save: Save, shape: tuple[int, ...]
 ) -> None:
     message = refusal(save({**make_state(), "foo.weight": torch.ones(shape)}))
     assert "has the classifier head.fc.weight and other layers" in message
@@ -177,7 +177,7 @@ def test_a_second_classifier_beside_a_complete_network_is_refused(
         ("head.foo.bar", (3,)),
         ("fc_norm.weight", (6,)),
         ("scale", (3,)),
-        ("foo.weight", (9, 7, 1, 1)),
+        ("foo.weight", (9, 7, 3, 3)),
     ],
 )
 def test_tensors_that_the_network_may_use_are_kept(

@@ -116,7 +116,7 @@ def mark_for_ios16(model: Model_pb2.Model) -> None:
         raise ArtifactError(
             "the Core ML program has operations that iOS 16 may not support: "
             f"{', '.join(sorted(unknown))}",
-            "report this",
+            "report this as a bug of tinyvit-edge",
         )
     function.block_specializations.clear()
     model.specificationVersion, function.opset = _IOS16_SPECIFICATION, _IOS16_OPSET

@@ -150,7 +150,7 @@ def make_operator(model: Any, kind: int, source: int, result: int) -> Any:
 
 
 def add_float32_tensor(graph: Any, like: int) -> int:
-    """Add a float32 tensor with the shape of another one.
+    """Add a float32 tensor with the shape of another tensor.
 
     Args:
         graph: The subgraph to change in place.

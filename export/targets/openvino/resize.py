@@ -60,10 +60,11 @@ def add_resize_and_crop(image: Node, preprocess: Preprocess) -> Node:
     from openvino import opset11 as ops
 
     size = preprocess.size
-    image_shape, height_and_width = ops.shape_of(image, "i64"), make_int64(1, 2)
-    source_size = ops.gather(image_shape, height_and_width, axis=make_int64(0))
+    image_shape = ops.shape_of(image, "i64")
+    spatial_axes = make_int64(1, 2)
+    source_size = ops.gather(image_shape, spatial_axes, axis=make_int64(0))
     window = _find_window(source_size, preprocess)
-    image = ops.slice(image, window.first, window.end, step=make_int64(1, 1), axes=make_int64(1, 2))
+    image = ops.slice(image, window.first, window.end, step=make_int64(1, 1), axes=spatial_axes)
     is_tall = _is_tall(source_size)
     order = ops.select(is_tall, make_int64(0, 3, 2, 1), make_int64(0, 3, 1, 2))
     image = ops.transpose(image, order)

@@ -156,7 +156,7 @@ def build_engine(model: bytes, config: BuildConfig) -> EnginePlan:
         message = cuda.first_error(trt, log)[:_MAX_MESSAGE_CHARACTERS]
         raise ArtifactError(
             f"{product} cannot build the network ({message})",
-            "use --float16, or another release of TensorRT, or report this",
+            "use --float16 or another release of TensorRT, or report this as a bug of tinyvit-edge",
         )
     data = bytes(serialized)
     if options.timing_cache is not None:
@@ -185,7 +185,7 @@ def _make_parse_error(trt: Any, parser: Any, log: Any, product: str) -> Artifact
         message = cuda.first_error(trt, log)
     return ArtifactError(
         f"{product} cannot read the network ({message[:_MAX_MESSAGE_CHARACTERS]})",
-        "report this, or use another release of TensorRT",
+        "report this as a bug of tinyvit-edge, or use another release of TensorRT",
     )
 
 
@@ -254,7 +254,7 @@ def _inspect_engine(trt: Any, log: Any, data: bytes) -> Iterator[EngineLayer]:
     if engine is None:
         raise ArtifactError(
             f"TensorRT cannot open the engine that it built ({cuda.first_error(trt, log)[:200]})",
-            "report this",
+            "report this as a bug of tinyvit-edge",
         )
     inspector = engine.create_engine_inspector()
     return parse_inspector_json(inspector.get_engine_information(trt.LayerInformationFormat.JSON))

@@ -1,4 +1,4 @@
-"""Listing images for calibration: those of a folder, of a list of paths, or of an array.
+"""Lists images for calibration: those of a folder, of a list of paths, or of an array.
 
 Calibration chooses the scales of int8 activations from the values that occur on sample images. A
 user gives them as a folder, a .txt file of paths or an .npz file. Image files are not decoded here.
@@ -32,7 +32,8 @@ MAX_LINES = 1_500_000
 which takes ten seconds, before calibration uses at most 10,000."""
 
 MAX_ARRAY_IMAGES = 200_000
-"""Arrays of more images are refused. Of 224 x 224 pixels, MAX_ARRAY_BYTES hold 28,000 images."""
+"""Arrays of more images are refused. This limit matters only for small images: MAX_ARRAY_BYTES, the
+limit of the pixel data, is reached by 28,000 images of 224 x 224 pixels."""
 
 MAX_LIST_BYTES = 64 * 2**20
 """Larger files of paths are refused."""
@@ -157,10 +158,12 @@ def make_calibration_image(path: str | Path, base: str | Path) -> CalibrationIma
 
 def _find_relative_path(path: str | Path, base: str | Path) -> str:
     """Return the path relative to a base folder, with "/" as separator."""
-    # In the usual case, os.path.relpath is avoided, because it takes ten times as long.
-    text, prefix = os.path.normpath(path), os.path.join(os.path.normpath(base), "")
-    if os.sep == "/" and text.startswith(prefix):
+    # In the usual cases, os.path.relpath is avoided, because it takes ten times as long.
+    text, folder = os.path.normpath(path), os.path.normpath(base)
+    if os.sep == "/" and text.startswith(prefix := os.path.join(folder, "")):
         return text[len(prefix) :]
+    if os.sep == "/" and folder == os.curdir and not text.startswith(("/", os.pardir)):
+        return text
     return Path(os.path.relpath(path, base)).as_posix()
 
 
@@ -203,7 +206,8 @@ def read_image_array(path: Path) -> Pixels:
                         f"the header states {size_bytes} bytes of pixels, the file has"
                         f" {member.file_size}, and at most {MAX_ARRAY_BYTES >> 30} GiB are read"
                     )
-                # Memory is used only as far as the file really contains pixels.
+                # np.empty only reserves addresses; the system provides memory when the blocks are
+                # written. So a file whose stated sizes are false does not use much memory.
                 pixels = np.empty(shape, np.uint8)
                 buffer = pixels.data.cast("B")
                 position = 0
@@ -258,4 +262,5 @@ def _get_name(image: CalibrationImage) -> str:
 
 
 def _get_group(image: CalibrationImage) -> tuple[str, ...]:
+    """Return the group as a tuple of one string; `order_stratified` expects a tuple."""
     return (image.group,)

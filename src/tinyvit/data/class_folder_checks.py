@@ -76,14 +76,14 @@ def require_class_level(folder: Path, keys: Sequence[str]) -> None:
 
 
 def note_inner_folders(keys: Iterable[str]) -> tuple[str, ...]:
-    """Note images that are in folders inside class folders, such as "cat/masks/1.png".
+    """Write a note about images in folders inside class folders, such as "cat/masks/1.png".
 
     Args:
         keys: Paths of the images relative to the folder that contains the class folders, with "/"
             as separator.
 
     Returns:
-        A clause for messages; () if there are no such images.
+        The note, a clause for messages, as the only item; () if there are no such images.
     """
     inner_folders = [key.rpartition("/")[0] for key in keys if key.count("/") > 1]
     if not inner_folders:
@@ -97,13 +97,13 @@ def note_inner_folders(keys: Iterable[str]) -> tuple[str, ...]:
 
 
 def note_similar_names(names: Iterable[str]) -> tuple[str, ...]:
-    """Note class folders that may have the same class, such as "Cat", "cat" and "cat - Copy".
+    """Write a note about class folders that may be of one class, such as "Cat" and "cat - Copy".
 
     Args:
         names: The names of the class folders.
 
     Returns:
-        A clause for messages; () if there are no such folders.
+        The note, a clause for messages, as the only item; () if there are no such folders.
     """
     groups: dict[str, list[str]] = {}
     for name in names:

@@ -51,7 +51,7 @@ def match_dataset(
     Raises:
         RequestError: A class of the data does not match exactly one class of the model (with
             `only_known`: none of the classes does), the numbers of the classes seem to start at 1,
-            or they can be labels of the model that are numbers.
+            or it is not clear whether numbers are class numbers or labels of the model.
     """
     matcher = LabelMatcher(labels)
     names = dict.fromkeys(name for sample in dataset.samples for name in sample.classes)

@@ -1,11 +1,11 @@
-"""Decoding of images in threads, a few images ahead of the engine that runs them."""
+"""Decodes images in threads, a few images ahead of the engine that runs them."""
 
 from __future__ import annotations
 
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -29,20 +29,20 @@ def map_ahead(
     """Apply a function to items in threads and yield the results in order.
 
     Items are taken from the iterable in the caller's thread, at most `ahead` of them in advance, so
-    the iterable may be endless. An error of the function or of the iterable is raised where its
-    result would have been yielded. After an error, or when the iterator is closed, calls that have
-    not begun are canceled and running calls are awaited.
+    the iterable may be endless. If the function or the iterable raises an exception, the results of
+    all earlier items are yielded first, and then the exception is raised. After an exception, or
+    when the iterator is closed, calls that have not begun are canceled and running calls are
+    awaited.
 
     Args:
         function: Called once for each item, in several threads at the same time.
         items: The items, in any number.
         threads: Number of threads.
-        ahead: Largest number of items, at least 1, that have been taken from the iterable while
-            their results have not been yielded. The first result is yielded when so many items, or
-            all, have been taken.
-        chunk: Number of results that are yielded together: when the first of them is yielded, all
-            are complete. At most `ahead`. If it equals `ahead`, nothing is computed while the
-            caller uses the results.
+        ahead: How many items may be taken from the iterable before their results are yielded, at
+            least 1. The first result is yielded when `ahead` items, or all, have been taken.
+        chunk: How many results to wait for at a time, from 1 to `ahead`. Results are yielded one by
+            one, but when the first of `chunk` results is yielded, all of them are complete. If
+            `chunk` equals `ahead`, nothing is computed while the caller uses the results.
 
     Yields:
         One result for each item, in the order of the items.
@@ -50,11 +50,27 @@ def map_ahead(
     pending: deque[Future[Result]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="tinyvit-decode")
     try:
-        for item in items:
-            pending.append(pool.submit(function, item))
+        for future in _submit_items(pool, function, items):
+            pending.append(future)
             if len(pending) >= ahead:
-                yield from [pending.popleft().result() for _ in range(chunk)]
+                next_futures = [pending.popleft() for _ in range(chunk)]
+                wait(next_futures)
+                for next_future in next_futures:
+                    yield next_future.result()
         while pending:
             yield pending.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _submit_items(
+    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item]
+) -> Iterator[Future[Result]]:
+    """Yield one future per item; an exception of the iterable becomes that of a last future."""
+    try:
+        for item in items:
+            yield pool.submit(function, item)
+    except Exception as error:
+        failure: Future[Result] = Future()
+        failure.set_exception(error)
+        yield failure

@@ -33,8 +33,10 @@ def find_class_indices(
 ) -> NumberReading:
     """Find the class of each name in the data.
 
-    A name that equals a label stands for its class. Other numbers, and all those with "#", are
-    class numbers if one of them is no label of the model, and labels if one is no class number.
+    A name that equals a label stands for the class of the label. All other numbers, and all numbers
+    with "#", are read in the same way: as class numbers if not all of them are labels of the model,
+    or as labels if not all of them are class numbers. If both readings are possible, they must give
+    the same classes.
 
     Args:
         names: WordNet ids, labels, names of class folders, and numbers such as "#7".
@@ -42,14 +44,16 @@ def find_class_indices(
         labels: The labels of the model, in the order of its logits.
 
     Raises:
-        RequestError: The numbers can be labels or class numbers, which are different classes.
+        RequestError: Both readings of the numbers, or none of them, are possible, and they give
+            different classes.
     """
     indices = {name: matcher.find_index(name) for name in names}
     _refuse_mixed_folders(indices, matcher)
     by_number = {name: index for name, index in indices.items() if matcher.is_number(name)}
     by_label = {name: matcher.find_index_of_numeric_label(name) for name in by_number}
-    name = next((n for n, i in by_label.items() if i is not None and i != by_number[n]), None)
-    if name is None:
+    different_names = (n for n, i in by_label.items() if i is not None and i != by_number[n])
+    name = next(different_names, None)
+    if name is None:  # The two readings do not contradict each other.
         return NumberReading(indices)
     number = name.removeprefix("#")
     fit_labels = None not in by_label.values()
@@ -84,7 +88,8 @@ def _describe_class(index: int | None, labels: Sequence[Label]) -> str:
 def _refuse_mixed_folders(indices: Mapping[str, int | None], matcher: LabelMatcher) -> None:
     """Raise RequestError if some numbers without "#" are labels and others only class numbers.
 
-    Such are the class folders "0" to "9" if the labels of the model are "1" to "10".
+    An example is the class folders "0" to "9" if the labels of the model are "1" to "10": "0" can
+    only be a class number, but "1" to "9" are labels.
     """
     names = [name for name in indices if name.isdecimal()]
     numbers = [name for name in names if matcher.is_number(name)]

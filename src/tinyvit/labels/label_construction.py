@@ -24,7 +24,7 @@ def order_by_index(pairs: Sequence[tuple[int, Value]]) -> list[Value]:
     """Return the values in the order of their indices.
 
     Args:
-        pairs: The index of each value, in any order.
+        pairs: Each value with its index before it, in any order.
 
     Raises:
         ValueError: The indices are not 0, 1, 2, ... without gaps and repetitions.

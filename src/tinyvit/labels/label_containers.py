@@ -35,8 +35,8 @@ class LabelContainer:
         key: The last of these keys.
         value: The list or the dict.
         counts: Numbers of classes in the dict that has the key, by their keys, such as "nc".
-        inverses: Maps from names to indices in the dict that has the key, by their keys, which are
-            those of inverse maps. They may be incomplete.
+        inverses: If the container is a map from index to name, the inverse maps from name to index
+            that are beside it, by their keys, such as "label2id". They may be incomplete.
     """
 
     path: str
@@ -55,8 +55,8 @@ def find_containers(data: Mapping[Any, Any]) -> list[LabelContainer]:
         data: The dict to search.
 
     Returns:
-        The containers, of which maps come before lists in each dict. An inverse map of another one
-        is not returned separately.
+        The containers; from each dict, first the maps and then the lists. The inverse of a map,
+        such as `label2id` of `id2label`, has no container of its own; it is part of the map's.
     """
     return _find_containers(data, depth=0)
 

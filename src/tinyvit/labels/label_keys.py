@@ -27,7 +27,7 @@ NAME_TO_INDEX_KEYS = (
 )
 """Keys of maps from the name of a class to its index."""
 
-KEYED_KEYS = (*INDEX_TO_NAME_KEYS, *NAME_TO_INDEX_KEYS, "label_map", "class_map")
+MAP_KEYS = (*INDEX_TO_NAME_KEYS, *NAME_TO_INDEX_KEYS, "label_map", "class_map")
 """Keys of maps between indices and names. The last two keys are used for both directions."""
 
 LIST_KEYS = (
@@ -42,7 +42,7 @@ LIST_KEYS = (
 VAGUE_KEYS = ("categories", "names", "vocab")
 """Keys of lists that often, but not always, contain the labels."""
 
-LABEL_KEYS = (*KEYED_KEYS, *LIST_KEYS, *VAGUE_KEYS)
+LABEL_KEYS = (*MAP_KEYS, *LIST_KEYS, *VAGUE_KEYS)
 """All of these keys, those of maps first."""
 
 

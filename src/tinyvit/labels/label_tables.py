@@ -123,10 +123,10 @@ def is_title_row(row: Sequence[str]) -> bool:
 
 
 def _has_index_title(rows: Sequence[Sequence[str]]) -> bool:
-    """Return whether the first row is a row of titles because one of two is that of the indices.
+    """Return whether the first row has two titles, one of which is the title of the indices.
 
-    The column below this title, and only this column, must contain only indices. The other title
-    can then be any text.
+    The column below this title, and only this column, must contain only indices. The title of the
+    names can then be any text.
     """
     titles, following_rows = [normalize_key(cell) for cell in rows[0]], rows[1:]
     if len(titles) != 2 or not following_rows:

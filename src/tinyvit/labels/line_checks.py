@@ -9,24 +9,31 @@ INDEX_REMEDY = "write index,name in a .csv file or use JSON"
 """The end of error messages about lines whose indices or columns are not clear."""
 
 _KEY_ALONE = re.compile(r"(?:\d{1,9}|n\d{8})\s*[:=|]")
+"""Matches an index or a WordNet id with a sign after it, but without a name."""
 _IMAGE_PATH = re.compile(r"\S\.(?:jpe?g|png|bmp|webp|tiff?|gif)\Z", re.IGNORECASE)
 _TITLES = frozenset(
     ("name", "names", "label", "labels", "class", "classes", "class_name", "class_names")
 )
 """Titles of a column, in lower case, that are unlikely to be names of classes."""
 _COMMENT_SIGNS = ("#", "//", "%", ";")
+"""Signs with which a line of comment begins."""
 _FINAL_COMMENT = re.compile(r"\s(?:#|//)\s")
+"""Matches the sign before a comment at the end of a line."""
 _COLUMN_SIGNS = ("\t", ";", "|")
+"""Signs that may separate columns."""
 _WIDE_SPACE = re.compile(r"\S {2,}\S")
+"""Matches several spaces inside a line, which may separate columns that are aligned."""
 _MIN_COUNTS = 3
 """Fewest numbers whose order shows that they are counts."""
 _FINAL_NUMBER = re.compile(r"(.*[^\W\d])[\s:=,(]+([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*%?\)?")
+"""Matches a line that ends with a number or a percentage. Group 1 is the name, 2 is the number."""
 
 
 def refuse_other_formats(lines: Sequence[str]) -> None:
     """Raise ValueError for a file that is not a list of labels alone.
 
-    Such files are web pages, pointers of Git LFS, code, and lists with comments or their length.
+    Such files are web pages, pointers of Git LFS, code, and lists that also contain comments or
+    the number of their lines.
 
     Args:
         lines: All lines of the file, without spaces at their ends.

@@ -45,14 +45,14 @@ def parse_literal(text: str) -> object:
         ValueError: The text is anything else, such as an expression, or a key occurs twice.
     """
     reader = _Reader(text)
-    value = reader.read_value(reader.next_token(), 0)
+    value = reader.read_value(reader.next_token(), depth=0)
     if reader.next_token() != "":
         raise ValueError("there is text after the list or dict")
     return value
 
 
 class _Reader:
-    """Reads values from tokens. That of a string begins with its quote; the last token is ""."""
+    """Reads values from tokens. The token of a string begins with its quote; the end is ""."""
 
     def __init__(self, text: str) -> None:
         self._tokens = _split(text)

@@ -1,4 +1,4 @@
-"""Comparison of a classifier with a reference classifier on the same images, image by image."""
+"""Compares a classifier with a reference classifier on the same images, image by image."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class PairedComparison:
 
         If the correct classes are known, this is the interval of `drop` in percentage points
         (`paired_difference_interval`). Otherwise, this is the interval of `agreement` in percent
-        (`wilson_interval`). Neither has the width 0 if there are no flips.
+        (`wilson_interval`). Neither has the width 0, even if the two classifiers never differ.
         """
         if self.drop is None:
             same_count = round(self.agreement * self.image_count / 100)

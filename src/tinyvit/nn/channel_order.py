@@ -53,8 +53,8 @@ def find_channel_entries(values: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         The entries, for example {"to_rgb": False} or {"color_mode": "BGR"}.
     """
-    # The dict of a step that reads image files describes the images in the file reader. Other steps
-    # may convert them before they reach the network.
+    # A step such as LoadImageFromFile states only how it reads files. Later steps may convert the
+    # images before they reach the network.
     if str(values.get("type")).startswith("Load"):
         return {}
     return {

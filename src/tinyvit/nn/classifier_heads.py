@@ -140,7 +140,7 @@ def assemble_network(
 def _find_extra_names(
     tensors: dict[str, StoredTensor], names: _LayoutNames, path: Path
 ) -> frozenset[str]:
-    """Find the tensors of extra modules, such as a projection, in a network with its classifier.
+    """Find the tensors of extra modules, such as a projection, that inference does not use.
 
     Args:
         tensors: Tensors with the prefix of the network, by their names without the prefix.
@@ -148,10 +148,11 @@ def _find_extra_names(
         path: The file, for error messages.
 
     Returns:
-        The names of those tensors of extra modules that inference does not use. Two kinds of
-        tensors are not among them, because the network may compute with them: tensors that are in
-        no module, and tensors with a dimension as large as the number of features or of logits. The
-        names that `_NOT_IN_INFERENCE` matches are not listed again.
+        The names of these tensors. Two kinds of tensors are not among them, because the network may
+        compute with them: tensors that are in no module, and tensors with a dimension as large as
+        the number of features or, if they have several dimensions, of logits. Names that
+        `_NOT_IN_INFERENCE` matches are not among them either, because the caller finds these. The
+        result is empty if the network has no classifier with the usual name.
 
     Raises:
         CheckpointError: A linear layer of an extra module could follow or replace the classifier.

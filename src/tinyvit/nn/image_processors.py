@@ -21,8 +21,8 @@ _APPLIED_STEPS = frozenset(
         "do_resize",
     )
 )
-"""Keys of steps that are read, or that artifacts apply anyway. Images become RGB images, and labels
-are no part of an image."""
+"""Keys of steps that are read here, or that need not be read: artifacts convert every image to RGB
+(`do_convert_rgb`), and `do_reduce_labels` does not concern images."""
 
 _TRANSLATED_KEYS = frozenset(
     (
@@ -39,7 +39,7 @@ _TRANSLATED_KEYS = frozenset(
 """Keys whose entries `read_image_processor` translates to other keys."""
 
 _PROCESSOR_KEYS = frozenset(("do_resize", "do_rescale", "do_normalize", "resample"))
-"""Keys of which a dict of an image processor has at least one."""
+"""A dict of an image processor has at least one of these keys."""
 
 
 def is_image_processor(values: Mapping[str, Any]) -> bool:
@@ -48,8 +48,8 @@ def is_image_processor(values: Mapping[str, Any]) -> bool:
     Args:
         values: The dict.
     """
-    has_numbers = "image_mean" in values or "do_rescale" in values
-    return has_numbers and bool(_PROCESSOR_KEYS & values.keys())
+    states_pixel_range = "image_mean" in values or "do_rescale" in values
+    return states_pixel_range and bool(_PROCESSOR_KEYS & values.keys())
 
 
 def without_processor_keys(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,7 +74,9 @@ def read_image_processor(data: Mapping[str, Any], name: str) -> TransformSetting
     values = {"interpolation": data.get("resample"), "crop_pct": data.get("crop_pct")}
     normalization, problem = _read_normalization(data)
     problems = dict.fromkeys(("mean", "std"), problem) if problem else {}
-    notes = [f"{name} states no normalization, so none is applied"] if _has_none(data) else []
+    notes = (
+        [f"{name} states no normalization, so none is applied"] if _never_normalizes(data) else []
+    )
     crop = _read_crop(data, name)
     steps = [
         key
@@ -90,7 +92,7 @@ def read_image_processor(data: Mapping[str, Any], name: str) -> TransformSetting
     )
 
 
-def _has_none(data: Mapping[str, Any]) -> bool:
+def _never_normalizes(data: Mapping[str, Any]) -> bool:
     """Return whether a processor, such as MobileViT's, rescales images and never normalizes."""
     is_stated = any(key in data for key in ("do_normalize", "image_mean", "image_std"))
     return "do_rescale" in data and not is_stated
@@ -102,7 +104,7 @@ def _read_normalization(data: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     if problem:
         return {}, problem
     mean, std = data.get("image_mean"), data.get("image_std")
-    if data.get("do_normalize") is False or _has_none(data):
+    if data.get("do_normalize") is False or _never_normalizes(data):
         mean, std = [0.0] * 3, [1.0] * 3
     factor = data.get("rescale_factor")
     if data.get("do_rescale") is False or factor == 1:

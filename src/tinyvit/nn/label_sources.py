@@ -17,8 +17,8 @@ from typing import Any
 from tinyvit.labels import MAX_CLASSES, Label, imagenet_labels, labels_by_wnid
 from tinyvit.labels.label_construction import check_lengths
 from tinyvit.labels.label_keys import (
-    KEYED_KEYS,
     LIST_KEYS,
+    MAP_KEYS,
     PLACEHOLDER,
     VAGUE_KEYS,
     normalize_key,
@@ -120,7 +120,7 @@ def _list_entries(weights: Weights, num_classes: int) -> Iterator[_NamedClasses]
     config = [(" in config.json", values) for _, values in walk_dicts(weights.config)]
     for located_dicts in (checkpoint, config):
         # Maps come before lists, because the order of a list may differ from that of the logits.
-        for keys in (KEYED_KEYS, (*LIST_KEYS, *VAGUE_KEYS)):
+        for keys in (MAP_KEYS, (*LIST_KEYS, *VAGUE_KEYS)):
             for location, values in located_dicts:
                 for key in _find_keys(values, keys):
                     entry = _read_entry(key, location, values[key], num_classes)

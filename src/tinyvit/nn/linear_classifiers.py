@@ -1,6 +1,11 @@
-"""Checks that the classifier of a network is a single linear layer, and gives it its usual form.
+"""Checks that the classifier of a network is a single linear layer, and completes its tensors.
 
-The tensors of a file tell the sizes of its layers, but not what is computed between them.
+A checkpoint states the sizes of its layers, but not what is computed between them, so a file is
+refused if more than one layer may belong to the classifier. `refuse_second_classifier` and
+`refuse_layers_before_classifier` are for files in which the classifier has its usual name: the
+first looks for a rival outside of the TinyViT, the second inside its head. `find_linear_layer` is
+for files in which the name is unknown. The two other functions make the weight a matrix and add a
+bias, if the file does not have them in this form.
 """
 
 from __future__ import annotations
@@ -23,10 +28,12 @@ def refuse_second_classifier(
 ) -> None:
     """Raise CheckpointError if another linear layer could follow or replace the classifier.
 
+    Like `find_linear_layer`, this function takes a 1 x 1 convolution for a linear layer.
+
     Args:
         name: Name of the classifier's weight.
         weight: The classifier's weight (classes, features).
-        extra: Tensors of other layers.
+        extra: Tensors of the file that do not belong to the TinyViT.
         features: Number of features, which are the inputs of the classifier.
         path: The file, for error messages.
     """
@@ -36,9 +43,7 @@ def refuse_second_classifier(
     rivals = [
         extra_name
         for extra_name, tensor in extra.items()
-        if extra_name.endswith(".weight")
-        and len(tensor.shape) == 2
-        and tensor.shape[1] in input_counts
+        if _is_matrix(extra_name, tensor) and tensor.shape[1] in input_counts
     ]
     if rivals:
         raise CheckpointError(
@@ -126,7 +131,9 @@ def flatten_convolution(tensor: StoredTensor) -> StoredTensor:
         The weight (out, in).
     """
     shape = tensor.shape[:2]
-    return replace(tensor, shape=shape, identity=None, load=lambda: tensor.load().reshape(shape))
+    return replace(
+        tensor, shape=shape, storage_slice=None, load=lambda: tensor.load().reshape(shape)
+    )
 
 
 def complete_bias(
@@ -145,12 +152,18 @@ def complete_bias(
     if weight is None or f"{classifier}.bias" in tensors:
         return tensors, []
     shape = weight.shape[:1]
-    bias = StoredTensor(shape, identity=None, load=lambda: torch.zeros(shape))
-    note = f"the classifier {classifier} has no bias; it is assumed to be a plain linear layer"
+    bias = StoredTensor(shape, storage_slice=None, load=lambda: torch.zeros(shape))
+    note = (
+        f"the classifier {classifier} has no bias; it is assumed to be a plain linear layer, not"
+        " one that normalizes its inputs or weights"
+    )
     return {**tensors, f"{classifier}.bias": bias}, [note]
 
 
 def _is_matrix(name: str, tensor: StoredTensor) -> bool:
-    """Return whether a tensor is the weight of a linear layer or of a 1 x 1 convolution."""
+    """Return whether a tensor is the weight of a linear layer or of a 1 x 1 convolution.
+
+    Its shape is (outputs, inputs) or (outputs, inputs, 1, 1).
+    """
     is_weight = name.rpartition(".")[2] == "weight"
     return is_weight and (len(tensor.shape) == 2 or tensor.shape[2:] == (1, 1))

@@ -39,11 +39,11 @@ def walk_dicts(metadata: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, 
         that are nested less deeply come first.
     """
     queue: deque[tuple[str, Any, int]] = deque([("", metadata, 0)])
-    yielded = 0
-    while queue and yielded < _MAX_DICTS:
+    dict_count = 0
+    while queue and dict_count < _MAX_DICTS:
         path, value, depth = queue.popleft()
         if isinstance(value, Mapping):
-            yielded += 1
+            dict_count += 1
             yield path, value
             children = [(str(key), child) for key, child in list(value.items())[:_MAX_DICTS]]
         else:

@@ -27,7 +27,7 @@ PER_IMAGE_TRANSFORM = re.compile(
 _MODE_KEY = re.compile(
     r"(?:image_|img_|input_)?norm(?:ali[sz]e|ali[sz]ation)?(?:_(?:type|mode|method))?"
 )
-"""Matches keys of the name of a kind of normalization."""
+"""Matches keys whose value is the name of a kind of normalization."""
 
 _MODE = re.compile(
     r"image|(?:image|min_?max)_per_channel|min_?max|per_?image|sample(?:_?wise)?|per_?sample"

@@ -133,7 +133,8 @@ class _Converter:
 
     def convert_dict(self, value: dict[Any, Any], depth: int) -> dict[str, Any]:
         """Convert a dict; keys that are long, or neither strings nor numbers, are left out."""
-        # Nested keys are left out anyway, so the depth stops their conversion.
+        # Keys that are containers are left out anyway, and at this depth their content is not
+        # converted.
         return {
             plain_key: self.convert(entry, depth + 1)
             for key, entry in value.items()
@@ -163,8 +164,8 @@ class _Converter:
             return self.convert(read_attributes(record.state).get("items"), depth + 1)
         if is_transform(record):
             attributes = self.convert_dict(read_attributes(record.state), depth)
-            shown = {key: value for key, value in attributes.items() if not key.startswith("_")}
-            return {**shown, CLASS_KEY: record.name}
+            public = {key: value for key, value in attributes.items() if not key.startswith("_")}
+            return {**public, CLASS_KEY: record.name}
         if record.entries:
             return [self.convert(entry, depth + 1) for entry in record.entries]
         if record.state:
@@ -198,7 +199,7 @@ class _Converter:
             return None
         content = record.state[-1] if isinstance(record.state, tuple) and record.state else None
         entries = content if isinstance(content, list) else []
-        # The depth makes all entries None that are containers themselves.
+        # At this depth, entries that are containers themselves become None.
         return [self.convert(entry, _MAX_DEPTH) for entry in entries] or None
 
 

@@ -22,7 +22,9 @@ _OTHER_TYPES = frozenset(("multilabel", "multilabelclassification", "regression"
 
 
 def refuse_other_problem(weights: Weights, path: Path) -> None:
-    """Raise CheckpointError if the settings tell that an image can have several labels, or none.
+    """Raise CheckpointError if the settings state that an image does not have exactly one class.
+
+    Such a network gives an image several labels, or a number instead of a class (regression).
 
     Args:
         weights: The content of the checkpoint, with the files of settings beside it.
@@ -30,13 +32,16 @@ def refuse_other_problem(weights: Weights, path: Path) -> None:
     """
     located_dicts = [
         *(("config.json", values) for _, values in walk_dicts(weights.config)),
-        *((f"{key} in {path}", values) for key, values in walk_dicts(weights.metadata)),
+        *(
+            (f"{keys} in {path}" if keys else str(path), values)
+            for keys, values in walk_dicts(weights.metadata)
+        ),
     ]
     for location, values in located_dicts:
         statement = _find_statement(lower_keys(values))
         if statement:
             raise CheckpointError(
-                f"{location.removeprefix(' in ')} states {statement}, and the probabilities of"
+                f"{location} states {statement}, and the probabilities of"
                 " artifacts are the softmax over classes of which one is right",
                 "if one class per image is right, or if you only use the logits, remove this entry"
                 " or save the state dict alone: torch.save(state_dict, path)",

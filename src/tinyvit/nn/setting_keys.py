@@ -44,8 +44,8 @@ def lower_keys(values: Mapping[str, Any]) -> dict[str, Any]:
             {"desc": None, "value": 0.5}.
 
     Returns:
-        The values by lower-case keys. Of keys that differ only in case, the one that is already in
-        lower case has precedence.
+        The values by lower-case keys. If several keys differ only in case, the one that is already
+        in lower case has precedence.
     """
     values = {
         key: value["value"]

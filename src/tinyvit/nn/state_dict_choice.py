@@ -1,4 +1,4 @@
-"""The choice between several state dicts of a TinyViT in one checkpoint."""
+"""Chooses between several state dicts of a TinyViT in one checkpoint."""
 
 from __future__ import annotations
 
@@ -24,21 +24,23 @@ def choose_state_dict(candidates: list[StateDict], path: Path) -> tuple[StateDic
         path: The file, for error messages.
 
     Returns:
-        The chosen state dict; and a tuple with a description of the candidates that are not used
-        because they are not averaged, which is empty if there are none.
+        The chosen state dict; and a tuple with one text about the candidates that are not used
+        because they are not averaged, or () if there are none.
 
     Raises:
-        CheckpointError: None of two candidates is preferred, and their weights differ.
+        CheckpointError: Several candidates are equally good, but their weights differ.
     """
     averaged = [candidate for candidate in candidates if candidate.is_averaged]
-    # ema_pytorch saves both networks, `online_model` and `ema_model`, under a key such as "ema".
+    # ema_pytorch saves two networks under one key such as "ema", and only `ema_model` is averaged,
+    # not `online_model`. So in a container with an averaged prefix, no other prefix is averaged.
     containers = {candidate.container for candidate in averaged if candidate.has_averaged_prefix}
     averaged = [
         candidate
         for candidate in averaged
         if candidate.has_averaged_prefix or candidate.container not in containers
     ]
-    # Lightning saves the averaged weights under the key "state_dict", which does not tell this.
+    # Lightning saves averaged weights under the usual key "state_dict", and the others under
+    # `_CURRENT_WEIGHTS`. So if none is known to be averaged, those that are not current are used.
     not_current = [
         candidate for candidate in candidates if _CURRENT_WEIGHTS not in candidate.container
     ]
@@ -64,11 +66,12 @@ def _are_equal(first: StateDict, second: StateDict, path: Path) -> bool:
         return False
     if any(tensor.shape != second_tensors[name].shape for name, tensor in tensors.items()):
         return False
-    # Tensors with the same identity have the same values, so these need not be read.
+    # Two tensors that are the same part of a storage are equal, so their values need not be read.
     unknown = [
         name
         for name, tensor in tensors.items()
-        if tensor.identity is None or tensor.identity != second_tensors[name].identity
+        if tensor.storage_slice is None
+        or tensor.storage_slice != second_tensors[name].storage_slice
     ]
     values = load_tensors({name: tensors[name] for name in unknown}, path)
     second_values = load_tensors({name: second_tensors[name] for name in unknown}, path)

@@ -139,7 +139,8 @@ def _check_shapes(
 def _interpolate_biases(value: Tensor, shape: torch.Size) -> Tensor:
     """Resize attention biases (heads, window**2) to a new shape.
 
-    Weights that have this shape already, as all other weights have, are returned unchanged.
+    A value that already has this shape is returned unchanged. All weights except attention biases
+    have it, because their shapes do not depend on the image size.
     """
     if value.shape == shape:
         return value

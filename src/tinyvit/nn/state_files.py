@@ -15,7 +15,7 @@ from tinyvit.files import write_atomically
 from tinyvit.nn.pickle_records import PickledObject
 from tinyvit.nn.stored_tensors import ReadStorage, make_stored_tensor
 from tinyvit.nn.torch_files import read_torch_file
-from tinyvit.regular_files import check_regular_file
+from tinyvit.regular_files import open_regular_file
 
 _MAX_DEPTH = 16
 """Largest depth to which containers in a state may be nested. The state of a training needs 5."""
@@ -61,7 +61,7 @@ def read_state_file(path: Path) -> dict[Any, Any]:
         CheckpointError: The file is damaged, too large, or an attack.
         ValueError: The state has other values, too many, or nested too deeply.
     """
-    check_regular_file(path)
+    open_regular_file(path).close()
     content = read_torch_file(path, is_zip=True)
     restorer = _Restorer(content.read_storage, _MAX_EXPANSION * os.path.getsize(path))
     state = restorer.restore(content.root, 0)

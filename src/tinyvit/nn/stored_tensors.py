@@ -60,7 +60,8 @@ class StoredTensor:
 
     Attributes:
         shape: Its shape.
-        identity: Equal for two tensors that are the same part of the same storage; None if unknown.
+        storage_slice: The storage (block of memory in the file) and the part of it that the tensor
+            is. Two tensors with equal values of this attribute are the same; None if unknown.
         load: Reads and returns the values; raises ValueError if they are damaged or cannot be used.
         problem: Why the values cannot be used, as the end of a sentence that begins with the name
             of the tensor; "" if they can be used.
@@ -68,7 +69,7 @@ class StoredTensor:
     """
 
     shape: tuple[int, ...]
-    identity: object
+    storage_slice: object
     load: Callable[[], Tensor]
     problem: str = ""
     storage_key: str = ""
@@ -77,7 +78,9 @@ class StoredTensor:
 def make_loaded_tensor(tensor: Tensor) -> StoredTensor:
     """Return a stored tensor whose values are already in memory."""
     problem = _find_type_problem(tensor.dtype)
-    return StoredTensor(tuple(tensor.shape), identity=None, load=lambda: tensor, problem=problem)
+    return StoredTensor(
+        tuple(tensor.shape), storage_slice=None, load=lambda: tensor, problem=problem
+    )
 
 
 def make_stored_tensor(record: Any, read_storage: ReadStorage) -> StoredTensor | None:
@@ -131,7 +134,7 @@ def _make_from_array(array: np.ndarray[Any, Any]) -> StoredTensor:
     def load() -> Tensor:
         return torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))
 
-    return StoredTensor(tuple(array.shape), identity=None, load=load)
+    return StoredTensor(tuple(array.shape), storage_slice=None, load=load)
 
 
 def _make_strided(
@@ -163,8 +166,8 @@ def _make_strided(
         start = storage.offset + offset
         return copy_strided(read_storage(storage.key), start, (shape, strides), dtype)
 
-    identity = (storage, offset, shape, strides)
-    return StoredTensor(shape, identity, load, _find_type_problem(dtype), storage.key)
+    storage_slice = (storage, offset, shape, strides)
+    return StoredTensor(shape, storage_slice, load, _find_type_problem(dtype), storage.key)
 
 
 def _find_type_problem(dtype: torch.dtype) -> str:
@@ -189,7 +192,7 @@ def _make_unusable(shape: tuple[int, ...], problem: str) -> StoredTensor:
     def load() -> Tensor:
         raise ValueError(f"a tensor {problem}")
 
-    return StoredTensor(shape, identity=None, load=load, problem=problem)
+    return StoredTensor(shape, storage_slice=None, load=load, problem=problem)
 
 
 def _make_from_inner(args: tuple[Any, ...], read_storage: ReadStorage) -> StoredTensor:

@@ -1,4 +1,4 @@
-"""Reading of the values of stored tensors, and explanations of those that cannot be used."""
+"""Reads the values of stored tensors, and finds remedies for those that cannot be used."""
 
 from __future__ import annotations
 
@@ -49,22 +49,27 @@ def load_tensors(tensors: dict[str, StoredTensor], path: Path) -> dict[str, Tens
 def check_problems(tensors: dict[str, StoredTensor], path: Path) -> None:
     """Raise CheckpointError for the first tensor whose values cannot be used.
 
+    `StoredTensor.problem` states why, as the end of a sentence such as "is quantized"; it is "" for
+    a tensor that can be used.
+
     Args:
         tensors: The tensors by name.
         path: The file, for error messages.
     """
     for name, tensor in tensors.items():
         if tensor.problem:
-            raise CheckpointError(f"{name} in {path} {tensor.problem}", _explain_problem(tensor))
+            raise CheckpointError(
+                f"{name} in {path} {tensor.problem}", _find_remedy(tensor.problem)
+            )
 
 
-def _explain_problem(tensor: StoredTensor) -> str:
-    """Return the remedy for a tensor that cannot be used."""
-    if "shard" in tensor.problem:
+def _find_remedy(problem: str) -> str:
+    """Return the remedy for a tensor that cannot be used because of this problem."""
+    if "shard" in problem:
         return (
             "save the whole weights, for example with get_model_state_dict of"
             " torch.distributed.checkpoint and full_state_dict=True"
         )
-    if "quantized" in tensor.problem:
+    if "quantized" in problem:
         return "give the checkpoint from before the quantization"
     return "save the weights as dense float tensors"

@@ -1,9 +1,10 @@
 """Finds the preprocessing with which a network was trained.
 
-The order of the sources: the options of the command, an entry `preprocess` that this package wrote,
-the arguments of the training in the checkpoint, other entries in it, files with the arguments
-beside it (`tinyvit.nn.settings_files`), `config.json`, `preprocessor_config.json`, and the
-defaults of timm or of the paper's code.
+Each setting is taken from the first source that states it. The sources are, in this order: the
+options of the command, an entry `preprocess` in the checkpoint that this package wrote, the
+arguments of the training in the checkpoint, other entries in it, files with the arguments beside it
+(`tinyvit.nn.settings_files`), `config.json`, `preprocessor_config.json`, and the defaults of timm
+or of the paper's code.
 """
 
 from __future__ import annotations
@@ -96,8 +97,8 @@ def find_preprocess(
         The preprocessing for `img_size`, and its sources.
 
     Raises:
-        CheckpointError: A source states a value that cannot be used, and no option or more
-            important source states another one.
+        CheckpointError: A source states a value that cannot be used, and no earlier source states
+            this setting.
     """
     own_entry = _read_own_entry(weights.metadata, layout, path)
     sources = [source for source in (options, own_entry) if source is not None]
@@ -138,7 +139,7 @@ def make_preprocess(
         The preprocessing.
 
     Raises:
-        CheckpointError: The settings contradict each other.
+        CheckpointError: Artifacts do not offer this combination of a crop mode and a crop_pct.
     """
     try:
         return settings.apply(_DEFAULTS[layout](img_size))
@@ -168,8 +169,8 @@ def _read_own_entry(
         ) from error
     settings = PreprocessSettings(preprocess.mean, preprocess.std, preprocess.interpolation)
     default = _DEFAULTS[layout](preprocess.size)
-    # The default crop may depend on the image size, so only another crop than the default holds at
-    # every size.
+    # The settings must hold at every image size, and the default crop may depend on the size.
+    # Therefore, the crop becomes a setting only if it is not the default.
     if (preprocess.resize, preprocess.crop) != (default.resize, default.crop):
         crop_pct = make_crop_pct(preprocess.size, preprocess.resize)
         settings = replace(settings, crop=preprocess.crop, crop_pct=crop_pct)

@@ -45,7 +45,7 @@ class TransformSettings:
     """Settings that a list of transforms, or an image processor of transformers, states.
 
     Attributes:
-        values: Settings by the keys of training scripts: "resize", "crop", "crop_mode",
+        values: Settings by the keys of training scripts, such as "resize", "crop", "crop_mode",
             "crop_pct", "interpolation", "mean" and "std".
         img_size: Side of the square image in pixels that the network receives; None if unknown.
         problems: For each setting that cannot be used, a clause that says why (see
@@ -115,7 +115,7 @@ def _combine(transforms: Sequence[Transform], name: str) -> TransformSettings:
 
 
 def _read_geometry(transforms: Sequence[Transform], name: str) -> TransformSettings:
-    """Read how an image is resized and cropped."""
+    """Read how an image is resized and cropped; `Transform` describes the kinds of transforms."""
     weights = [transform for transform in transforms if transform.kind == "weights"]
     if weights:
         arguments = weights[0].arguments
@@ -171,18 +171,22 @@ def _read_normalization(transforms: Sequence[Transform]) -> TransformSettings:
     """Read the mean and the standard deviation of the only normalization."""
     problem = _find_input_problem(transforms)
     steps = [transform for transform in transforms if transform.kind in ("normalize", "weights")]
-    statements = [(step.arguments.get("mean"), step.arguments.get("std")) for step in steps]
-    stated = [numbers for numbers in statements if is_vector(numbers[0]) and is_vector(numbers[1])]
-    if len(stated) > 1:
+    complete_steps = [
+        step
+        for step in steps
+        if is_vector(step.arguments.get("mean")) and is_vector(step.arguments.get("std"))
+    ]
+    if len(complete_steps) > 1:
         problem = "several normalizations one after another, which artifacts do not offer"
     if problem:
         return TransformSettings(problems={"mean": problem, "std": problem})
-    if not stated:
+    if not complete_steps:
         return TransformSettings()
-    mean, std = stated[0]
-    # albumentations multiplies mean and std by this number. It is 255 for numbers for pixel values
-    # from 0 to 1, and 1 for numbers for pixel values from 0 to 255.
-    max_pixel_value = steps[-1].arguments.get("max_pixel_value")
+    arguments = complete_steps[0].arguments
+    mean, std = arguments["mean"], arguments["std"]
+    # albumentations multiplies mean and std by this number: by 255 if they belong to pixel values
+    # from 0 to 1, and by 1 if they belong to pixel values from 0 to 255.
+    max_pixel_value = arguments.get("max_pixel_value")
     if max_pixel_value not in (None, 255) and not is_for_255(mean, std):
         problem = f"mean and std with max_pixel_value {shorten(max_pixel_value)}, which is not 255"
         return TransformSettings(problems={"mean": problem, "std": problem})
@@ -190,7 +194,11 @@ def _read_normalization(transforms: Sequence[Transform]) -> TransformSettings:
 
 
 def _find_input_problem(transforms: Sequence[Transform]) -> str:
-    """Explain a list whose images artifacts cannot make, whatever mean and std are; "" for none."""
+    """Return why artifacts cannot make the images of a list of transforms; "" if they can.
+
+    Such a reason is, for example, another order of the channels. The values of mean and std are not
+    considered.
+    """
     for transform in transforms:
         if transform.kind == "channels":
             return make_channel_problem(transform.name)

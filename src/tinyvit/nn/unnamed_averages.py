@@ -48,7 +48,11 @@ def use_unnamed_averages(
         return state_dict, ()
     names = [name for name in state_dict.tensors if not name.endswith(_BUFFERS)]
     shapes = [state_dict.tensors[name].shape for name in names]
-    fitting = [entry for entry in lists if [tensor.shape for tensor in entry[1]] == shapes]
+    fitting = [
+        (container, averages)
+        for container, averages in lists
+        if [tensor.shape for tensor in averages] == shapes
+    ]
     if len(fitting) != 1:
         container, averages = lists[0]
         text = f"{format_count(len(averages), 'tensor')} without names in {container}"

@@ -196,8 +196,8 @@ def _read_parts(files: tuple[Path, ...]) -> tuple[FileContent, dict[str, Any]]:
         content, _ = _read_file(file)
         with refuse_damaged_records(file):
             tensors = content.collector.collect(content.root)
-        # Storages of different files may have the same key, so identities cannot be compared.
-        joined.update({name: replace(value, identity=None) for name, value in tensors.items()})
+        # Storages of different files may have the same key, so slices of them cannot be compared.
+        joined.update({name: replace(value, storage_slice=None) for name, value in tensors.items()})
     return FileContent(joined, read_no_storage), {}
 
 
@@ -276,7 +276,7 @@ def _multiply(tensor: StoredTensor, mask: StoredTensor) -> StoredTensor:
     """Return the product of a tensor and its mask; the tensor itself if they do not fit."""
     if tensor.shape != mask.shape or tensor.problem or mask.problem:
         return tensor
-    return replace(tensor, identity=None, load=lambda: tensor.load() * mask.load())
+    return replace(tensor, storage_slice=None, load=lambda: tensor.load() * mask.load())
 
 
 def _describe_left_out(names: tuple[str, ...]) -> str:

@@ -1,4 +1,4 @@
-"""Folders with checkpoints: which files in them hold the weights, and their config.json."""
+"""Finds the files with the weights in the folder of a checkpoint, and reads its config.json."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from tinyvit.checkpoint_paths import CHECKPOINT_SUFFIXES
 from tinyvit.errors import CheckpointError
 from tinyvit.files import sha256
-from tinyvit.labels.label_keys import KEYED_KEYS, normalize_key
+from tinyvit.labels.label_keys import MAP_KEYS, normalize_key
 from tinyvit.nn.torch_files import MAX_BYTES
 from tinyvit.safe_text import quote_argument
 from tinyvit.serialization import read_json
@@ -36,12 +36,12 @@ _CONFIG_KEYS = (
     "class_names",
     "label_names",
     "classes",
-    *KEYED_KEYS,
+    *MAP_KEYS,
 )
 """A config.json with one of these keys describes a model of an image classifier."""
 
 _MAX_CONFIG_BYTES = 16 * 2**20
-"""Larger files config.json are not read."""
+"""A config.json that is larger is not read."""
 
 _MAX_FILES = 1000
 """Largest number of files into which weights may be split."""

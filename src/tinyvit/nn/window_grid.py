@@ -1,4 +1,4 @@
-"""Division of a feature map into attention windows, with padding where they do not fit.
+"""Divides a feature map into attention windows, with padding where they do not fit.
 
 Feature maps are stored as tokens, one row per position. In row order, tokens are sorted image by
 image and row by row; in window order, window by window, and row by row within a window.
@@ -73,17 +73,18 @@ class WindowGrid:
         """Reorder groups of tokens, without changing the order inside a group.
 
         A group is the tokens of one row of the padded map inside one window. Windows that are side
-        by side share `window` rows, each with `windows_per_side` groups. In row order, the groups
-        of these windows form a matrix with one row per row of the map. In window order, they form
-        the transposed matrix, with one row per window.
+        by side form a horizontal strip of the map. The strip has `window` rows of tokens, and each
+        row has `windows_per_side` groups, one per window. In row order, the groups of the strip
+        form a matrix of window x windows_per_side groups. In window order, they form the transposed
+        matrix, because all groups of one window come before those of the next.
 
         Args:
             x: Tokens of the padded map, (B * windows_per_side**2 * window**2, C).
-            rows: Number of rows of that matrix in the order of `x`.
-            columns: Number of columns of that matrix in the order of `x`.
+            rows: Number of rows of the matrix of groups in the order of `x`.
+            columns: Number of columns of the matrix of groups in the order of `x`.
 
         Returns:
-            The tokens in the order of the transposed matrix, in the same shape.
+            The tokens in the order of the transposed matrices, in the same shape.
         """
         if self.windows_per_side == 1:
             return x  # With a single window, both orders are the same.

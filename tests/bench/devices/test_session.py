@@ -96,6 +96,33 @@ def test_output_of_the_device_is_not_trusted(output: str, small_classifier: Path
     assert len(results.problems) == 2
 
 
+class FailingTransport(LocalTransport):
+    """A device on which every command fails with a message that contains the temporary folder."""
+
+    def __init__(self) -> None:
+        self.folder = ""
+
+    def run(
+        self, command: Sequence[str], timeout_s: float, cwd: str | None = None
+    ) -> CompletedCommand:
+        if cwd is None:
+            return super().run(command, timeout_s)
+        self.folder = cwd
+        return CompletedCommand(1, "", f"cannot read {cwd}/test.onnx")
+
+
+def test_a_problem_with_a_file_does_not_mean_that_the_folder_remains(
+    small_classifier: Path,
+) -> None:
+    device = FailingTransport()
+    config = SessionConfig((small_classifier,), use_env=sys.prefix)
+    results = measure_on_device(device, config, NullProgress())
+    assert len(results.problems) == 2
+    assert all(device.folder in problem for problem in results.problems)
+    assert results.remaining_folder is None
+    assert not Path(device.folder).exists()
+
+
 @pytest.mark.parametrize(
     "output",
     [

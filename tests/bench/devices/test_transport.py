@@ -137,3 +137,21 @@ def test_ssh_checks_are_never_turned_off(
     assert "BatchMode=yes" in command
     assert not [word for word in command if "StrictHostKeyChecking" in word]
     assert command[command.index("--") + 1 :] == ["user@board", "true"]
+
+
+def test_a_folder_on_this_machine_that_cannot_be_deleted_is_an_error(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    LocalTransport().upload(Path(__file__).parent, str(folder))
+    LocalTransport().remove_folder(str(folder))
+    assert not folder.exists()
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(RequestError, match=r"/file cannot be deleted on this machine \("):
+        LocalTransport().remove_folder(str(file))
+
+
+def test_files_that_cannot_be_copied_on_this_machine_are_an_error(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(RequestError, match=r"^the files cannot be written on this machine \("):
+        LocalTransport().upload(Path(__file__).parent, str(file))

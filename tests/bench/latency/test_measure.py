@@ -12,12 +12,13 @@ import pytest
 from tests.helpers.clocks import FakeClock
 from tests.helpers.small_classifiers import build_classifier
 from tinyvit.bench import cli
+from tinyvit.bench.latency import measure
 from tinyvit.bench.latency.combinations import resolve_thread_count
 from tinyvit.bench.latency.config import NETWORK_ALONE, LatencyConfig
 from tinyvit.bench.latency.measure import measure_latency
 from tinyvit.bench.latency.open_artifact import OpenArtifact
 from tinyvit.bench.latency.queries import Query, read_images
-from tinyvit.bench.record import Record
+from tinyvit.bench.record import PeakRates, Record
 from tinyvit.errors import ArtifactError, RequestError
 from tinyvit.runtimes.base import RuntimeInfo, RuntimeOptions
 from tinyvit.runtimes.registry import is_installed
@@ -153,6 +154,24 @@ def test_thread_count_of_an_engine_that_does_not_report_it() -> None:
         )
         == 3
     )
+
+
+def test_peak_rates_are_measured_with_the_threads_that_the_engine_uses(
+    small_classifier: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default, engines use one thread per physical core, and a core may have two threads."""
+    monkeypatch.setattr("tinyvit.runtimes.engines.onnxruntime.count_physical_cores", lambda: 1)
+    monkeypatch.setattr("tinyvit.bench.machine.count_cores", lambda: 2)
+    thread_counts: list[int] = []
+
+    def measure_peak_rates(threads: int) -> PeakRates:
+        thread_counts.append(threads)
+        return PeakRates(threads, 1.0, 1.0, 1.0)
+
+    monkeypatch.setattr(measure, "measure_peak_rates", measure_peak_rates)
+    record = measure_latency([small_classifier], quick_config(roofline=True))
+    assert record.latency[0].artifact.engine.threads == 1
+    assert thread_counts == [1]
 
 
 def test_failures_are_reported_and_the_rest_is_measured(

@@ -51,6 +51,16 @@ def test_minimum_numbers_of_samples_are_those_of_loadgen() -> None:
     assert MIN_SAMPLES == {0.9: 64, 0.99: 662}
 
 
+@pytest.mark.parametrize(
+    ("count", "p", "rank"),
+    [(10_000, 0.9, 930), (10_000, 0.99, 77), (1_000_000, 0.9, 99_302), (1_000_000, 0.99, 9_768)],
+)
+@pytest.mark.timeout(20)
+def test_bound_of_many_samples(count: int, p: float, rank: int) -> None:
+    # scipy.stats.binom.cdf(rank, count, 1 - p) is at most 0.01, and that of rank + 1 is above it.
+    assert bound_rank(count, p) == rank
+
+
 def test_upper_bound_is_right_99_times_in_100() -> None:
     draw = random.Random(1)
     true_p90 = 0.9
@@ -85,6 +95,14 @@ def test_ratio_interval_contains_the_true_ratio_95_times_in_100() -> None:
         assert interval.high is not None
         misses += not interval.low <= 0.5 <= interval.high
     assert misses <= 400 * 0.05 * 1.4
+
+
+@pytest.mark.parametrize(("rounds", "low"), [(20, 6), (1_000, 469), (1_100, 518), (5_000, 2_431)])
+def test_ratio_interval_of_many_rounds(rounds: int, low: int) -> None:
+    # scipy.stats.binom.cdf(low - 1, rounds, 0.5) is at most 0.025, and that of low is above it.
+    timing = Timing(tuple((float(ratio),) for ratio in range(1, rounds + 1)))
+    interval = ratio_interval(timing, Timing(((1.0,),) * rounds))
+    assert interval == RatioInterval((rounds + 1) / 2, low=low, high=rounds + 1 - low)
 
 
 def test_fewer_than_six_turns_have_a_ratio_without_an_interval() -> None:

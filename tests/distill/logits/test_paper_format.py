@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from tests.helpers.distill_data import write_class_folders
 from tinyvit.distill.logits.check import check_store
 from tinyvit.distill.logits.convert import convert_store
 from tinyvit.distill.logits.header import HEADER_NAME
@@ -140,3 +142,14 @@ def test_released_files_without_a_header_do_not_become_a_store(
     with pytest.raises(RequestError, match=r"has no store\.json"):
         convert_store(released_files, image_folder, "store", tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_images_that_do_not_match_are_reported_with_the_folder_of_the_source(
+    store: Store, image_folder: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "released"
+    convert_store(store.folder, image_folder, "paper", source)
+    images = write_class_folders(tmp_path / "images", seed=1, images_per_class=3)
+    with pytest.raises(RequestError, match=f"^{re.escape(str(source))} was made from other images"):
+        convert_store(source, images, "store", tmp_path / "back")
+    assert not (tmp_path / "back").exists()

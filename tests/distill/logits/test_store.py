@@ -170,7 +170,8 @@ def test_a_missing_epoch_is_refused(store: Store) -> None:
 def test_other_images_are_refused(store: Store, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="made from other images"):
         require_matching_images(
-            store,
+            store.header,
+            store.folder,
             read_image_folder(write_class_folders(tmp_path / "p", seed=1, images_per_class=3)),
         )
 
@@ -181,14 +182,13 @@ def test_other_pixels_are_refused_and_versions_named(
     header = json.loads((store_copy.folder / HEADER_NAME).read_text())
     header["versions"]["pillow"] = "1.0"
     (store_copy.folder / HEADER_NAME).write_text(json.dumps(header))
-    require_matching_images(
-        open_store(store_copy.folder), read_image_folder(image_folder)
-    )  # other versions, the same pixels
+    store, images = open_store(store_copy.folder), read_image_folder(image_folder)
+    require_matching_images(store.header, store.folder, images)  # other versions, the same pixels
     monkeypatch.setattr(store_module, "hash_probe_views", lambda *_: "other pixels")
     with pytest.raises(
         RequestError, match=r"other pixels here than where .* was made \(pillow 1\.0, here"
     ):
-        require_matching_images(open_store(store_copy.folder), read_image_folder(image_folder))
+        require_matching_images(store.header, store.folder, images)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', "[" * 100_000])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import sys
 from importlib.util import find_spec
@@ -12,15 +13,20 @@ import pytest
 import torch
 
 from tests.helpers.distill_data import CLASSES, TEACHER, name_teacher
-from tinyvit.distill.logits import module_teachers
+from tests.helpers.small_classifiers import make_manifest
+from tinyvit.distill.logits import module_teachers, teachers
 from tinyvit.distill.logits.teachers import average_probabilities, open_teachers
 from tinyvit.distill.training.device import ComputeDevice, select_device
 from tinyvit.distill.training.student import make_student, save_checkpoint
 from tinyvit.errors import TinyViTError
 from tinyvit.export import ExportConfig, export
 from tinyvit.labels import labels_by_wnid
+from tinyvit.manifest import TensorSpec
 from tinyvit.nn.timm_models import import_timm
+from tinyvit.preprocess import Preprocess
+from tinyvit.runtimes import open_runtime
 from tinyvit.runtimes import processor as cpu
+from tinyvit.runtimes.artifact import Artifact, content_sha256
 
 HERE = ComputeDevice("cpu", uses_bfloat16=False)
 PIXELS = np.random.RandomState(0).randint(0, 256, (5, 64, 64, 3)).astype(np.uint8)
@@ -53,6 +59,24 @@ def test_an_exported_teacher_predicts_what_its_checkpoint_predicts(
         from_artifact.predict_probabilities(PIXELS),
         atol=1e-5,
     )
+
+
+def test_a_core_ml_package_is_a_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    coreml_package = pytest.importorskip("tests.helpers.coreml_package", reason="builds a package")
+    path = coreml_package.build_package(tmp_path, coreml_package.build_gelu_and_linear)
+    manifest = dataclasses.replace(
+        make_manifest("host", 1),
+        input=TensorSpec("x", coreml_package.SHAPE, "float32", "NCHW"),
+        preprocess=Preprocess(8, 8),
+    )
+    artifact = Artifact(path, manifest)
+    monkeypatch.setattr(teachers, "read_artifact", lambda path: artifact)
+    monkeypatch.setattr(
+        teachers, "open_runtime", lambda artifact: open_runtime(artifact, "coreml-reference")
+    )
+    (teacher,) = open_teachers((str(path),), None, HERE)
+    assert teacher.sha256 == content_sha256(path)
+    assert teacher.predict_probabilities(PIXELS[:, :8, :8]).shape == (5, 10)
 
 
 def test_predictions_of_several_teachers_are_averaged(checkpoint: Path) -> None:

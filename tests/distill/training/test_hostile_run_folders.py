@@ -48,7 +48,7 @@ def make_parts(seed: int) -> dict[str, Any]:
 
 
 def load(folder: Path) -> TrainingState:
-    return load_state(folder, make_parts(1), STEPS_PER_EPOCH, EPOCHS)
+    return load_state(folder, make_parts(1), "cpu", STEPS_PER_EPOCH, EPOCHS)
 
 
 def check_refusal(folder: Path, reason: str) -> None:
@@ -61,7 +61,7 @@ def check_refusal(folder: Path, reason: str) -> None:
 def test_a_state_is_restored_exactly(tmp_path: Path) -> None:
     saved, restored = make_parts(0), make_parts(1)
     save_state(tmp_path, PROGRESS, saved)
-    assert load_state(tmp_path, restored, STEPS_PER_EPOCH, EPOCHS) == PROGRESS
+    assert load_state(tmp_path, restored, "cpu", STEPS_PER_EPOCH, EPOCHS) == PROGRESS
     for name, value in saved["model"].state_dict().items():
         assert torch.equal(restored["model"].state_dict()[name], value), name
     assert str(restored["optimizer"].state_dict()) == str(saved["optimizer"].state_dict())

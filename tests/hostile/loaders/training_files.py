@@ -72,7 +72,7 @@ def resume_run(path: Path) -> None:
     open_run_folder(path, _RUN, _CONFIG, overwrite=False)
     if not (path / STATE_FILE).is_file():
         return
-    state = load_state(path, _make_parts(), _STEPS, _CONFIG.epochs)
+    state = load_state(path, _make_parts(), "cpu", _STEPS, _CONFIG.epochs)
     print_lines(f"resuming after step {state.step}, {state.loss_sum + 1:.3f}, {state.seconds:.1f}")
     draw_history([*state.history, EpochSummary(1.0, 1e-4, 1.0, 1.0)], Path("curves.png"))
 
