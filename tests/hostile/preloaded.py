@@ -5,8 +5,11 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import tests.hostile.loaders  # noqa: F401 (children use it, as all below)
 import tinyvit.runtimes.classifier
-import tinyvit.runtimes.verify
+import tinyvit.runtimes.verify  # noqa: F401
 
 with contextlib.suppress(ImportError):
-    import tinyvit.nn.model  # noqa: F401
+    import matplotlib.figure  # noqa: F401
+    import safetensors  # noqa: F401
+    import yaml  # noqa: F401

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from tests.hostile.hostile_files import Loader
-from tests.hostile.loaders import (
-    checkpoint_folders,
-    label_files,
-    onnx_files,
-    torch_checkpoints,
-    training_files,
-)
+from importlib.util import find_spec
 
-LOADERS: tuple[Loader, ...] = (
-    *onnx_files.LOADERS,
-    *torch_checkpoints.LOADERS,
-    *checkpoint_folders.LOADERS,
-    *label_files.LOADERS,
-    *training_files.LOADERS,
-)
+from tests.hostile.hostile_files import Loader
+from tests.hostile.loaders import label_files, onnx_files
+
+LOADERS: tuple[Loader, ...] = (*onnx_files.LOADERS, *label_files.LOADERS)
+
+if find_spec("torch"):  # otherwise, the modules that these loaders try cannot be imported
+    from tests.hostile.loaders import checkpoint_folders, torch_checkpoints, training_files
+
+    LOADERS += (
+        *torch_checkpoints.LOADERS,
+        *checkpoint_folders.LOADERS,
+        *training_files.LOADERS,
+    )
