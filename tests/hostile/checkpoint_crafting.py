@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import struct
 import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -14,7 +12,7 @@ from typing import Any
 import torch
 
 from tests.helpers.hostile_text import HOSTILE_TEXT
-from tests.hostile.hostile_files import HostileFile, make_file
+from tests.hostile.hostile_files import HostileFile
 from tests.hostile.small_checkpoints import make_records, make_storage
 from tests.hostile.torch_records import (
     EXTREME_VALUES,
@@ -24,7 +22,6 @@ from tests.hostile.torch_records import (
     Storage,
     make_tensor,
     write_archive,
-    write_old_format,
     write_pickle,
 )
 
@@ -67,16 +64,17 @@ def craft_contents(generator: random.Random) -> Iterator[HostileFile]:
         yield HostileFile(description, partial(_write_content, make_content))
     for description, pickled in _list_pickles():
         archive = partial(write_archive, pickled, {"0": make_storage()}, zipfile.ZIP_DEFLATED)
-        yield HostileFile(description, partial(_write_bytes, archive))
+        yield HostileFile(description, partial(write_bytes, archive))
 
 
 def _write_content(make_content: Callable[[], Any], folder: Path) -> Path:
     storages = {"0": make_storage(), "1": make_storage()}
     data = write_archive(write_pickle(make_content()), storages, zipfile.ZIP_DEFLATED)
-    return _write_bytes(lambda: data, folder)
+    return write_bytes(lambda: data, folder)
 
 
-def _write_bytes(make_data: Callable[[], bytes], folder: Path) -> Path:
+def write_bytes(make_data: Callable[[], bytes], folder: Path) -> Path:
+    """Write a file whose bytes are made only now."""
     (folder / "a.pth").write_bytes(make_data())
     return folder / "a.pth"
 
@@ -247,78 +245,3 @@ def _list_pickles() -> Iterator[tuple[str, bytes]]:
         yield f"the persistent id {identifier!r:.40}", write_pickle([PersistentId(identifier)])
     for name in ("os system", "builtins eval", "torch.hub load", "\x1b[2J \x1b]0;a\x07"):
         yield f"the name {name!r}", start + f"c{name.replace(' ', chr(10))}\n)R.".encode()
-
-
-def craft_damaged_archives() -> Iterator[HostileFile]:
-    """Yield archives with hostile lists of entries, and files of old versions of torch."""
-    pickled, storage = write_pickle(make_records()), {"0": make_storage()}
-    names = ("a/data.pkl", "b/data.pkl", "/data.pkl", "../data.pkl", "a/code/x", HOSTILE_TEXT[:9])
-    for name in names:
-        more = {name: b"\x80\x02."}
-        yield _archive(f"an entry {name!r}", partial(write_archive, pickled, storage, more=more))
-    for order in (b"big", b"\xff" * 1000, b""):
-        more = {"a/byteorder": order}
-        yield _archive(f"{order[:9]!r}", partial(write_archive, pickled, storage, more=more))
-    many = {f"{number}": b"" for number in range(60_000)}
-    yield _archive("60,000 entries", partial(write_archive, pickled, storage, more=many))
-    zeros = {"0": bytes(240 * 2**20)}
-    for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2):
-        yield _archive(f"zeros {method}", partial(write_archive, pickled, zeros, method))
-    yield _archive("no storage", partial(write_archive, pickled, {}))
-    yield _archive("a short storage", partial(write_archive, pickled, {"0": b"12"}))
-    data = write_archive(pickled, storage)
-    center = data.index(b"PK\1\2")
-    for offset, width in ((6, 2), (8, 2), (10, 2), (16, 4), (20, 4), (24, 4), (28, 2), (42, 4)):
-        for value in (0, 1, 2 ** (8 * width) - 1):
-            position = center + offset
-            changed = data[:position] + value.to_bytes(width, "little") + data[position + width :]
-            yield make_file("a.pth", f"{value} at {offset} of an entry", changed)
-    end = data.index(b"PK\5\6")
-    for offset, width in ((8, 2), (10, 2), (12, 4), (16, 4), (20, 2)):
-        position = end + offset
-        changed = data[:position] + b"\xff" * width + data[position + width :]
-        yield make_file("a.pth", f"the largest number at {offset} of the end", changed)
-    yield from _craft_old_files()
-    yield from _craft_special_files()
-
-
-def _archive(description: str, make_data: Callable[[], bytes]) -> HostileFile:
-    return HostileFile(description, partial(_write_bytes, make_data))
-
-
-def _craft_old_files() -> Iterator[HostileFile]:
-    count = len(make_storage()) // 2
-    storage = struct.pack("<q", count) + make_storage()
-    for index, field in enumerate(("magic", "version", "machine", "content", "keys")):
-        for value in EXTREME_VALUES[::2]:
-            parts: list[Any] = [MAGIC_NUMBER, 1001, {"little_endian": True}, make_records(), ["0"]]
-            parts[index] = value
-            data = write_old_format(tuple(parts), {"0": storage})
-            yield make_file("old.pth", f"the {field} {value!r:.40}", data)
-    for stated in (0, -1, 2**62, 2**63 - 1):
-        parts = [MAGIC_NUMBER, 1001, {}, make_records(), ["0"]]
-        data = write_old_format(tuple(parts), {"0": struct.pack("<q", stated) + make_storage()})
-        yield make_file("old.pth", f"a storage of {stated} elements", data)
-
-
-def _craft_special_files() -> Iterator[HostileFile]:
-    def make_pipe(folder: Path) -> Path:
-        os.mkfifo(folder / "a.pth")
-        return folder / "a.pth"
-
-    def link(target: str, folder: Path) -> Path:
-        (folder / "a.pth").symlink_to(target)
-        return folder / "a.pth"
-
-    def make_sparse(start: bytes, folder: Path) -> Path:
-        _write_bytes(lambda: start, folder)
-        os.truncate(folder / "a.pth", 4 * 2**30)
-        return folder / "a.pth"
-
-    yield HostileFile("a named pipe", make_pipe)
-    for target in ("/dev/zero", "/dev/stdin", "/proc/kmsg", "/proc/self/mem", "a.pth", "missing"):
-        yield HostileFile(f"a link to {target}", partial(link, target))
-    for start in (b"PK\3\4", b"\x80\x02", b"\x80\x04\x8e" + bytes(7) + b"\x10", bytes(8) + b"{"):
-        yield HostileFile(f"4 GiB that begin with {start!r}", partial(make_sparse, start))
-    for name in ("a.\x1b[2J", "a\n.pth", "\udcff.pth", "-.pth"):
-        yield make_file(name, f"the file name {name!r}", b"a" * 100)

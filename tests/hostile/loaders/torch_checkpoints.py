@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.hostile_text import HOSTILE_TEXT
-from tests.hostile.checkpoint_crafting import craft_contents, craft_damaged_archives
+from tests.hostile.archive_crafting import craft_damaged_archives
+from tests.hostile.checkpoint_crafting import MAGIC_NUMBER, craft_contents
 from tests.hostile.hostile_files import GIB, HostileFile, Loader
 from tests.hostile.mutations import mutate_bytes
 from tests.hostile.small_checkpoints import (
@@ -32,7 +33,6 @@ from tinyvit.manifest import Manifest
 from tinyvit.progress import LogProgress
 
 NAMES = ["cat", "dog", "owl", "bat", "cow"]
-MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 _OPERATIONS: tuple[bytes, ...] = (
     *(b"N", b"\x88", b"]", b"}", b")", b"(", b"0", b"1", b"2", b"R", b"b", b"s", b"u", b"a", b"e"),
     *(b"t", b"\x85", b"\x86", b"\x87", b"\x81", b"\x93", b"Q", b"K\xff", b"J\xff\xff\xff\xff"),
