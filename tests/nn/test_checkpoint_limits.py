@@ -235,3 +235,11 @@ def test_a_long_text_is_no_license(save: Save) -> None:
     assert load_checkpoint(path).license == "unknown"
     path = save({"model": state, "license": "x" * 1000})
     assert load_checkpoint(path).license == "x" * 1000
+
+
+def test_negative_variances_are_refused(save: Save) -> None:
+    state = TinyViT(VARIANTS["tiny_vit_5m_224"], 2).state_dict()
+    state["patch_embed.conv1.bn.running_var"][3] = -1e-3
+    message = r"contains variances below 0 \(patch_embed\.conv1\.bn\.running_var\)"
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(save(state))
