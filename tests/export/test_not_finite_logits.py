@@ -1,4 +1,4 @@
-"""A network whose logits are NaN or infinite is refused, and is not called a defect of an engine."""
+"""A network with NaN or infinite logits is refused, and is not called a defect of an engine."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ class ConstantNetwork(nn.Module):
     def __init__(self, logit: float) -> None:
         super().__init__()
         self.logit = logit
+        self.head = nn.Module()
+        self.head.fc = nn.Linear(1, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         return torch.full((images.shape[0], 10), self.logit)
