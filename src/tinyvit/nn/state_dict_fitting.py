@@ -129,7 +129,9 @@ def _check_values(state_dict: dict[str, Tensor], expected: dict[str, Tensor], pa
             "give an earlier checkpoint: training diverged",
         )
     negative = [
-        key for key in expected if key.endswith("running_var") and (state_dict[key] < 0).any()
+        key
+        for key in expected
+        if key.endswith("running_var") and (state_dict[key].float() < 0).any()
     ]
     if negative:
         raise CheckpointError(
