@@ -30,6 +30,7 @@ from tinyvit.export import pipeline, source_network
 from tinyvit.export.config import ExportConfig
 from tinyvit.export.manifest_builder import build_manifest
 from tinyvit.manifest import Manifest
+from tinyvit.privacy import use_temporary_caches
 from tinyvit.progress import LogProgress
 
 NAMES = ["cat", "dog", "owl", "bat", "cow"]
@@ -44,7 +45,7 @@ _OPERATIONS: tuple[bytes, ...] = (
 
 def export_checkpoint(path: Path) -> None:
     """Read a checkpoint as tinyvit-export does, up to the tracing."""
-    with pytest.MonkeyPatch.context() as patch:
+    with use_temporary_caches(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(source_network, "trace", lambda *arguments, **options: None)
         plan = pipeline._make_plan(ExportConfig(checkpoint=path))
         progress = LogProgress(sys.stdout)

@@ -38,6 +38,7 @@ from tinyvit.distill.training.run_folder import (
     save_state,
 )
 from tinyvit.distill.training.toml_files import format_toml
+from tinyvit.privacy import use_temporary_caches
 from tinyvit.quant.recipe import Recipe, read_recipe
 from tinyvit.safe_text import print_lines
 from tinyvit.variants import VARIANTS
@@ -72,7 +73,8 @@ def resume_run(path: Path) -> None:
     open_run_folder(path, _RUN, _CONFIG, overwrite=False)
     if not (path / STATE_FILE).is_file():
         return
-    state = load_state(path, _make_parts(), "cpu", _STEPS, _CONFIG.epochs)
+    with use_temporary_caches():
+        state = load_state(path, _make_parts(), "cpu", _STEPS, _CONFIG.epochs)
     print_lines(f"resuming after step {state.step}, {state.loss_sum + 1:.3f}, {state.seconds:.1f}")
     draw_history([*state.history, EpochSummary(1.0, 1e-4, 1.0, 1.0)], Path("curves.png"))
 
