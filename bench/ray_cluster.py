@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any
 
@@ -75,18 +76,56 @@ def run_on_cluster(ray: Any, tasks: Iterator[Any]) -> Iterator[Any]:
         pending.extend(islice(tasks, 1))
 
 
+def find_current_folder() -> str:
+    """Return the absolute path of the current folder; "" if it has been deleted."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return ""
+
+
+def enter_folder(folder: str) -> None:
+    """Make a folder the current one, to which relative paths refer.
+
+    A worker calls this function, because it does not begin in the current folder of the process
+    that submits its tasks.
+
+    Args:
+        folder: The folder, as `find_current_folder` returns it. If it does not exist on this
+            machine, nothing is changed.
+    """
+    with suppress(OSError):
+        os.chdir(folder)
+
+
 def _connect(ray: Any, address: str) -> None:
     """Connect the module `ray` to the cluster at an address; start a cluster if that is ""."""
     try:
-        ray.init(
-            # Without "local", Ray would connect to a cluster that already runs on this machine.
-            address=address or "local",
-            log_to_driver=False,
-            logging_level="ERROR",
-            include_dashboard=False,
-        )
+        with _leave_current_folder():
+            ray.init(
+                # Without "local", Ray would connect to a cluster that already runs here.
+                address=address or "local",
+                log_to_driver=False,
+                logging_level="ERROR",
+                include_dashboard=False,
+            )
     except ValueError as error:
         raise _make_cluster_error(address, error) from error
+
+
+@contextmanager
+def _leave_current_folder() -> Iterator[None]:
+    """Make the root of the file system the current folder during the block.
+
+    Ray lets its workers look for modules in the current folder first, which may contain files of
+    strangers, such as one called numpy.py.
+    """
+    folder = find_current_folder()
+    os.chdir(os.path.abspath(os.sep))
+    try:
+        yield
+    finally:
+        enter_folder(folder)
 
 
 def _make_cluster_error(address: str, error: Exception) -> RequestError:

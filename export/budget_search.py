@@ -19,7 +19,7 @@ from tinyvit.export.manifest_builder import RELATIVE_TOLERANCE
 from tinyvit.export.quantized_candidate import BudgetTrial, QuantizedCandidate
 from tinyvit.export.workspace import Workspace
 from tinyvit.manifest import Precision
-from tinyvit.metrics import PairedComparison
+from tinyvit.metrics import FLOAT32_NETWORK, PairedComparison
 from tinyvit.progress import Progress
 from tinyvit.quant.accuracy_budget import (
     ArtifactOutputs,
@@ -167,7 +167,7 @@ def search_within_budget(
         comparison = compare_outputs(outputs, reference)
         int8_share = _compute_int8_share(workspace, recipe)
         trials.append(BudgetTrial(recipe.float_units, int8_share, comparison))
-        progress.message(f"int8: {comparison}")
+        progress.message(f"int8: {comparison.describe(FLOAT32_NETWORK)}")
         if config.force or config.budget.allows(comparison):
             return replace(candidate, trials=tuple(trials))
         if not ranking:

@@ -27,6 +27,7 @@ from tinyvit.export.source_network import load_source_network
 from tinyvit.export.targets import check_supported, explain_unsupported
 from tinyvit.nn.weight_files import check_format
 from tinyvit.progress import NullProgress, Progress
+from tinyvit.stop_signals import restore_interrupt
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,9 @@ def export_all(config: ExportConfig, progress: Progress = NullProgress()) -> Exp
         preparer = _load_and_prepare(plan, progress)
         for planned in supported:
             try:
-                artifacts.append(_make_artifact(planned, preparer, config.overwrite, progress))
+                with restore_interrupt():
+                    written = _make_artifact(planned, preparer, config.overwrite, progress)
+                artifacts.append(written)
             except TinyViTError as error:
                 is_skipped = isinstance(error, MissingDependencyError)
                 failures.append(FailedTarget(planned.target.name, error, is_skipped))
@@ -151,7 +154,8 @@ def _report_files_on_interrupt(
     recipe = config.quantization.recipe if config.quantization is not None else None
     new_recipes = [recipe] if recipe is not None and not recipe.exists() else []
     try:
-        yield
+        with restore_interrupt():
+            yield
     except KeyboardInterrupt as interrupt:
         remaining = [f"the recipe {path}" for path in new_recipes if path.exists()]
         remaining += [str(artifact.path) for artifact in finished]

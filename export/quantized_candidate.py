@@ -12,7 +12,7 @@ from tinyvit.export.baseline_timing import SpeedComparison
 from tinyvit.export.targets import LoweredModel
 from tinyvit.export.tracing import Graph
 from tinyvit.manifest import Quantization
-from tinyvit.metrics import PairedComparison
+from tinyvit.metrics import FLOAT32_NETWORK, PairedComparison
 from tinyvit.nn.model import TinyViT
 from tinyvit.quant.config import QuantizationConfig
 from tinyvit.quant.quantized_network import quantize_network
@@ -42,10 +42,12 @@ class BudgetTrial:
 
     def __str__(self) -> str:
         """Describe the step on one line, for the printed summary and the manifest."""
+        accuracy = UNMEASURED_ACCURACY
+        if self.comparison is not None:
+            accuracy = self.comparison.describe(FLOAT32_NETWORK)
         return (
             f"{len(self.float_units)} units in float32, "
-            f"{self.int8_share:.0%} of the multiply-accumulates in int8: "
-            f"{self.comparison or UNMEASURED_ACCURACY}"
+            f"{self.int8_share:.0%} of the multiply-accumulates in int8: {accuracy}"
         )
 
 

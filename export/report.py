@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from tinyvit.bench.machine import describe_cpu
+from tinyvit.metrics import FLOAT32_NETWORK
 from tinyvit.preprocess_settings import format_setting
 
 if TYPE_CHECKING:
@@ -133,7 +134,9 @@ def _describe_quantization(candidate: QuantizedCandidate, manifest: Manifest) ->
             f"{candidate.integer_kernel_share:.0%} of the multiply-accumulates in integer kernels"
         )
     recipe, quantization = candidate.recipe, manifest.quantization
-    accuracy = str(candidate.comparison or _NOT_MEASURED)
+    accuracy = _NOT_MEASURED
+    if candidate.comparison is not None:
+        accuracy = candidate.comparison.describe(FLOAT32_NETWORK)
     if quantization is not None and quantization.has_synthetic_evaluation:
         accuracy += _SYNTHETIC_EVALUATION
     return [

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.manifest import TensorSpec
+from tinyvit.python_process import read_last_line
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import RuntimeOptions
 
@@ -187,6 +188,5 @@ def shorten_message(error: Exception) -> str:
         At most 200 characters of the text after the last " : " (ONNX Runtime puts error codes
         before it); the type of the error if it has no message.
     """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    message = lines[-1] if lines else type(error).__name__
+    message = read_last_line(str(error), if_empty=type(error).__name__, max_characters=None)
     return message.rsplit(" : ", 1)[-1][:_MAX_MESSAGE_LENGTH]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 from tinyvit import __version__
 from tinyvit.errors import ArtifactError, CheckpointError, MissingDependencyError, RequestError
 from tinyvit.files import expand_home, find_cache_folder, publish_files
+from tinyvit.python_process import make_module_command, read_last_line
 from tinyvit.runtimes.artifact import known_suffixes, read_artifact
 from tinyvit.safe_text import escape_text, quote_argument
 from tinyvit.staging import staging_folder
@@ -82,13 +82,8 @@ def _is_usable(path: Path) -> bool:
 
 def _run_export(model: str, path: Path) -> None:
     """Run tinyvit-export in another process; raise its error as a CheckpointError."""
-    # With the same import path, the process finds the same packages as this one. It starts in the
-    # new, empty staging folder, because Python would import modules from its current folder too.
-    import_path = os.pathsep.join(entry for entry in sys.path if os.path.isabs(entry))
     process = subprocess.run(
-        [sys.executable, "-m", _EXPORT_MODULE, "--model", model, "-o", str(path), "--json"],
-        cwd=path.parent,
-        env={**os.environ, "PYTHONPATH": import_path},
+        make_module_command(_EXPORT_MODULE, "--model", model, "-o", str(path), "--json"),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -96,9 +91,10 @@ def _run_export(model: str, path: Path) -> None:
         check=False,
     )
     if process.returncode != 0:
-        lines = process.stderr.strip().splitlines() or [f"exit code {process.returncode}"]
+        exit_code = f"exit code {process.returncode}"
+        last_line = read_last_line(process.stderr, if_empty=exit_code, max_characters=None)
         # One line with the cause and the remedy of the export's own error.
-        export_error = lines[-1].removeprefix("error: ")
+        export_error = last_line.removeprefix("error: ")
         # If the hub cannot be reached, the export's remedy is to download the checkpoint elsewhere
         # and to export it with `--checkpoint FILE` (`tinyvit.nn.hub`).
         if "--checkpoint FILE" in export_error:

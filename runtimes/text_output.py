@@ -46,6 +46,7 @@ def print_verification(file: str, result: Verification) -> None:
     )
     verdict = "PASS" if result.passed else "FAIL"
     print_lines(f"{verdict}  {file}: {'; '.join((*result.reasons, difference))}")
+    print_lines(f"  reference logits: of {result.reference}")
     for golden_input in result.golden_inputs:
         top1 = "agrees" if golden_input.top1_agrees else "DIFFERS"
         print_lines(

@@ -72,6 +72,7 @@ class Verification:
         engine: Engine, device, threads and precision in use.
         max_abs_diff: Largest absolute difference over all golden inputs; NaN if a logit is NaN.
         tolerance: Largest absolute difference that passes.
+        reference: What computed the reference logits, such as "the checkpoint in PyTorch, float32".
         golden_inputs: One result for each golden input.
         content_unchanged: Whether everything except the manifest is as it was at export.
         manifest_unchanged: Whether the manifest is as it was at export.
@@ -83,6 +84,7 @@ class Verification:
     engine: RuntimeInfo
     max_abs_diff: float
     tolerance: float
+    reference: str
     golden_inputs: tuple[GoldenInputResult, ...]
     content_unchanged: bool
     manifest_unchanged: bool
@@ -149,6 +151,7 @@ def verify(  # noqa: PLR0913 (the parameters mirror the command line)
         engine=engine,
         max_abs_diff=_find_largest([result.max_abs_diff for result in results]),
         tolerance=golden.tolerance,
+        reference=_describe_reference(manifest),
         golden_inputs=results,
         content_unchanged=content_unchanged,
         manifest_unchanged=manifest_unchanged,
@@ -231,6 +234,13 @@ def _read_golden_vectors(manifest: Manifest, path: Path) -> GoldenVectors:
             "upgrade tinyvit-edge, or export the file again",
         )
     return golden
+
+
+def _describe_reference(manifest: Manifest) -> str:
+    """Return what computed the reference logits of an artifact when it was exported."""
+    if manifest.quantization is None:
+        return "the checkpoint in PyTorch, float32"
+    return f"the {manifest.precision} network in PyTorch, without rounding errors (float64)"
 
 
 def _is_size_allowed(manifest: Manifest, golden: GoldenVectors) -> bool:

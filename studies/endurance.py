@@ -28,6 +28,7 @@ from tinyvit.bench.report.console import format_table_row
 from tinyvit.cli import make_parser, positive_int, run_guarded
 from tinyvit.errors import RequestError
 from tinyvit.files import expand_home
+from tinyvit.python_process import protect_worker_processes
 from tinyvit.runtimes.classifier import Classifier
 
 _PROGRAM = "python -m tinyvit.studies.endurance"
@@ -212,7 +213,7 @@ def _run(options: argparse.Namespace) -> int:
             (measure_opens, options.opens),
         ):
             # A pool ends after one task, so that every measurement has a new process.
-            with context.Pool(1) as pool:
+            with protect_worker_processes(), context.Pool(1) as pool:
                 result = pool.apply(measure, (expand_home(file), count))
             text = json.dumps(asdict(result)) if options.json else format_endurance(result)
             print(text, flush=True)

@@ -28,6 +28,7 @@ import numpy as np
 from tinyvit.cli import make_parser, positive_int, run_guarded
 from tinyvit.errors import ArtifactError, TinyViTError
 from tinyvit.progress import Progress, make_progress
+from tinyvit.python_process import make_module_command, read_last_line
 from tinyvit.runtimes.artifact import content_sha256, read_artifact
 
 _PROGRAM = "python -m tinyvit.studies.faults"
@@ -85,13 +86,13 @@ class KillableExport:
         images = folder / "images.npz"
         shape = (2 * _CALIBRATION_IMAGES, img_size, img_size, 3)
         np.savez(images, np.random.default_rng(0).integers(0, 256, shape, np.uint8))
-        self._command = [
-            sys.executable,
-            *("-m", "tinyvit.export.cli", "--model", "demo", "--img-size", str(img_size)),
+        self._command = make_module_command(
+            "tinyvit.export.cli",
+            *("--model", "demo", "--img-size", str(img_size)),
             *("--int8", "--calib-data", str(images), "--calib-count", str(_CALIBRATION_IMAGES)),
             # Random images may be hard for int8, and accuracy does not matter here.
             *("--min-agreement", "0", "--overwrite", "-o", str(self.output)),
-        ]
+        )
         self._environment = {
             **os.environ,
             "TINYVIT_CACHE": str(folder / "cache"),
@@ -117,8 +118,8 @@ class KillableExport:
         process = self.start()
         _, message = process.communicate()
         if process.returncode != 0:
-            last_line = (message.decode(errors="replace").splitlines() or ["no message"])[-1]
-            raise TinyViTError(f"the export failed ({last_line})", "run the same export alone")
+            reason = read_last_line(message, if_empty="no message")
+            raise TinyViTError(f"the export failed ({reason})", "run the same export alone")
         return time.perf_counter() - start_s
 
     def is_whole(self) -> bool:

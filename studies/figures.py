@@ -27,6 +27,7 @@ from tinyvit.cli import make_parser, run_guarded
 from tinyvit.data.dataset import DatasetLocation, open_dataset
 from tinyvit.errors import ArtifactError
 from tinyvit.progress import Progress, make_progress
+from tinyvit.python_process import make_module_command, read_last_line
 from tinyvit.studies.figures_page import SUFFIXES, VARIANTS, FigureRecords, format_page
 from tinyvit.studies.peers import convert_with_executorch, convert_with_litert_torch, export_pair
 
@@ -249,13 +250,12 @@ def _export_demo(folder: Path, calib_data: Path) -> None:
 def _run_export(options: Sequence[str]) -> None:
     """Run tinyvit-export in another process; show the command on standard error."""
     print(" ".join(["tinyvit-export", *options]), file=sys.stderr)
-    command = [sys.executable, "-m", "tinyvit.export.cli", *options]
+    command = make_module_command("tinyvit.export.cli", *options)
     process = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if process.returncode:
-        lines = process.stderr.strip().splitlines()
         raise ArtifactError(
             f"the command 'tinyvit-export {' '.join(options)}' failed",
-            lines[-1] if lines else "run it to see the error; it printed none",
+            read_last_line(process.stderr, if_empty="run it to see the error; it printed none"),
         )
 
 

@@ -42,6 +42,7 @@ from tinyvit.distill.training.data_loader import (
     shuffle_indices,
 )
 from tinyvit.distill.training.device import select_device
+from tinyvit.python_process import make_module_command
 from tinyvit.studies.gpu.training import LEARNING_RATE, Shape, make_config, make_data, make_run
 from tinyvit.studies.record_reading import time_record_reading
 
@@ -168,8 +169,8 @@ def _measure_peak_memory(name: str) -> str:
     Returns:
         The peak memory that the other process prints.
     """
-    command = [sys.executable, "-m", "tinyvit.studies.teacher_overhead", *sys.argv[1:]]
-    command += ["--measure-memory-of", name]
+    options = (*sys.argv[1:], "--measure-memory-of", name)
+    command = make_module_command("tinyvit.studies.teacher_overhead", *options)
     return subprocess.run(command, capture_output=True, text=True).stdout.strip()
 
 

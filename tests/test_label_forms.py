@@ -139,7 +139,10 @@ def test_the_key_of_a_map_tells_its_direction(tmp_path: Path) -> None:
         ([{"id": 1, "name": "ant"}, {"id": 2, "name": "bee"}], "count from 1"),
         ([{"id": 1, "name": "cow"}, {"name": "ant"}], "entry 2 does not have .* as 'id'"),
         ([{"count": 20, "name": "cow"}, {"count": 7, "name": "ant"}], "0 is missing"),
-        ([{"id": 7, "index": 1, "name": "a"}, {"id": 9, "index": 0, "name": "b"}], "no titles"),
+        (
+            [{"id": 7, "index": 1, "name": "a"}, {"id": 9, "index": 0, "name": "b"}],
+            "id and index state different indices",
+        ),
         ([{"id": 0}, {"id": 1}], "its entries have no name: 'id' are their keys"),
         ({"label": {"names": ["a"]}, "coarse_label": {"names": ["b"]}}, "different labels"),
         ([{f"k{i}": 1} for i in range(200)], "more than 100 different keys"),

@@ -16,6 +16,7 @@ from statsmodels.stats.proportion import confint_proportions_2indep, proportion_
 from tinyvit import metrics
 from tinyvit.errors import RequestError
 from tinyvit.metrics import (
+    FLOAT32_NETWORK,
     AccuracyCounter,
     ClassAccuracy,
     Flips,
@@ -146,20 +147,20 @@ class TestPairedComparison:
     def test_without_classes(self) -> None:
         found = compare_logits(one_hot([0, 1, 2, 3]), one_hot([0, 1, 2, 2]), None)
         assert (found.agreement, found.drop, found.top1) == (75, None, None)
-        assert (
-            str(found)
-            == "75.0% of 4 images get the same class as the reference (95%: from 30.1 to 95.4)"
+        assert found.describe("the other one") == (
+            "75.0% of 4 images get the same class as the other one (95%: from 30.1 to 95.4)"
         )
 
     def test_text_with_classes(self) -> None:
         comparison = PairedComparison(1000, 50, top1=84.7, reference_top1=85.2, worse=5)
-        assert str(comparison) == (
-            "top-1 is 84.7%, and 85.2% for the reference: a drop of 0.5 points "
+        assert comparison.describe(FLOAT32_NETWORK) == (
+            "top-1 is 84.7%, and 85.2% for the float32 network: a drop of 0.5 points "
             "(95%: from 0.1 to 1.2; 5 images worse, 0 better); "
-            "50.0% of 1000 images get the same class as the reference"
+            "50.0% of 1000 images get the same class as the float32 network"
         )
         gain = PairedComparison(1000, 50, top1=86, reference_top1=85.2, better=8)
-        assert "a gain of 0.8 points (95%: from 0.4 to 1.6; 0 images worse, 8 better)" in str(gain)
+        text = gain.describe(FLOAT32_NETWORK)
+        assert "a gain of 0.8 points (95%: from 0.4 to 1.6; 0 images worse, 8 better)" in text
 
     def test_classes_and_logits_give_the_same_comparison(self) -> None:
         first, second, truths = np.random.default_rng(0).integers(0, 4, (3, 50))
@@ -172,10 +173,12 @@ class TestPairedComparison:
     def test_no_flips_still_leave_a_doubt(self) -> None:
         comparison = PairedComparison(60, 100, top1=90, reference_top1=90)
         assert comparison.interval == pytest.approx((-6.017185, 6.017185), abs=1e-6)
-        assert "a drop of 0.0 points (95%: from -6.0 to 6.0; 0 images worse" in str(comparison)
+        text = comparison.describe(FLOAT32_NETWORK)
+        assert "a drop of 0.0 points (95%: from -6.0 to 6.0; 0 images worse" in text
         without_classes = PairedComparison(32, 100)
-        assert str(without_classes) == (
-            "100.0% of 32 images get the same class as the reference (95%: from 89.3 to 100.0)"
+        assert without_classes.describe(FLOAT32_NETWORK) == (
+            "100.0% of 32 images get the same class as the float32 network"
+            " (95%: from 89.3 to 100.0)"
         )
 
     @pytest.mark.parametrize(("same", "images"), [(3, 4), (985, 1000), (0, 7), (7, 7)])

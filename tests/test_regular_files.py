@@ -27,7 +27,9 @@ from tinyvit.regular_files import (
     SpecialFileError,
     check_regular_file,
     open_regular_file,
+    open_regular_file_for_update,
     read_bounded,
+    read_open_file,
 )
 from tinyvit.serialization import read_json
 
@@ -141,7 +143,7 @@ def test_a_file_that_grows_while_it_is_read_is_read_up_to_the_limit(
     with monkeypatch.context() as patch:
         patch.setattr(os, "fstat", lambda descriptor: early_status)
         assert read_bounded(tmp_path / "a", 8) == b"abcdefgh"
-        with pytest.raises(ValueError, match="it is larger than 0 MiB"):
+        with pytest.raises(ValueError, match="it is larger than 7 bytes"):
             read_bounded(tmp_path / "a", 7)
 
 
@@ -220,3 +222,21 @@ def test_a_pipe_in_a_folder_of_images_is_not_an_image(
 def test_a_pipe_is_not_replaced_by_an_output(pipe: Path) -> None:
     with pytest.raises(RequestError, match="is a device, a pipe or a socket"):
         refuse_existing(pipe, overwrite=True)
+
+
+@pytest.mark.parametrize("open_file", [open_regular_file, open_regular_file_for_update])
+def test_a_pipe_that_takes_the_place_of_the_checked_file_is_refused(
+    open_file: Callable[[Path], object], pipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(regular_files, "check_regular_file", lambda path: None)
+    with pytest.raises(SpecialFileError, match="it is a named pipe"):
+        open_file(pipe)
+
+
+def test_a_file_that_is_open_for_update_is_read_and_written(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"abc")
+    with open_regular_file_for_update(path) as file:
+        assert read_open_file(file, 3) == b"abc"
+        file.write(b"d")
+    assert path.read_bytes() == b"abcd"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -163,3 +164,52 @@ def test_a_folder_that_cannot_be_listed_can_be_written(
     write_atomically(tmp_path / "text.txt", "text")
     monkeypatch.undo()
     assert [path.name for path in tmp_path.iterdir()] == ["text.txt"]
+
+
+USE_TEMPORARY_FOLDERS = """
+import os, sys, time
+from pathlib import Path
+from tinyvit.bench.devices.transport import LocalTransport
+from tinyvit.cli import run_guarded
+
+def command():
+    LocalTransport().make_folder(is_kept=False)
+    os.makedirs(os.environ["MPLCONFIGDIR"])
+    Path(os.environ["MPLCONFIGDIR"], "fontlist.json").touch()
+    Path(sys.argv[1], "ready").touch()
+    time.sleep(60)
+
+run_guarded(command)
+"""
+
+
+def test_a_later_command_removes_the_temporary_folders_of_a_killed_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary, signals = tmp_path / "temporary", tmp_path / "signals"
+    temporary.mkdir()
+    signals.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.delenv("MPLCONFIGDIR", raising=False)
+    process = start_python(USE_TEMPORARY_FOLDERS, signals)
+    assert wait_for_entry(signals, process)
+    process.kill()
+    process.wait()
+    assert len(list(temporary.glob("*/matplotlib/fontlist.json"))) == 1
+    later = start_python("from tinyvit.cli import run_guarded; run_guarded(lambda: 0)")
+    assert later.communicate()[1] == ""
+    assert list(temporary.iterdir()) == []
+
+
+def test_only_staging_makes_temporary_folders() -> None:
+    """The module tempfile makes folders that remain if the process is killed."""
+    root = Path(__file__).parents[1]
+    kept_on_request = root / "bench" / "devices" / "transport.py"
+    folders = ("src/tinyvit", "bench", "distill", "export", "quant", "runtimes")
+    sources = {source for folder in folders for source in (root / folder).rglob("*.py")}
+    users = {
+        source
+        for source in sources
+        if re.search(r"TemporaryDirectory|mkdtemp|NamedTemporaryFile|mkstemp", source.read_text())
+    }
+    assert users == {kept_on_request}

@@ -14,7 +14,13 @@ from functools import lru_cache
 from tinyvit.bench.accuracy.hub import open_labeled_images
 from tinyvit.bench.accuracy.options import EvaluationOptions, open_classifier
 from tinyvit.bench.accuracy.predictions import ImagePrediction, predict_samples
-from tinyvit.bench.ray_cluster import MAX_RETRIES, connect_cluster, run_on_cluster
+from tinyvit.bench.ray_cluster import (
+    MAX_RETRIES,
+    connect_cluster,
+    enter_folder,
+    find_current_folder,
+    run_on_cluster,
+)
 from tinyvit.data.dataset import Dataset, DatasetLocation, Sample
 from tinyvit.data.dataset_matching import match_dataset
 from tinyvit.runtimes.classifier import Classifier
@@ -50,19 +56,21 @@ def predict_on_cluster(
     with connect_cluster(options.ray_address or "") as ray:
         make_remote = ray.remote(num_cpus=options.threads or 1, max_retries=MAX_RETRIES)
         remote_predict_shard = make_remote(predict_shard)
-        shard_starts = range(start, end, SHARD_IMAGES)
+        shards = (
+            range(shard_start, min(shard_start + SHARD_IMAGES, end))
+            for shard_start in range(start, end, SHARD_IMAGES)
+        )
+        folder = find_current_folder()
         tasks = (
-            remote_predict_shard.remote(
-                path, location, worker_options, shard_start, min(shard_start + SHARD_IMAGES, end)
-            )
-            for shard_start in shard_starts
+            remote_predict_shard.remote(path, location, worker_options, shard, folder)
+            for shard in shards
         )
         for predictions in run_on_cluster(ray, tasks):
             yield from predictions
 
 
 def predict_shard(
-    path: str, location: DatasetLocation, options: EvaluationOptions, start: int, end: int
+    path: str, location: DatasetLocation, options: EvaluationOptions, shard: range, folder: str
 ) -> list[ImagePrediction]:
     """Classify one shard of the images, in a worker process.
 
@@ -70,14 +78,15 @@ def predict_shard(
         path: Path of the artifact.
         location: Location of the labeled images.
         options: How to evaluate.
-        start: Index of the shard's first image, among the samples that `match_dataset` keeps.
-        end: Index after the shard's last image.
+        shard: Indices of the shard's images, among the samples that `match_dataset` keeps.
+        folder: The folder to which relative paths refer.
 
     Returns:
         One prediction per image of the shard, in order.
     """
+    enter_folder(folder)
     classifier, samples = _open_worker(path, location, options)
-    return list(predict_samples(classifier, samples[start:end]))
+    return list(predict_samples(classifier, samples[shard.start : shard.stop]))
 
 
 @lru_cache(maxsize=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -24,6 +24,7 @@ from tinyvit.preprocess import Preprocess
 from tinyvit.progress import NullProgress, Progress
 from tinyvit.runtimes.base import RuntimeInfo
 from tinyvit.runtimes.classifier import Classifier
+from tinyvit.stop_signals import restore_interrupt
 
 MAX_UNREADABLE_SHARE = 0.01
 """Largest allowed share of unreadable images. With more of them, the accuracy on the readable
@@ -185,18 +186,22 @@ class _PredictionCollector:
         predictions: list[ImagePrediction] = []
         total = len(self._truths)
         try:
-            for prediction in chain(earlier_predictions, new_predictions):
-                is_new = len(predictions) >= len(earlier_predictions)
-                if journal and is_new:
-                    journal.add(prediction)
-                truth = self._truths[len(predictions)]
-                predictions.append(prediction)
-                self._correct_count += bool(prediction.classes) and prediction.classes[0] in truth
-                self._progress.advance(self._artifact_name, len(predictions), total)
+            with restore_interrupt():
+                for prediction in chain(earlier_predictions, new_predictions):
+                    is_new = len(predictions) >= len(earlier_predictions)
+                    if journal and is_new:
+                        journal.add(prediction)
+                    self._count(prediction, self._truths[len(predictions)])
+                    predictions.append(prediction)
+                    self._progress.advance(self._artifact_name, len(predictions), total)
         except KeyboardInterrupt as interrupt:
             interrupt.args = (self._describe_interruption(len(predictions), total),)
             raise
         return predictions
+
+    def _count(self, prediction: ImagePrediction, truth: Collection[int]) -> None:
+        """Count a prediction if its first class is one of the correct classes."""
+        self._correct_count += bool(prediction.classes) and prediction.classes[0] in truth
 
     def _describe_interruption(self, done_count: int, total_count: int) -> str:
         """Return the number of classified images, their accuracy, and the way to continue."""

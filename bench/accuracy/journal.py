@@ -20,7 +20,11 @@ from tinyvit.bench.accuracy.predictions import ImagePrediction
 from tinyvit.errors import RequestError
 from tinyvit.file_locks import hold_lock
 from tinyvit.files import name_file_in_errors, write_atomically
-from tinyvit.regular_files import check_regular_file
+from tinyvit.regular_files import (
+    check_regular_file,
+    open_regular_file_for_update,
+    read_open_file,
+)
 from tinyvit.serialization import parse_json
 
 _MAX_BYTES = 2**30
@@ -99,11 +103,12 @@ def open_journal(path: Path, settings: Mapping[str, str]) -> Iterator[Journal]:
     """
     lock_file = path.with_name(f".{path.name}.lock")
     with hold_lock(lock_file, f"the journal {path}", "give --resume the name of another file"):
-        if not path.exists() or not check_regular_file(path).st_size:
+        if _is_missing_or_empty(path):
             write_atomically(path, json.dumps(settings, sort_keys=True) + "\n")
-        predictions, complete_bytes = _read_journal(path, settings)
-        # A buffer would keep a line that could not be written, and closing would fail again.
-        with io.FileIO(path, "r+") as file:
+        # The file is opened once, so that what is checked, read and extended is the same file. A
+        # buffer would keep a line that could not be written, and closing would fail again.
+        with open_regular_file_for_update(path) as file:
+            predictions, complete_bytes = _read_journal(file, path, settings)
             file.truncate(complete_bytes)
             file.seek(0, os.SEEK_END)
             journal = Journal(file, predictions)
@@ -113,14 +118,25 @@ def open_journal(path: Path, settings: Mapping[str, str]) -> Iterator[Journal]:
                 journal.flush()
 
 
-def _read_journal(path: Path, settings: Mapping[str, str]) -> tuple[list[ImagePrediction], int]:
+def _is_missing_or_empty(path: Path) -> bool:
+    try:
+        return check_regular_file(path).st_size == 0
+    except FileNotFoundError:
+        return True
+
+
+def _read_journal(
+    file: io.FileIO, path: Path, settings: Mapping[str, str]
+) -> tuple[list[ImagePrediction], int]:
     """Return the predictions in a journal, and the number of bytes of its complete lines."""
-    if path.stat().st_size > _MAX_BYTES:
+    try:
+        content = read_open_file(file, _MAX_BYTES)
+    except ValueError as error:
         raise RequestError(
-            f"{path} is larger than {_MAX_BYTES >> 20} MiB, the limit for a journal",
+            f"the journal {path} cannot be used ({error})",
             "give --resume the name of another file",
-        )
-    first_line, _, other_lines = path.read_bytes().partition(b"\n")
+        ) from error
+    first_line, _, other_lines = content.partition(b"\n")
     _require_settings(path, first_line, settings)
     predictions: list[ImagePrediction] = []
     complete_bytes = len(first_line) + 1

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tinyvit.preprocess import paper_preprocess, timm_preprocess
+from tinyvit.labels import Label
+from tinyvit.preprocess import Preprocess, paper_preprocess, timm_preprocess
+from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.base import AUTO_DEVICE
 from tinyvit.runtimes.classifier import Classifier
 
@@ -58,13 +60,44 @@ def open_classifier(path: str, options: EvaluationOptions) -> Classifier:
         TinyViTError: The artifact cannot be opened, or `preprocess` is not "artifact" although the
             preprocessing is part of the artifact's graph.
     """
-    classifier = Classifier(path, options.engine_name, options.device, options.threads)
-    if options.preprocess == "artifact":
-        return classifier
-    # Only the opened artifact states the image size. Therefore the artifact is opened twice.
-    with classifier:
-        make_preprocess = _PRESETS[options.preprocess]
-        preprocess = make_preprocess(classifier.preprocess.size)
+    preprocess = None
+    if options.preprocess != "artifact":
+        preprocess = _PRESETS[options.preprocess](_read_image_size(path, options))
+    return _open_artifact(path, options, preprocess)
+
+
+def read_labels(path: str, options: EvaluationOptions) -> tuple[Label, ...]:
+    """Read the labels of an artifact. Only one without a manifest is opened in an engine for that.
+
+    Args:
+        path: Path of the artifact.
+        options: How to evaluate; only `engine_name`, `device` and `threads` are used.
+
+    Returns:
+        One label for each class, in the order of the logits.
+
+    Raises:
+        TinyViTError: The artifact cannot be opened.
+    """
+    manifest = read_artifact(path).manifest
+    if manifest is not None:
+        return manifest.labels
+    with _open_artifact(path, options) as classifier:
+        return classifier.labels
+
+
+def _read_image_size(path: str, options: EvaluationOptions) -> int:
+    """Return the image size of an artifact in pixels; open it only if it has no manifest."""
+    manifest = read_artifact(path).manifest
+    if manifest is not None:
+        return manifest.preprocess.size
+    with _open_artifact(path, options) as classifier:
+        return classifier.preprocess.size
+
+
+def _open_artifact(
+    path: str, options: EvaluationOptions, preprocess: Preprocess | None = None
+) -> Classifier:
     return Classifier(
         path, options.engine_name, options.device, options.threads, preprocess=preprocess
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tinyvit.bench import machine
 from tinyvit.bench.accuracy.evaluate import Evaluation, evaluate
-from tinyvit.bench.accuracy.options import EvaluationOptions, open_classifier
+from tinyvit.bench.accuracy.options import EvaluationOptions, read_labels
 from tinyvit.bench.accuracy.preprocess_check import check_preprocess
 from tinyvit.bench.accuracy.results import make_accuracy_result
 from tinyvit.bench.artifact_info import hash_artifact
@@ -146,8 +146,7 @@ def _require_matching_classes(paths: Sequence[str], dataset: Dataset, config: Su
     """
     for path in dict.fromkeys(paths):
         try:
-            with open_classifier(path, config.evaluation) as classifier:
-                labels = classifier.labels
+            labels = read_labels(path, config.evaluation)
         except TinyViTError:
             continue
         try:

@@ -10,6 +10,7 @@ from tinyvit.bench.devices.process import make_device_error
 from tinyvit.bench.devices.transport import Transport
 from tinyvit.errors import RequestError
 from tinyvit.progress import Progress
+from tinyvit.python_process import make_options_for_code, make_options_for_module
 from tinyvit.runtimes.artifact import detect_format
 from tinyvit.runtimes.registry import engines_for_format, get_engine
 
@@ -55,7 +56,8 @@ def prepare_python(
 
 def _create_environment(transport: Transport, python: str, folder: str) -> None:
     """Create the virtual environment `venv` in the folder on the device."""
-    result = transport.run([python, "-m", "venv", "venv"], _ENVIRONMENT_TIMEOUT_S, cwd=folder)
+    command = [python, *make_options_for_module("venv"), "venv"]
+    result = transport.run(command, _ENVIRONMENT_TIMEOUT_S, cwd=folder)
     if not result.exit_code:
         return
     if "ensurepip" in result.stdout + result.stderr or "No module named venv" in result.stderr:
@@ -71,7 +73,8 @@ def _install_packages(
 ) -> None:
     """Install this package's wheel and its engines in the environment on the device."""
     index_options = ["--no-index", "--find-links", bundle.WHEELS_FOLDER] if config.wheels else []
-    pip = ["venv/bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    pip = ["venv/bin/python", *make_options_for_module("pip")]
+    pip += ["install", "-q", "--disable-pip-version-check"]
     packages = [f"./{wheel_name}", *_list_engine_packages(config)]
     result = transport.run([*pip, *index_options, *packages], config.timeout_s, cwd=folder)
     if result.exit_code:
@@ -80,8 +83,8 @@ def _install_packages(
 
 def _require_python(transport: Transport, python: str) -> None:
     """Raise RequestError unless `python` on the device is Python 3.10 or later."""
-    code = "import sys; print(*sys.version_info[:2])"
-    result = transport.run([python, "-c", code], _VERSION_TIMEOUT_S)
+    options = make_options_for_code("print(*sys.version_info[:2])")
+    result = transport.run([python, *options], _VERSION_TIMEOUT_S)
     if result.exit_code:
         raise RequestError(
             f"{python} cannot be run on {transport.name} ({result.last_line})",

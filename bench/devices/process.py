@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import IO, NamedTuple
 
 from tinyvit.errors import RequestError
+from tinyvit.python_process import read_last_line
 
 MAX_OUTPUT_BYTES = 256 * 2**20
 """Maximum number of bytes that a command may print on standard output."""
@@ -20,8 +21,6 @@ SSH_FAILURE_CODE = 255
 
 _MAX_ERROR_BYTES = 4000
 """Maximum number of bytes that are kept from the end of standard error."""
-_MAX_LINE_CHARACTERS = 300
-"""Number of characters to which `CompletedCommand.last_line` is shortened."""
 _MAX_REASON_CHARACTERS = 200
 """Number of characters of the last line that the error for a failed command shows."""
 _MAX_COMMAND_CHARACTERS = 80
@@ -86,8 +85,7 @@ class CompletedCommand:
     @property
     def last_line(self) -> str:
         """The last line of standard error, shortened; the exit code if nothing was printed."""
-        lines = self.stderr.strip().splitlines() or [f"exit code {self.exit_code}"]
-        return lines[-1][:_MAX_LINE_CHARACTERS]
+        return read_last_line(self.stderr, if_empty=f"exit code {self.exit_code}")
 
 
 def quote_command(command: Sequence[str], cwd: str | None = None) -> str:

@@ -6,7 +6,6 @@ environment there, runs this package's normal commands in it, and reads their JS
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,9 +20,11 @@ from tinyvit.bench.devices.transport import Transport
 from tinyvit.bench.record import Record
 from tinyvit.errors import TinyViTError
 from tinyvit.progress import Progress
+from tinyvit.python_process import make_options_for_code, make_options_for_module
 from tinyvit.serialization import parse_json
+from tinyvit.staging import temporary_folder
 
-_VERIFY_CODE = "import sys; from tinyvit.runtimes.cli import verify; sys.exit(verify())"
+_VERIFY_CODE = "from tinyvit.runtimes.cli import verify; sys.exit(verify())"
 """Python code that does the same as the command tinyvit-verify, which may not be on PATH."""
 
 
@@ -65,13 +66,13 @@ def measure_on_device(
         RequestError: The files cannot be sent or the environment cannot be created, so that nothing
             is measured.
     """
-    with tempfile.TemporaryDirectory() as local_folder:
-        wheel_name = _make_bundle(config, Path(local_folder))
+    with temporary_folder() as local_folder:
+        wheel_name = _make_bundle(config, local_folder)
         problems: list[str] = []
         deletion_problems: list[str] = []
         with _temporary_folder(transport, config.keep_folder, deletion_problems) as folder:
             progress.message(f"{transport.name}: sending files to {folder}")
-            transport.upload(Path(local_folder), folder)
+            transport.upload(local_folder, folder)
             python = prepare_python(transport, config, folder, wheel_name, progress)
             session = _Session(
                 transport=transport,
@@ -112,7 +113,7 @@ def _temporary_folder(
     The folder is not deleted if `keep_folder` is set. If the deletion fails, a message about it is
     added to `deletion_problems`.
     """
-    folder = transport.make_folder()
+    folder = transport.make_folder(keep_folder)
     try:
         yield folder
     finally:
@@ -173,7 +174,8 @@ class _Session:
         """Run tinyvit-verify on the artifact with this file name, and read its output."""
         self._report(f"verifying {name}")
         options = [*self._list_engine_options(), "--json"]
-        result = self._run_python(["-c", _VERIFY_CODE, _protect_hyphen(name), *options])
+        command = [*make_options_for_code(_VERIFY_CODE), _protect_hyphen(name), *options]
+        result = self._run_python(command)
         try:
             output = parse_json(result.stdout)
             if not isinstance(output, dict) or not isinstance(output.get("passed"), bool):
@@ -190,7 +192,8 @@ class _Session:
         """Run `tinyvit-bench latency` or `accuracy` on all artifacts, and parse the record."""
         files = [_protect_hyphen(path.name) for path in self.config.paths]
         options = [*self._list_engine_options(), *arguments, "--json"]
-        result = self._run_python(["-m", "tinyvit.bench.cli", kind, *files, *options])
+        program = make_options_for_module("tinyvit.bench.cli")
+        result = self._run_python([*program, kind, *files, *options])
         try:
             record = Record.from_json(result.stdout.strip(), f"the output of {kind} on the device")
         except TinyViTError as error:

@@ -7,6 +7,7 @@ import shutil
 import tarfile
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -19,6 +20,7 @@ from tinyvit.bench.devices.process import (
 )
 from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.files import explain_os_error
+from tinyvit.staging import temporary_folder
 
 _HOST_PATTERN = re.compile(r"(?:\w[\w.-]*@)?[\w.:%\[\]][\w.:%\[\]-]*")
 """Pattern of USER@HOST or HOST. Neither part may begin with a hyphen, since ssh would take it for
@@ -44,8 +46,12 @@ class Transport(Protocol):
 
     name: str
 
-    def make_folder(self) -> str:
-        """Create an empty temporary folder on the device, and return its absolute path."""
+    def make_folder(self, is_kept: bool) -> str:
+        """Create an empty temporary folder on the device, and return its absolute path.
+
+        Args:
+            is_kept: Whether the folder remains after the end of this process.
+        """
         ...
 
     def upload(self, folder: Path, remote_folder: str) -> None:
@@ -91,12 +97,26 @@ class LocalTransport:
 
     name = "this machine"
 
-    def make_folder(self) -> str:
-        """Create an empty temporary folder, and return its absolute path."""
+    def __init__(self) -> None:
+        """Create no folder yet."""
+        self._folders: dict[str, ExitStack] = {}
+
+    def make_folder(self, is_kept: bool) -> str:
+        """Create an empty temporary folder, and return its absolute path.
+
+        Args:
+            is_kept: Whether the folder remains. Otherwise, a later command deletes it if this
+                process is killed.
+        """
         try:
-            return tempfile.mkdtemp(prefix="tinyvit-")
+            if is_kept:
+                return tempfile.mkdtemp(prefix="tinyvit-")
+            stack = ExitStack()
+            folder = str(stack.enter_context(temporary_folder()))
         except OSError as error:
             raise self._make_error("no temporary folder can be created", error) from error
+        self._folders[folder] = stack
+        return folder
 
     def upload(self, folder: Path, remote_folder: str) -> None:
         """Copy the content of a folder.
@@ -128,10 +148,11 @@ class LocalTransport:
         Args:
             remote_folder: Absolute path of the folder.
         """
-        try:
-            shutil.rmtree(remote_folder)
-        except OSError as error:
-            raise self._make_error(f"{remote_folder} cannot be deleted", error) from error
+        with self._folders.pop(remote_folder, ExitStack()):  # which releases the folder's lock
+            try:
+                shutil.rmtree(remote_folder)
+            except OSError as error:
+                raise self._make_error(f"{remote_folder} cannot be deleted", error) from error
 
     def _make_error(self, failure: str, error: OSError) -> RequestError:
         """Return the error that states a failure and the reason of the operating system."""
@@ -186,8 +207,12 @@ class SshTransport:
             options += ["-i", str(identity)]
         self._ssh_command = ["ssh", "-T", *options, "--", host]
 
-    def make_folder(self) -> str:
-        """Create an empty temporary folder on the host, and return its absolute path."""
+    def make_folder(self, is_kept: bool) -> str:
+        """Create an empty temporary folder on the host, and return its absolute path.
+
+        Args:
+            is_kept: Not used: no other process deletes the folder.
+        """
         result = self.run(["mktemp", "-d", "-t", "tinyvit-XXXXXXXX"], _FOLDER_TIMEOUT_S)
         folder = result.stdout.strip()
         if result.exit_code or not folder.startswith("/"):

@@ -13,7 +13,6 @@ import importlib.util
 import json
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -27,8 +26,10 @@ from tinyvit.bench.profilers import random_input
 from tinyvit.bench.program_output import remove_long_lines
 from tinyvit.bench.record import BaselineResult, LatencyRatio
 from tinyvit.errors import MissingDependencyError, RequestError, TinyViTError
+from tinyvit.python_process import read_last_line
 from tinyvit.runtimes.base import RuntimeOptions
 from tinyvit.runtimes.registry import open_runtime
+from tinyvit.staging import temporary_folder
 from tinyvit.variants import VARIANTS
 
 # In each round, the artifact and the baseline have one turn each, of several runs.
@@ -115,10 +116,8 @@ def _measure_timm(name: str, open_artifact: OpenArtifact, threads: int) -> Basel
     from tinyvit.nn.timm_models import import_timm
 
     import_timm()  # raises an error with a remedy if timm is missing
-    with tempfile.TemporaryDirectory() as folder:
-        timm_query = _make_timm_query(
-            name, manifest.variant, manifest.img_size, threads, Path(folder)
-        )
+    with temporary_folder() as folder:
+        timm_query = _make_timm_query(name, manifest.variant, manifest.img_size, threads, folder)
         artifact_query = make_network_query(open_artifact, images_per_query=1)
         timings = run_interleaved(
             {"artifact": artifact_query, "timm": timm_query},
@@ -205,8 +204,8 @@ def _run_tool(
     """Run a benchmark tool once, and return the median latency that it reports, in ms."""
     # For an int8 artifact the engine reports "int8, the rest float32"; the option is for the rest.
     precision = open_artifact.runtime.describe().precision.rpartition(" ")[2]
-    with tempfile.TemporaryDirectory() as folder:
-        result_file = Path(folder) / "result.json"
+    with temporary_folder() as folder:
+        result_file = folder / "result.json"
         values = {
             # A relative path that begins with a hyphen would be an option.
             "file": open_artifact.artifact.path.absolute(),
@@ -235,9 +234,9 @@ def _run_tool(
             output += json.dumps(json.loads(result_file.read_text()), indent=1)
     match = tool.median_pattern.search(remove_long_lines(output))
     if match is None:
-        last_line = (output.strip().splitlines() or ["no output"])[-1][:200]
+        reason = read_last_line(output, if_empty="no output")
         raise RequestError(
-            f"{tool.program} reported no median latency ({last_line})",
+            f"{tool.program} reported no median latency ({reason})",
             "run it by hand to find the cause",
         )
     return float(match[1]) * tool.unit_ms

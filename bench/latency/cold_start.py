@@ -24,7 +24,7 @@ from dataclasses import asdict
 from tinyvit.bench.record import ColdStart
 from tinyvit.errors import ArtifactError, TinyViTError
 from tinyvit.files import expand_home
-from tinyvit.python_process import make_module_command
+from tinyvit.python_process import make_module_command, read_last_line
 from tinyvit.safe_text import print_lines
 from tinyvit.serialization import parse_dataclass
 
@@ -109,8 +109,8 @@ def _start_process(command: Sequence[str], path: str) -> ColdStart:
     try:
         return parse_dataclass(ColdStart, json.loads(process.stdout))
     except ValueError as error:
-        lines = process.stderr.strip().splitlines() or ["the process printed no error"]
-        raise ArtifactError(f"a new process cannot run {path} ({lines[-1]})", remedy) from error
+        reason = read_last_line(process.stderr, if_empty="the process printed no error")
+        raise ArtifactError(f"a new process cannot run {path} ({reason})", remedy) from error
 
 
 def _measure_this_process(options: argparse.Namespace) -> ColdStart:

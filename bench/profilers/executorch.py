@@ -13,7 +13,6 @@ import json
 import re
 import statistics
 import struct
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
@@ -28,6 +27,7 @@ from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.base import RuntimeOptions
 from tinyvit.runtimes.engine_helpers import load_error
 from tinyvit.runtimes.registry import open_runtime
+from tinyvit.staging import temporary_folder
 
 _KERNEL_PREFIXES = {
     "XNNFullyConnected": ("Fully Connected",),
@@ -134,8 +134,8 @@ def _run_with_profiler(path: Path, data: bytes, threads: int) -> list[Any]:
                     module.forward(inputs)
             except RuntimeError as error:
                 raise load_error(path, "ExecuTorch", error) from error
-            with tempfile.TemporaryDirectory() as folder:
-                trace = f"{folder}/trace.etdp"
+            with temporary_folder() as folder:
+                trace = str(folder / "trace.etdp")
                 module.write_etdump_result_to_file(trace)
                 blocks = Inspector(etdump_path=trace).event_blocks
     # Only the names of XNNPACK's kernels contain a space.
@@ -175,11 +175,13 @@ def _decode_graph(data: bytes) -> dict[str, Any]:
     schema = resources.files("executorch.backends.xnnpack.serialization").joinpath(
         "runtime_schema.fbs"
     )
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "graph.fbs").write_bytes(schema.read_bytes())
-        Path(folder, "graph.bin").write_bytes(data)
-        _flatc_decompile(folder, f"{folder}/graph.fbs", f"{folder}/graph.bin", ["--raw-binary"])
-        graph: dict[str, Any] = json.loads(Path(folder, "graph.json").read_text(encoding="utf-8"))
+    with temporary_folder() as folder:
+        schema_file, graph_file = folder / "graph.fbs", folder / "graph.bin"
+        schema_file.write_bytes(schema.read_bytes())
+        graph_file.write_bytes(data)
+        _flatc_decompile(str(folder), str(schema_file), str(graph_file), ["--raw-binary"])
+        text = (folder / "graph.json").read_text(encoding="utf-8")
+    graph: dict[str, Any] = json.loads(text)
     return graph
 
 

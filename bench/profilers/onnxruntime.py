@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import tempfile
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -21,6 +20,7 @@ from tinyvit.errors import ArtifactError
 from tinyvit.runtimes.artifact import detect_format
 from tinyvit.runtimes.engine_helpers import load_error
 from tinyvit.runtimes.formats.ort import ORT
+from tinyvit.staging import temporary_folder
 
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
 """onnxruntime's name of an input type -> name of the numpy dtype."""
@@ -87,9 +87,9 @@ def list_executed_nodes(path: Path, threads: int) -> list[ExecutedNode]:
     model = path.read_bytes()
     if detect_format(path) is not ORT:  # in .ort files, tinyvit-export made the names unique
         model = with_unique_node_names(model)
-    with tempfile.TemporaryDirectory() as folder:
-        profiles = _profile_nodes(model, threads, Path(folder), path)
-        graph = read_graph((Path(folder) / "optimized.onnx").read_bytes())
+    with temporary_folder() as folder:
+        profiles = _profile_nodes(model, threads, folder, path)
+        graph = read_graph((folder / "optimized.onnx").read_bytes())
     return [_make_node(name, profile, graph, path) for name, profile in profiles.items()]
 
 

@@ -13,7 +13,13 @@ from typing import Any
 
 import torch
 
-from tinyvit.bench.ray_cluster import MAX_RETRIES, connect_cluster, run_on_cluster
+from tinyvit.bench.ray_cluster import (
+    MAX_RETRIES,
+    connect_cluster,
+    enter_folder,
+    find_current_folder,
+    run_on_cluster,
+)
 from tinyvit.distill.logits.header import StoreHeader
 from tinyvit.distill.logits.records import TeacherPredictions
 from tinyvit.distill.logits.store import require_matching_images
@@ -47,12 +53,13 @@ def compute_predictions_on_cluster(
         gpus = 1 if torch.cuda.is_available() else 0
         make_remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=MAX_RETRIES)
         submit_batch: Callable[..., Any] = make_remote(compute_batch_in_worker).remote
-        tasks = (submit_batch(request, header, epoch, batch) for batch in record_ranges)
+        folder = find_current_folder()
+        tasks = (submit_batch(request, header, epoch, batch, folder) for batch in record_ranges)
         yield from run_on_cluster(ray, tasks)
 
 
 def compute_batch_in_worker(
-    request: LogitsRequest, header: StoreHeader, epoch: int, record_range: range
+    request: LogitsRequest, header: StoreHeader, epoch: int, record_range: range, folder: str
 ) -> TeacherPredictions:
     """Compute the predictions for one batch. Ray calls this function in a worker process.
 
@@ -61,11 +68,13 @@ def compute_batch_in_worker(
         header: Header of the store that the predictions are for.
         epoch: Epoch, from 0.
         record_range: Positions of the records of the batch in the epoch.
+        folder: The folder to which relative paths refer.
 
     Raises:
         TinyViTError: The images or a teacher cannot be used on the machine of this worker, or the
             images or their augmented pixels differ from those of the store.
     """
+    enter_folder(folder)
     inputs = _open_worker_inputs(request, header)
     (predictions,) = compute_predictions(header, inputs, epoch, [record_range])
     return predictions

@@ -24,6 +24,7 @@ from tinyvit.distill.augmentation.settings import Augmentation
 from tinyvit.distill.augmentation.views import ViewSource, compute_view_seed, make_view
 from tinyvit.distill.logits.store import Store
 from tinyvit.errors import TinyViTError
+from tinyvit.python_process import protect_worker_processes
 
 Sample = dict[str, Any]
 """The fields of a `TrainingBatch` for one view, by name. `labels` and `teacher` are dictionaries of
@@ -193,7 +194,7 @@ def load_batches(
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_end_silently_on_signals,
     )
-    with _block_stop_signals():
+    with _block_stop_signals(), protect_worker_processes():
         batches = iter(loader)  # starts the workers
     for batch_or_error in batches:
         if isinstance(batch_or_error, TinyViTError):

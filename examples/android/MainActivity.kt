@@ -106,6 +106,13 @@ private fun softmax(logits: FloatArray): List<Float> {
     return powers.map { it / sum }
 }
 
+/** Characters that act instead of being shown: line breaks, marks of bidirectional text, ... */
+private val UNPRINTABLE = Regex("[\\p{C}\\p{Zl}\\p{Zp}]")
+
+/** Replaces these characters by their codes, because the text may come from a stranger's file. */
+private fun escapeText(text: String) =
+    text.replace(UNPRINTABLE) { "\\u{%x}".format(it.value.codePointAt(0)) }
+
 /**
  * Returns the text of an entry of the ZIP archive that follows the network in a .tflite file.
  *
@@ -188,7 +195,7 @@ class MainActivity : ComponentActivity() {
         val predictions = classifier.classify(upright)
         val latencyMs = (SystemClock.elapsedRealtimeNanos() - startNs) / 1_000_000
         val lines = predictions.joinToString("\n") {
-            "%3.0f%%  %s".format(100 * it.probability, it.label)
+            "%3.0f%%  %s".format(100 * it.probability, escapeText(it.label))
         }
         runOnUiThread { resultView.text = "$lines\n$latencyMs ms" }
     }

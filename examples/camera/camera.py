@@ -24,6 +24,7 @@ import cv2
 from video import CapturedFrame, Frame, ShowFrame, VideoFile, capture_frames, show_in_window
 
 from tinyvit import Classifier, Prediction, TinyViTError
+from tinyvit.safe_text import escape_text
 
 TEXT_WIDTH, LINE_HEIGHT = 400, 24
 """Size in pixels of the area of one line of text."""
@@ -94,7 +95,7 @@ class LatestSlot(Generic[Item]):
 
 def draw_text(frame: Frame, predictions: list[Prediction], status: str) -> None:
     """Draw a status line, and the predictions with their scores, into a frame."""
-    lines = [status, *(f"{item.score:4.0%} {item.label}" for item in predictions)]
+    lines = [status, *(f"{item.score:4.0%} {escape_text(item.label)}" for item in predictions)]
     # A dark background makes the text readable.
     frame[: LINE_HEIGHT // 2 + LINE_HEIGHT * len(lines), :TEXT_WIDTH] //= 3
     for row, line in enumerate(lines):

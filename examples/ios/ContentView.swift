@@ -102,7 +102,7 @@ final class CameraClassifier: NSObject, ObservableObject,
         let latency = ContinuousClock.now - start
         let observations = request.results as? [VNClassificationObservation] ?? []
         let lines = observations.prefix(3).map {
-            String(format: "%3.0f%%  ", 100 * $0.confidence) + $0.identifier
+            String(format: "%3.0f%%  ", 100 * $0.confidence) + escapeText($0.identifier)
         }
         let latencyText = latency.formatted(.units(allowed: [.milliseconds]))
         let text = lines.joined(separator: "\n") + "\n\(latencyText)"
@@ -112,6 +112,20 @@ final class CameraClassifier: NSObject, ObservableObject,
     @MainActor private func show(_ text: String) {
         message = text
     }
+}
+
+/// Replaces characters that act instead of being shown, such as line breaks and marks of
+/// bidirectional text, by their codes, because the text may come from a stranger's file.
+func escapeText(_ text: String) -> String {
+    text.unicodeScalars.map { scalar in
+        switch scalar.properties.generalCategory {
+        case .control, .format, .surrogate, .privateUse, .unassigned, .lineSeparator,
+            .paragraphSeparator:
+            return "\\u{" + String(scalar.value, radix: 16) + "}"
+        default:
+            return String(scalar)
+        }
+    }.joined()
 }
 
 /// Shows what the camera of a session sees.

@@ -15,10 +15,10 @@ if not Path("demo.onnx").exists():
 
     export(ExportConfig(model="demo", targets=("onnx",), output="demo.onnx"))
 
-# Classify: `predict` takes a path, bytes, a Pillow image or an array.
+# Classify: `predict` takes a path, bytes, a Pillow image or an array. `!r` escapes hostile labels.
 with Classifier("demo.onnx", top_k=3) as classifier:
     for prediction in classifier.predict(IMAGES / "coffee.jpg"):
-        print(f"{prediction.score:6.1%}  {prediction.label}")
+        print(f"{prediction.score:6.1%}  {prediction.label!r}")
 
 # Verify: compare the logits on this machine with those that the file was exported with.
 result = verify("demo.onnx")

@@ -19,11 +19,11 @@ train --student tiny_vit_5m_224 --lr 8e-3 --set layer_decay=1.0 -o "$out/scratch
 # Print the top-1 accuracy of a training ($1) in percent.
 measure_top1() {
   tinyvit-distill evaluate "$out/$1/best.safetensors" --data "$data" --json |
-    python3 -c 'import json, sys; print(json.load(sys.stdin)["top1"])'
+    python3 -I -c 'import json, sys; print(json.load(sys.stdin)["top1"])'
 }
 transfer_top1=$(measure_top1 transfer)
 scratch_top1=$(measure_top1 scratch)
-python3 - "$transfer_top1" "$scratch_top1" <<'PYTHON'
+python3 -I - "$transfer_top1" "$scratch_top1" <<'PYTHON'
 import sys
 
 transfer, scratch = map(float, sys.argv[1:])

@@ -12,7 +12,6 @@ import os
 import pkgutil
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
@@ -24,6 +23,7 @@ from tinyvit.errors import TinyViTError
 from tinyvit.files import explain_os_error
 from tinyvit.privacy import use_temporary_caches
 from tinyvit.safe_text import print_error, print_lines, print_traceback
+from tinyvit.stop_signals import Terminated, catch_stop_signals, restore_interrupt
 
 _DEBUG_VARIABLE = "TINYVIT_DEBUG"
 
@@ -105,7 +105,8 @@ def explain_interrupt(make_message: Callable[[], str]) -> Iterator[None]:
         Nothing.
     """
     try:
-        yield
+        with restore_interrupt():
+            yield
     except KeyboardInterrupt as interrupt:
         interrupt.args = (make_message(),)
         raise
@@ -144,7 +145,7 @@ def run_guarded(command: Callable[[], int]) -> int:
     """
     _replace_closed_streams()
     try:
-        with _raise_on_sigterm(), use_temporary_caches():
+        with catch_stop_signals(), restore_interrupt(), use_temporary_caches():
             exit_code = command()
             # If the disk is full or the pipe is closed, flushing here raises an error that can
             # still be reported. Without this, the interpreter would flush at exit, too late.
@@ -154,7 +155,7 @@ def run_guarded(command: Callable[[], int]) -> int:
         _flush_or_discard_output()
         return 1
     except KeyboardInterrupt as interrupt:
-        is_terminated = isinstance(interrupt, _Terminated)
+        is_terminated = isinstance(interrupt, Terminated)
         message = interrupt.args[0] if interrupt.args else "nothing was left behind"
         reason = "terminated" if is_terminated else "interrupted"
         print_lines(f"{reason}: {message}", stream=sys.stderr)
@@ -183,32 +184,6 @@ def _replace_closed_streams() -> None:
         if getattr(sys, name) is None:
             null = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (open until the end)
             setattr(sys, name, null)
-
-
-class _Terminated(KeyboardInterrupt):
-    """Raised when the process receives SIGTERM, so that commands clean up as after Ctrl-C."""
-
-
-@contextmanager
-def _raise_on_sigterm() -> Iterator[None]:
-    """Raise _Terminated on SIGTERM, unless the program has installed its own handler."""
-    has_default_handler = (
-        threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    )
-
-    def raise_terminated(*_: object) -> None:
-        # A second signal must not interrupt the cleanup.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise _Terminated
-
-    if has_default_handler:
-        signal.signal(signal.SIGTERM, raise_terminated)
-    try:
-        yield
-    finally:
-        if has_default_handler:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _explain_error(error: Exception) -> TinyViTError:

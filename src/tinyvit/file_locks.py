@@ -12,7 +12,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -131,9 +131,10 @@ def ensure_folder(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         yield
     finally:
-        for path in new_folders:
-            with suppress(OSError):  # raised if the folder is not empty
-                path.rmdir()
+        try:
+            _remove_empty(new_folders)
+        finally:  # a signal may have interrupted the removal
+            _remove_empty(new_folders)
 
 
 @contextmanager
@@ -174,6 +175,13 @@ def remove_file(path: Path) -> None:
     """
     with suppress(OSError):
         path.unlink()
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    """Remove the folders that are empty."""
+    for folder in folders:
+        with suppress(OSError):  # raised if the folder is not empty, or does not exist
+            folder.rmdir()
 
 
 def _wait_for_lock(path: Path, max_wait_s: float) -> FileLock | None:

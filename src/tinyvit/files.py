@@ -12,6 +12,7 @@ from pathlib import Path
 from tinyvit.errors import RequestError
 from tinyvit.regular_files import SpecialFileError, open_regular_file, read_bounded
 from tinyvit.staging import staging_folder
+from tinyvit.stop_signals import raise_if_stopped
 
 _FOLDER_ARTIFACT_MARKER = "Manifest.json"
 """Name of a file in every .mlpackage of Core ML, the only kind of artifact (exported model) that is
@@ -49,7 +50,11 @@ def publish_files(staged: list[Path], folder: Path) -> list[Path]:
 
     Returns:
         The new paths, in the same order.
+
+    Raises:
+        KeyboardInterrupt: The command was stopped, but has not ended yet; see `stop_signals`.
     """
+    raise_if_stopped()
     published = []
     for file in staged:
         destination = folder / file.name

@@ -14,13 +14,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 
+from tinyvit.python_process import make_python_command, read_last_line
+
 _CODE = (
-    "import sys; sys.path[:] = {path!r};"
-    " from tinyvit.limited_process import answer_call;"
+    "from tinyvit.limited_process import answer_call;"
     " answer_call({module!r}, {name!r}, {max_memory_bytes!r})"
 )
-"""What the other process runs. It looks for modules only where this process does. By itself, Python
-would first look in the current folder, which may contain files of strangers."""
+"""What the other process runs."""
 
 _THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """Environment variables for the number of threads of libraries of linear algebra. They reserve
@@ -61,7 +61,6 @@ def call_in_process(
             message is a clause, in which "it" is what the function reads.
     """
     code = _CODE.format(
-        path=sys.path,
         module=function.__module__,
         name=function.__name__,
         max_memory_bytes=limits.memory_bytes,
@@ -69,7 +68,7 @@ def call_in_process(
     environment = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, "1")}
     try:
         process = subprocess.run(
-            [sys.executable, "-c", code],
+            make_python_command(code),
             input=argument,
             capture_output=True,
             timeout=limits.seconds,
@@ -82,8 +81,7 @@ def call_in_process(
     if process.returncode < 0:
         raise ValueError("the library that reads it crashes")
     if process.returncode != 0:
-        lines = process.stderr.decode("utf-8", "replace").strip().splitlines() or ["no reason"]
-        raise ValueError(lines[-1][:_MAX_REASON_LENGTH])
+        raise ValueError(read_last_line(process.stderr, "no reason", _MAX_REASON_LENGTH))
     return process.stdout
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 ONNXRUNTIME_VARIABLE = "ORT_DISABLE_TELEMETRY"
 """Environment variable that turns off onnxruntime's telemetry: 1, true, yes, on or y."""
@@ -77,33 +77,29 @@ def hide_openvino_telemetry() -> Iterator[None]:
 def use_temporary_caches() -> Iterator[None]:
     """Let matplotlib and torch keep their caches in a temporary folder, and delete it at the end.
 
-    The folder exists only if one of them creates it. The variable MPLCONFIGDIR or
-    TORCHINDUCTOR_CACHE_DIR is kept if the user has set it. If no folder for temporary files is
-    writable, nothing is changed.
+    The variable MPLCONFIGDIR or TORCHINDUCTOR_CACHE_DIR is kept if the user has set it. If no
+    folder for temporary files is writable, nothing is changed. If the process is killed, a later
+    command deletes the folder.
 
     Yields:
         Nothing.
     """
-    import secrets
-    import shutil
-    import tempfile
+    from tinyvit.staging import temporary_folder
 
-    try:
-        parent = tempfile.gettempdir()
-    except OSError:  # No folder is writable, for example because the disk is full.
-        yield
-        return
-    # Nobody else can guess the name, so nobody can put files there.
-    folder = os.path.join(parent, f"tinyvit-caches-{secrets.token_hex(8)}")
-    changed_variables = [name for name in _CACHE_VARIABLES if not os.environ.get(name)]
-    for name in changed_variables:
-        os.environ[name] = os.path.join(folder, _CACHE_VARIABLES[name])
-    try:
-        yield
-    finally:
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(temporary_folder())
+        except OSError:  # No folder is writable, for example because the disk is full.
+            yield
+            return
+        changed_variables = [name for name in _CACHE_VARIABLES if not os.environ.get(name)]
         for name in changed_variables:
-            os.environ.pop(name, None)
-        shutil.rmtree(folder, ignore_errors=True)
+            os.environ[name] = str(folder / _CACHE_VARIABLES[name])
+        try:
+            yield
+        finally:
+            for name in changed_variables:
+                os.environ.pop(name, None)
 
 
 def _has_openvino_consent() -> bool:

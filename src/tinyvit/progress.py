@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Protocol, TextIO
 
 from tinyvit.safe_text import escape_text, print_lines
+from tinyvit.stop_signals import raise_if_stopped
 
 LOG_INTERVAL_S = 5.0
 """Shortest time between two lines about one task, if the output is not a terminal."""
@@ -22,7 +23,10 @@ _BAR_WIDTH = 24
 
 
 class Progress(Protocol):
-    """Receives the progress of long work. Only one thread at a time may call the methods."""
+    """Receives the progress of long work. Only one thread at a time may call the methods.
+
+    All methods raise KeyboardInterrupt if the command was stopped by a signal, but has not ended.
+    """
 
     def message(self, text: str) -> None:
         """Show a message, for example that a task begins, or a result.
@@ -52,6 +56,7 @@ class NullProgress:
         Args:
             text: One line of plain text.
         """
+        raise_if_stopped()
 
     def advance(self, description: str, done: int, total: int) -> None:
         """Ignore the count; show nothing.
@@ -61,6 +66,7 @@ class NullProgress:
             done: Number of finished steps.
             total: Number of all steps.
         """
+        raise_if_stopped()
 
 
 class LogProgress:
@@ -83,6 +89,7 @@ class LogProgress:
         Args:
             text: One line of plain text.
         """
+        raise_if_stopped()
         _print_line(f"  {text}", self._stream)
         self._last_line_s = self._clock()
 
@@ -94,6 +101,7 @@ class LogProgress:
             done: Number of finished steps.
             total: Number of all steps.
         """
+        raise_if_stopped()
         now_s = self._clock()
         if done < total and now_s - self._last_line_s < LOG_INTERVAL_S:
             return
@@ -119,6 +127,7 @@ class TerminalProgress:
         Args:
             text: One line of plain text.
         """
+        raise_if_stopped()
         self._end_bar()
         _print_line(f"  {text}", self._stream)
 
@@ -130,6 +139,7 @@ class TerminalProgress:
             done: Number of finished steps.
             total: Number of all steps.
         """
+        raise_if_stopped()
         filled = _BAR_WIDTH * done // total
         bar = "#" * filled + "-" * (_BAR_WIDTH - filled)
         line = f"  {escape_text(description)} [{bar}] {100 * done // total:3d}%"

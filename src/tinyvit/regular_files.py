@@ -70,12 +70,26 @@ def open_regular_file(path: str | os.PathLike[str]) -> io.BufferedReader:
     """
     check_regular_file(path)
     file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115 (the caller closes it)
-    try:
-        # Another file may have taken the place of the checked one.
-        _require_regular(os.fstat(file.fileno()), path)
-    except OSError:
-        file.close()
-        raise
+    _require_still_regular(file, path)
+    return file
+
+
+def open_regular_file_for_update(path: str | os.PathLike[str]) -> io.FileIO:
+    """Open a regular file for reading and writing, without a buffer.
+
+    Args:
+        path: The path. Symbolic links are followed.
+
+    Returns:
+        The open binary file, positioned at its beginning.
+
+    Raises:
+        OSError: As for `open_regular_file`, or the file may not be written.
+        ValueError: The path contains a null character.
+    """
+    check_regular_file(path)
+    file = io.FileIO(path, "r+", opener=_open_without_waiting)
+    _require_still_regular(file, path)
     return file
 
 
@@ -95,16 +109,47 @@ def read_bounded(path: str | os.PathLike[str], max_bytes: int) -> bytes:
             clause, in which "it" is the file.
     """
     with open_regular_file(path) as file:
-        # A sparse file of any size costs nothing to create, so the size is compared first.
-        size_bytes = os.fstat(file.fileno()).st_size
-        if size_bytes <= max_bytes:
-            # `read` reserves memory for all bytes that it is asked for, and the limit may be 2 GiB.
-            content = file.read(size_bytes + 1)
-            if len(content) > size_bytes:  # the file has grown
-                content += file.read(max_bytes + 1 - len(content))
-            if len(content) <= max_bytes:
-                return content
-    raise ValueError(f"it is larger than {max_bytes >> 20} MiB")
+        return read_open_file(file, max_bytes)
+
+
+def read_open_file(file: io.BufferedReader | io.FileIO, max_bytes: int) -> bytes:
+    """Read an open file from its position to its end if it is not too large.
+
+    Args:
+        file: A regular file that is open for reading.
+        max_bytes: Largest accepted size of the file, in bytes.
+
+    Returns:
+        The content.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: The file is larger. The message is a clause, in which "it" is the file.
+    """
+    # A sparse file of any size costs nothing to create, so the size is compared first.
+    size_bytes = os.fstat(file.fileno()).st_size
+    require_size(size_bytes, max_bytes)
+    # `read` reserves memory for all bytes that it is asked for, and the limit may be 2 GiB.
+    content = file.read(size_bytes + 1)
+    if len(content) > size_bytes:  # the file has grown
+        content += file.read(max_bytes + 1 - len(content))
+    require_size(len(content), max_bytes)
+    return content
+
+
+def require_size(size_bytes: int, max_bytes: int) -> None:
+    """Check a size against a limit.
+
+    Args:
+        size_bytes: Size of a file or a text, in bytes.
+        max_bytes: Largest accepted size, in bytes.
+
+    Raises:
+        ValueError: The size is larger. The message is a clause, in which "it" is the file or text.
+    """
+    if size_bytes > max_bytes:
+        limit = f"{max_bytes >> 20} MiB" if max_bytes >= 2**20 else f"{max_bytes} bytes"
+        raise ValueError(f"it is larger than {limit}")
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
@@ -113,6 +158,17 @@ def _open_without_waiting(path: str, flags: int) -> int:
     Windows has no such pipes, and not the flag that prevents the waiting.
     """
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _require_still_regular(
+    file: io.BufferedReader | io.FileIO, path: str | os.PathLike[str]
+) -> None:
+    """Close a file and raise OSError if another file has taken the place of the checked one."""
+    try:
+        _require_regular(os.fstat(file.fileno()), path)
+    except OSError:
+        file.close()
+        raise
 
 
 def _require_regular(status: os.stat_result, path: str | os.PathLike[str]) -> None:

@@ -22,7 +22,7 @@ from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from tinyvit.nesting_limits import MAX_DEPTH, check_depth
-from tinyvit.regular_files import open_regular_file
+from tinyvit.regular_files import read_bounded, require_size
 
 MAX_BYTES = 64 * 2**20
 """Largest JSON text that is parsed by default, in bytes."""
@@ -58,8 +58,7 @@ def parse_json(text: str | bytes, max_bytes: int = MAX_BYTES) -> Any:
         ValueError: The text is too long, is not valid UTF-8 or JSON, or is nested deeper than
             MAX_DEPTH.
     """
-    if len(text) > max_bytes:
-        raise ValueError(f"it is larger than {_format_size(max_bytes)}")
+    require_size(len(text), max_bytes)
     try:
         data = json.loads(text if isinstance(text, str) else text.decode("utf-8"))
     except RecursionError as error:
@@ -98,8 +97,7 @@ def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
         ValueError: The file is too large, is not valid UTF-8 or JSON, or is nested deeper than
             MAX_DEPTH.
     """
-    with open_regular_file(path) as file:
-        return parse_json(file.read(max_bytes + 1), max_bytes)
+    return parse_json(read_bounded(path, max_bytes), max_bytes)
 
 
 def parse_dataclass(dataclass_type: type[T], data: object, name: str = "") -> T:
@@ -275,7 +273,3 @@ def _parse_union(alternatives: Sequence[Any], data: object, name: str) -> Any:
         except ValueError:
             continue
     raise ValueError(f"{name} is of none of the allowed types")
-
-
-def _format_size(size_bytes: int) -> str:
-    return f"{size_bytes >> 20} MiB" if size_bytes >= 2**20 else f"{size_bytes} bytes"

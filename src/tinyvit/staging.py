@@ -48,28 +48,16 @@ def staging_folder(path: Path) -> Iterator[Path]:
     Raises:
         OSError: A file or folder cannot be written. It names `path`.
     """
-    # The name is chosen before the folder is created: a signal can arrive as soon as the folder
-    # exists, and the cleanup needs its name.
-    folder = path.parent / f".{path.name}.{secrets.token_hex(_TOKEN_BYTES)}"
-    lock_file = folder.with_name(folder.name + _LOCK_SUFFIX)
+    folder = _choose_folder(path)
     with ensure_folder(path.parent):
-        remove_abandoned_folders(path.parent)
-        lock = None
         try:
-            # The lock is older than the folder, so that no process takes the folder for abandoned.
-            lock = _take_new_lock(lock_file)
-            folder.mkdir(mode=0o700)
-            yield folder
+            with _locked_folder(folder):
+                yield folder
         except OSError as error:
             # Nobody knows the staging folder, and functions for open files name no file at all.
             if error.filename is None or str(error.filename).startswith(str(folder)):
                 error.filename = str(path)
             raise
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            if lock is not None:
-                lock.release()
-            remove_file(lock_file)  # for a signal between the creation of the file and `lock`
 
 
 @contextmanager
@@ -81,8 +69,12 @@ def temporary_folder() -> Iterator[Path]:
 
     Yields:
         A new empty folder.
+
+    Raises:
+        OSError: No folder for temporary files is writable.
     """
-    with staging_folder(Path(tempfile.gettempdir(), "tinyvit")) as folder:
+    folder = _choose_folder(Path(tempfile.gettempdir(), "tinyvit"))
+    with _locked_folder(folder):
         yield folder
 
 
@@ -104,6 +96,43 @@ def remove_abandoned_folders(folder: Path) -> None:
             if lock is not None and lock.excludes_others:
                 shutil.rmtree(folder / name.removesuffix(_LOCK_SUFFIX), ignore_errors=True)
                 lock.release()
+
+
+def _choose_folder(path: Path) -> Path:
+    """Choose the name of a staging folder for a path.
+
+    It is chosen before the folder is created: a signal can arrive as soon as the folder exists, and
+    the cleanup needs its name.
+    """
+    return path.parent / f".{path.name}.{secrets.token_hex(_TOKEN_BYTES)}"
+
+
+@contextmanager
+def _locked_folder(folder: Path) -> Iterator[None]:
+    """Create a staging folder and its lock, and remove both at the end."""
+    remove_abandoned_folders(folder.parent)
+    lock_file = folder.with_name(folder.name + _LOCK_SUFFIX)
+    lock: FileLock | None = None
+    try:
+        # The lock is older than the folder, so that no process takes the folder for abandoned.
+        lock = _take_new_lock(lock_file)
+        folder.mkdir(mode=0o700)
+        yield
+    finally:
+        try:
+            _remove(folder, lock, lock_file)
+        finally:  # a signal may have interrupted the removal
+            _remove(folder, lock, lock_file)
+
+
+def _remove(folder: Path, lock: FileLock | None, lock_file: Path) -> None:
+    """Remove a staging folder and its lock. Calling it again has no effect."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if lock is not None:
+        lock.release()
+    remove_file(
+        lock_file
+    )  # a signal can arrive after the file is created, and before `lock` is set
 
 
 def _take_new_lock(path: Path) -> FileLock:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
-from tinyvit.bench.ray_cluster import connect_cluster
+from tinyvit.bench.ray_cluster import connect_cluster, enter_folder, find_current_folder
 from tinyvit.errors import RequestError
 
 
@@ -22,6 +24,7 @@ class FakeRay(ModuleType):
             RayError=type("RayError", (Exception,), {}),
         )
         self.addresses: list[Any] = []
+        self.folders: list[str] = []
         self.shutdown_count = 0
         self._init_error = init_error
 
@@ -30,6 +33,7 @@ class FakeRay(ModuleType):
 
     def init(self, address: str | None, **_: object) -> None:
         self.addresses.append(address)
+        self.folders.append(os.getcwd())
         if self._init_error:
             raise self._init_error
 
@@ -65,3 +69,34 @@ def test_an_address_that_ray_refuses_is_an_error_of_the_cluster(
     with pytest.raises(RequestError, match=r"failed \(bad address\)"), connect_cluster("nowhere"):
         pass
     assert (ray.addresses, ray.shutdown_count) == (["nowhere"], 1)
+
+
+@pytest.mark.parametrize("init_error", [None, ValueError("bad address")])
+def test_workers_do_not_look_for_modules_in_the_current_folder(
+    init_error: Exception | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray lets workers look for modules in the folder that is the current one during `init`."""
+    monkeypatch.chdir(tmp_path)
+    ray = FakeRay(init_error)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    try:
+        with connect_cluster(""):
+            assert Path.cwd() == tmp_path
+    except RequestError:
+        assert init_error is not None
+    assert ray.folders == [os.path.abspath(os.sep)]
+    assert Path.cwd() == tmp_path
+
+
+def test_a_worker_enters_the_folder_of_the_command_if_it_exists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = find_current_folder()
+    assert folder == str(tmp_path)
+    monkeypatch.chdir(os.path.abspath(os.sep))
+    enter_folder(folder)
+    assert Path.cwd() == tmp_path
+    enter_folder(str(tmp_path / "missing"))
+    enter_folder("")
+    assert Path.cwd() == tmp_path

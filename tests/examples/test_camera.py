@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.helpers.hostile_text import HOSTILE_TEXT
 from tests.helpers.scripts import load_script
-from tinyvit import Classifier
+from tinyvit import Classifier, Prediction
 
 cv2 = pytest.importorskip("cv2", reason="pip install opencv-python-headless")
 
@@ -118,3 +119,15 @@ def test_a_source_that_cannot_be_opened_is_an_error_of_one_line(
     result = run_camera(demo["onnx"], tmp_path / "none.mp4")
     assert result.returncode == 1
     assert "cannot be opened" in result.stderr.splitlines()[-1]
+
+
+def test_labels_of_a_stranger_are_escaped(
+    camera: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts: list[str] = []
+    monkeypatch.setattr(cv2, "putText", lambda _frame, text, *_: texts.append(text))
+    predictions = [Prediction(0, f"cup\n{HOSTILE_TEXT}", "", 0.5)]
+    camera.draw_text(np.zeros((100, 500, 3), np.uint8), predictions, "status")
+    assert texts[0] == "status"
+    assert texts[1].startswith(" 50% cup\\u000aa\\u001b[2J")
+    assert texts[1].isprintable()

@@ -59,6 +59,13 @@ def test_the_source_has_no_syntax_errors(app: str) -> None:
     assert find_syntax_errors(GRAMMARS[app], damaged), "the parser finds no errors at all"
 
 
+def test_labels_are_escaped_where_they_are_shown() -> None:
+    kotlin = (EXAMPLES / "android" / "MainActivity.kt").read_text()
+    swift = (EXAMPLES / "ios" / "ContentView.swift").read_text()
+    assert kotlin.count("it.label") == kotlin.count("escapeText(it.label)") == 1
+    assert swift.count("$0.identifier") == swift.count("escapeText($0.identifier)") == 1
+
+
 @pytest.mark.slow
 def test_the_android_app_finds_in_a_file_what_it_reads(tmp_path: Path) -> None:
     pytest.importorskip("litert_torch")

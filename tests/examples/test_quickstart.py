@@ -6,11 +6,21 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.helpers.hostile_text import HOSTILE_TEXT, has_control_characters
 from tests.helpers.scripts import load_script
+from tests.helpers.small_classifiers import (
+    CLASSES,
+    add_golden_vectors,
+    make_manifest,
+    make_network,
+    save_onnx,
+)
+from tinyvit.labels import Label
 
 pytest.importorskip("torch", reason="exporting needs tinyvit-edge[export]")
 
@@ -42,6 +52,26 @@ def test_the_script_exports_classifies_verifies_and_measures(repository: Path) -
     assert result.returncode == 0, result.stderr
     assert_all_steps_ran(result.stdout)
     assert (repository / "demo.onnx").is_file()
+
+
+def test_labels_of_a_stranger_are_escaped(repository: Path) -> None:
+    pytest.importorskip("onnx")
+    network = make_network("host", 1)
+    manifest = make_manifest("host", 1)
+    bare = save_onnx(repository / "bare.onnx", network, None)
+    manifest = add_golden_vectors(manifest, bare, "host", 1)
+    labels = tuple(Label(f"{number}{HOSTILE_TEXT}", "") for number in range(CLASSES))
+    save_onnx(repository / "demo.onnx", network, replace(manifest, labels=labels))
+    result = subprocess.run(
+        [sys.executable, "examples/quickstart/quickstart.py"],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "\\x1b[2J" in result.stdout
+    assert len(result.stdout.splitlines()) == 5  # three labels, the verification, the latency
+    assert not has_control_characters(result.stdout)
 
 
 def test_the_notebook_is_made_from_the_script() -> None:

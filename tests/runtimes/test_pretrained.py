@@ -54,7 +54,7 @@ def test_the_command_is_one_that_tinyvit_export_accepts(commands: list[list[str]
     from tinyvit.export.arguments import make_export_parser
 
     Classifier.from_pretrained("demo").close()
-    assert commands[0][1:3] == ["-m", "tinyvit.export.cli"]
+    assert "run_module('tinyvit.export.cli', " in commands[0][2]
     arguments = make_export_parser().parse_args(commands[0][3:])
     assert (arguments.model, arguments.target) == ("demo", ["onnx"])
 

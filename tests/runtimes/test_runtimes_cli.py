@@ -133,8 +133,10 @@ def test_verify_passes_on_an_unchanged_file(
     code, out, err = run(capsys, "verify", build_artifact(suffix))
     assert (code, err) == (0, "")
     assert out.startswith("PASS")
+    assert "\n  reference logits: of the checkpoint in PyTorch, float32\n" in out
     code, out, _ = run(capsys, "verify", build_artifact(suffix), "--json", "--threads", 1)
     record = json.loads(out)
+    assert record["reference"] == "the checkpoint in PyTorch, float32"
     assert record["passed"] is True
     assert record["engine"].keys() == {"engine", "version", "device", "threads", "precision"}
     assert record["engine"]["threads"] == 1

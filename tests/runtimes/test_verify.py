@@ -14,11 +14,12 @@ import pytest
 from tests.helpers.small_classifiers import ArtifactBuilder
 from tinyvit import Classifier
 from tinyvit.errors import ArtifactError
-from tinyvit.manifest import MANIFEST_KEY, Manifest
+from tinyvit.manifest import MANIFEST_KEY, Manifest, Quantization
 from tinyvit.runtimes import read_artifact
 from tinyvit.runtimes.artifact import content_sha256
 from tinyvit.runtimes.verify import verify
 
+INT8 = Quantization("", "", 8, "", 7, "any", ())
 PREPROCESSING_AND_BATCH = [("host", "batch"), ("host", 3), ("normalize", "batch"), ("normalize", 1)]
 
 
@@ -217,3 +218,12 @@ def test_hostile_golden_vectors_are_refused(
     replace_manifest(path, golden=dataclasses.replace(golden, **change))
     with pytest.raises(ArtifactError, match="golden"):
         verify(path)
+
+
+def test_the_reference_of_an_int8_artifact_is_named(copy_artifact: ArtifactBuilder) -> None:
+    path = copy_artifact()
+    assert verify(path).reference == "the checkpoint in PyTorch, float32"
+    replace_manifest(path, precision="int8", quantization=INT8)
+    assert verify(path).reference == (
+        "the int8 network in PyTorch, without rounding errors (float64)"
+    )

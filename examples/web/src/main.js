@@ -4,6 +4,7 @@
 import catUrl from "../../images/cat.jpg?url";
 import coffeeUrl from "../../images/coffee.jpg?url";
 import { Classifier, decodeImage } from "./classifier.js";
+import { escapeText } from "./text.js";
 
 const MODEL_FILES = { float32: "model.onnx", int8: "model.int8.onnx" };
 const SAMPLES = { cat: catUrl, coffee: coffeeUrl };
@@ -25,7 +26,7 @@ function selectedValue(group) {
 }
 
 function showStatus(text, isError = false) {
-  byId("status").textContent = text;
+  byId("status").textContent = escapeText(text);
   byId("status").classList.toggle("error", isError);
 }
 
@@ -100,7 +101,7 @@ function makePredictionItem({ label, score }) {
   const [name, percentage, bar] = ["span", "span", "div"].map((tag) =>
     item.appendChild(document.createElement(tag)),
   );
-  name.textContent = label;
+  name.textContent = escapeText(label);
   percentage.textContent = `${(100 * score).toFixed(1)}%`;
   bar.style.setProperty("--share", score);
   item.dataset.score = score;

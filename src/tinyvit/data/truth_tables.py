@@ -7,60 +7,18 @@ import io
 import re
 import unicodedata
 from collections.abc import Sequence
-from pathlib import PurePosixPath
-from typing import NamedTuple
 
 from tinyvit.data.image_names import IMAGE_SUFFIXES
 from tinyvit.data.label_matching import shorten_names
 from tinyvit.data.truth_assignment import TruthRow
+from tinyvit.data.truth_columns import (
+    CLASS_TITLES,
+    NAME_TITLES,
+    find_columns,
+    is_file_and_class,
+    require_no_contradiction,
+)
 from tinyvit.labels.label_keys import normalize_key
-
-_FILE_TITLES = frozenset(
-    (
-        "imageid",
-        "image_id",
-        "image",
-        "images",
-        "image_name",
-        "image_path",
-        "img",
-        "file",
-        "files",
-        "filename",
-        "file_name",
-        "filepath",
-        "file_path",
-        "name",
-        "path",
-        "id",
-    )
-)
-"""Titles, in lower case and with "_" for spaces, of the column of file names."""
-
-_NAME_TITLES = ("class_name", "label_name", "category_name")
-"""Titles of a column of labels. Below another title, a number is usually that of a class."""
-
-_CLASS_TITLES = frozenset(
-    (
-        "prediction_string",
-        "predictionstring",
-        "label",
-        "labels",
-        "class",
-        "classes",
-        "class_id",
-        "class_index",
-        *_NAME_TITLES,
-        "target",
-        "truth",
-        "category",
-        "wnid",
-        "synset",
-        "ground_truth",
-        "y",
-    )
-)
-"""Titles of the column of classes."""
 
 _DELIMITERS = {".csv": ",;\t|", ".tsv": "\t,;|"}
 """Delimiters by the ending of the file, the usual one first."""
@@ -78,22 +36,6 @@ _NUMBER = re.compile(r"(\d{1,9})(?:\.0+)?")
 """Matches a class number. Tables that pandas wrote may contain "7.0" for 7."""
 
 _NOT_TWO_CELLS = "has rows that are not exactly a file name and a class"
-
-
-class _Columns(NamedTuple):
-    """The columns of a table that are used.
-
-    Attributes:
-        file_index: Index of the column of file names.
-        class_index: Index of the column of classes.
-        column_count: Number of all columns.
-        has_titles: Whether the first row contains the titles of the columns.
-    """
-
-    file_index: int = 0
-    class_index: int = 1
-    column_count: int = 2
-    has_titles: bool = False
 
 
 def parse_table(text: str, suffix: str) -> list[TruthRow]:
@@ -129,7 +71,7 @@ def parse_json_records(records: Sequence[Sequence[tuple[str, object]]]) -> list[
             raise ValueError(f"entry {number} has other keys than entry 1, or one twice")
         cells = [values[key] for key in keys]
         rows.append((f"entry {number}", [_format_cell(cell) for cell in cells]))
-    if not _find_columns(rows).has_titles:
+    if not find_columns(rows).has_titles:
         raise ValueError(f"no key is known as that of the file names ({shorten_names(keys)})")
     return _parse_rows(rows)
 
@@ -144,15 +86,17 @@ def _parse_rows(rows: Sequence[tuple[str, Sequence[str]]]) -> list[TruthRow]:
 
     The first row may contain the titles of the columns.
     """
-    columns = _find_columns(rows)
+    columns = find_columns(rows)
     titles, rows = (rows[0][1], rows[1:]) if columns.has_titles else ((), rows)
-    if not rows or not all(_is_file_and_class(row, columns) for _, row in rows):
+    if not rows or not all(is_file_and_class(row, columns) for _, row in rows):
         raise ValueError(_NOT_TWO_CELLS)
+    if columns.other_class_index is not None:
+        require_no_contradiction(titles, [row for _, row in rows], columns)
     classes = [parse_class(row[columns.class_index]) for _, row in rows]
     title = normalize_key(titles[columns.class_index]) if titles else ""
-    if title in _NAME_TITLES:
+    if title in NAME_TITLES:
         classes = [class_name.removeprefix("#") for class_name in classes]
-    if title and title not in _CLASS_TITLES and set(classes) <= {"#0", "#1"}:
+    if title and title not in CLASS_TITLES and set(classes) <= {"#0", "#1"}:
         raise ValueError(
             f"has only 0 and 1 below the title {title}, which may be a class or not: name the"
             " column of the classes label"
@@ -241,54 +185,3 @@ def _split_lines(text: str) -> list[tuple[int, list[str]]]:
             raise ValueError(f"{_NOT_TWO_CELLS} (line {number}{hint})")
         rows.append((number, [match[1], match[2]]))
     return rows
-
-
-def _find_columns(rows: Sequence[tuple[str, Sequence[str]]]) -> _Columns:
-    """Find the columns of file names and classes by their titles or by the file names."""
-    if not rows:
-        return _Columns()
-    titles = [normalize_key(cell) for cell in rows[0][1]]
-    files = [i for i, title in enumerate(titles) if title in _FILE_TITLES]
-    classes = [i for i, title in enumerate(titles) if title in _CLASS_TITLES]
-    if len(files) > 1:  # an index of the rows is often called id
-        files = [i for i in files if titles[i] != "id"]
-    if len(files) == 1 and len(classes) == 1:
-        return _Columns(files[0], classes[0], len(titles), has_titles=True)
-    if len(titles) > 2 and (files or classes):
-        raise ValueError(
-            f"has the titles {shorten_names(titles)}, of which not exactly one is that of the file"
-            " names and one that of the classes"
-        )
-    if len(titles) == 2 and (files == [0] or _has_title_of_classes(titles, rows)):
-        return _Columns(has_titles=True)
-    rows_of_two = [row for _, row in rows if len(row) == 2]
-    if rows_of_two and all(_is_image(row[1]) and not _is_image(row[0]) for row in rows_of_two):
-        return _Columns(file_index=1, class_index=0)
-    return _Columns()
-
-
-def _has_title_of_classes(titles: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> bool:
-    """Return whether the second cell of the first row is a title of classes, above file names.
-
-    The first cell can then be any title, because all rows below it begin with the name of an image.
-    """
-    return (
-        titles[1] in _CLASS_TITLES
-        and not _is_image(titles[0])
-        and len(rows) > 1
-        and all(_is_image(row[0]) for _, row in rows[1:] if row)
-    )
-
-
-def _is_image(cell: str) -> bool:
-    """Return whether a cell ends like the name of an image file."""
-    return PurePosixPath(cell.strip().lower()).suffix in IMAGE_SUFFIXES
-
-
-def _is_file_and_class(row: Sequence[str], columns: _Columns) -> bool:
-    """Return whether a row has all cells, and neither the file name nor the class is empty."""
-    return (
-        len(row) == columns.column_count
-        and bool(row[columns.file_index].strip())
-        and bool(row[columns.class_index].strip("\"' \t"))
-    )

@@ -161,6 +161,7 @@ def parse_columns(
             raise ValueError(_UNCLEAR_COLUMNS)
     else:
         indices, wnids, texts = _choose_by_title(titles, indices, wnids, texts)
+        indices = _merge_index_columns(indices, columns, titles)
     if not indices:
         refuse_scores(titles or ())
     if max(len(indices), len(wnids), len(texts)) > 1:
@@ -175,8 +176,10 @@ def parse_columns(
     ids = columns[wnids[0]] if wnids and texts else ("",) * len(names)
     labels = [Label(name, wnid) if wnid else name for name, wnid in zip(names, ids)]
     if indices:
-        keys = [int(cell) for cell in columns[indices[0]]]
-        labels = order_by_index(list(zip(keys, labels)))
+        pairs = list(zip(map(int, columns[indices[0]]), labels))
+        if titles is not None:  # a table of images repeats the classes
+            pairs = _remove_repetitions(pairs)
+        labels = order_by_index(pairs)
     return make_labels(labels)
 
 
@@ -217,6 +220,41 @@ def _choose_by_title(
         _narrow(wnids, titles, WNID_TITLES),
         _narrow(texts, titles, NAME_TITLES),
     )
+
+
+def _merge_index_columns(
+    indices: list[int], columns: Sequence[tuple[str, ...]], titles: Sequence[str]
+) -> list[int]:
+    """Return one of several columns of indices with known titles if they state the same.
+
+    A column without a title, in which pandas writes the numbers of the rows, is left out.
+
+    Raises:
+        ValueError: Two columns state different indices.
+    """
+    titled = [i for i in indices if titles[i]]
+    if len(indices) < 2 or any(titles[i] not in INDEX_TITLES for i in titled):
+        return indices
+    for i in titled[1:]:
+        if list(map(int, columns[i])) != list(map(int, columns[titled[0]])):
+            raise ValueError(
+                f"its columns {titles[titled[0]]} and {titles[i]} state different indices"
+            )
+    return titled[:1]
+
+
+def _remove_repetitions(pairs: Sequence[tuple[int, str | Label]]) -> list[tuple[int, str | Label]]:
+    """Remove pairs of an index and a name that occur several times.
+
+    Raises:
+        ValueError: An index has two names.
+    """
+    names: dict[int, str | Label] = {}
+    for index, name in pairs:
+        if names.setdefault(index, name) != name:
+            first, second = (x.name if isinstance(x, Label) else x for x in (names[index], name))
+            raise ValueError(f"the index {index} has two names, {first[:80]!r} and {second[:80]!r}")
+    return list(names.items())
 
 
 def _narrow(columns: list[int], titles: Sequence[str], known_titles: frozenset[str]) -> list[int]:

@@ -16,6 +16,7 @@ from tinyvit.metrics.accuracy import (
     top_k_correct,
 )
 from tinyvit.metrics.comparison import (
+    FLOAT32_NETWORK,
     Flips,
     PairedComparison,
     agreement,
@@ -31,6 +32,7 @@ from tinyvit.metrics.significance import (
 )
 
 __all__ = [
+    "FLOAT32_NETWORK",
     "AccuracyCounter",
     "ClassAccuracy",
     "Flips",

@@ -64,6 +64,11 @@ def count_flips(correct: npt.NDArray[np.bool_], reference_correct: npt.NDArray[n
     )
 
 
+FLOAT32_NETWORK = "the float32 network"
+"""Name of the reference of an int8 artifact in texts: the same network in float32, in the same
+engine."""
+
+
 @dataclass(frozen=True)
 class PairedComparison:
     """Agreement and accuracies of a classifier and a reference on the same images.
@@ -110,10 +115,18 @@ class PairedComparison:
             return wilson_interval(same_count, self.image_count)
         return paired_difference_interval(self.worse, self.better, self.image_count)
 
-    def __str__(self) -> str:
+    def describe(self, reference_name: str) -> str:
+        """Describe the comparison on one line.
+
+        Args:
+            reference_name: What the reference is, such as "the float32 network".
+
+        Returns:
+            The accuracies and flips if the correct classes are known, and the agreement.
+        """
         agreement_text = (
             f"{self.agreement:.1f}% of {self.image_count} images"
-            " get the same class as the reference"
+            f" get the same class as {reference_name}"
         )
         low, high = self.interval
         if self.drop is None:
@@ -123,7 +136,7 @@ class PairedComparison:
             change, low, high = "gain", -high, -low
         low, high = round(low, 1) + 0.0, round(high, 1) + 0.0  # + 0.0 turns -0.0 into 0.0
         return (
-            f"top-1 is {self.top1:.1f}%, and {self.reference_top1:.1f}% for the reference: "
+            f"top-1 is {self.top1:.1f}%, and {self.reference_top1:.1f}% for {reference_name}: "
             f"a {change} of {abs(self.drop):.1f} points (95%: from {low:.1f} to {high:.1f}; "
             f"{self.worse} images worse, {self.better} better); {agreement_text}"
         )

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from tinyvit.nn.normalization_modes import is_bgr_mode
 from tinyvit.nn.setting_values import list_entries
 
 _BGR_SWITCH = re.compile(
@@ -111,7 +112,7 @@ def _is_other_than_rgb(key: str, value: Any) -> bool:
         if text in ("true", "false"):
             return _is_other_than_rgb(key, text == "true")
         is_space = _SPACES.fullmatch(text) and _SPACE_KEY.search(key)
-        return text == "bgr" or bool(is_space)
+        return text == "bgr" or bool(is_space) or is_bgr_mode(key, text)
     if isinstance(value, bool):
         switch = _BGR_SWITCH if value else _RGB_SWITCH
         return switch.fullmatch(key) is not None

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tinyvit.nn.metadata_search import walk_dicts
+from tinyvit.nn.normalization_modes import read_mode
 from tinyvit.nn.setting_keys import find_unknown_normalization
 from tinyvit.nn.setting_values import shorten
 from tinyvit.nn.settings_text import TextBudget
@@ -36,6 +37,7 @@ def explain_unknown_normalization(
         for path, values in walk_dicts(metadata)
         for key, value in find_unknown_normalization(values).items()
         if value not in used_vectors
+        and read_mode(key.lower(), value) != (preprocess.mean, preprocess.std)
     ]
     if not unknown:
         return ()

@@ -20,6 +20,7 @@ from tinyvit.nn.image_processors import (
 from tinyvit.nn.metadata_search import walk_dicts
 from tinyvit.nn.paper_settings import read_paper_config
 from tinyvit.nn.per_image_normalization import find_per_image_entries, find_per_image_problem
+from tinyvit.nn.roboflow_settings import is_roboflow, read_roboflow, without_roboflow_steps
 from tinyvit.nn.setting_keys import NORMALIZATION_KEYS, find_normalization, lower_keys
 from tinyvit.nn.setting_values import (
     NAMED_NORMALIZATION,
@@ -178,11 +179,14 @@ def _read_dict(path: str, values: Mapping[str, Any], budget: TextBudget) -> Prep
     if is_image_processor(values):
         processor = read_image_processor(values, name)
         values = {**without_processor_keys(values), **processor.values}
+    elif is_roboflow(values):
+        processor = read_roboflow(values, name)
+        values = {**without_roboflow_steps(values), **processor.values}
     if path.endswith("data_preprocessor") and not _RGB_KEYS & values.keys():
         values["to_rgb"] = False  # the default of MMEngine's data preprocessors
     notes: tuple[str, ...] = ()
     is_container = path.rpartition(".")[2].lower() in _SETTING_CONTAINERS
-    if not is_container and path not in SETTINGS_FILES:
+    if not is_container and not processor.values and path not in SETTINGS_FILES:
         values, notes = _select_normalization(path, values)
     source = _read_settings(name, {**transforms.values, **values})
     source = _add_transforms(_add_transforms(source, processor), transforms)

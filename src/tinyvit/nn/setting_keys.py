@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tinyvit.nn.normalization_modes import RANGE_KEYS, find_mode, is_unknown_mode, read_mode
 from tinyvit.nn.setting_values import NAMED_NORMALIZATION, find_first, is_vector, list_entries
 
 _PREFIXES = ("", "image_", "img_", "norm_", "normalize_", "pixel_", "dataset_")
@@ -29,11 +30,8 @@ NORMALIZATION_KEYS = frozenset((*MEAN_KEYS, *STD_KEYS))
 _SWITCH_KEYS = ("normalize", "do_normalize", "normalization", "use_normalization")
 """Keys that tell whether images are normalized."""
 
-_RANGE_KEYS = ("input_range", "pixel_range", "value_range", "rescale", "preprocess_mode")
-"""Keys that tell how pixel values are scaled, in a form that is not read."""
-
 _USUAL_RANGES = (None, False, True, [0, 1], 1 / 255)
-"""Values of `_RANGE_KEYS` for pixel values from 0 to 1."""
+"""Values of `RANGE_KEYS` for pixel values from 0 to 1."""
 
 
 def lower_keys(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,7 +73,7 @@ def find_normalization(values: Mapping[str, Any]) -> tuple[Any, Any]:
             return NAMED_NORMALIZATION[stats.lower()]
         if isinstance(stats, (list, tuple)) and len(stats) == 2 and all(map(is_vector, stats)):
             return stats[0], stats[1]
-    return None, None
+    return find_mode(values) or (None, None)
 
 
 def find_unknown_normalization(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,16 +83,19 @@ def find_unknown_normalization(values: Mapping[str, Any]) -> dict[str, Any]:
         values: The dict, with keys as they are in the file.
 
     Returns:
-        The entries whose keys contain "mean" or "std" and whose values are three numbers, and the
+        The entries whose keys contain "mean" or "std" and whose values are three numbers; the
         entries that turn the normalization off, such as "normalize" with the value False, or that
-        state another range of pixel values than 0 to 1, such as "input_range".
+        state another range of pixel values than 0 to 1, such as "input_range"; and the names of
+        normalizations, known and unknown ones.
     """
     return {
         str(key): value
         for key, value in list_entries(values)
         if _is_unknown_vector(str(key).lower(), value)
         or (value is False and str(key).lower() in _SWITCH_KEYS)
-        or (str(key).lower() in _RANGE_KEYS and value not in _USUAL_RANGES)
+        or (str(key).lower() in RANGE_KEYS and value not in _USUAL_RANGES)
+        or is_unknown_mode(str(key).lower(), value)
+        or read_mode(str(key).lower(), value) is not None
     }
 
 

@@ -103,3 +103,37 @@ def test_other_files_are_refused(text: str, message: str, tmp_path: Path) -> Non
         open_journal(tmp_path / "journal", SETTINGS),
     ):
         pass
+
+
+def test_a_file_that_takes_the_place_of_the_journal_is_neither_read_nor_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, other = tmp_path / "journal", tmp_path / "other"
+    with open_journal(path, SETTINGS) as journal:
+        for prediction in PREDICTIONS:
+            journal.add(prediction)
+    other.write_text("a file of somebody else\n")
+    open_file = journal_module.open_regular_file_for_update
+
+    def open_and_replace(opened_path: Path) -> object:
+        file = open_file(opened_path)
+        other.replace(opened_path)
+        return file
+
+    monkeypatch.setattr(journal_module, "open_regular_file_for_update", open_and_replace)
+    with open_journal(path, SETTINGS) as journal:
+        assert journal.initial_predictions == PREDICTIONS
+        journal.add(PREDICTIONS[0])
+    assert path.read_text() == "a file of somebody else\n"
+
+
+def test_a_journal_above_the_limit_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "_MAX_BYTES", 100)
+    path = tmp_path / "journal"
+    path.write_bytes(b" " * 101)
+    message = r"cannot be used \(it is larger than 100 bytes\)"
+    with pytest.raises(RequestError, match=message), open_journal(path, SETTINGS):
+        pass
+    assert path.read_bytes() == b" " * 101

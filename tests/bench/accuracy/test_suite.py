@@ -6,15 +6,17 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.helpers.small_classifiers import build_classifier
 from tinyvit.bench import cli
+from tinyvit.bench.accuracy import options as options_module
 from tinyvit.bench.accuracy import suite
 from tinyvit.bench.accuracy.evaluate import evaluate
 from tinyvit.bench.accuracy.hub import open_labeled_images
-from tinyvit.bench.accuracy.options import EvaluationOptions
+from tinyvit.bench.accuracy.options import EvaluationOptions, PreprocessChoice
 from tinyvit.bench.accuracy.results import make_accuracy_result
 from tinyvit.bench.accuracy.suite import SuiteConfig, evaluate_all
 from tinyvit.bench.record import Record
@@ -78,6 +80,30 @@ def test_classes_of_every_artifact_are_checked_before_the_first_is_evaluated(
     config = SuiteConfig(OPTIONS, reference=str(other))
     with pytest.raises(RequestError, match=message):
         evaluate_all([str(small_classifier)], dataset, config)
+
+
+@pytest.mark.parametrize("preprocess", ["artifact", "timm"])
+def test_every_artifact_is_opened_once(
+    preprocess: PreprocessChoice,
+    small_classifier: Path,
+    class_folders: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    copy = tmp_path / "copy.onnx"
+    shutil.copy(small_classifier, copy)
+    opened: list[str] = []
+
+    class CountedClassifier(Classifier):
+        def __init__(self, path: str, *arguments: Any, **options: Any) -> None:
+            opened.append(path)
+            super().__init__(path, *arguments, **options)
+
+    monkeypatch.setattr(options_module, "Classifier", CountedClassifier)
+    paths = [str(small_classifier), str(copy)]
+    config = SuiteConfig(EvaluationOptions(threads=1, preprocess=preprocess))
+    evaluate_all(paths, open_folder(class_folders), config)
+    assert opened == paths
 
 
 def test_other_preprocessing_loses_images(small_classifier: Path, class_folders: Path) -> None:

@@ -34,7 +34,7 @@ def test_records_are_returned_and_the_folder_is_deleted(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     output = tmp_path / "out"
     command = ["device", str(small_classifier), "--local", "--use-env", sys.prefix]
     options = ["--threads", "1", "--images", "8", "--runs", "3", "-o", str(output)]
@@ -45,7 +45,7 @@ def test_records_are_returned_and_the_folder_is_deleted(
     assert (accuracy.accuracy[0].classified_count, accuracy.accuracy[0].top1) == (8, 100)
     verified = json.loads((output / "local.verify.json").read_text())
     assert verified["test.onnx"]["passed"] is True
-    assert not list(tmp_path.glob("tinyvit-*"))
+    assert not [*tmp_path.glob("tinyvit-*"), *tmp_path.glob(".tinyvit*")]
 
 
 def test_name_with_a_leading_dash_is_not_an_option(
@@ -67,6 +67,7 @@ class DishonestTransport(LocalTransport):
     """A device whose commands print something else than what was requested."""
 
     def __init__(self, output: str) -> None:
+        super().__init__()
         self.output = output
 
     def run(
@@ -100,6 +101,7 @@ class FailingTransport(LocalTransport):
     """A device on which every command fails with a message that contains the temporary folder."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.folder = ""
 
     def run(

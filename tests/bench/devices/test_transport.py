@@ -12,6 +12,7 @@ from tinyvit.bench.devices import transport
 from tinyvit.bench.devices.process import CompletedCommand, make_device_error, run_process
 from tinyvit.bench.devices.transport import LocalTransport, SshTransport
 from tinyvit.errors import RequestError
+from tinyvit.staging import temporary_folder
 
 ODD_WORDS = [
     *("two words", "it's", '"quoted"', "$(touch pwned)", "`touch pwned`", "-rf", "--", "a;b", "*"),
@@ -74,7 +75,7 @@ def test_folders_with_odd_names_are_filled_and_removed(
 
 
 def test_temporary_folder_is_created_on_the_host(fake_ssh: SshTransport, tmp_path: Path) -> None:
-    folder = Path(fake_ssh.make_folder())
+    folder = Path(fake_ssh.make_folder(is_kept=False))
     assert folder.is_dir()
     assert folder.parent == tmp_path
 
@@ -137,6 +138,23 @@ def test_ssh_checks_are_never_turned_off(
     assert "BatchMode=yes" in command
     assert not [word for word in command if "StrictHostKeyChecking" in word]
     assert command[command.index("--") + 1 :] == ["user@board", "true"]
+
+
+def test_a_folder_of_this_machine_is_removed_or_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    transport = LocalTransport()
+    folder, kept = Path(transport.make_folder(is_kept=False)), Path(transport.make_folder(True))
+    assert folder.is_dir()
+    assert kept.is_dir()
+    (folder / "model.onnx").touch()
+    transport.remove_folder(str(folder))
+    with temporary_folder():  # removes folders of processes that do not exist any more
+        pass
+    assert list(tmp_path.iterdir()) == [kept]
+    transport.remove_folder(str(kept))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_on_this_machine_that_cannot_be_deleted_is_an_error(tmp_path: Path) -> None:

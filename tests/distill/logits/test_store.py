@@ -286,10 +286,11 @@ def test_batches_in_any_order_give_the_same_store(
 
 
 def test_a_worker_with_other_images_is_refused(
-    store: Store, image_folder: Path, tmp_path: Path
+    store: Store, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # so that the folder that the worker enters is left at the end
     answer = ray_workers.compute_batch_in_worker(
-        make_request(image_folder, store.folder), store.header, 0, range(5)
+        make_request(image_folder, store.folder), store.header, 0, range(5), str(tmp_path)
     )
     assert answer.seeds.tolist() == store.read_epoch(0)["seed"][:5].tolist()
     with pytest.raises(RequestError, match="made from other images"):
@@ -300,6 +301,7 @@ def test_a_worker_with_other_images_is_refused(
             store.header,
             0,
             range(5),
+            str(tmp_path),
         )
 
 

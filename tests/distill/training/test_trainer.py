@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import copy
+import os
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,7 +19,7 @@ from tests.helpers.recorded_progress import RecordedProgress
 from tinyvit.distill.logits.save import save_logits
 from tinyvit.distill.logits.store import Store
 from tinyvit.distill.logits.teacher_predictions import LogitsRequest
-from tinyvit.distill.training import trainer
+from tinyvit.distill.training import data_loader, trainer
 from tinyvit.distill.training.config import TrainingConfig
 from tinyvit.distill.training.presets import PRESETS
 from tinyvit.distill.training.request import TrainingRequest
@@ -537,3 +542,27 @@ def test_frozen_norms_keep_their_statistics(
     assert not torch.equal(
         before["stages.0.blocks.0.conv1.conv.weight"], after["stages.0.blocks.0.conv1.conv.weight"]
     )
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 has no such variable")
+def test_workers_do_not_look_for_modules_in_the_current_folder(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Workers that are not forked are new Python processes; tests/test_python_process.py."""
+    variables: list[str | None] = []
+
+    class RecordedLoader:
+        def __init__(self, *_: object, **options: object) -> None:
+            assert options["num_workers"] == 2
+
+        def __iter__(self) -> Iterator[object]:
+            variables.append(os.environ.get("PYTHONSAFEPATH"))
+            return iter(())
+
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    monkeypatch.setattr(data_loader, "DataLoader", RecordedLoader)
+    monkeypatch.setattr(data_loader, "_EpochDataset", lambda *_: [])
+    data: Any = None  # the images are not read
+    assert list(data_loader.load_batches(data, 0, np.arange(4), batch=2, workers=2)) == []
+    assert variables == ["1"]
+    assert "PYTHONSAFEPATH" not in os.environ
