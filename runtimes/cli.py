@@ -292,13 +292,13 @@ def _replace_non_finite(value: Any) -> Any:
 
 
 def _run_inspect(arguments: argparse.Namespace) -> int:
-    from tinyvit.runtimes.artifact import detect_format, read_manifest
+    from tinyvit.runtimes.artifact import is_manifest_unchanged, read_artifact
 
-    manifest = read_manifest(arguments.file)
+    artifact = read_artifact(arguments.file)
+    manifest = artifact.manifest
     if manifest is None:
-        format = detect_format(arguments.file)
         print_lines(
-            f"{arguments.file} is a file of the format {format.name} without a manifest:"
+            f"{arguments.file} is a file of the format {artifact.format.name} without a manifest:"
             " tinyvit-export did not write it",
             stream=sys.stderr,
         )
@@ -308,9 +308,9 @@ def _run_inspect(arguments: argparse.Namespace) -> int:
         record = {
             **json.loads(manifest.to_json()),
             "manifest_sha256": manifest.manifest_sha256,
-            "intact": manifest.is_intact,
+            "intact": is_manifest_unchanged(artifact),
         }
         print_lines(json.dumps(record))
     else:
-        print_manifest(manifest, all_labels=arguments.labels)
+        print_manifest(manifest, is_manifest_unchanged(artifact), all_labels=arguments.labels)
     return 0

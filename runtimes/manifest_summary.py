@@ -18,11 +18,12 @@ _WINDOWS_DESCRIPTIONS = {
 """Maps `windows` to a description of the sizes of the attention windows."""
 
 
-def summarize_manifest(manifest: Manifest) -> dict[str, str]:
+def summarize_manifest(manifest: Manifest, is_unchanged: bool) -> dict[str, str]:
     """Describe everything in a manifest except the class labels.
 
     Args:
         manifest: The manifest. Its texts may come from a hostile file; they are not escaped here.
+        is_unchanged: Whether the manifest in the file is, byte by byte, what was exported.
 
     Returns:
         Heading -> description, in the order of display. An indented heading belongs to the last
@@ -47,7 +48,7 @@ def summarize_manifest(manifest: Manifest) -> dict[str, str]:
         **_summarize_quantization(manifest.quantization),
         "parity": _describe_parity(manifest.parity),
         "golden vectors": _describe_golden_vectors(manifest.golden),
-        "manifest": describe_integrity(manifest.is_intact),
+        "manifest": describe_integrity(is_unchanged),
         "labels": f"{len(manifest.labels)} classes",
     }
 

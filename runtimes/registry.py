@@ -18,6 +18,8 @@ from tinyvit.runtimes.artifact import Artifact, read_artifact
 from tinyvit.runtimes.base import AUTO_DEVICE, Engine, Runtime, RuntimeOptions
 from tinyvit.runtimes.forking import protect_in_children
 from tinyvit.runtimes.formats import Format
+from tinyvit.runtimes.inference_cost import check_inference_cost
+from tinyvit.runtimes.limited_trial import run_limited_trial
 from tinyvit.runtimes.processor import check_this_processor_for_int8
 from tinyvit.runtimes.tensor_limits import check_tensor_sizes
 
@@ -102,7 +104,8 @@ def open_runtime(
         MissingDependencyError: If the engine is not installed.
         ArtifactError: If the file is damaged or cannot be opened, if it contains operators that
             `RuntimeOptions.allow_foreign_operators` does not allow, if its input or output is too
-            large (`tensor_limits`), or if this processor would compute its int8 sums wrongly.
+            large (`tensor_limits`), if it needs too much memory or time (`inference_cost`), or if
+            this processor would compute its int8 sums wrongly.
     """
     if not isinstance(artifact, Artifact):
         artifact = read_artifact(artifact)
@@ -126,7 +129,7 @@ def open_runtime(
         check_this_processor_for_int8(artifact.manifest)
     if options.cache is not None:
         options = replace(options, cache=expand_home(options.cache))
-    _check_before_opening(artifact, format, options)
+    _check_before_opening(artifact, engine, options)
     runtime = engine.open(artifact, options)
     try:
         check_tensor_sizes(runtime.inputs, runtime.outputs, artifact.path.name)
@@ -137,14 +140,14 @@ def open_runtime(
     return runtime
 
 
-def _check_before_opening(artifact: Artifact, format: Format, options: RuntimeOptions) -> None:
-    """Raise ArtifactError for a file whose operators or sizes no engine should see."""
+def _check_before_opening(artifact: Artifact, engine: Engine, options: RuntimeOptions) -> None:
+    """Raise ArtifactError for a file whose operators, sizes or cost no engine should see."""
     manifest = artifact.manifest
     if manifest is not None:
         check_tensor_sizes((manifest.input,), (manifest.output,), artifact.path.name)
     if options.allow_foreign_operators:
         return
-    operators = format.find_foreign_operators(artifact.path)
+    operators = artifact.format.find_foreign_operators(artifact.path)
     if operators:
         shown = ", ".join(operators[:_MAX_SHOWN_OPERATORS])
         raise ArtifactError(
@@ -153,3 +156,6 @@ def _check_before_opening(artifact: Artifact, format: Format, options: RuntimeOp
             "if you trust the file, use --allow-foreign-operators, in Python"
             " allow_foreign_operators=True",
         )
+    graph = artifact.format.read_graph(artifact.path)
+    if graph is not None and not check_inference_cost(graph, artifact.path.name):
+        run_limited_trial(artifact, engine.name, options)

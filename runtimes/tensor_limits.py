@@ -38,9 +38,15 @@ def check_tensor_sizes(
         file_name: Name of the file for messages.
 
     Raises:
-        ArtifactError: If a size exceeds a limit of this module, or if there are more than
-            `tinyvit.labels.MAX_CLASSES` classes.
+        ArtifactError: If a size exceeds a limit of this module, if a tensor has no elements, or if
+            there are more than `tinyvit.labels.MAX_CLASSES` classes.
     """
+    for spec in (*inputs, *outputs):
+        if any(isinstance(size, int) and size < 1 for size in spec.shape):
+            raise ArtifactError(
+                f"{file_name} has a tensor of shape ({_join(spec)}), which is empty",
+                "the file is damaged: export it again",
+            )
     for spec in inputs:
         if len(spec.shape) == 4:
             _check_batch_size(spec, file_name)

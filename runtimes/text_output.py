@@ -59,14 +59,15 @@ def print_verification(file: str, result: Verification) -> None:
     print_lines(f"  host: {result.host.machine}, {result.host.processor}")
 
 
-def print_manifest(manifest: Manifest, all_labels: bool) -> None:
+def print_manifest(manifest: Manifest, is_unchanged: bool, all_labels: bool) -> None:
     """Print a manifest.
 
     Args:
         manifest: The manifest.
+        is_unchanged: Whether the manifest in the file is, byte by byte, what was exported.
         all_labels: Whether to print all class labels instead of the first three.
     """
-    for heading, description in summarize_manifest(manifest).items():
+    for heading, description in summarize_manifest(manifest, is_unchanged).items():
         print_lines(f"{heading:<{_HEADING_WIDTH}} {description}")
     labels = manifest.labels if all_labels else manifest.labels[:_SHORT_LABEL_COUNT]
     for index, label in enumerate(labels):

@@ -25,10 +25,12 @@ from tinyvit.runtimes.engine_helpers import (
     shorten_message,
 )
 from tinyvit.runtimes.engines._openvino_cache import open_cache_folder
+from tinyvit.runtimes.engines._openvino_cost import check_model_cost
 from tinyvit.runtimes.engines._openvino_runtime import OpenVINORuntime
 from tinyvit.runtimes.forking import keep_forever
 from tinyvit.runtimes.formats.onnx import ONNX
 from tinyvit.runtimes.formats.openvino_ir import OPENVINO_IR, weights_path
+from tinyvit.runtimes.limited_trial import run_limited_trial
 
 _PRECISION_HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 """Maps a precision to OpenVINO's value of INFERENCE_PRECISION_HINT."""
@@ -63,7 +65,9 @@ class OpenVINOEngine(Engine):
             precision = choose_16_bit_precision(device, capabilities, processor.read_flags())
         properties = _make_properties(precision or "float32", options, device)
         with open_cache_folder(options.cache) as cache_properties:
-            compiled_model = _compile(core, artifact, device, {**properties, **cache_properties})
+            compiled_model = _compile(
+                core, artifact, options, device, {**properties, **cache_properties}
+            )
         info = RuntimeInfo(
             engine=self.name,
             version=openvino.__version__,
@@ -192,8 +196,14 @@ def _make_properties(precision: str, options: RuntimeOptions, device: str) -> di
     return properties
 
 
-def _compile(core: Any, artifact: Artifact, device: str, properties: dict[str, str]) -> Any:
-    """Read the file and compile the model in it for a device."""
+def _compile(
+    core: Any,
+    artifact: Artifact,
+    options: RuntimeOptions,
+    device: str,
+    properties: dict[str, str],
+) -> Any:
+    """Read the file, check the cost of the model in it, and compile it for a device."""
     path = artifact.path
     try:
         if artifact.format is ONNX:
@@ -202,6 +212,8 @@ def _compile(core: Any, artifact: Artifact, device: str, properties: dict[str, s
             model = core.read_model(str(path), str(weights_path(path)))
     except RuntimeError as error:
         raise load_error(path, "OpenVINO", error) from error
+    if not options.allow_foreign_operators and not check_model_cost(model, path.name):
+        run_limited_trial(artifact, ENGINE.name, options)
     try:
         return core.compile_model(model, device, properties)
     except RuntimeError as error:

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from tinyvit.runtimes.formats.network_graph import NetworkGraph
 
 MAX_FILE_BYTES = 2**31 - 1
 """Largest file that is opened. Protobuf messages and flatbuffers cannot be larger, and some engines
@@ -85,6 +88,21 @@ class Format(Protocol):
         Returns:
             Names of the operators, sorted; empty if there are none, or if the engines of this
             format do not run such operators in any file.
+
+        Raises:
+            ArtifactError: If the file is damaged or hostile, or larger than a limit.
+        """
+        ...
+
+    def read_graph(self, path: Path) -> NetworkGraph | None:
+        """Read the operators of a file, from which its memory and time are computed.
+
+        Args:
+            path: Path of a file of this format.
+
+        Returns:
+            The operators; None if the engines of this format check the cost themselves, or allocate
+            nothing that the file does not contain.
 
         Raises:
             ArtifactError: If the file is damaged or hostile, or larger than a limit.

@@ -18,6 +18,7 @@ from tinyvit.errors import ArtifactError
 from tinyvit.files import update_hash
 from tinyvit.manifest import MANIFEST_KEY, MAX_BYTES
 from tinyvit.runtimes.formats.file_errors import damaged_error
+from tinyvit.runtimes.formats.network_graph import NetworkGraph
 from tinyvit.runtimes.formats.protobuf import (
     BYTES,
     Buffer,
@@ -78,6 +79,10 @@ class CoreMlFormat:
     def find_foreign_operators(self, path: Path) -> tuple[str, ...]:
         """Return (): the reference evaluator knows only the operations that artifacts use."""
         return ()
+
+    def read_graph(self, path: Path) -> NetworkGraph | None:
+        """Return None: the engines check these files themselves."""
+        return None
 
     def update_hash(self, path: Path, digest: hashlib._Hash) -> None:
         """Update a hash with the path and content of every file, sorted by path.

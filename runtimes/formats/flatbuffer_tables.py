@@ -10,6 +10,8 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+from flatbuffers import number_types
 from flatbuffers.table import Table
 
 READER_ERRORS = (ValueError, struct.error, TypeError)
@@ -67,6 +69,65 @@ def read_string(table: Table, field: int) -> str:
     if start + count > len(table.Bytes):
         raise ValueError("one of its names reaches beyond the file")
     return bytes(table.Bytes[start : start + count]).decode("utf-8")
+
+
+def read_strings(table: Table, field: int) -> list[str]:
+    """Read a field that is a vector of strings.
+
+    Args:
+        table: The table with the field.
+        field: Number of the field, in the order of the schema.
+    """
+    start, count = _find_vector(table, field)
+    strings = []
+    for index in range(count):
+        position = start + 4 * index
+        string = position + table.Get(number_types.UOffsetTFlags, position)
+        length = table.Get(number_types.UOffsetTFlags, string)
+        strings.append(_slice(table, string + 4, length).decode("utf-8"))
+    return strings
+
+
+def read_scalar(table: Table, field: int, flags: Any) -> Any:
+    """Read a field that is a number; 0 if the field is absent.
+
+    Args:
+        table: The table with the field.
+        field: Number of the field, in the order of the schema.
+        flags: Type of the number, a class of `flatbuffers.number_types`.
+    """
+    offset = _find_field(table, field)
+    return table.Get(flags, table.Pos + offset) if offset else flags.py_type(0)
+
+
+def read_numbers(table: Table, field: int, dtype: str) -> list[Any]:
+    """Read a field that is a vector of numbers.
+
+    Args:
+        table: The table with the field.
+        field: Number of the field, in the order of the schema.
+        dtype: Type of the numbers, for numpy.
+    """
+    start, count = _find_vector(table, field)
+    data = _slice(table, start, count * np.dtype(dtype).itemsize)
+    return list(np.frombuffer(data, dtype).tolist())
+
+
+def read_bytes(table: Table, field: int) -> bytes:
+    """Read a field that is a vector of bytes.
+
+    Args:
+        table: The table with the field.
+        field: Number of the field, in the order of the schema.
+    """
+    return _slice(table, *_find_vector(table, field))
+
+
+def _slice(table: Table, start: int, length: int) -> bytes:
+    """Return bytes of the file; raise ValueError if they reach beyond it, or are too many."""
+    if start + length > len(table.Bytes) or length > 8 * MAX_LENGTH:
+        raise ValueError("one of its values reaches beyond the file, or is too long")
+    return bytes(table.Bytes[start : start + length])
 
 
 def _find_field(table: Table, field: int) -> int:

@@ -11,8 +11,11 @@ from pathlib import Path
 
 from tinyvit.errors import ArtifactError
 from tinyvit.manifest import MANIFEST_KEY, MAX_BYTES
-from tinyvit.runtimes.formats import onnx_operators
-from tinyvit.runtimes.formats.file_errors import damaged_error
+from tinyvit.regular_files import check_regular_file
+from tinyvit.runtimes.formats import MAX_FILE_BYTES, onnx_operators
+from tinyvit.runtimes.formats.file_errors import damaged_error, unreadable_error
+from tinyvit.runtimes.formats.network_graph import NetworkGraph
+from tinyvit.runtimes.formats.onnx_graph import read_graph
 from tinyvit.runtimes.formats.protobuf import (
     BYTES,
     VARINT,
@@ -94,6 +97,17 @@ class OnnxFormat:
         except ValueError as error:
             raise damaged_error(path, error) from error
 
+    def read_graph(self, path: Path) -> NetworkGraph:
+        """Read the operators of the model."""
+        try:
+            with map_file(path) as data, memoryview(data) as view:
+                graph = read_graph(view)
+        except ValueError as error:
+            raise damaged_error(path, error) from error
+        for name in graph.external_files:
+            _check_external_file(path, name)
+        return graph
+
     def update_hash(self, path: Path, digest: hashlib._Hash) -> None:
         """Update a hash with all top-level fields except the manifest's entry, in file order."""
         with map_file(path) as data, memoryview(data) as view:
@@ -104,6 +118,25 @@ class OnnxFormat:
 
 
 ONNX = OnnxFormat()
+
+
+def _check_external_file(path: Path, name: str) -> None:
+    """Raise ArtifactError if a file with weights is not a regular file next to the model."""
+    if not name or name in (".", "..") or any(separator in name for separator in "/\\:\0"):
+        raise ArtifactError(
+            f"{path} states that its weights are in {name[:80]!r}, which is not a file next to it",
+            "the file is hostile: do not use it",
+        )
+    weights = path.with_name(name)
+    try:
+        status = check_regular_file(weights)
+    except OSError as error:
+        raise unreadable_error(weights, error) from error
+    if status.st_size > MAX_FILE_BYTES:
+        raise ArtifactError(
+            f"{weights}, which contains weights of {path.name}, is larger than 2 GiB",
+            "give an exported file",
+        )
 
 
 def _is_manifest_field(field_bytes: bytes) -> bool:

@@ -19,6 +19,7 @@ from tinyvit.manifest import MANIFEST_KEY, MAX_BYTES
 from tinyvit.regular_files import check_regular_file, open_regular_file
 from tinyvit.runtimes.formats import MAX_FILE_BYTES
 from tinyvit.runtimes.formats.file_errors import damaged_error, unreadable_error
+from tinyvit.runtimes.formats.network_graph import NetworkGraph
 
 _MANIFEST_PATH = ["net", "rt_info", MANIFEST_KEY, "manifest"]
 """Names of the nested elements that lead to the manifest."""
@@ -70,6 +71,10 @@ class OpenVinoIrFormat:
         """Return the types of layers that execute other graphs."""
         return tuple(sorted(_parse_xml(path).foreign_layers))
 
+    def read_graph(self, path: Path) -> NetworkGraph | None:
+        """Return None: the engine computes the cost from the sizes that OpenVINO states."""
+        return None
+
     def update_hash(self, path: Path, digest: hashlib._Hash) -> None:
         """Update a hash with all bytes of the .xml except the manifest, then with the .bin."""
         description, data = _parse_xml(path), path.read_bytes()
@@ -97,7 +102,8 @@ def weights_path(path: Path) -> Path:
         Path of the .bin file.
 
     Raises:
-        ArtifactError: If there is no such file, or if it is larger than 2 GiB.
+        ArtifactError: If there is no such file, if it is no regular file, or if it is larger than
+            2 GiB.
     """
     weights = path.with_suffix(".bin")
     if not weights.is_file():
@@ -105,7 +111,11 @@ def weights_path(path: Path) -> Path:
             f"{path} has no {weights.name} next to it",
             "an OpenVINO model is two files: keep them together",
         )
-    if weights.stat().st_size > MAX_FILE_BYTES:
+    try:
+        size_bytes = check_regular_file(weights).st_size
+    except OSError as error:
+        raise unreadable_error(weights, error) from error
+    if size_bytes > MAX_FILE_BYTES:
         raise ArtifactError(f"{weights} is larger than 2 GiB", "give an exported file")
     return weights
 

@@ -19,7 +19,9 @@ from tinyvit.runtimes.formats.flatbuffer_tables import (
     read_table,
     read_tables,
 )
+from tinyvit.runtimes.formats.network_graph import NetworkGraph
 from tinyvit.runtimes.formats.onnx_operators import name_if_foreign
+from tinyvit.runtimes.formats.ort_graph import read_graph
 from tinyvit.runtimes.formats.protobuf import map_file
 from tinyvit.runtimes.formats.trailer import TrailerFormat
 
@@ -50,6 +52,14 @@ class OrtFormat(TrailerFormat):
             with map_file(path) as data:
                 session = read_root_table(data)
                 return tuple(sorted(set(_find_in_session(session))))
+        except READER_ERRORS as error:
+            raise damaged_error(path, error) from error
+
+    def read_graph(self, path: Path) -> NetworkGraph:
+        """Read the operators of the network."""
+        try:
+            with map_file(path) as data:
+                return read_graph(read_root_table(data))
         except READER_ERRORS as error:
             raise damaged_error(path, error) from error
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -56,6 +56,9 @@ class Field(NamedTuple):
     end: int
 
 
+_make_field = Field._make
+
+
 @contextmanager
 def map_file(path: Path) -> Iterator[mmap.mmap]:
     """Map a file into memory, read-only.
@@ -78,8 +81,12 @@ def map_file(path: Path) -> Iterator[mmap.mmap]:
         raise ArtifactError(f"{path} is a folder", "give the exported file itself") from error
     except (OSError, ValueError) as error:
         raise unreadable_error(path, error) from error
-    with data:
+    try:
         yield data
+    finally:
+        # The traceback of an error keeps slices of the file. It is then closed together with them.
+        with suppress(BufferError):
+            data.close()
 
 
 def iterate_fields(data: Buffer) -> Iterator[Field]:
@@ -98,6 +105,18 @@ def iterate_fields(data: Buffer) -> Iterator[Field]:
     for _ in range(_MAX_FIELDS):
         if position == end:
             return
+        # Most fields are short texts or messages, with one byte for the tag and one for the length.
+        # Reading a graph takes half the time with this shortcut.
+        if (
+            position + 1 < end
+            and 7 < (tag := data[position]) < 0x80
+            and (size := data[position + 1]) < 0x80
+            and tag & 7 == BYTES
+            and (field_end := position + 2 + size) <= end
+        ):
+            yield _make_field((tag >> 3, BYTES, position, position + 2, field_end))
+            position = field_end
+            continue
         field = _read_field(data, position, end)
         yield field
         position = field.end
@@ -119,7 +138,7 @@ def encode_bytes_field(number: int, value: bytes) -> bytes:
 
 
 def _encode_varint(value: int) -> bytes:
-    """Encode a number with as few bytes as possible; the inverse of `_read_varint`."""
+    """Encode a number with as few bytes as possible; the inverse of `read_varint`."""
     encoded = bytearray()
     while value >= 0x80:
         encoded.append(value & 0x7F | 0x80)
@@ -130,12 +149,12 @@ def _encode_varint(value: int) -> bytes:
 
 def _read_field(data: Buffer, start: int, end: int) -> Field:
     """Read the header of the field at `start`, in a message that ends at `end`."""
-    tag, value_start = _read_varint(data, start, end)
+    tag, value_start = read_varint(data, start, end)
     number, wire_type = tag >> 3, tag & 7
     if wire_type == VARINT:
-        _value, field_end = _read_varint(data, value_start, end)
+        _value, field_end = read_varint(data, value_start, end)
     elif wire_type == BYTES:
-        size, value_start = _read_varint(data, value_start, end)
+        size, value_start = read_varint(data, value_start, end)
         field_end = value_start + size
     elif wire_type in (FIXED64, FIXED32):
         field_end = value_start + (8 if wire_type == FIXED64 else 4)
@@ -148,10 +167,21 @@ def _read_field(data: Buffer, start: int, end: int) -> Field:
     return Field(number, wire_type, start, value_start, field_end)
 
 
-def _read_varint(data: Buffer, position: int, end: int) -> tuple[int, int]:
-    """Read a number of variable length; return the number and the position after it.
+def read_varint(data: Buffer, position: int, end: int) -> tuple[int, int]:
+    """Read a number of variable length.
 
     Each byte holds 7 bits, the lowest first; its highest bit is set if another byte follows.
+
+    Args:
+        data: The message.
+        position: Position of the number's first byte.
+        end: Position after the last byte of the message.
+
+    Returns:
+        The number, which is not negative, and the position after it.
+
+    Raises:
+        ValueError: If the number does not end before `end`, or has more than 10 bytes.
     """
     # Most numbers have one byte. Without the loop, reading a graph takes a quarter less time.
     if position < end and (byte := data[position]) < 0x80:

@@ -12,6 +12,7 @@ from pathlib import Path
 from tinyvit.errors import ArtifactError
 from tinyvit.files import update_hash
 from tinyvit.manifest import MAX_BYTES
+from tinyvit.runtimes.formats.network_graph import NetworkGraph
 
 
 def manifest_path(path: Path) -> Path:
@@ -66,6 +67,10 @@ class SidecarFormat:
     def find_foreign_operators(self, path: Path) -> tuple[str, ...]:
         """Return (): a compiled network does not name its operators."""
         return ()
+
+    def read_graph(self, path: Path) -> NetworkGraph | None:
+        """Return None: the engines check these files themselves."""
+        return None
 
     def update_hash(self, path: Path, digest: hashlib._Hash) -> None:
         """Update a hash with all bytes of the file."""

@@ -23,6 +23,7 @@ from pathlib import Path
 from tinyvit.errors import ArtifactError
 from tinyvit.manifest import MAX_BYTES, Manifest
 from tinyvit.runtimes.formats.file_errors import unreadable_error
+from tinyvit.runtimes.formats.network_graph import NetworkGraph
 from tinyvit.runtimes.formats.protobuf import map_file
 
 MANIFEST_FILE, LABELS_FILE = "tinyvit.json", "labels.txt"
@@ -129,6 +130,10 @@ class TrailerFormat:
     def list_companions(self, path: Path) -> tuple[Path, ...]:
         """Return (): everything is in the file."""
         return ()
+
+    def read_graph(self, path: Path) -> NetworkGraph | None:
+        """Return None: the engines check these files themselves."""
+        return None
 
     def update_hash(self, path: Path, digest: hashlib._Hash) -> None:
         """Update a hash with the bytes before the archive, then each member's name and bytes.

@@ -13,3 +13,9 @@ with contextlib.suppress(ImportError):
     import matplotlib.figure  # noqa: F401
     import safetensors  # noqa: F401
     import yaml  # noqa: F401
+
+with contextlib.suppress(ImportError):
+    from tinyvit.privacy import hide_openvino_telemetry
+
+    with hide_openvino_telemetry():
+        import openvino  # noqa: F401

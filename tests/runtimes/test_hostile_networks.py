@@ -13,7 +13,7 @@ import pytest
 from tests.runtimes.conftest import ArtifactBuilder
 from tinyvit.errors import ArtifactError
 from tinyvit.manifest import TensorSpec
-from tinyvit.runtimes.artifact import detect_format, read_artifact, read_manifest
+from tinyvit.runtimes.artifact import content_sha256, detect_format, read_artifact, read_manifest
 from tinyvit.runtimes.base import RuntimeOptions
 from tinyvit.runtimes.classifier import Classifier
 from tinyvit.runtimes.registry import open_runtime
@@ -39,8 +39,8 @@ def save_model(path: Path, nodes: list[Any], **changes: Any) -> Path:
     return path
 
 
-def make_loop(count: int) -> list[Any]:
-    """Make nodes that add 1 to the mean of the image `count` times."""
+def make_loop(count: int, values: int = 192) -> list[Any]:
+    """Make nodes that double the image, which has a number of values, `count` times."""
     onnx = pytest.importorskip("onnx")
     helper, proto = onnx.helper, onnx.TensorProto
     info = helper.make_tensor_value_info
@@ -59,7 +59,7 @@ def make_loop(count: int) -> list[Any]:
     )
     constant = helper.make_tensor("count", proto.INT64, [], [count])
     size = helper.make_tensor("size", proto.INT64, [2], [1, -1])
-    ten = helper.make_tensor("ten", proto.FLOAT, [192, 10], [0.0] * 1920)
+    ten = helper.make_tensor("ten", proto.FLOAT, [values, 10], [0.0] * (10 * values))
     return [
         helper.make_node("Constant", [], ["count"], value=constant),
         helper.make_node("Constant", [], ["size"], value=size),
@@ -96,6 +96,26 @@ def test_an_endless_loop_is_refused_by_the_command(
     assert process.returncode == 1
     assert "Loop" in process.stderr
     assert time.monotonic() - start < 60
+
+
+def test_an_endless_loop_that_is_allowed_ends_with_the_time_limit(
+    tmp_path: Path, build_artifact: ArtifactBuilder
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    nodes = make_loop(2**62, values=3 * 32 * 32)
+    path = save_model(tmp_path / "endless.onnx", nodes, shape=["batch", 3, 32, 32])
+    model, manifest = onnx.load(path), read_manifest(build_artifact())
+    assert manifest is not None
+    onnx.helper.set_model_props(model, {"tinyvit": manifest.to_json()})
+    path.write_bytes(model.SerializeToString())
+    code = "import sys; from tinyvit.runtimes.cli import verify; sys.exit(verify())"
+    words = [str(path), "--allow-foreign-operators", "--timeout", "10"]
+    start = time.monotonic()
+    process = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert process.returncode == 1
+    assert "the check of" in process.stderr
+    assert "did not finish in 10 s" in process.stderr
+    assert 10 <= time.monotonic() - start < 50
 
 
 def test_verification_has_a_time_limit(
@@ -241,3 +261,11 @@ def test_an_engine_never_sees_a_refused_file(
     path = save_model(tmp_path / "loop.onnx", make_loop(2**62))
     with pytest.raises(ArtifactError, match="Loop"):
         open_runtime(path, "onnxruntime", RuntimeOptions())
+
+
+def test_weights_of_an_openvino_model_in_a_file_of_the_kernel_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.xml"
+    path.write_text('<net name="a"><layers></layers></net>')
+    path.with_suffix(".bin").symlink_to("/proc/self/environ")
+    with pytest.raises(ArtifactError, match="not a regular file"):
+        content_sha256(path)

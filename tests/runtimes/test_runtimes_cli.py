@@ -361,7 +361,7 @@ def test_the_summary_of_an_int8_file_states_the_quantization() -> None:
         forced=True,
     )
     manifest = dataclasses.replace(make_manifest("host", 1), quantization=quantization)
-    summary = summarize_manifest(manifest)
+    summary = summarize_manifest(manifest, is_unchanged=True)
     assert summary["int8"] == "7-bit weights"
     assert summary["  processors"] == "any"
     assert summary["  int8 share"] == "91% of the multiply-accumulates"
@@ -376,7 +376,9 @@ def test_the_summary_of_an_int8_file_states_the_quantization() -> None:
     synthetic = dataclasses.replace(
         quantization, has_synthetic_calibration=True, has_synthetic_evaluation=True
     )
-    summary = summarize_manifest(dataclasses.replace(manifest, quantization=synthetic))
+    summary = summarize_manifest(
+        dataclasses.replace(manifest, quantization=synthetic), is_unchanged=True
+    )
     assert summary["  calibration"] == (
         "256 synthetic images, made from the network itself, histogram"
     )

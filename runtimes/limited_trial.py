@@ -1,0 +1,96 @@
+"""Runs a file once in another process with limits on memory and time.
+
+This is for files whose cost `inference_cost` cannot compute, because they contain an operator whose
+result has an unknown size. It takes about a second more than to open the file.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from tinyvit.errors import ArtifactError
+from tinyvit.limited_process import ProcessLimits, call_in_process
+from tinyvit.manifest import TensorSpec
+from tinyvit.runtimes.artifact import Artifact, list_artifact_files
+from tinyvit.runtimes.base import RuntimeOptions
+from tinyvit.runtimes.inference_cost import ASSUMED_BATCH_SIZE, ASSUMED_SIDE
+from tinyvit.runtimes.tensor_limits import check_tensor_sizes
+
+LIMITS = ProcessLimits(memory_bytes=3 * 2**30, seconds=60)
+"""Limits on the process. The memory is in addition to three times the size of the file, because
+engines copy weights."""
+
+_NO_MEMORY_LIMIT = 2**46
+"""Limit for other devices than CPUs, whose drivers reserve any amount of addresses."""
+
+
+def run_limited_trial(artifact: Artifact, engine_name: str, options: RuntimeOptions) -> None:
+    """Run a file once in another process, with an image of zeros.
+
+    Args:
+        artifact: The file.
+        engine_name: Name of the engine.
+        options: Options for the engine. A cache folder is not used.
+
+    Raises:
+        ArtifactError: If the engine does not open or run the file, or needs more than `LIMITS`.
+    """
+    request = {
+        "path": str(artifact.path.absolute()),
+        "engine": engine_name,
+        "device": options.device,
+        "threads": options.threads or 1,
+        "precision": options.precision,
+    }
+    file_bytes = sum(file.stat().st_size for file in list_artifact_files(artifact.path))
+    limits = replace(LIMITS, memory_bytes=LIMITS.memory_bytes + 3 * file_bytes)
+    if "cpu" not in options.device.lower():
+        request["threads"] = None
+        limits = replace(LIMITS, memory_bytes=_NO_MEMORY_LIMIT)
+    try:
+        call_in_process(run_once, json.dumps(request).encode(), limits)
+    except ValueError as error:
+        raise ArtifactError(
+            f"{artifact.path.name} contains operators whose results have unknown sizes, and running"
+            f" it in another process failed: {error}",
+            "the file is damaged or hostile; if you trust it, use --allow-foreign-operators, in"
+            " Python allow_foreign_operators=True",
+        ) from error
+
+
+def run_once(request: bytes) -> bytes:
+    """Open a file and run it once; the other process calls this function.
+
+    Args:
+        request: What `run_limited_trial` sends, as JSON.
+
+    Returns:
+        Nothing.
+    """
+    from tinyvit.runtimes.registry import get_engine
+
+    values = json.loads(request)
+    options = RuntimeOptions(
+        values["device"],
+        values["threads"],
+        values["precision"],
+        allow_foreign_operators=True,  # This is the check itself.
+    )
+    artifact = Artifact(Path(values["path"]), manifest=None)
+    with get_engine(values["engine"]).open(artifact, options) as runtime:
+        check_tensor_sizes(runtime.inputs, runtime.outputs, artifact.path.name)
+        runtime.run(_make_zeros(runtime.inputs[0]))
+    return b""
+
+
+def _make_zeros(spec: TensorSpec) -> np.ndarray:
+    """Make an input of zeros, with the assumed sizes for those that the caller chooses."""
+    sizes = [
+        size if isinstance(size, int) else (ASSUMED_SIDE if axis else ASSUMED_BATCH_SIZE)
+        for axis, size in enumerate(spec.shape)
+    ]
+    return np.zeros(sizes, spec.dtype)
