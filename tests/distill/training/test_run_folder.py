@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_saved_state_is_restored(folder: Path) -> None:
-    state = load_state(folder, {"model": torch.nn.Linear(2, 2)}, "cpu")
+    state = load_state(folder, {"model": torch.nn.Linear(2, 2)}, "cpu", 5, 2)
     assert state == TrainingState(step=3)
 
 
@@ -42,9 +42,9 @@ def test_too_little_memory_is_not_called_damage(
     def load(*_arguments: Any, **_options: Any) -> None:
         raise error
 
-    monkeypatch.setattr(run_folder.torch, "load", load)
+    monkeypatch.setattr(run_folder, "read_state_file", load)
     with pytest.raises(RequestError) as caught:
-        load_state(folder, {}, "cuda:0")
+        load_state(folder, {}, "cuda:0", 5, 2)
     assert caught.value.cause.endswith("state.pt does not fit into the free memory of cuda:0")
     assert "--overwrite" not in caught.value.remedy
 
@@ -53,7 +53,7 @@ def test_a_state_that_cannot_be_opened_is_not_called_damaged(folder: Path) -> No
     (folder / "state.pt").unlink()
     (folder / "state.pt").mkdir()
     with pytest.raises(RequestError, match=r"state\.pt cannot be read \(") as caught:
-        load_state(folder, {}, "cpu")
+        load_state(folder, {}, "cpu", 5, 2)
     assert "--overwrite" not in caught.value.remedy
 
 
@@ -61,7 +61,7 @@ def test_a_truncated_state_is_damaged(folder: Path) -> None:
     path = folder / "state.pt"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(RequestError, match=r"state\.pt is damaged .*--overwrite"):
-        load_state(folder, {}, "cpu")
+        load_state(folder, {}, "cpu", 5, 2)
 
 
 @pytest.mark.parametrize("text", ["run = 1", 'training = "x"', "[[run]]", "run = []"])
@@ -88,7 +88,7 @@ def test_a_progress_of_other_types_is_damage(changes: dict[str, Any], tmp_path: 
     progress = {**asdict(TrainingState()), **changes}
     torch.save({"progress": progress}, tmp_path / STATE_FILE)
     with pytest.raises(RequestError, match=r"state\.pt is damaged"):
-        load_state(tmp_path, {}, "cpu")
+        load_state(tmp_path, {}, "cpu", 5, 2)
 
 
 def test_a_state_of_packed_zeros_is_damage(tmp_path: Path) -> None:
@@ -101,4 +101,4 @@ def test_a_state_of_packed_zeros_is_damage(tmp_path: Path) -> None:
             packed.writestr(entry.filename, plain.read(entry))
         packed.writestr("plain/data/0", bytes(2**28))
     with pytest.raises(RequestError, match=r"state\.pt is damaged \(ZipLimitError\)"):
-        load_state(tmp_path, {}, "cpu")
+        load_state(tmp_path, {}, "cpu", 5, 2)

@@ -12,6 +12,7 @@ from tests.hostile.loaders import (
     datasets,
     engine_files,
     image_files,
+    label_files,
     manifests,
     onnx_files,
     openvino_files,
@@ -31,6 +32,7 @@ LOADERS: tuple[Loader, ...] = (
     *coreml_packages.LOADERS,
     *engine_files.LOADERS,
     *manifests.LOADERS,
+    *label_files.LOADERS,
     *image_files.LOADERS,
     *datasets.LOADERS,
     *truth_files.LOADERS,
@@ -40,9 +42,18 @@ LOADERS: tuple[Loader, ...] = (
 )
 
 if find_spec("torch"):  # otherwise, the modules that these loaders try cannot be imported
-    from tests.hostile.loaders import logits_stores, run_folders
+    from tests.hostile.loaders import (
+        checkpoint_folders,
+        logits_stores,
+        run_folders,
+        torch_checkpoints,
+        training_files,
+    )
 
     LOADERS += (
+        *torch_checkpoints.LOADERS,
+        *checkpoint_folders.LOADERS,
+        *training_files.LOADERS,
         *logits_stores.LOADERS,
         *run_folders.LOADERS,
     )

@@ -98,7 +98,7 @@ def make_samples(folder: Path) -> Sequence[Path]:
     return samples
 
 
-def mutate(sample: Path, seed: str) -> HostileFile:
+def mutate_sample(sample: Path, seed: str) -> HostileFile:
     """Change the bytes of a file, or fields of the model with a valid hash in the manifest."""
     if random.Random(seed).random() < 0.3:
         return make_mutation(sample, seed)
@@ -259,7 +259,14 @@ def _add_products(count: int, edge: int, files: Mapping[str, bytes]) -> Mapping[
 
 
 LOADERS = (
-    Loader("Core ML: predict", predict, make_samples, craft, mutate, memory_bytes=3 * GIB),
+    Loader(
+        "Core ML: predict",
+        predict,
+        make_samples,
+        craft,
+        mutate_sample=mutate_sample,
+        memory_bytes=3 * GIB,
+    ),
     Loader("Core ML: verify", verify_artifact, make_signed_samples, craft, must_refuse=True),
     Loader("Core ML: inspect", inspect, make_samples, craft),
 )

@@ -91,7 +91,7 @@ def make_samples(folder: Path) -> Sequence[Path]:
     return [_save(folder, _make_plan(), _sign(_make_plan()))]
 
 
-def mutate(sample: Path, seed: str) -> HostileFile:
+def mutate_sample(sample: Path, seed: str) -> HostileFile:
     """Change bytes, or the plan with the right hash, or the manifest with the right digest."""
     kind = random.Random(seed).choice(("bytes", "plan", "manifest"))
     if kind == "bytes":
@@ -168,7 +168,13 @@ def _make_special_writer(name: str, kind: str) -> Callable[[Path], Path]:
 
 
 LOADERS = (
-    Loader("TensorRT: predict", predict, make_samples, craft, mutate),
+    Loader("TensorRT: predict", predict, make_samples, craft, mutate_sample=mutate_sample),
     Loader("TensorRT: verify", verify_artifact, make_samples, craft, must_refuse=True),
-    Loader("TensorRT: inspect", artifact_commands.inspect, make_samples, craft, mutate),
+    Loader(
+        "TensorRT: inspect",
+        artifact_commands.inspect,
+        make_samples,
+        craft,
+        mutate_sample=mutate_sample,
+    ),
 )

@@ -80,7 +80,7 @@ def make_samples(folder: Path) -> Sequence[Path]:
     return [signed, bare, marked]
 
 
-def mutate(sample: Path, seed: str) -> HostileFile:
+def mutate_sample(sample: Path, seed: str) -> HostileFile:
     """Change bytes anywhere, or numbers in the tables with a valid hash in the manifest."""
     if random.Random(seed).random() < 0.3:
         return make_mutation(sample, seed)
@@ -134,7 +134,7 @@ LOADERS = (
         predict,
         make_samples,
         craft,
-        mutate,
+        mutate_sample=mutate_sample,
         memory_bytes=4 * GIB + 512 * MIB,
     ),
     Loader("ExecuTorch: verify", verify_artifact, make_signed_samples, craft, must_refuse=True),

@@ -69,7 +69,7 @@ def make_signed_samples(folder: Path) -> Sequence[Path]:
     return make_samples(folder)[::2]
 
 
-def mutate(sample: Path, seed: str) -> HostileFile:
+def mutate_sample(sample: Path, seed: str) -> HostileFile:
     """Change the bytes of a file, or values of its model with a valid hash in the manifest."""
     if random.Random(seed).random() < 0.3:
         return make_mutation(sample, seed)
@@ -121,7 +121,12 @@ def _make_writer(build: Callable[[], bytes]) -> Callable[[Path], Path]:
 
 LOADERS = (
     Loader(
-        "LiteRT: predict", predict, make_samples, craft, mutate, memory_bytes=4 * GIB + 512 * MIB
+        "LiteRT: predict",
+        predict,
+        make_samples,
+        craft,
+        mutate_sample=mutate_sample,
+        memory_bytes=4 * GIB + 512 * MIB,
     ),
     Loader("LiteRT: verify", verify_artifact, make_signed_samples, craft, must_refuse=True),
     Loader("LiteRT: inspect", inspect, make_samples, craft),
