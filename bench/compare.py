@@ -19,6 +19,8 @@ from tinyvit.metrics import gain_interval
 
 _RESAMPLE_COUNT = 2000
 """Number of bootstrap resamples for an interval."""
+_MAX_DRAWN_TURNS = 2**22
+"""Number of turns that are drawn at once, which limits the memory."""
 _SEED = 0
 """Seed of the resampling, so that the same records always give the same interval."""
 
@@ -286,6 +288,11 @@ def _resample_medians(result: LatencyResult, rng: np.random.Generator) -> npt.ND
     """
     turn_medians_ms = np.array([float(np.median(turn)) for turn in result.turns_ms if turn])
     count = len(turn_medians_ms)
-    indices = rng.integers(0, count, (_RESAMPLE_COUNT, count))
-    resampled_ms: npt.NDArray[np.float64] = np.median(turn_medians_ms[indices], axis=1)
-    return resampled_ms
+    block_size = max(_MAX_DRAWN_TURNS // count, 1)
+    resampled_ms = []
+    for start in range(0, _RESAMPLE_COUNT, block_size):
+        # The numbers are the same as those of one call for all resamples.
+        shape = (min(block_size, _RESAMPLE_COUNT - start), count)
+        indices = rng.integers(0, count, shape)
+        resampled_ms.append(np.median(turn_medians_ms[indices], axis=1))
+    return np.concatenate(resampled_ms)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit import golden
+from tinyvit.errors import CheckpointError
 from tinyvit.export.tracing import BATCH, INPUT, OUTPUT
 from tinyvit.labels import Label
 from tinyvit.manifest import (
@@ -137,6 +138,9 @@ def make_golden_vectors(network: TinyViT, manifest: Manifest) -> GoldenVectors:
 
     Returns:
         The formula of the inputs, their logits rounded to 7 digits, and the tolerance.
+
+    Raises:
+        CheckpointError: A logit is NaN or infinite.
     """
     inputs = _choose_inputs(manifest)
     images = (
@@ -149,6 +153,12 @@ def make_golden_vectors(network: TinyViT, manifest: Manifest) -> GoldenVectors:
             for image in images
         ]
     )
+    if not np.isfinite(logits).all():
+        raise CheckpointError(
+            f"the network {manifest.model} computes NaN or infinite logits from test images, so its"
+            " weights are too large",
+            "give a checkpoint that classifies images in PyTorch",
+        )
     relative_tolerance = max(
         RELATIVE_TOLERANCE[manifest.embedded_preprocessing],
         ROUNDING_TOLERANCE.get(manifest.precision, 0.0),

@@ -145,7 +145,8 @@ def measure_parity(runtime: Runtime, manifest: Manifest) -> Parity:
         raise ArtifactError(
             f"the {manifest.target} artifact does not equal {reference}: "
             f"in {engine}, logits differ by {largest:.2g}, and {golden.tolerance:.2g} is allowed",
-            "report this, with the model's variant and the output of pip list",
+            "if the checkpoint classifies images in PyTorch, report this, with the model's variant"
+            " and the output of pip list",
         )
     two_digits = float(f"{largest:.1e}")
     return Parity(max_abs_diff=two_digits, reference=reference, engine=engine)

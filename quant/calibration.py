@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tinyvit.errors import MissingDependencyError
+from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.nn.checkpoint import Checkpoint
-from tinyvit.nn.state_files import write_state_file
+from tinyvit.nn.state_files import read_state_file, write_state_file
 from tinyvit.output_capture import quiet_loggers
 from tinyvit.progress import NullProgress, Progress
 from tinyvit.quant.calibration_data import CalibrationSet
@@ -174,6 +174,25 @@ def _create_observer(class_name: str, largest_integer: int) -> Any:
     )
 
 
+def require_points(recipe: Recipe, folded: nn.Module, path: Path) -> None:
+    """Check that a recipe from a file has a scale for every quantization point of its network.
+
+    Args:
+        recipe: The recipe.
+        folded: The network after folding.
+        path: The file, for the error message.
+
+    Raises:
+        RequestError: A scale is missing.
+    """
+    missing = sorted(_find_observed_tensors(folded).keys() - recipe.scales.keys())
+    if missing:
+        raise RequestError(
+            f"the recipe {path} has no scale for {missing[0]} ({len(missing)} scales are missing)",
+            "to make a new recipe, give --recipe the name of a file that does not exist yet",
+        )
+
+
 def _find_observed_tensors(folded: nn.Module) -> dict[str, _ObservedTensor]:
     """Return the tensor of every quantization point except outputs of softmax, by point name."""
     tensors: dict[str, _ObservedTensor] = {}
@@ -216,11 +235,11 @@ def _load_state(observers: dict[str, Any], state_file: Path) -> int:
         observers may then be loaded and others not.
     """
     try:
-        state = torch.load(state_file, weights_only=True)
+        state = read_state_file(state_file)
         for point, observer in observers.items():
             observer.load_state_dict(state["observers"][point])
         return int(state["observed"])
-    except Exception:  # torch.load raises unrelated exceptions for damaged files.
+    except Exception:  # observers raise unrelated exceptions for damaged states.
         return 0
 
 

@@ -19,6 +19,11 @@ MAX_UNREADABLE_SHARE = 0.05
 """Largest share of unreadable images, 0 to 1. A data set with a larger share is refused."""
 
 
+_MAX_FIRST_ERRORS = 1000
+"""If more images, and most of those that have been decoded, are unreadable, the others are not
+decoded: a list can have more than a million lines that lead to nothing."""
+
+
 def decode_images(
     getters: Iterable[SourceGetter], preprocess: Preprocess
 ) -> Iterator[Pixels | ImageError]:
@@ -39,16 +44,22 @@ def decode_images(
     )
 
 
-def check_unreadable(errors: Sequence[ImageError], image_count: int) -> None:
+def check_unreadable(
+    errors: Sequence[ImageError], image_count: int, decoded_count: int | None = None
+) -> None:
     """Raise an error if too many images are unreadable.
 
     Args:
         errors: The error of each unreadable image.
         image_count: Number of all images, readable and unreadable.
+        decoded_count: Number of readable images so far; None if there are no others.
 
     Raises:
-        RequestError: More than `MAX_UNREADABLE_SHARE` of the images are unreadable.
+        RequestError: More than `MAX_UNREADABLE_SHARE` of the images are unreadable, or most of very
+            many so far.
     """
+    if decoded_count is not None and len(errors) > max(_MAX_FIRST_ERRORS, decoded_count):
+        image_count = len(errors) + decoded_count
     if len(errors) > MAX_UNREADABLE_SHARE * image_count:
         raise RequestError(
             f"{len(errors)} of {image_count} images cannot be read; the first error: "

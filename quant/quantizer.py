@@ -20,7 +20,7 @@ from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.model import TinyViT
 from tinyvit.progress import Progress
 from tinyvit.quant.accuracy_budget import BatchFactory
-from tinyvit.quant.calibration import METHOD, calibrate_recipe
+from tinyvit.quant.calibration import METHOD, calibrate_recipe, require_points
 from tinyvit.quant.config import CPU_WEIGHT_BITS, QuantizationConfig
 from tinyvit.quant.quantization_images import QuantizationImages, ReportingBatches
 from tinyvit.quant.recipe import Recipe, read_recipe, weights_only_recipe
@@ -123,6 +123,7 @@ def _read_or_calibrate(
                 " attention windows, or mean and std",
                 "to make a new recipe, give --recipe the name of a file that does not exist yet",
             )
+        require_points(recipe, folded, config.recipe)
         progress.message(f"using the recipe {config.recipe}")
         return recipe
     progress.message(

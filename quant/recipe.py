@@ -37,6 +37,8 @@ of LayerNorms were folded (nn/fold.py), which changed the scales. Version 3 rena
 4 added `windows`, `mean` and `std`."""
 MAX_BYTES = 4 * 2**20
 """Largest size of a recipe file."""
+MIN_SCALE, MAX_SCALE = 1e-30, 1e30
+"""Smallest and largest scale. With others, float32 overflows."""
 WEIGHT_BITS = (4, 7, 8)
 """Numbers of bits that weights may have: 4 only after quantization-aware training; 7, with which no
 sum of products saturates on any processor; 8 for processors with VNNI instructions and for recipes
@@ -191,4 +193,6 @@ def _parse_recipe(data: object) -> Recipe:
         raise ValueError("it has no scales")
     if not all(scale > 0 for scale in recipe.scales.values()):
         raise ValueError("a scale is not above 0")
+    if not all(MIN_SCALE <= scale <= MAX_SCALE for scale in recipe.scales.values()):
+        raise ValueError(f"a scale is not between {MIN_SCALE} and {MAX_SCALE}")
     return recipe

@@ -21,6 +21,9 @@ from tinyvit.runtimes.base import RuntimeOptions
 _MAX_MESSAGE_LENGTH = 200
 """Largest number of characters of an engine's error message that are shown."""
 
+_MAX_SHOWN_OPERATORS = 5
+"""Number of operators that an error message names."""
+
 _CPU_SIBLINGS_FILE = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 """Linux file that lists the hyper-threads of a core; {} is the number of any one of them."""
 
@@ -167,6 +170,25 @@ def load_error(path: Path, engine_name: str, error: Exception) -> ArtifactError:
     return ArtifactError(
         f"{engine_name} cannot open {path.name} ({shorten_message(error)})",
         "the file is damaged or of another format: export it again",
+    )
+
+
+def foreign_operators_error(path: Path, operators: Sequence[str]) -> ArtifactError:
+    """Return the error for a file with operators that image classifiers do not need.
+
+    Args:
+        path: The file.
+        operators: Names of these operators.
+
+    Returns:
+        The error to raise.
+    """
+    shown = ", ".join(operators[:_MAX_SHOWN_OPERATORS])
+    return ArtifactError(
+        f"{path.name} contains operators that image classifiers do not need ({shown}); they could"
+        " run forever or fill the memory",
+        "if you trust the file, use --allow-foreign-operators, in Python"
+        " allow_foreign_operators=True",
     )
 
 

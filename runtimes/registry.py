@@ -16,15 +16,13 @@ from tinyvit.files import expand_home
 from tinyvit.runtimes import engines
 from tinyvit.runtimes.artifact import Artifact, read_artifact
 from tinyvit.runtimes.base import AUTO_DEVICE, Engine, Runtime, RuntimeOptions
+from tinyvit.runtimes.engine_helpers import foreign_operators_error
 from tinyvit.runtimes.forking import protect_in_children
 from tinyvit.runtimes.formats import Format
 from tinyvit.runtimes.inference_cost import check_inference_cost
 from tinyvit.runtimes.limited_trial import run_limited_trial
 from tinyvit.runtimes.processor import check_this_processor_for_int8
 from tinyvit.runtimes.tensor_limits import check_tensor_sizes
-
-_MAX_SHOWN_OPERATORS = 5
-"""Number of operators that an error message names."""
 
 
 def engine_names() -> tuple[str, ...]:
@@ -149,13 +147,7 @@ def _check_before_opening(artifact: Artifact, engine: Engine, options: RuntimeOp
         return
     operators = artifact.format.find_foreign_operators(artifact.path)
     if operators:
-        shown = ", ".join(operators[:_MAX_SHOWN_OPERATORS])
-        raise ArtifactError(
-            f"{artifact.path.name} contains operators that image classifiers do not need ({shown});"
-            " they could run forever or fill the memory",
-            "if you trust the file, use --allow-foreign-operators, in Python"
-            " allow_foreign_operators=True",
-        )
+        raise foreign_operators_error(artifact.path, operators)
     graph = artifact.format.read_graph(artifact.path)
     if graph is not None and not check_inference_cost(graph, artifact.path.name):
         run_limited_trial(artifact, engine.name, options)

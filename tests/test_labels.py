@@ -331,9 +331,9 @@ def test_large_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_long_lines_of_spaces_take_little_time(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(f"a{' ' * 1997}b\n" * 2000 + "cat")
-    start = time.perf_counter()
+    start_s = time.process_time()
     assert len(labels.read_labels(tmp_path / "a.txt")) == 2001
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start_s < 10
 
 
 def test_a_missing_index_is_found_quickly(tmp_path: Path) -> None:

@@ -179,14 +179,14 @@ def test_files_of_other_packages_refuse_a_pipe(make_pipe: Callable[[str], Path])
     run_limited(
         f"""
         from pathlib import Path
-        from tinyvit.bench.accuracy.journal import open_journal
+        from tinyvit.bench.accuracy.journal import PredictionLimits, open_journal
         from tinyvit.bench.record.record import Record, read_record
         from tinyvit.distill.training.config import read_config
         from tinyvit.nn.checkpoint import load_checkpoint
         from tinyvit.runtimes.artifact import read_artifact
 
         def journal(path):
-            with open_journal(path, {{}}):
+            with open_journal(path, {{}}, PredictionLimits(1, 1)):
                 pass
 
         readers = dict.fromkeys(["a.onnx", "a.ort", "a.tflite", "a.pte", "a.engine", "a.xml"])

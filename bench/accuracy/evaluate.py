@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tinyvit.bench.accuracy.class_numbering import check_class_numbering
 from tinyvit.bench.accuracy.cluster import predict_on_cluster
-from tinyvit.bench.accuracy.journal import Journal, open_journal
+from tinyvit.bench.accuracy.journal import Journal, PredictionLimits, open_journal
 from tinyvit.bench.accuracy.options import EvaluationOptions, open_classifier
 from tinyvit.bench.accuracy.predictions import ImagePrediction, predict_samples
 from tinyvit.bench.artifact_info import hash_artifact
@@ -103,7 +103,8 @@ def evaluate(
         journal_context: AbstractContextManager[Journal | None] = nullcontext()
         if options.journal_path:
             settings = _list_journal_settings(path, dataset, matched, classifier)
-            journal_context = open_journal(options.journal_path, settings)
+            limits = PredictionLimits(len(matched.samples), len(classifier.labels))
+            journal_context = open_journal(options.journal_path, settings, limits)
         with journal_context as journal:
             done_count = len(journal.initial_predictions) if journal else 0
             if options.ray_address is None:

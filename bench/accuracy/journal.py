@@ -13,24 +13,35 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tinyvit.bench.accuracy.predictions import ImagePrediction
+from tinyvit.bench.accuracy.predictions import TOP_K, ImagePrediction
 from tinyvit.errors import RequestError
 from tinyvit.file_locks import hold_lock
 from tinyvit.files import name_file_in_errors, write_atomically
-from tinyvit.regular_files import (
-    check_regular_file,
-    open_regular_file_for_update,
-    read_open_file,
-)
+from tinyvit.regular_files import check_regular_file, open_regular_file_for_update
 from tinyvit.serialization import parse_json
 
-_MAX_BYTES = 2**30
-"""Largest journal that is read."""
+_MAX_LINE_BYTES = 2**21
+"""Longest line that is read. A line of 64 unreadable images, each with the longest possible error
+message, has less than half of it."""
 _PREDICTIONS_PER_LINE = 64
 """Number of predictions in a line. A crash loses at most this number of predictions."""
+
+
+@dataclass(frozen=True)
+class PredictionLimits:
+    """Limits on the predictions of a journal, which anybody may have changed.
+
+    Attributes:
+        image_count: Number of images of the run; largest number of predictions.
+        class_count: Number of classes of the model.
+    """
+
+    image_count: int
+    class_count: int
 
 
 class Journal:
@@ -87,19 +98,22 @@ class Journal:
 
 
 @contextmanager
-def open_journal(path: Path, settings: Mapping[str, str]) -> Iterator[Journal]:
+def open_journal(
+    path: Path, settings: Mapping[str, str], limits: PredictionLimits
+) -> Iterator[Journal]:
     """Open a journal for the duration of a `with` block; create the file if it does not exist.
 
     Args:
         path: The journal's file.
         settings: Everything on which the predictions depend, by name.
+        limits: What predictions are possible.
 
     Yields:
         The journal, with the predictions that are already in the file.
 
     Raises:
-        RequestError: The file is not a journal, is damaged, is larger than 1 GiB, was created with
-            other settings, which the error names, or is in use by another process.
+        RequestError: The file is not a journal, is damaged, contains impossible predictions, was
+            created with other settings, which the error names, or is in use by another process.
     """
     lock_file = path.with_name(f".{path.name}.lock")
     with hold_lock(lock_file, f"the journal {path}", "give --resume the name of another file"):
@@ -108,7 +122,7 @@ def open_journal(path: Path, settings: Mapping[str, str]) -> Iterator[Journal]:
         # The file is opened once, so that what is checked, read and extended is the same file. A
         # buffer would keep a line that could not be written, and closing would fail again.
         with open_regular_file_for_update(path) as file:
-            predictions, complete_bytes = _read_journal(file, path, settings)
+            predictions, complete_bytes = _read_journal(file, path, settings, limits)
             file.truncate(complete_bytes)
             file.seek(0, os.SEEK_END)
             journal = Journal(file, predictions)
@@ -126,37 +140,35 @@ def _is_missing_or_empty(path: Path) -> bool:
 
 
 def _read_journal(
-    file: io.FileIO, path: Path, settings: Mapping[str, str]
+    file: io.FileIO, path: Path, settings: Mapping[str, str], limits: PredictionLimits
 ) -> tuple[list[ImagePrediction], int]:
     """Return the predictions in a journal, and the number of bytes of its complete lines."""
-    try:
-        content = read_open_file(file, _MAX_BYTES)
-    except ValueError as error:
-        raise RequestError(
-            f"the journal {path} cannot be used ({error})",
-            "give --resume the name of another file",
-        ) from error
-    first_line, _, other_lines = content.partition(b"\n")
-    _require_settings(path, first_line, settings)
     predictions: list[ImagePrediction] = []
-    complete_bytes = len(first_line) + 1
-    for line in other_lines.splitlines(keepends=True):
-        is_complete = line.endswith(b"\n")
-        if not is_complete:
-            break
-        try:
-            predictions += [_parse_row(row) for row in parse_json(line)]
-        except (ValueError, TypeError) as error:
-            raise RequestError(
-                f"the journal {path} is damaged ({error})", "delete it, and start again"
-            ) from error
-        complete_bytes += len(line)
+    with open(os.dup(file.fileno()), "rb") as reader:
+        first_line = reader.readline(_MAX_LINE_BYTES)
+        _require_settings(path, first_line, settings)
+        complete_bytes = len(first_line)
+        while line := reader.readline(_MAX_LINE_BYTES):
+            is_incomplete = not line.endswith(b"\n") and len(line) < _MAX_LINE_BYTES
+            if is_incomplete:
+                break
+            try:
+                predictions += _parse_line(line, limits.class_count)
+                if len(predictions) > limits.image_count:
+                    raise ValueError(f"it has more predictions than {limits.image_count} images")
+            except (ValueError, TypeError) as error:
+                raise RequestError(
+                    f"the journal {path} is damaged ({error})", "delete it, and start again"
+                ) from error
+            complete_bytes += len(line)
     return predictions, complete_bytes
 
 
 def _require_settings(path: Path, first_line: bytes, settings: Mapping[str, str]) -> None:
     """Raise RequestError if the first line of a journal does not state these settings."""
     try:
+        if not first_line.endswith(b"\n"):
+            raise ValueError("the first line is not complete")
         stored = parse_json(first_line)
         if not isinstance(stored, dict) or not all(isinstance(x, str) for x in stored.values()):
             raise ValueError("the first line is not an object of strings")
@@ -174,7 +186,15 @@ def _require_settings(path: Path, first_line: bytes, settings: Mapping[str, str]
         )
 
 
-def _parse_row(row: Any) -> ImagePrediction:
+def _parse_line(line: bytes, class_count: int) -> list[ImagePrediction]:
+    """Convert a line to predictions; raise ValueError or TypeError if it does not contain any."""
+    rows = parse_json(line, _MAX_LINE_BYTES)
+    if not isinstance(rows, list) or not rows:
+        raise ValueError("a line contains no list of predictions")
+    return [_parse_row(row, class_count) for row in rows]
+
+
+def _parse_row(row: Any, class_count: int) -> ImagePrediction:
     """Convert parsed JSON to a prediction; raise ValueError or TypeError if it is not one."""
     classes, score, error = row
     is_prediction = (
@@ -185,4 +205,12 @@ def _parse_row(row: Any) -> ImagePrediction:
     )
     if not is_prediction:
         raise ValueError("a line contains something other than predictions")
+    is_possible = (
+        len(set(classes)) == len(classes) <= TOP_K
+        and all(0 <= index < class_count for index in classes)
+        and 0 <= score <= 1
+        and bool(classes) != bool(error)  # an unreadable image has an error instead of classes
+    )
+    if not is_possible:
+        raise ValueError("a line contains an impossible prediction")
     return ImagePrediction(tuple(classes), score, error)

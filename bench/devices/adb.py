@@ -19,6 +19,11 @@ from tinyvit.runtimes import processor
 
 _PUSH_TIMEOUT_S = 1800
 _SHORT_TIMEOUT_S = 60
+_MAX_PROPERTY_CHARACTERS = 200
+"""Number of characters to which a property of the device, such as its name, is shortened."""
+_MAX_LISTING_CHARACTERS = 2**20
+"""Number of characters that are searched in what the device states about its processor or memory.
+A processor with hundreds of cores states a tenth of it."""
 
 
 class AdbDevice:
@@ -97,8 +102,8 @@ class AdbDevice:
         chip = self._read_property("ro.soc.model")
         release = self._read_property("ro.build.version.release")
         architecture = self._read_property("ro.product.cpu.abi")
-        cpuinfo = self.run(["cat", "/proc/cpuinfo"]).stdout
-        meminfo = self.run(["cat", "/proc/meminfo"]).stdout
+        cpuinfo = self.run(["cat", "/proc/cpuinfo"]).stdout[:_MAX_LISTING_CHARACTERS]
+        meminfo = self.run(["cat", "/proc/meminfo"]).stdout[:_MAX_LISTING_CHARACTERS]
         memory_kib = re.search(r"MemTotal:[ \t]+(\d{1,15}) kB", meminfo)
         cpu = processor.parse_cpuinfo(cpuinfo, architecture)
         return DeviceInfo(
@@ -114,8 +119,8 @@ class AdbDevice:
         )
 
     def _read_property(self, name: str) -> str:
-        """Return a system property of Android; "" if the device does not have it."""
-        return self.run(["getprop", name]).stdout.strip()
+        """Return a system property of Android, shortened; "" if the device does not have it."""
+        return self.run(["getprop", name]).stdout.strip()[:_MAX_PROPERTY_CHARACTERS]
 
 
 def _list_device_states(program: str) -> dict[str, str]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from tinyvit.bench.program_output import remove_long_lines
-
-_NUMBER = r"(\d{1,15}(?:\.\d{1,15})?(?:e[+-]?\d\d?)?)"
-"""Pattern of a decimal number, such as "0.0199" or "1.5e+04"; its group 1 is the number."""
+from tinyvit.bench.program_output import NUMBER, remove_long_lines
+from tinyvit.bench.record.ranges import MAX_NUMBER, MIN_TIME_MS
 
 
 @dataclass(frozen=True)
@@ -51,10 +49,10 @@ RUNNERS = {
         arguments="--graph={file} --num_threads={threads} --num_runs={runs}"
         " --warmup_runs={warmup} --use_xnnpack=true --max_secs=600",
         patterns={
-            "min": re.compile(rf"count=\d+ .*?\bmin={_NUMBER}"),
-            "max": re.compile(rf"count=\d+ .*?\bmax={_NUMBER}"),
-            "mean": re.compile(rf"count=\d+ .*?\bavg={_NUMBER}"),
-            "median": re.compile(rf"count=\d+ .*?\bmedian={_NUMBER}"),
+            "min": re.compile(rf"count=\d+ .*?\bmin={NUMBER}"),
+            "max": re.compile(rf"count=\d+ .*?\bmax={NUMBER}"),
+            "mean": re.compile(rf"count=\d+ .*?\bavg={NUMBER}"),
+            "median": re.compile(rf"count=\d+ .*?\bmedian={NUMBER}"),
         },
         unit_ms=1e-3,
         source="ai.google.dev/edge/litert offers it for Android, under benchmark tools",
@@ -64,11 +62,11 @@ RUNNERS = {
         engine_name="onnxruntime",
         arguments="-I -e cpu -m times -r {runs} -x {threads} {file}",
         patterns={
-            "min": re.compile(rf"Min Latency: {_NUMBER} s"),
-            "max": re.compile(rf"Max Latency: {_NUMBER} s"),
-            "median": re.compile(rf"P50 Latency: {_NUMBER} s"),
-            "p90": re.compile(rf"P90 Latency: {_NUMBER} s"),
-            "p99": re.compile(rf"P99 Latency: {_NUMBER} s"),
+            "min": re.compile(rf"Min Latency: {NUMBER} s"),
+            "max": re.compile(rf"Max Latency: {NUMBER} s"),
+            "median": re.compile(rf"P50 Latency: {NUMBER} s"),
+            "p90": re.compile(rf"P90 Latency: {NUMBER} s"),
+            "p99": re.compile(rf"P99 Latency: {NUMBER} s"),
         },
         unit_ms=1e3,
         source="build onnxruntime for Android with"
@@ -86,7 +84,8 @@ def read_times(runner: AndroidRunner, output: str) -> dict[str, float]:
         output: The output of the program.
 
     Returns:
-        Name of a statistic -> milliseconds, for those of `runner.patterns` that were printed.
+        Name of a statistic -> milliseconds, for those of `runner.patterns` that were printed. Times
+        that no record may contain are left out.
     """
     times_ms = {}
     for line in remove_long_lines(output).splitlines():
@@ -95,4 +94,8 @@ def read_times(runner: AndroidRunner, output: str) -> dict[str, float]:
             if match:
                 # benchmark_model prints the same line for its warm-up first: the last line counts.
                 times_ms[statistic] = float(match[1]) * runner.unit_ms
-    return times_ms
+    return {
+        statistic: time_ms
+        for statistic, time_ms in times_ms.items()
+        if MIN_TIME_MS <= time_ms <= MAX_NUMBER
+    }

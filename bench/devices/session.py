@@ -6,6 +6,7 @@ environment there, runs this package's normal commands in it, and reads their JS
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +27,11 @@ from tinyvit.staging import temporary_folder
 
 _VERIFY_CODE = "from tinyvit.runtimes.cli import verify; sys.exit(verify())"
 """Python code that does the same as the command tinyvit-verify, which may not be on PATH."""
+
+_MAX_VERIFICATION_CHARACTERS = 2**20
+"""Longest output of tinyvit-verify that is accepted. It prints a few kilobytes."""
+_MAX_REASON_CHARACTERS = 2000
+"""Number of characters to which the reasons are shortened why an artifact did not pass."""
 
 
 @dataclass(frozen=True)
@@ -177,16 +183,19 @@ class _Session:
         command = [*make_options_for_code(_VERIFY_CODE), _protect_hyphen(name), *options]
         result = self._run_python(command)
         try:
-            output = parse_json(result.stdout)
+            output = parse_json(result.stdout, _MAX_VERIFICATION_CHARACTERS)
             if not isinstance(output, dict) or not isinstance(output.get("passed"), bool):
                 raise ValueError("the output has no field 'passed'")
+            # Other programs read the file of this output, and JSON has no NaN.
+            json.dumps(output, allow_nan=False)
         except ValueError:
             self.problems.append(f"tinyvit-verify {name} failed: {result.last_line}")
             return
         self.verifications[name] = output
         if not output["passed"]:
             reasons = "; ".join(map(str, _to_list(output.get("reasons"))))
-            self.problems.append(f"tinyvit-verify {name} did not pass: {reasons}")
+            shown_reasons = reasons[:_MAX_REASON_CHARACTERS]
+            self.problems.append(f"tinyvit-verify {name} did not pass: {shown_reasons}")
 
     def _run_bench(self, kind: str, arguments: Sequence[str]) -> Record | None:
         """Run `tinyvit-bench latency` or `accuracy` on all artifacts, and parse the record."""

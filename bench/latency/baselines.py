@@ -25,10 +25,12 @@ from tinyvit.bench.latency.queries import Query, make_network_query
 from tinyvit.bench.profilers import random_input
 from tinyvit.bench.program_output import remove_long_lines
 from tinyvit.bench.record import BaselineResult, LatencyRatio
+from tinyvit.bench.record.ranges import MAX_NUMBER, MIN_TIME_MS
 from tinyvit.errors import MissingDependencyError, RequestError, TinyViTError
 from tinyvit.python_process import read_last_line
 from tinyvit.runtimes.base import RuntimeOptions
 from tinyvit.runtimes.registry import open_runtime
+from tinyvit.serialization import read_json
 from tinyvit.staging import temporary_folder
 from tinyvit.variants import VARIANTS
 
@@ -41,6 +43,8 @@ _TOOL_RUNS = 100
 _TOOL_WARMUP_RUNS = 10
 """Runs of the artifact before its timed runs in each round; the tools have their own warm-up."""
 _TOOL_TIMEOUT_S = 600
+_MAX_RESULT_BYTES = 2**20
+"""Largest JSON file of a tool that is read. The tools write a few kilobytes."""
 _PRECISION_OPTIONS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 """Precision of the engine -> value of the option -infer_precision of OpenVINO's benchmark_app."""
 
@@ -188,7 +192,7 @@ def _measure_tool(open_artifact: OpenArtifact, threads: int) -> BaselineResult:
     for _ in range(_TOOL_ROUNDS):
         artifact_turns_ms += run_plan({"artifact": query}, plan)["artifact"].turns_ms
         # The tool reports only the median of its turn.
-        tool_median_ms = _run_tool(tool, program_path, open_artifact, threads)
+        tool_median_ms = run_tool(tool, program_path, open_artifact, threads)
         tool_turns_ms.append((tool_median_ms,))
     return _make_result(
         tool.program,
@@ -198,10 +202,23 @@ def _measure_tool(open_artifact: OpenArtifact, threads: int) -> BaselineResult:
     )
 
 
-def _run_tool(
+def run_tool(
     tool: BenchmarkTool, program_path: str, open_artifact: OpenArtifact, threads: int
 ) -> float:
-    """Run a benchmark tool once, and return the median latency that it reports, in ms."""
+    """Run a benchmark tool once.
+
+    Args:
+        tool: The tool.
+        program_path: Path of its program.
+        open_artifact: The artifact, whose file the tool runs.
+        threads: Number of CPU threads.
+
+    Returns:
+        The median latency that the tool reports, in milliseconds, above 0.
+
+    Raises:
+        RequestError: The tool takes too long, or reports no such latency.
+    """
     # For an int8 artifact the engine reports "int8, the rest float32"; the option is for the rest.
     precision = open_artifact.runtime.describe().precision.rpartition(" ")[2]
     with temporary_folder() as folder:
@@ -230,16 +247,27 @@ def _run_tool(
             ) from error
         output = process.stdout + process.stderr
         if result_file.is_file():
-            # The JSON is formatted again, because the pattern expects one space after each colon.
-            output += json.dumps(json.loads(result_file.read_text()), indent=1)
+            output += _format_json_file(result_file, tool.program)
     match = tool.median_pattern.search(remove_long_lines(output))
-    if match is None:
+    median_ms = float(match[1]) * tool.unit_ms if match else 0
+    if not MIN_TIME_MS <= median_ms <= MAX_NUMBER:
         reason = read_last_line(output, if_empty="no output")
         raise RequestError(
             f"{tool.program} reported no median latency ({reason})",
             "run it by hand to find the cause",
         )
-    return float(match[1]) * tool.unit_ms
+    return median_ms
+
+
+def _format_json_file(path: Path, program: str) -> str:
+    """Return the content of a tool's JSON file, with one space after each colon."""
+    try:
+        return json.dumps(read_json(path, _MAX_RESULT_BYTES), indent=1)
+    except ValueError as error:
+        raise RequestError(
+            f"the JSON file of {program} cannot be read ({error})",
+            "run it by hand to find the cause",
+        ) from error
 
 
 def _make_result(

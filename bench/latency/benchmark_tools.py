@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from tinyvit.bench.program_output import NUMBER
+
 
 @dataclass(frozen=True)
 class BenchmarkTool:
@@ -32,7 +34,7 @@ BENCHMARK_TOOLS = {
         program="benchmark_app",
         arguments="-m {file} -d CPU -api sync -hint none -nthreads {threads} -niter {runs}"
         " -infer_precision {precision}",
-        median_pattern=re.compile(r"Median:\s+([\d.]+) ms"),
+        median_pattern=re.compile(rf"Median:\s+{NUMBER} ms"),
         unit_ms=1,
         remedy="pip install 'tinyvit-edge[openvino]'",
     ),
@@ -40,21 +42,21 @@ BENCHMARK_TOOLS = {
         program="litert-benchmark",
         arguments="--model {file} --num_threads {threads} --num_runs {runs} --warmup_runs 20"
         " --result_json {result}",
-        median_pattern=re.compile(r'"median_ms": ([\d.]+)'),
+        median_pattern=re.compile(rf'"median_ms": {NUMBER}(?![\w.])'),
         unit_ms=1,
         remedy="pip install 'tinyvit-edge[litert]'",
     ),
     "onnxruntime": BenchmarkTool(
         program="onnxruntime_perf_test",
         arguments="-I -e cpu -m times -r {runs} -x {threads} {file}",
-        median_pattern=re.compile(r"P50 Latency: ([\d.e-]+) s"),
+        median_pattern=re.compile(rf"P50 Latency: {NUMBER} s"),
         unit_ms=1e3,
         remedy="build onnxruntime from source, which also builds this program, and add it to PATH",
     ),
     "tensorrt": BenchmarkTool(
         program="trtexec",
         arguments="--loadEngine={file} --iterations={runs}",
-        median_pattern=re.compile(r"\] Latency:.*?median = ([\d.]+) ms"),
+        median_pattern=re.compile(rf"\] Latency:.*?median = {NUMBER} ms"),
         unit_ms=1,
         remedy="add the bin folder of NVIDIA's TensorRT package to PATH",
     ),

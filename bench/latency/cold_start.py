@@ -26,7 +26,7 @@ from tinyvit.errors import ArtifactError, TinyViTError
 from tinyvit.files import expand_home
 from tinyvit.python_process import make_module_command, read_last_line
 from tinyvit.safe_text import print_lines
-from tinyvit.serialization import parse_dataclass
+from tinyvit.serialization import parse_dataclass, parse_json
 
 _RUNS_AFTER_FIRST = 10
 """Number of inferences after the first one, so that the peak memory is that of repeated use."""
@@ -107,7 +107,7 @@ def _start_process(command: Sequence[str], path: str) -> ColdStart:
             f"a new process did not run {path} within {_TIMEOUT_S} s", remedy
         ) from error
     try:
-        return parse_dataclass(ColdStart, json.loads(process.stdout))
+        return parse_dataclass(ColdStart, parse_json(process.stdout))
     except ValueError as error:
         reason = read_last_line(process.stderr, if_empty="the process printed no error")
         raise ArtifactError(f"a new process cannot run {path} ({reason})", remedy) from error
@@ -127,6 +127,7 @@ def _measure_this_process(options: argparse.Namespace) -> ColdStart:
     from tinyvit.runtimes.artifact import detect_format
     from tinyvit.runtimes.base import RuntimeOptions
     from tinyvit.runtimes.registry import engines_for_format, get_engine
+    from tinyvit.runtimes.trial import get_trial_seconds
 
     engine_name = options.runtime or engines_for_format(detect_format(options.file))[0]
     # Opening the artifact raises an error that is more specific than an ImportError.
@@ -148,7 +149,7 @@ def _measure_this_process(options: argparse.Namespace) -> ColdStart:
 
     return ColdStart(
         import_ms=(imported_s - start_s) * 1e3,
-        load_ms=(loaded_s - imported_s) * 1e3,
+        load_ms=(loaded_s - imported_s - get_trial_seconds()) * 1e3,
         first_inference_ms=(answered_s - prepared_s) * 1e3,
         peak_memory_bytes=read_peak_memory_bytes(),
     )

@@ -16,8 +16,10 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
+from itertools import islice
 from math import prod
 from pathlib import Path
+from subprocess import SubprocessError
 from typing import Any
 
 from tinyvit.bench.profilers import RUNS, ExecutedNode, random_input
@@ -46,6 +48,10 @@ _GRAPH_HEADER = re.compile(rb"XH00\x1e\x00")
 The offset and the size of the graph's FlatBuffer follow, each as a uint32 (source: ExecuTorch,
 backends/xnnpack/serialization/xnnpack_graph_serialize.py).
 """
+_MAX_GRAPHS = 256
+"""Largest number of XNNPACK graphs in a file. A process is started for each of them."""
+_MAX_GRAPH_BYTES = 2**24
+"""Largest size of an XNNPACK graph, which contains no weights."""
 _MAGIC_POSITION = 4
 """Position of the magic number in the header, in bytes."""
 
@@ -78,7 +84,14 @@ def list_executed_nodes(path: Path, threads: int) -> list[ExecutedNode]:
         MissingDependencyError: ExecuTorch is not installed.
     """
     data = path.read_bytes()
-    remaining_products = _read_products(data)
+    try:
+        remaining_products = _read_products(data)
+    # The schema's names may be missing, and flatc may fail.
+    except (LookupError, TypeError, ValueError, struct.error, SubprocessError) as error:
+        raise ArtifactError(
+            f"the XNNPACK graphs of {path.name} are damaged ({type(error).__name__})",
+            "export the file again",
+        ) from error
     nodes = []
     for event in _run_with_profiler(path, data, threads):
         # The name of an event is that of the kernel, followed by " #" and a number.
@@ -149,9 +162,12 @@ def _run_with_profiler(path: Path, data: bytes, threads: int) -> list[Any]:
 
 def _read_products(data: bytes) -> list[_Product]:
     """Read the products of all XNNPACK graphs in a .pte file, in the order of the file."""
+    headers = list(islice(_GRAPH_HEADER.finditer(data), _MAX_GRAPHS + 1))
+    if len(headers) > _MAX_GRAPHS:
+        raise ValueError(f"there are more than {_MAX_GRAPHS} graphs")
     return [
         product
-        for header in _GRAPH_HEADER.finditer(data)
+        for header in headers
         for product in _iterate_products(_decode_graph(_extract_graph(data, header)))
     ]
 
@@ -164,6 +180,8 @@ def _extract_graph(data: bytes, header: re.Match[bytes]) -> bytes:
         header: Match of `_GRAPH_HEADER` in the file.
     """
     offset, size = struct.unpack_from("<II", data, header.end())
+    if size > _MAX_GRAPH_BYTES:
+        raise ValueError("a graph is too large")
     start = header.start() - _MAGIC_POSITION + offset
     return data[start : start + size]
 

@@ -7,7 +7,6 @@ to a file.
 
 from __future__ import annotations
 
-import json
 import statistics
 from dataclasses import dataclass, field
 from math import prod
@@ -20,6 +19,7 @@ from tinyvit.errors import ArtifactError
 from tinyvit.runtimes.artifact import detect_format
 from tinyvit.runtimes.engine_helpers import load_error
 from tinyvit.runtimes.formats.ort import ORT
+from tinyvit.serialization import read_json
 from tinyvit.staging import temporary_folder
 
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
@@ -44,6 +44,10 @@ _INTEGER_MATRIX_PRODUCTS = (
 )
 _MATRIX_PRODUCTS = ("Gemm", "FusedGemm", "MatMul", "FusedMatMul", *_INTEGER_MATRIX_PRODUCTS)
 _INTEGER_KERNELS = ("ConvInteger", "QLinearConv", *_INTEGER_MATRIX_PRODUCTS)
+_MAX_PROFILE_BYTES = 256 * 2**20
+"""Largest profile that is read. That of a network of 10,000 nodes has a tenth of it."""
+_MAX_PROFILE_NUMBER = 1e15
+"""Largest size of an axis, or time in microseconds, in a profile."""
 _UNCOUNTED_KERNELS = (
     "Attention",
     "MultiHeadAttention",
@@ -101,9 +105,16 @@ def _make_node(name: str, profile: _NodeProfile, graph: OnnxGraph, path: Path) -
             f"the multiply-accumulates of {kernel_name} in {path.name} cannot be counted",
             "report this as a bug of tinyvit-edge, with the file",
         )
+    try:
+        macs = _count_macs(graph.nodes[name], profile.event_args, graph.constant_shapes)
+    except IndexError as error:
+        raise ArtifactError(
+            f"onnxruntime's profile of {path.name} states no shapes of {kernel_name}",
+            "export the file again",
+        ) from error
     return ExecutedNode(
         kernel_name=kernel_name,
-        macs=_count_macs(graph.nodes[name], profile.event_args, graph.constant_shapes),
+        macs=macs,
         is_integer=kernel_name in _INTEGER_KERNELS,
         time_ms=statistics.median(profile.times_ms),
     )
@@ -139,13 +150,58 @@ def _profile_nodes(model: bytes, threads: int, folder: Path, path: Path) -> dict
             session.run(None, inputs)
     except Exception as error:  # the errors of onnxruntime have no base class of their own
         raise load_error(path, "onnxruntime", error) from error
+    return parse_profile(Path(session.end_profiling()), path)
+
+
+def parse_profile(profile_path: Path, path: Path) -> dict[str, _NodeProfile]:
+    """Read a profile that onnxruntime wrote.
+
+    onnxruntime writes the names of nodes into the JSON as they are, so that a hostile model can
+    damage it.
+
+    Args:
+        profile_path: The JSON file.
+        path: Path of the model, for error messages.
+
+    Returns:
+        The profile of each node by its name, in the order of execution.
+
+    Raises:
+        ArtifactError: The file is damaged.
+    """
     profiles: dict[str, _NodeProfile] = {}
-    for event in json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")):
-        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-            name = event["name"].removesuffix("_kernel_time")
-            profile = profiles.setdefault(name, _NodeProfile(event["args"]))
-            profile.times_ms.append(event["dur"] / 1e3)  # the profile states microseconds
+    try:
+        for event in read_json(profile_path, _MAX_PROFILE_BYTES):
+            if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+                name = event["name"].removesuffix("_kernel_time")
+                profile = profiles.setdefault(name, _NodeProfile(_check_event_args(event["args"])))
+                # The profile states microseconds.
+                profile.times_ms.append(_check_number(event["dur"]) / 1e3)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(
+            f"onnxruntime's profile of {path.name} cannot be read ({type(error).__name__}:"
+            f" {error})",
+            "export the file again; names of nodes may not contain quotes",
+        ) from error
     return profiles
+
+
+def _check_event_args(event_args: Any) -> dict[str, Any]:
+    """Return the value of "args" of an event; raise an error if it describes no node."""
+    if not isinstance(event_args["op_name"], str):
+        raise TypeError("the name of an operator is not text")
+    for key in ("input_type_shape", "output_type_shape"):
+        for shape in _list_shapes(event_args[key]):
+            for size in shape:
+                _check_number(size)
+    return dict(event_args)
+
+
+def _check_number(value: Any) -> float:
+    """Return a number of a profile; raise an error if it is none, or is not from 0 to 10^15."""
+    if type(value) not in (int, float) or not 0 <= value <= _MAX_PROFILE_NUMBER:
+        raise ValueError("a size or a time is out of range")
+    return float(value)
 
 
 def _count_macs(

@@ -202,7 +202,8 @@ def _select_latencies(rows: Sequence[Row]) -> list[tuple[str, LatencyResult]]:
 
 def _make_label(name: str) -> str:
     """Return a name as it is shown in a chart: control characters are escaped, and it is short."""
-    label = escape_text(name)
+    # A name may have thousands of characters, and escaping makes it longer, never shorter.
+    label = escape_text(name[: _MAX_NAME_CHARACTERS + 1])
     is_long = len(label) > _MAX_NAME_CHARACTERS
     return f"{label[:_MAX_NAME_CHARACTERS]}..." if is_long else label
 
@@ -210,7 +211,8 @@ def _make_label(name: str) -> str:
 def _draw_point(axes: Any, point: _Point, color: str) -> None:
     """Draw a point of the Pareto chart, with the interval of the accuracy."""
     top1, (low, high) = point.accuracy.top1, point.accuracy.top1_interval
-    errors = [[top1 - low], [high - top1]]
+    # An interval of a record from elsewhere, or a rounded one, may not contain the accuracy.
+    errors = [[max(top1 - low, 0)], [max(high - top1, 0)]]
     axes.errorbar(
         point.median_ms, top1, errors, fmt="o", color=color, capsize=3, linewidth=1, zorder=2
     )

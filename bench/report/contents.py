@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +16,12 @@ from tinyvit.bench.report.tables import (
     make_settings_table,
     make_summary_table,
 )
+from tinyvit.errors import RequestError
+
+MAX_CHARACTERS = 2**21
+"""Largest number of characters in the tables of a report, and in its notes. Tables repeat the names
+of the artifact and of the device in each row. The project's own reports have at most 100,000
+characters."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,12 @@ def list_notes(records: Sequence[Record]) -> list[Note]:
     """Return the failures of all records, then their warnings.
 
     If the records are from several devices, each note begins with the name of its device.
+
+    Args:
+        records: The records.
+
+    Raises:
+        RequestError: The notes together have more than `MAX_CHARACTERS` characters.
     """
     has_several_devices = len({record.device.name for record in records}) > 1
     failures, warnings = [], []
@@ -42,11 +54,21 @@ def list_notes(records: Sequence[Record]) -> list[Note]:
         prefix = f"{record.device.name}: " if has_several_devices else ""
         failures += [Note("failure", prefix + line) for line in record.failures]
         warnings += [Note("warning", prefix + line) for line in record.warnings]
-    return [*failures, *warnings]
+    notes = [*failures, *warnings]
+    _require_length(note.text for note in notes)
+    return notes
 
 
 def list_tables(records: Sequence[Record], rows: Sequence[Row]) -> list[Table]:
-    """Return the tables in the order of the report; empty tables and columns are left out."""
+    """Return the tables in the order of the report; empty tables and columns are left out.
+
+    Args:
+        records: The records.
+        rows: The rows of the records, from `make_rows`.
+
+    Raises:
+        RequestError: The tables together have more than `MAX_CHARACTERS` characters.
+    """
     tables = [
         make_summary_table(rows),
         *make_latency_tables(records, rows),
@@ -54,7 +76,18 @@ def list_tables(records: Sequence[Record], rows: Sequence[Row]) -> list[Table]:
         make_device_table(records),
         make_settings_table(records),
     ]
+    _require_length(cell for table in tables for row in table.rows for cell in row)
     return [_omit_empty_columns(table) for table in tables if table.rows]
+
+
+def _require_length(texts: Iterable[str]) -> None:
+    """Raise RequestError if texts together have more than `MAX_CHARACTERS` characters."""
+    count = sum(map(len, texts))
+    if count > MAX_CHARACTERS:
+        raise RequestError(
+            f"the report would have {count} characters, more than {MAX_CHARACTERS}",
+            "give records with fewer results and shorter names",
+        )
 
 
 def _omit_empty_columns(table: Table) -> Table:

@@ -45,6 +45,7 @@ def format_page(records: Sequence[Record], rows: Sequence[Row], title: str) -> s
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
+        RequestError: The texts of the report would be too long (`contents.MAX_CHARACTERS`).
     """
     css = resources.files("tinyvit.bench.report").joinpath("page.css").read_text(encoding="utf-8")
     dates = sorted(record.date for record in records)
@@ -54,8 +55,9 @@ def format_page(records: Sequence[Record], rows: Sequence[Row], title: str) -> s
         f'<p class="date">{_escape(period)}</p>',
         _format_notes(list_notes(records)),
     ]
+    tables = list_tables(records, rows)
     figures = _draw_figures(records, rows)
-    for table in list_tables(records, rows):
+    for table in tables:
         parts += [_format_table(table), *figures.get(table.title, [])]
     body = "\n".join(part for part in parts if part)
     return _PAGE.format(title=_escape(title), css=css, body=body)

@@ -18,11 +18,12 @@ _MARKDOWN_ESCAPES = str.maketrans(
     | {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 )
 """Replacements for characters of markup. GitHub typesets text between "$" as a formula."""
-_FORMULA_START = re.compile(r"(?:^|;) *[=+\-@＝＋－＠]")  # noqa: RUF001 (full-width forms)
+_FORMULA_START = re.compile(r'(?:^|;)[ "]*[=+\-@＝＋－＠]')  # noqa: RUF001 (full-width forms)
 """Matches where a spreadsheet program may begin to evaluate text as a formula.
 
 A formula begins with one of these characters at the start of a cell, also in its full-width form
-and behind spaces. In many countries, spreadsheet programs start a new cell at a semicolon.
+and behind spaces. In many countries, spreadsheet programs start a new cell at a semicolon; there,
+quotes at its start are not part of its text.
 """
 
 

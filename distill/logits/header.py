@@ -28,6 +28,10 @@ MAX_CLASSES = 2**16
 """Number of classes that the unsigned 16-bit class indices of a record allow."""
 MAX_VIEW_SIZE = 4096
 """Largest width and height of a view in pixels, so that a damaged header cannot exhaust memory."""
+MAX_VIEWS_PER_IMAGE = 256
+"""Largest number of views of an image in an epoch. The paper uses one, or two."""
+MAX_IMAGES = 2**28
+"""Largest number of images of a store. ImageNet-22k has 14 million."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +107,15 @@ class StoreHeader:
                 f"the teacher has {self.num_classes} classes and {len(self.labels)} labels",
                 "use a teacher that has one label for each class",
             )
-        if self.views_per_image < 1 or self.batch < 1:
+        if not 1 <= self.views_per_image <= MAX_VIEWS_PER_IMAGE or self.batch < 1:
             raise RequestError(
                 f"--views is {self.views_per_image} and --batch is {self.batch}",
-                "use at least 1 for both",
+                f"use at least 1 for both, and at most {MAX_VIEWS_PER_IMAGE} views",
+            )
+        if not 1 <= self.image_count <= MAX_IMAGES:
+            raise RequestError(
+                f"the store has {self.image_count} images",
+                f"use a store of 1 to {MAX_IMAGES} images",
             )
 
     def __hash__(self) -> int:

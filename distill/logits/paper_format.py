@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from tinyvit.distill.logits.header import StoreHeader
 from tinyvit.distill.logits.record_keys import find_released_keys, make_record_keys
@@ -25,16 +26,21 @@ from tinyvit.distill.logits.store import Store
 from tinyvit.errors import RequestError
 from tinyvit.files import publish_files
 from tinyvit.plurals import format_count
-from tinyvit.regular_files import check_regular_file
+from tinyvit.regular_files import check_regular_file, read_bounded
 from tinyvit.staging import staging_folder
 
-MAX_KEY_FILE_BYTES = 2**31
-"""Largest size of a file of keys, because the whole file is read into memory."""
+MAX_KEY_FILE_BYTES = 2**30
+"""Largest size of a file of keys, because the whole file is read into memory. The paper's files
+together have half of it."""
+MAX_FILE_RECORDS = 2**24
+"""Largest number of records in a file. ImageNet-22k has 14 million images."""
 MAX_CLASSES = 2**15
 """Number of classes that the signed 16-bit class indices allow."""
 _EPOCH_FOLDER = re.compile(r"logits_top(?P<top_k>\d+)_epoch(?P<epoch>\d+)")
 _MAX_PROBABILITY_SUM = 1.01
 """Largest accepted sum of a record's probabilities; rounding to float16 may make it exceed 1."""
+_RECORDS_PER_BLOCK = 2**14
+"""Number of records that are validated at once, which limits the memory for the results."""
 _FOLDER_REMEDY = "use a folder that the paper's save_logits.py wrote"
 
 
@@ -86,15 +92,26 @@ class PaperLogits:
         """Read and validate a file rank*-values.bin and the file rank*-keys.txt beside it."""
         dtype = make_paper_record_dtype(self.top_k)
         keys_path = values_path.with_name(values_path.name.replace("-values.bin", "-keys.txt"))
-        keys = _read_keys(keys_path)
+        text = _read_key_lines(keys_path)
+        # The lines are counted first, because a list of them takes many times as much memory.
+        key_count = text.count(b"\n") + (not text.endswith(b"\n") and text != b"")
         size_bytes = check_regular_file(values_path).st_size
-        if size_bytes != len(keys) * dtype.itemsize:
+        if key_count > MAX_FILE_RECORDS:
+            raise RequestError(
+                f"{keys_path} names {key_count} records, more than {MAX_FILE_RECORDS}",
+                _FOLDER_REMEDY,
+            )
+        if size_bytes != key_count * dtype.itemsize:
             raise RequestError(
                 f"{values_path} has {size_bytes} bytes, but {keys_path.name} names "
-                f"{format_count(len(keys), 'record')} of {dtype.itemsize} bytes, so the file is "
+                f"{format_count(key_count, 'record')} of {dtype.itemsize} bytes, so the file is "
                 "truncated, or the name of its folder has a wrong top-k",
                 "download the file again",
             )
+        # Only line feeds separate keys: the name of a file may contain other separators of lines.
+        keys = [
+            line.strip() for line in text.decode("utf-8", "surrogateescape").split("\n")[:key_count]
+        ]
         if not keys:  # np.memmap fails on an empty file
             return RankRecords(keys, np.zeros(0, dtype))
         records = np.memmap(values_path, dtype, mode="r", shape=(len(keys),))
@@ -239,15 +256,14 @@ def _copy_fields(records: Records, dtype: np.dtype[np.void]) -> Records:
     return copy
 
 
-def _read_keys(path: Path) -> list[str]:
+def _read_key_lines(path: Path) -> bytes:
+    """Read a file with one key on each line."""
     try:
-        if check_regular_file(path).st_size > MAX_KEY_FILE_BYTES:
-            raise RequestError(
-                f"{path} is larger than {MAX_KEY_FILE_BYTES >> 30} GiB",
-                "use a file with one image key on each line",
-            )
-        text = path.read_text(encoding="utf-8", errors="surrogateescape")
-        return [line.strip() for line in text.splitlines()]
+        return read_bounded(path, MAX_KEY_FILE_BYTES)
+    except ValueError as error:
+        raise RequestError(
+            f"{path} cannot be used: {error}", "use a file with one image key on each line"
+        ) from error
     except OSError as error:
         raise RequestError(
             f"{path} cannot be read ({error.strerror})",
@@ -262,9 +278,21 @@ def _validate_records(records: Records, path: Path) -> None:
     a sum above `_MAX_PROBABILITY_SUM`. The classes of a record must differ. Seeds and class indices
     must be at least 0.
     """
+    for start in range(0, len(records), _RECORDS_PER_BLOCK):
+        is_invalid = _find_invalid_records(records[start : start + _RECORDS_PER_BLOCK])
+        if is_invalid.any():
+            raise RequestError(
+                f"record {start + int(np.flatnonzero(is_invalid)[0])} of {path} is not a valid"
+                " prediction",
+                "download the file again",
+            )
+
+
+def _find_invalid_records(records: Records) -> npt.NDArray[np.bool_]:
+    """Find the records that the paper's code cannot have written, as `_validate_records` says."""
     probabilities = records["probabilities"].astype(np.float32)
     sorted_classes = np.sort(records["classes"], axis=1)
-    is_invalid = (
+    return np.asarray(
         ~np.isfinite(probabilities).all(1)
         | (probabilities < 0).any(1)
         | (probabilities.sum(1) > _MAX_PROBABILITY_SUM)
@@ -273,8 +301,3 @@ def _validate_records(records: Records, path: Path) -> None:
         | (sorted_classes[:, 0] < 0)
         | (np.diff(sorted_classes, axis=1) == 0).any(1)
     )
-    if is_invalid.any():
-        raise RequestError(
-            f"record {int(np.flatnonzero(is_invalid)[0])} of {path} is not a valid prediction",
-            "download the file again",
-        )

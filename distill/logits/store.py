@@ -33,6 +33,9 @@ from tinyvit.files import name_file_in_errors
 from tinyvit.plurals import format_count
 from tinyvit.regular_files import check_regular_file
 
+_RECORDS_PER_BLOCK = 2**14
+"""Number of records that are verified at once, which limits the memory for the results."""
+
 
 @dataclass(frozen=True)
 class TeacherRecord:
@@ -136,19 +139,25 @@ class Store:
         Raises:
             RequestError: A record is damaged.
         """
+        for block_start in range(0, len(records), _RECORDS_PER_BLOCK):
+            block = records[block_start : block_start + _RECORDS_PER_BLOCK]
+            is_valid = self._find_valid_records(block, start + block_start)
+            if not is_valid.all():
+                first_damaged = start + block_start + int(np.flatnonzero(~is_valid)[0])
+                raise RequestError(
+                    f"record {first_damaged} of {self.epoch_path(epoch)} is damaged",
+                    "delete the file and run the same save-logits command again",
+                )
+
+    def _find_valid_records(self, records: Records, start: int) -> npt.NDArray[np.bool_]:
+        """Find the records that have a correct checksum, and possible classes and probabilities."""
         probabilities = records["probabilities"]
-        is_valid = (
+        return np.asarray(
             find_intact_records(records, start)
             & (records["classes"] < self.header.num_classes).all(1)
             & np.isfinite(probabilities).all(1)
             & (probabilities >= 0).all(1)
         )
-        if not is_valid.all():
-            first_damaged = start + int(np.flatnonzero(~is_valid)[0])
-            raise RequestError(
-                f"record {first_damaged} of {self.epoch_path(epoch)} is damaged",
-                "delete the file and run the same save-logits command again",
-            )
 
 
 def open_store(folder: str | Path) -> Store:

@@ -21,7 +21,7 @@ from tinyvit.labels import Label, numbered_labels
 from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.fold import fold_model
 from tinyvit.preprocess import Preprocess
-from tinyvit.quant.calibration import calibrate_recipe
+from tinyvit.quant.calibration import calibrate_recipe, require_points
 from tinyvit.quant.calibration_data import read_calibration_set
 from tinyvit.quant.recipe import Recipe, read_recipe
 from tinyvit.quant.validation_data import ValidationSet, read_validation_set
@@ -172,4 +172,5 @@ def _open_qat_recipe(request: TrainingRequest, inputs: TrainingInputs) -> Recipe
             "use --qat without a file, or with the recipe of an export of the checkpoint in --init "
             "without --img-size, --windows, --mean and --std",
         )
+    require_points(recipe, fold_model(init.build()), Path(request.qat))
     return recipe

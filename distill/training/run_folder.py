@@ -7,7 +7,7 @@ from which an interrupted run continues if the same command is given again, and 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,8 +18,8 @@ from tinyvit.distill.training.history import EpochSummary
 from tinyvit.distill.training.toml_files import format_toml, parse_toml
 from tinyvit.errors import RequestError
 from tinyvit.files import explain_os_error, read_text, write_atomically
-from tinyvit.nn.state_files import write_state_file
-from tinyvit.regular_files import open_regular_file
+from tinyvit.nn.state_files import read_state_file, write_state_file
+from tinyvit.serialization import parse_dataclass
 
 RUN_FILE = "run.toml"
 STATE_FILE = "state.pt"
@@ -30,6 +30,9 @@ CURVES_FILE = "curves.png"
 TENSORBOARD_FOLDER = "tensorboard"
 _RESULT_FILES = (STATE_FILE, BEST_CHECKPOINT, LAST_CHECKPOINT, RECIPE_FILE)
 """Files of an earlier run that a new run removes, so that nobody takes them for the new results."""
+
+_MAX_NUMBER = 1e12
+"""Largest absolute value of a loss, a rate, an accuracy or a duration in a saved state."""
 
 _RUN_FILE_COMMENT = """\
 # The request of this run. `tinyvit-distill train --config FILE` reads the table [training].
@@ -121,14 +124,20 @@ def _find_differences(path: Path, requested_text: str) -> list[str]:
     """
     try:
         existing_tables = parse_toml(read_text(path, MAX_CONFIG_BYTES))
-    except ValueError as error:
+        if not all(isinstance(table, dict) for table in existing_tables.values()):
+            raise ValueError("it has values outside of tables")
+    except (ValueError, OSError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise RequestError(
-            f"{path} is damaged ({error})",
+            f"{path} is damaged ({reason})",
             "use -o with a new folder, or --overwrite to replace that run",
         ) from error
     differences = []
     for table, requested_values in parse_toml(requested_text).items():
         existing_values = existing_tables.get(table, {})
+        if not isinstance(existing_values, dict):
+            differences.append(table)
+            continue
         for name in requested_values.keys() | existing_values.keys():
             if requested_values.get(name) != existing_values.get(name):
                 differences.append(f"{table}.{name}")
@@ -150,36 +159,83 @@ def save_state(folder: Path, state: TrainingState, parts: Mapping[str, Stateful]
     write_state_file(folder / STATE_FILE, content)
 
 
-def load_state(folder: Path, parts: Mapping[str, Stateful], device: str) -> TrainingState:
+def load_state(
+    folder: Path, parts: Mapping[str, Stateful], device: str, steps_per_epoch: int, epochs: int
+) -> TrainingState:
     """Restore a state that `save_state` saved.
 
     Args:
         folder: The folder of the run.
         parts: The objects to restore, by name.
-        device: torch's name of the device.
+        device: torch's name of the device of the objects, for messages.
+        steps_per_epoch: Number of steps per epoch of the run.
+        epochs: Number of epochs of the run.
 
     Raises:
-        RequestError: The file is damaged or cannot be read, or the memory is too small for it.
+        RequestError: The file is damaged or cannot be read, is the state of another run, or the
+            memory is too small for it.
     """
     path = folder / STATE_FILE
     try:
-        open_regular_file(path).close()
+        content = read_state_file(path)
+        progress = _parse_progress(content["progress"], steps_per_epoch, epochs)
+        for name, part in parts.items():
+            _restore_part(part, content[name])
+        return progress
     except OSError as error:
         reason, remedy = explain_os_error(error)
         raise RequestError(f"{path} cannot be read ({reason})", remedy) from error
-    try:
-        content = torch.load(path, map_location=device, weights_only=True)
-        for name, part in parts.items():
-            part.load_state_dict(content[name])
-        progress = content["progress"]
-        history = [EpochSummary(**summary) for summary in progress["history"]]
-        return TrainingState(**{**progress, "history": history})
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise RequestError(
             f"{path} does not fit into the free memory of {device}",
             "end other programs that use this memory, and give the same command again",
         ) from error
-    except Exception as error:  # torch's exceptions for damaged files have no common base class
+    except Exception as error:  # torch's exceptions for damaged states have no common base class
         raise RequestError(
             f"{path} is damaged ({type(error).__name__})", "use --overwrite to start the run again"
         ) from error
+
+
+def _parse_progress(data: Mapping[str, Any], steps_per_epoch: int, epochs: int) -> TrainingState:
+    """Convert the progress in a file; raise ValueError if a run of this length cannot have it."""
+    values = dict(data)
+    summaries = values.pop("history")
+    if len(summaries) > epochs:
+        raise ValueError("it has too many epochs")
+    history = [parse_dataclass(EpochSummary, summary) for summary in summaries]
+    state = replace(parse_dataclass(TrainingState, values), history=history)
+    first_step = len(history) * steps_per_epoch
+    last_step = min(first_step + steps_per_epoch, epochs * steps_per_epoch)
+    numbers = [state.loss_sum, state.best_top1, state.seconds]
+    for summary in history:
+        numbers += [summary.loss, summary.learning_rate, summary.top1 or 0, summary.seconds]
+    if not first_step <= state.step <= last_step or not all(
+        abs(number) <= _MAX_NUMBER for number in numbers
+    ):
+        raise ValueError("its numbers are not possible")
+    return state
+
+
+def _restore_part(part: Stateful, content: dict[str, Any]) -> None:
+    """Restore an object; raise an error if the content is not that of an equal object."""
+    if not isinstance(part, torch.optim.Optimizer):
+        part.load_state_dict(content)
+        return
+    settings = _list_settings(part)
+    part.load_state_dict(content)
+    # Optimizers accept any content, and fail at the next step.
+    if _list_settings(part) != settings:
+        raise ValueError("the optimizer has other settings")
+    for parameter, values in part.state.items():
+        names = {name: tuple(value.shape) for name, value in values.items()}
+        shape = tuple(parameter.shape)
+        if names != {"step": (), "exp_avg": shape, "exp_avg_sq": shape}:
+            raise ValueError("the optimizer has another state")
+
+
+def _list_settings(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    """Return the settings of the groups of parameters, except the rate, which each step sets."""
+    return [
+        {name: value for name, value in group.items() if name not in ("params", "lr")}
+        for group in optimizer.param_groups
+    ]

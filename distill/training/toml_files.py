@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Any
 
 from tinyvit.errors import MissingDependencyError
-from tinyvit.nesting_limits import check_depth
+from tinyvit.nesting_limits import MAX_DEPTH, check_depth
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -15,6 +16,13 @@ else:
         import tomli as tomllib
     except ImportError as error:
         raise MissingDependencyError.for_package("tomli", extra="train") from error
+
+
+_LONG_KEY = re.compile(
+    rf"""(?<![\w.-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){{{MAX_DEPTH}}}"""
+)
+"""Matches a key of too many parts, such as "a.a.a...". Python's reader takes quadratic time for
+them."""
 
 
 def parse_toml(text: str) -> dict[str, Any]:
@@ -29,6 +37,8 @@ def parse_toml(text: str) -> dict[str, Any]:
     Raises:
         ValueError: The text is not TOML, or is nested deeper than JSON files may be.
     """
+    if _LONG_KEY.search(text):
+        raise ValueError(f"it has a key of more than {MAX_DEPTH} parts")
     try:
         tables = tomllib.loads(text)
     except RecursionError as error:

@@ -137,7 +137,11 @@ class TrainingRun:
         total_steps = self.steps_per_epoch * self._config.epochs
         if resume:
             self.state = run_folder.load_state(
-                self.task.folder, self._stateful_parts, self.device.name
+                self.task.folder,
+                self._stateful_parts,
+                self.device.name,
+                self.steps_per_epoch,
+                self._config.epochs,
             )
             self._progress.message(f"resuming after step {self.state.step} of {total_steps}")
         else:

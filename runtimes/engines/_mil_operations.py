@@ -17,7 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit.errors import ArtifactError
-from tinyvit.runtimes.engines._mil_products import check_result_size, conv, linear, matmul
+from tinyvit.runtimes.engines._mil_products import (
+    check_broadcast,
+    check_result_size,
+    conv,
+    linear,
+    matmul,
+)
 from tinyvit.runtimes.engines._mil_quantization import (
     dequantize,
     dequantize_blocks,
@@ -32,10 +38,24 @@ from tinyvit.runtimes.engines._mil_types import (
     unsupported_error,
 )
 
+_OPERAND_ERRORS = (
+    KeyError,
+    ValueError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    MemoryError,
+)
+"""Errors of numpy for operands that do not fit each other, and for numbers that are not finite."""
+
 OperationFunction = Callable[[Operands], Array]
 
 _ERF_STEPS = 128
 """The table of erf, the error function, has entries at multiples of 1 / _ERF_STEPS."""
+
+_BLOCK_ELEMENTS = 2**18
+"""Number of elements for which GELU is computed at once."""
 
 _ERF_LIMIT = 6
 """Largest argument in the table of erf; erf(6) differs from 1 by 2e-17."""
@@ -61,7 +81,7 @@ def compute_operation(
     if operation.kind not in OPERATIONS:
         raise unsupported_error(f"the operation {operation.kind}")
     try:
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             result = np.asarray(OPERATIONS[operation.kind](operands))
             if operation.kind in _RESHAPING_KINDS and result.size == prod(operation.shape):
                 result = result.reshape(operation.shape)
@@ -69,7 +89,7 @@ def compute_operation(
                 result = result.astype(np.float16)
             is_float = operation.dtype.startswith("float")
             result = result.astype(float_dtype if is_float else operation.dtype, copy=False)
-    except (KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
+    except _OPERAND_ERRORS as error:
         raise ArtifactError(
             f"{operation.kind} cannot be computed ({type(error).__name__}: {error})",
             "the file is damaged: export it again",
@@ -127,8 +147,14 @@ def _gelu(operands: Operands) -> Array:
     """Compute the exact GELU, not one of its approximations; iOS15/activation.py."""
     if operands.get("mode", "EXACT") != "EXACT":
         raise unsupported_error(f"gelu of mode {operands['mode']}")
-    inputs = operands["x"]
-    result: Array = 0.5 * inputs * (1 + erf(inputs * inputs.dtype.type(math.sqrt(0.5))))
+    inputs = np.asarray(operands["x"])
+    result: Array = np.empty(inputs.shape, inputs.dtype)
+    flat_inputs, flat_result = inputs.reshape(-1), result.reshape(-1)
+    scale = inputs.dtype.type(math.sqrt(0.5))
+    # In blocks, because erf needs ten times the memory of its input.
+    for start in range(0, inputs.size, _BLOCK_ELEMENTS):
+        block = flat_inputs[start : start + _BLOCK_ELEMENTS]
+        flat_result[start : start + _BLOCK_ELEMENTS] = 0.5 * block * (1 + erf(block * scale))
     return result
 
 
@@ -176,7 +202,9 @@ def _gather(operands: Operands) -> Array:
 
 def _clip(operands: Operands) -> Array:
     """Limit values to alpha (lowest) and beta (highest); iOS15/elementwise_unary.py."""
-    return np.asarray(np.clip(operands["x"], operands["alpha"], operands["beta"]))
+    bounds = operands["alpha"], operands["beta"]
+    check_broadcast(operands["x"], *bounds)
+    return np.asarray(np.clip(operands["x"], *bounds))
 
 
 def _pad(operands: Operands) -> Array:
@@ -245,7 +273,7 @@ def _make_elementwise(function: Callable[[Any, Any], Any]) -> OperationFunction:
     """
 
     def compute_elementwise(operands: Operands) -> Array:
-        check_result_size(np.broadcast_shapes(np.shape(operands["x"]), np.shape(operands["y"])))
+        check_broadcast(operands["x"], operands["y"])
         return np.asarray(function(operands["x"], operands["y"]))
 
     return compute_elementwise

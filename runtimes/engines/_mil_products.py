@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -42,6 +43,25 @@ def check_result_size(shape: Sequence[int], macs_per_element: int = 1) -> None:
         )
 
 
+def check_broadcast(*operands: Any) -> None:
+    """Raise an error if operands broadcast to a result that would take too much memory.
+
+    Args:
+        operands: Arrays or numbers.
+
+    Raises:
+        ArtifactError: The result has too many elements.
+        ValueError: The shapes do not fit each other.
+    """
+    check_result_size(np.broadcast_shapes(*(np.shape(operand) for operand in operands)))
+
+
+def _check_floats(*operands: Array) -> None:
+    """Raise ValueError unless all are floats: numpy's products of integers take very long."""
+    if any(operand.dtype.kind != "f" for operand in operands):
+        raise ValueError("its operands are not floats")
+
+
 def linear(operands: Operands) -> Array:
     """Compute x @ weight.T + bias.
 
@@ -53,10 +73,16 @@ def linear(operands: Operands) -> Array:
         Float (..., outputs).
     """
     inputs, weight = operands["x"], operands["weight"]
+    _check_floats(inputs, weight)
+    if weight.ndim != 2:
+        raise ValueError(f"its weight has the shape {weight.shape}")
     result_shape = (*inputs.shape[:-1], weight.shape[0])
     check_result_size(result_shape, macs_per_element=weight.shape[1])
     product: Array = inputs @ weight.T
-    return product + operands["bias"] if "bias" in operands else product
+    if "bias" not in operands:
+        return product
+    check_broadcast(product, operands["bias"])
+    return np.asarray(product + operands["bias"])
 
 
 def matmul(operands: Operands) -> Array:
@@ -70,6 +96,7 @@ def matmul(operands: Operands) -> Array:
         Float (..., rows of x, columns of y).
     """
     left, right = operands["x"], operands["y"]
+    _check_floats(left, right)
     left = left.swapaxes(-1, -2) if operands.get("transpose_x") else left
     right = right.swapaxes(-1, -2) if operands.get("transpose_y") else right
     outer_shape = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
@@ -96,17 +123,22 @@ def conv(operands: Operands) -> Array:
         ValueError: The padding or the strides are out of range.
     """
     inputs, weight = operands["x"], operands["weight"]
+    _check_floats(inputs, weight)
     _check_conv_kind(operands)
     padding, strides = _read_padding_and_strides(operands)
     if any(padding):
         top, bottom, left, right = padding
+        height, width = inputs.shape[2] + top + bottom, inputs.shape[3] + left + right
+        check_result_size((*inputs.shape[:2], height, width))
         inputs = np.pad(inputs, ((0, 0), (0, 0), (top, bottom), (left, right)))
     if _is_depthwise(operands):
         result = _depthwise_conv(inputs, weight, strides)
     else:
         result = _ungrouped_conv(inputs, weight, strides)
     if "bias" in operands:
-        result = result + operands["bias"][:, None, None]
+        bias = operands["bias"][:, None, None]
+        check_broadcast(result, bias)
+        result = result + bias
     return np.asarray(result)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyvit.runtimes.engines._mil_products import check_broadcast
 from tinyvit.runtimes.engines._mil_types import Array, Operands
 
 
@@ -29,6 +30,7 @@ def quantize(operands: Operands) -> Array:
     inputs, limits = operands["input"], np.iinfo(operands["output_dtype"])
     scale = _align_with_axis(operands["scale"], inputs, operands)
     zero_point = _align_with_axis(operands.get("zero_point", 0), inputs, operands)
+    check_broadcast(inputs, scale, zero_point)
     levels = np.nan_to_num(np.rint(inputs / scale) + zero_point)
     return np.asarray(np.clip(levels, limits.min, limits.max), operands["output_dtype"])
 
@@ -86,9 +88,11 @@ def _repeat_for_blocks(values: Array, block_shape: list[int]) -> Array:
 def _scale_integers(integers: Array, operands: Operands) -> Array:
     """Compute (integers - zero_point) * scale, with the scale's dtype."""
     scale = _align_with_axis(operands["scale"], integers, operands)
+    zero_point = _align_with_axis(operands.get("zero_point", 0), integers, operands)
+    check_broadcast(integers, scale, zero_point)
     levels = integers.astype(scale.dtype)
     if "zero_point" in operands:
-        levels = levels - _align_with_axis(operands["zero_point"], integers, operands)
+        levels = levels - zero_point
     floats: Array = levels * scale
     return floats
 

@@ -20,16 +20,21 @@ Array = npt.NDArray[Any]
 Operands = Mapping[str, Any]
 """Parameter name -> operand of one operation: an array or a string."""
 
-MAX_TENSOR_ELEMENTS = 2**27
-"""Largest allowed number of elements in one tensor."""
+MAX_TENSOR_ELEMENTS = 2**26
+"""Largest allowed number of elements in one tensor. In TinyViT-21M at 512 pixels, it is 2**23."""
 
-MAX_PROGRAM_ELEMENTS = 2**32
-"""Largest allowed number of elements in all tensors of a program together.
+MAX_PROGRAM_ELEMENTS = 2**31
+"""Largest allowed number of elements in all tensors of a program together, and in all operands of
+its operations together: a tensor counts each time that an operation reads it.
 
 TinyViT-21M at 512 pixels has fewer than 2**28."""
 
+MAX_LIVE_ELEMENTS = 2**28
+"""Largest allowed number of elements in all tensors and constants that exist at the same time.
+In float32, they take 1 GiB."""
+
 MAX_OPERATION_MACS = 2**38
-"""Largest allowed number of multiply-accumulates in one operation.
+"""Largest allowed number of multiply-accumulates in all operations together.
 
 All operations of TinyViT-21M at 512 pixels together have 2**35."""
 

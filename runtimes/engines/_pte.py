@@ -14,7 +14,12 @@ from dataclasses import dataclass
 
 from flatbuffers.table import Table
 
-from tinyvit.runtimes.formats.flatbuffer_tables import read_root_table, read_string, read_tables
+from tinyvit.runtimes.formats.flatbuffer_tables import (
+    read_byte,
+    read_root_table,
+    read_string,
+    read_tables,
+)
 
 _FILE_IDENTIFIER = b"ET12"
 _HEADER_MAGIC = b"eh00"
@@ -33,9 +38,18 @@ their segments extend to the end of the file."""
 # Numbers of the fields in their tables, in the order of program.fbs. A plan (ExecutionPlan) is one
 # method of the program.
 _PROGRAM_PLANS = 1
-_PLAN_NAME, _PLAN_OPERATORS, _PLAN_DELEGATES = 0, 6, 7
+_PLAN_NAME, _PLAN_CHAINS, _PLAN_OPERATORS, _PLAN_DELEGATES = 0, 5, 6, 7
+_CHAIN_INSTRUCTIONS = 2
+_INSTRUCTION_KIND, _JUMP_FALSE_CALL = 0, 4
+"""The number of the field, and its value for an instruction that jumps to another one."""
 _DELEGATE_ID = 0
 _OPERATOR_NAME, _OPERATOR_OVERLOAD = 0, 1
+
+
+_MAX_PLANS, _MAX_CHAINS = 16, 4
+"""Largest number of methods, and of lists of instructions in a method. tinyvit-export writes two
+methods with one list each. Many entries of a vector may lead to one table, so these numbers limit
+how often its contents are read."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +61,7 @@ class PteProgram:
         delegates: Names of the delegates that the methods call, each once, sorted.
         operators: Operators that the methods run outside of delegates, such as
             "aten::index_select.out", each once, sorted.
+        has_jumps: Whether an instruction can jump to another one. Such a program may never end.
         end: Position after the last byte of ExecuTorch's data. The archive with tinyvit-edge's
             manifest may follow.
     """
@@ -54,6 +69,7 @@ class PteProgram:
     methods: tuple[str, ...]
     delegates: tuple[str, ...]
     operators: tuple[str, ...]
+    has_jumps: bool
     end: int
 
 
@@ -86,7 +102,8 @@ def read_pte_program(data: bytes) -> PteProgram:
     try:
         program_end, file_end = _read_header(data)
         root = read_root_table(data[:program_end])
-        plans = list(read_tables(root, _PROGRAM_PLANS))
+        plans = _read_few_tables(root, _PROGRAM_PLANS, _MAX_PLANS)
+        has_jumps = any(map(_has_jumps, plans))
         delegates = {
             read_string(delegate, _DELEGATE_ID)
             for plan in plans
@@ -98,10 +115,12 @@ def read_pte_program(data: bytes) -> PteProgram:
             for operator in read_tables(plan, _PLAN_OPERATORS)
         }
         methods = tuple(read_string(plan, _PLAN_NAME) for plan in plans)
-    except (struct.error, TypeError, UnicodeDecodeError) as error:
+    except (struct.error, TypeError, UnicodeDecodeError, IndexError) as error:
         # flatbuffers raises TypeError for a negative offset.
         raise ValueError("one of its tables points outside of the file") from error
-    return PteProgram(methods, tuple(sorted(delegates)), tuple(sorted(operators)), file_end)
+    return PteProgram(
+        methods, tuple(sorted(delegates)), tuple(sorted(operators)), has_jumps, file_end
+    )
 
 
 def _read_header(data: bytes) -> tuple[int, int]:
@@ -122,6 +141,23 @@ def _read_header(data: bytes) -> tuple[int, int]:
     if not _MIN_PROGRAM_END <= program_end <= file_end <= len(data):
         raise ValueError("it is shorter than its header states, or its parts overlap")
     return program_end, file_end
+
+
+def _read_few_tables(table: Table, field: int, limit: int) -> list[Table]:
+    """Read a vector of tables; raise ValueError if it has too many entries."""
+    tables = list(read_tables(table, field))
+    if len(tables) > limit:
+        raise ValueError(f"one of its tables has {len(tables)} entries, more than {limit}")
+    return tables
+
+
+def _has_jumps(plan: Table) -> bool:
+    """Return whether an instruction of a method can jump to another one."""
+    return any(
+        read_byte(instruction, _INSTRUCTION_KIND) == _JUMP_FALSE_CALL
+        for chain in _read_few_tables(plan, _PLAN_CHAINS, _MAX_CHAINS)
+        for instruction in read_tables(chain, _CHAIN_INSTRUCTIONS)
+    )
 
 
 def _read_operator(operator: Table) -> str:

@@ -16,7 +16,8 @@ from typing import Any
 
 from tinyvit.errors import ArtifactError
 from tinyvit.regular_files import read_bounded
-from tinyvit.runtimes.engine_helpers import load_error
+from tinyvit.runtimes.engine_helpers import foreign_operators_error, load_error
+from tinyvit.runtimes.engines._tflite_limits import check_counts, find_foreign_operators
 from tinyvit.runtimes.formats import MAX_FILE_BYTES
 from tinyvit.runtimes.formats.file_errors import unreadable_error
 
@@ -68,17 +69,20 @@ _READER_ERRORS = (
 """Errors that the generated reader raises on damaged bytes."""
 
 
-def read_checked_model(path: Path) -> bytes:
+def read_checked_model(path: Path, allow_foreign_operators: bool = False) -> bytes:
     """Read a .tflite file and check it.
 
     Args:
         path: The file.
+        allow_foreign_operators: Whether the file may have operators that image classifiers do not
+            need.
 
     Returns:
         All bytes of the file.
 
     Raises:
-        ArtifactError: The file cannot be read, is not a .tflite file, or is damaged.
+        ArtifactError: The file cannot be read, is not a .tflite file, is damaged, or has operators
+            that are not allowed.
     """
     try:
         data = read_bounded(path, MAX_FILE_BYTES)
@@ -90,19 +94,23 @@ def read_checked_model(path: Path) -> bytes:
     if not data.startswith(_FILE_IDENTIFIER, _FILE_IDENTIFIER_OFFSET):
         raise ArtifactError(f"{path} is not a .tflite file", "give one that tinyvit-export wrote")
     try:
-        _check_model(data)
+        foreign_operators = _check_model(data)
     except _READER_ERRORS as error:
         raise load_error(path, "LiteRT", error) from error
+    if foreign_operators and not allow_foreign_operators:
+        raise foreign_operators_error(path, foreign_operators)
     return data
 
 
-def _check_model(data: bytes) -> None:
-    """Raise one of `_READER_ERRORS` if the model is damaged."""
+def _check_model(data: bytes) -> list[str]:
+    """Check the model, and return the names of its foreign operators.
+
+    Raises one of `_READER_ERRORS` if the model is damaged.
+    """
     from ai_edge_litert import schema_py_generated as schema
 
+    check_counts(schema.Model.GetRootAs(data))
     model = schema.ModelT.InitFromPackedBuf(data)
-    if len(model.subgraphs) != 1:
-        raise ValueError(f"the model has {len(model.subgraphs)} subgraphs instead of one")
     graph = model.subgraphs[0]
     # The tables of this module, with the schema's numbers as keys instead of names.
     element_bytes = {
@@ -126,6 +134,7 @@ def _check_model(data: bytes) -> None:
                 graph.tensors[weight_index],
                 graph.tensors[operator.outputs[0]],
             )
+    return find_foreign_operators(kinds, schema)
 
 
 def _read_operator_kinds(model: Any, schema: Any) -> list[int]:

@@ -19,6 +19,7 @@ from tinyvit.errors import RequestError
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Engine, Runtime, RuntimeInfo, RuntimeOptions
 from tinyvit.runtimes.engine_helpers import check_batch, closed_error
+from tinyvit.runtimes.engines._mil_cost import check_cost
 from tinyvit.runtimes.engines._mil_operations import OPERATIONS, compute_operation
 from tinyvit.runtimes.engines._mil_program import import_coremltools, read_mil_program
 from tinyvit.runtimes.engines._mil_types import Array, MilProgram, Operation, unsupported_error
@@ -92,8 +93,9 @@ class Evaluator:
                 rounded to float16.
 
         Raises:
-            ArtifactError: The program has an operation that is not supported.
+            ArtifactError: The program has an operation that is not supported, or costs too much.
         """
+        check_cost(program)
         self.signature = program.signature
         self.rounds_to_float16 = any(
             operation.dtype == "float16" for operation in program.operations

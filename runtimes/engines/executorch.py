@@ -12,8 +12,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import metadata
-from pathlib import Path
+from importlib import import_module, metadata
 from types import ModuleType
 from typing import Any
 
@@ -21,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
+from tinyvit.limited_process import limit_memory_growth
 from tinyvit.manifest import TensorSpec
 from tinyvit.output_capture import quiet_loggers, silence_file_descriptors
 from tinyvit.runtimes.artifact import Artifact
@@ -38,6 +38,8 @@ from tinyvit.runtimes.engine_helpers import (
 )
 from tinyvit.runtimes.engines._executorch_file import METHOD, read_checked_file
 from tinyvit.runtimes.formats.trailer import TrailerFormat
+from tinyvit.runtimes.tensor_limits import check_tensor_sizes
+from tinyvit.runtimes.trial import TRIAL_MEMORY_BYTES, TRIAL_REPORT, run_trial
 
 _DTYPES = {0: "uint8", 1: "int8", 5: "float16", 6: "float32", 7: "float64"}
 """Maps a ScalarType (runtime/core/portable_type/scalar_type.h) to numpy's dtype name."""
@@ -67,6 +69,7 @@ class ExecuTorchEngine(Engine):
         precision = read_stated_precision(artifact, options, "ExecuTorch")
         portable_lib = _import_portable_lib()
         file_bytes = read_checked_file(artifact)
+        run_trial(artifact.path, file_bytes, "ExecuTorch", run_once)
         with _POOL_LOCK, _silence_executorch():
             threads = _set_threads(portable_lib, options.threads)
             try:
@@ -91,35 +94,46 @@ class ExecuTorchEngine(Engine):
 ENGINE = ExecuTorchEngine()
 
 
-def run_once(path: str) -> None:
+def run_once(file_bytes: bytes) -> bytes:
     """Run a file once on zeros, to find out whether the file crashes the process.
 
-    The function is meant to be called in a separate process. It ignores Python exceptions, because
-    the main process gets them again when it opens and runs the file.
+    `run_trial` calls the function in another process.
 
     Args:
-        path: Path of a .pte file.
+        file_bytes: All bytes of a .pte file.
+
+    Returns:
+        TRIAL_REPORT.
+
+    Raises:
+        Exception: ExecuTorch cannot run the file.
     """
     portable_lib = _import_portable_lib()
-    file_bytes = Path(path).read_bytes()  # A variable keeps them: the module points into them.
-    try:
+    import torch
+
+    limit_memory_growth(TRIAL_MEMORY_BYTES)
+    with _silence_executorch():
         module = portable_lib._load_for_executorch_from_buffer(file_bytes)
         inputs = _read_inputs(module.method_meta(METHOD))
-        import torch
-
+        check_tensor_sizes(inputs, (), "the file")
         zeros = [np.zeros([int(size) for size in spec.shape], spec.dtype) for spec in inputs]
         module.forward([torch.from_numpy(array) for array in zeros])
-    except (RuntimeError, IndexError, ValueError, ArtifactError):
-        return
+    return TRIAL_REPORT
 
 
 def _import_portable_lib() -> ModuleType:
-    """Import ExecuTorch's Python binding, which is called portable_lib."""
+    """Import ExecuTorch's Python binding, which is called portable_lib.
+
+    The binding is compiled code in a module of its own, which needs the libraries of torch. The
+    module portable_lib also imports ExecuTorch's exporter, which takes three times as long.
+    """
+    error_if_missing = MissingDependencyError.for_package("executorch", extra="executorch")
     with _silence_executorch():
-        return import_library(
-            "executorch.extension.pybindings.portable_lib",
-            MissingDependencyError.for_package("executorch", extra="executorch"),
-        )
+        import_library("torch", error_if_missing)
+        try:
+            return import_module("executorch.extension.pybindings._C")
+        except ImportError:  # It has another name in older releases, and other folders on Windows.
+            return import_library("executorch.extension.pybindings.portable_lib", error_if_missing)
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 An operator runs in a kernel of the library XNNPACK if there is one, and otherwise in LiteRT's own
 kernel. No other delegates (libraries that run parts of a network) and no custom operators are
 loaded. LiteRT's interpreter uses the offsets and indices in a file without checking them, so a
-damaged file could crash the process. The whole file is therefore checked first (_tflite.py).
+damaged file could crash the process. The whole file is therefore checked first (_tflite.py), and
+then run once in another process, because the kernels of the operators trust it as well.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
+from tinyvit.limited_process import limit_memory_growth
 from tinyvit.manifest import TensorSpec
 from tinyvit.output_capture import silence_file_descriptors
 from tinyvit.runtimes.artifact import Artifact
@@ -33,6 +35,8 @@ from tinyvit.runtimes.engine_helpers import (
 )
 from tinyvit.runtimes.engines import _tflite
 from tinyvit.runtimes.formats.trailer import TrailerFormat
+from tinyvit.runtimes.tensor_limits import check_tensor_sizes
+from tinyvit.runtimes.trial import TRIAL_MEMORY_BYTES, TRIAL_REPORT, run_trial
 
 
 class LiteRTEngine(Engine):
@@ -55,7 +59,8 @@ class LiteRTEngine(Engine):
                 "use --device cpu, or run the file in an app that brings its own delegate",
             )
         precision = read_stated_precision(artifact, options, "LiteRT")
-        file_bytes = _tflite.read_checked_model(artifact.path)
+        file_bytes = _tflite.read_checked_model(artifact.path, options.allow_foreign_operators)
+        run_trial(artifact.path, file_bytes, "LiteRT", run_once)
         # LiteRT's own default is one thread.
         threads = options.threads or count_physical_cores()
         try:
@@ -70,6 +75,34 @@ class LiteRTEngine(Engine):
 
 
 ENGINE = LiteRTEngine()
+
+
+def run_once(file_bytes: bytes) -> bytes:
+    """Run a file once on zeros, to find out whether the file crashes the process.
+
+    `run_trial` calls the function in another process.
+
+    Args:
+        file_bytes: All bytes of a .tflite file that `read_checked_model` has checked.
+
+    Returns:
+        TRIAL_REPORT.
+
+    Raises:
+        Exception: LiteRT cannot run the file.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    limit_memory_growth(TRIAL_MEMORY_BYTES)
+    with silence_file_descriptors():
+        interpreter = Interpreter(model_content=file_bytes, num_threads=1)
+        interpreter.allocate_tensors()
+        for details in interpreter.get_input_details():
+            spec = _read_tensor_spec(details)
+            check_tensor_sizes((spec,), (), "the file")
+            interpreter.set_tensor(details["index"], np.zeros(details["shape"], spec.dtype))
+        interpreter.invoke()
+    return TRIAL_REPORT
 
 
 class _LiteRTRuntime(Runtime):

@@ -8,8 +8,8 @@ first (_tensorrt_plan.py).
 
 from __future__ import annotations
 
-import hashlib
 import threading
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,8 @@ from tinyvit.runtimes.engines._tensorrt_plan import (
     read_checked_plan,
     read_version,
 )
-from tinyvit.runtimes.engines._trial import run_trial
+from tinyvit.runtimes.tensor_limits import check_tensor_sizes
+from tinyvit.runtimes.trial import TRIAL_REPORT, run_trial
 
 
 class TensorRTEngine(Engine):
@@ -60,8 +61,7 @@ class TensorRTEngine(Engine):
         tensorrt = cuda.import_tensorrt(flavor)
         driver = cuda.load_driver()
         if artifact.manifest is None:
-            sha256 = hashlib.sha256(plan).hexdigest()
-            run_trial(artifact.path, sha256, cuda.PRODUCTS[flavor].name, __name__)
+            run_trial(artifact.path, plan, cuda.PRODUCTS[flavor].name, run_once)
         gpu_number = _parse_gpu_number(options)
         try:
             device = cuda.CudaDevice(gpu_number, driver)
@@ -71,24 +71,30 @@ class TensorRTEngine(Engine):
             except BaseException:
                 device.close()
                 raise
-        except cuda.CudaError as error:
+        except (RuntimeError, ValueError, TypeError) as error:
+            # A RuntimeError comes from the driver; the others, from names that are not UTF-8 and
+            # from types that numpy does not have.
             raise load_error(artifact.path, "TensorRT", error) from error
 
 
 ENGINE = TensorRTEngine()
 
 
-def run_once(path: str) -> None:
+def run_once(plan: bytes) -> bytes:
     """Load a plan on the first GPU and run it on zeros, to find out whether it crashes the process.
 
-    The function is meant to be called in a separate process, whose exceptions are ignored: the main
-    process gets them again when it opens the file.
+    `run_trial` calls the function in another process.
 
     Args:
-        path: Path of an engine file.
+        plan: All bytes of an engine file that `read_checked_plan` has checked.
+
+    Returns:
+        TRIAL_REPORT.
+
+    Raises:
+        Exception: TensorRT cannot run the file.
     """
-    artifact = Artifact(Path(path), None)
-    plan = read_checked_plan(artifact)
+    artifact = Artifact(Path("the file"), None)
     flavor = find_flavor(artifact, plan)
     tensorrt = cuda.import_tensorrt(flavor)
     device = cuda.CudaDevice(0, cuda.load_driver())
@@ -96,6 +102,7 @@ def run_once(path: str) -> None:
     with _TensorRTRuntime(loaded_plan, device, precision="") as runtime:
         shape = [1 if isinstance(size, str) else size for size in runtime.inputs[0].shape]
         runtime.run(np.zeros(shape, runtime.inputs[0].dtype))
+    return TRIAL_REPORT
 
 
 def _parse_gpu_number(options: RuntimeOptions) -> int:
@@ -133,6 +140,9 @@ class _LoadedPlan:
                 "an image classifier has one of each",
             )
         self.max_batch_size = _read_max_batch_size(self.engine, self.inputs[0])
+        # Checked here, because GPU memory for the largest batch is allocated next.
+        largest_input, largest_output = map(self._fix_batch_size, (*self.inputs, *self.outputs))
+        check_tensor_sizes((largest_input,), (largest_output,), artifact.path.name)
         self.context = self.engine.create_execution_context()
         if self.context is None:
             reason = cuda.first_error(tensorrt, self.logger)
@@ -142,8 +152,13 @@ class _LoadedPlan:
 
     def max_tensor_bytes(self, spec: TensorSpec) -> int:
         """Return the size of the input or output for the largest batch, in bytes."""
-        shape = [self.max_batch_size if isinstance(size, str) else size for size in spec.shape]
-        return prod(shape) * np.dtype(spec.dtype).itemsize
+        shape = self._fix_batch_size(spec).shape
+        return prod(map(int, shape)) * np.dtype(spec.dtype).itemsize
+
+    def _fix_batch_size(self, spec: TensorSpec) -> TensorSpec:
+        """Return a description in which a dimension of any size has the largest batch size."""
+        shape = tuple(self.max_batch_size if isinstance(size, str) else size for size in spec.shape)
+        return replace(spec, shape=shape)
 
     def execute(self, batch_shape: tuple[int, ...], stream: int) -> None:
         """Start the network in a CUDA stream; raise RuntimeError if TensorRT cannot start it."""

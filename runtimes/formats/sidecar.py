@@ -6,12 +6,14 @@ They are for engines, such as TensorRT, that do not load a file to which a manif
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinyvit.errors import ArtifactError
 from tinyvit.files import update_hash
 from tinyvit.manifest import MAX_BYTES
+from tinyvit.regular_files import read_bounded
+from tinyvit.runtimes.formats.file_errors import unreadable_error
 from tinyvit.runtimes.formats.network_graph import NetworkGraph
 
 
@@ -41,19 +43,12 @@ class SidecarFormat:
     def read_manifests(self, path: Path) -> list[str]:
         """Return the text of the .json file as the only item; [] if there is no such file."""
         manifest = manifest_path(path)
+        if not os.path.lexists(manifest):
+            return []
         try:
-            if not manifest.is_file():
-                return []
-            if manifest.stat().st_size > MAX_BYTES:
-                raise ArtifactError(
-                    f"{manifest} is larger than {MAX_BYTES >> 20} MiB",
-                    "the file is damaged or hostile: export it again",
-                )
-            return [manifest.read_text(encoding="utf-8")]
-        except (OSError, UnicodeDecodeError) as error:
-            raise ArtifactError(
-                f"{manifest} cannot be read ({type(error).__name__})", "export the file again"
-            ) from error
+            return [read_bounded(manifest, MAX_BYTES).decode("utf-8")]
+        except (OSError, ValueError) as error:  # UnicodeDecodeError is a ValueError.
+            raise unreadable_error(manifest, error) from error
 
     def list_companions(self, path: Path) -> tuple[Path, ...]:
         """Return the .json file, if there is one."""

@@ -7,7 +7,6 @@ correctly raises an ImageError. Pillow's global settings are not changed.
 
 from __future__ import annotations
 
-import io
 import os
 import struct
 import zlib
@@ -17,12 +16,12 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TypeAlias
 
-import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from tinyvit.errors import ImageError, RequestError
 from tinyvit.image_arrays import ChannelOrder as ChannelOrder
 from tinyvit.image_arrays import SupportsArray, convert_array, is_array_like, to_numpy
+from tinyvit.image_colors import convert_to_rgb
 from tinyvit.image_diagnosis import (
     HEAD_BYTES,
     describe_source,
@@ -31,7 +30,14 @@ from tinyvit.image_diagnosis import (
     find_file,
     is_heif,
 )
+from tinyvit.image_file_limits import (
+    LimitedImageBytes,
+    LimitedImageFile,
+    limit_decoding,
+    limit_header,
+)
 from tinyvit.libtiff_messages import silence_libtiff
+from tinyvit.limited_reader import ReadLimitError
 from tinyvit.regular_files import open_regular_file
 
 ImageSource: TypeAlias = (
@@ -76,6 +82,9 @@ _DECODER_ERRORS = (
     Image.DecompressionBombError,
 )
 
+_MAX_EXIF_BYTES = 16 * 2**20
+"""Larger EXIF data are ignored. Those of JPEG have 64 KiB. Pillow converts all values of a tag."""
+
 _ORIENTATION_TAG = 0x0112
 """Number of the EXIF tag that contains the orientation."""
 
@@ -89,9 +98,6 @@ _UPRIGHT_TRANSPOSES = {
     8: Image.Transpose.ROTATE_90,
 }
 """The operation that turns an image upright, for each EXIF orientation."""
-
-_LOW_GRAY_FACTORS = {"L;2": 255 // 3, "L;4": 255 // 15}
-"""Factor from 2-bit and 4-bit gray values to 8-bit values, by Pillow's raw mode."""
 
 
 def open_image(
@@ -136,6 +142,10 @@ def open_image(
             return _decode(image, name, exif)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _make_size_error(name, str(error)) from error
+    except ReadLimitError as error:
+        raise ImageError(
+            f"{name} would take too long to decode: {error}", "save it again, for example as PNG"
+        ) from error
     except _DECODER_ERRORS as error:
         reason = f"{type(error).__name__}: {error}"[:200]
         raise ImageError(
@@ -157,10 +167,10 @@ def _open_lazily(source: object, name: str) -> Iterator[Image.Image]:
         if not source:
             raise ImageError("the image is empty: 0 bytes", "give the bytes of an image file")
         _check_file_size(len(source), name)
-        yield _identify_format(io.BytesIO(source), name)
+        yield _identify_format(LimitedImageBytes(source), name)
     elif isinstance(source, (str, os.PathLike)):
         try:
-            file = open_regular_file(find_file(source))
+            file = LimitedImageFile(open_regular_file(find_file(source)).detach())
         except OSError as error:
             raise explain_unreadable(name, error) from error
         with file:
@@ -182,12 +192,13 @@ def _check_file_size(size_bytes: int, name: str) -> None:
         )
 
 
-def _identify_format(file: io.BytesIO | io.BufferedReader, name: str) -> Image.Image:
+def _identify_format(file: LimitedImageBytes | LimitedImageFile, name: str) -> Image.Image:
     """Open an image file in one of the allowed formats.
 
     Formats whose plugins Pillow loads by default are tried first, because loading the other plugins
     is slow.
     """
+    limit_header(file)
     Image.preinit()
     default_formats = [format for format in _FORMATS if format in Image.OPEN]
     try:
@@ -197,11 +208,11 @@ def _identify_format(file: io.BytesIO | io.BufferedReader, name: str) -> Image.I
         other_formats = [
             format for format in _FORMATS if format in Image.OPEN and format not in default_formats
         ]
-        file.seek(0)
+        limit_header(file)
     try:
         return Image.open(file, formats=other_formats)
     except UnidentifiedImageError as error:
-        file.seek(0)
+        limit_header(file)
         head = file.read(HEAD_BYTES)
         file.seek(0)
         if is_heif(head) and find_spec("pillow_heif") is not None:
@@ -209,7 +220,7 @@ def _identify_format(file: io.BytesIO | io.BufferedReader, name: str) -> Image.I
         raise explain_unknown_format(head, name) from error
 
 
-def _open_heif(file: io.BytesIO | io.BufferedReader) -> Image.Image:
+def _open_heif(file: LimitedImageBytes | LimitedImageFile) -> Image.Image:
     """Open a HEIC photo with pillow-heif, without registering it in Pillow for the whole process.
 
     pillow-heif rotates the pixels itself and sets the EXIF orientation to 1.
@@ -229,10 +240,11 @@ def _decode(image: Image.Image, name: str, exif: bool) -> Image.Image:
         )
     # The raw mode (pixel format in the file) is read first: load() removes it from the image.
     raw_mode = image.tile[0][3] if isinstance(image, ImageFile.ImageFile) and image.tile else None
+    limit_decoding(image)
     with silence_libtiff() if image.format == "TIFF" else nullcontext():
         image.load()
     transpose = _UPRIGHT_TRANSPOSES.get(_read_orientation(image)) if exif else None
-    rgb = _convert_to_rgb(image, raw_mode, name)
+    rgb = convert_to_rgb(image, raw_mode, name)
     # The EXIF data are removed: otherwise a second call of open_image would rotate the image again.
     rgb.info = {}
     return rgb if transpose is None else rgb.transpose(transpose)
@@ -247,47 +259,9 @@ def _make_size_error(name: str, reason: str) -> ImageError:
 
 def _read_orientation(image: Image.Image) -> int:
     """Return the EXIF orientation. Like image viewers, assume 1 (upright) for damaged EXIF data."""
+    if len(image.info.get("exif") or b"") > _MAX_EXIF_BYTES:
+        return 1
     try:
         return int(image.getexif().get(_ORIENTATION_TAG, 1))
     except _DECODER_ERRORS:
         return 1
-
-
-def _convert_to_rgb(image: Image.Image, raw_mode: object, name: str) -> Image.Image:
-    """Convert a decoded image of any mode to RGB; `raw_mode` is the pixel format in the file."""
-    if image.mode == "F":
-        raise ImageError(
-            f"{name} has floating-point pixels, whose range is unknown", "convert it to 8 bits"
-        )
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        return _scale_16_bits(image, name)
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    # The gray value or the color (tuple) whose pixels are transparent, or, for a palette image, its
-    # index or the opacity of each color (bytes).
-    transparent = image.info.get("transparency")
-    if isinstance(transparent, int) and raw_mode in _LOW_GRAY_FACTORS:
-        # Pillow scales 2-bit and 4-bit gray values to 8 bits, but not the transparent value.
-        image = image.copy()
-        image.info["transparency"] = transparent * _LOW_GRAY_FACTORS[raw_mode]
-    elif isinstance(transparent, tuple) and raw_mode == "RGB;16B":
-        raise ImageError(
-            f"{name} has 16-bit colors, one of which is transparent", "convert it to 8 bits"
-        )
-    rgba = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-
-
-def _scale_16_bits(image: Image.Image, name: str) -> Image.Image:
-    """Convert 16-bit gray values to RGB, rounding to the nearest of 256 levels."""
-    values = np.asarray(image).astype(np.int64)
-    low, high = int(values.min(initial=0)), int(values.max(initial=0))
-    if low < 0 or high > 65535:
-        raise ImageError(
-            f"{name} has gray values from {low} to {high}, beyond 16 bits", "convert it to 8 bits"
-        )
-    gray = ((values * 255 + 32767) // 65535).astype(np.uint8)
-    transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        gray[values == transparent] = 255  # white
-    return Image.fromarray(gray).convert("RGB")

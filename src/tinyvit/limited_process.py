@@ -6,6 +6,7 @@ this cannot harm the program.
 
 from __future__ import annotations
 
+import mmap
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 
 from tinyvit.python_process import make_python_command, read_last_line
 
@@ -34,12 +36,12 @@ class ProcessLimits:
     """Limits on another process.
 
     Attributes:
-        memory_bytes: Largest size of its address space, in bytes. Linux enforces it, macOS and
-            Windows do not.
+        memory_bytes: Largest size of its address space, in bytes; None for no limit. Linux enforces
+            it, macOS and Windows do not.
         seconds: Longest time that it may take, including its start.
     """
 
-    memory_bytes: int
+    memory_bytes: int | None
     seconds: int
 
 
@@ -85,7 +87,23 @@ def call_in_process(
     return process.stdout
 
 
-def answer_call(module: str, name: str, max_memory_bytes: int) -> None:
+def limit_memory_growth(more_bytes: int) -> None:
+    """Limit how much the address space of this process may still grow, where the system allows it.
+
+    Call this in a process of `call_in_process` after the import of large libraries, whose size
+    differs from one release to the next.
+
+    Args:
+        more_bytes: Bytes by which the address space may grow.
+    """
+    try:
+        pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
+    except OSError:  # Linux has this file, macOS and Windows do not.
+        return
+    _limit_resources(pages * mmap.PAGESIZE + more_bytes)
+
+
+def answer_call(module: str, name: str, max_memory_bytes: int | None) -> None:
     """Call a function with the bytes on standard input; write the result to standard output.
 
     `call_in_process` runs this function in the other process.
@@ -93,18 +111,24 @@ def answer_call(module: str, name: str, max_memory_bytes: int) -> None:
     Args:
         module: Name of the module of the function.
         name: Name of the function.
-        max_memory_bytes: Largest size of the address space of this process.
+        max_memory_bytes: Largest size of the address space of this process; None for no limit.
     """
     function = getattr(import_module(module), name)
-    with suppress(ImportError):  # Windows
-        import resource
-
-        with suppress(ValueError, OSError):  # the limit of this process is already lower
-            resource.setrlimit(resource.RLIMIT_AS, (max_memory_bytes, max_memory_bytes))
-            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _limit_resources(max_memory_bytes)
     try:
         result = function(sys.stdin.buffer.read())
     except Exception as error:
         # The last line of standard error is the reason.
         sys.exit(f"{type(error).__name__}: {' '.join(str(error).split())}")
     sys.stdout.buffer.write(result)
+
+
+def _limit_resources(max_memory_bytes: int | None) -> None:
+    """Limit the address space of this process, and prevent core dumps, where that is possible."""
+    with suppress(ImportError):  # Windows
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if max_memory_bytes is not None:
+            with suppress(ValueError, OSError):  # the limit of this process is already lower
+                resource.setrlimit(resource.RLIMIT_AS, (max_memory_bytes, max_memory_bytes))

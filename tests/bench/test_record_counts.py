@@ -27,6 +27,15 @@ from tinyvit.errors import RequestError
         ({"results": [{"operators": [{}] * 513}]}, "operators has 513 entries, more than 512"),
         ({"results": [{"classes": [{}] * 30_001}]}, "classes has 30001 entries"),
         ({"results": [{"turns_ms": [[1] * 5_000_000]}]}, "more than 5000000 entries"),
+        (
+            {"results": [{"stages_ms": {str(i): 1}} for i in range(33)]},
+            "its results have 33 different stages, more than 32",
+        ),
+        ({"results": [{"turns_ms": [[]] * 100_001}]}, "turns_ms has 100001 entries"),
+        ({"device": {"cpu_features": [""] * 1001}}, "cpu_features has 1001 entries"),
+        ({"date": "x" * 10_001}, "it has a text of more than 10000 characters"),
+        ({"results": [{"artifact": {"path": "x" * 10_001}}]}, "more than 10000 characters"),
+        ({"settings": {"x" * 10_001: 0}}, "it has a text of more than 10000 characters"),
     ],
 )
 def test_too_many_entries_are_refused(data: dict[str, Any], message: str) -> None:
@@ -43,7 +52,8 @@ def test_the_largest_counts_are_accepted() -> None:
     }
     require_possible_counts({"results": [result] * 2, "warnings": [""] * 1000})
     require_possible_counts({"results": [{}] * 256})
-    require_possible_counts({"results": "no list"})
+    require_possible_counts({"results": "no list", "device": "no object"})
+    require_possible_counts({"warnings": ["x" * 10_000], "results": [{"stages_ms": [1]}]})
 
 
 def test_a_record_with_too_many_results_names_the_limit() -> None:

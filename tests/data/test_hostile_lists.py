@@ -20,7 +20,10 @@ from tinyvit.data.calibration_images import (
     list_calibration_images,
     read_image_array,
 )
+from tinyvit.data.class_folders import read_image_folder, read_labeled_images
+from tinyvit.data.dataset import DatasetLocation, open_dataset
 from tinyvit.data.sampling import order_stratified
+from tinyvit.data.truth_files import read_truth_file
 from tinyvit.errors import RequestError
 from tinyvit.labels import labels_from_data, read_labels
 
@@ -199,3 +202,26 @@ def test_deeply_nested_labels_are_refused(tmp_path: Path, suffix: str) -> None:
 def test_the_limits_are_those_of_the_documentation() -> None:
     assert calibration_images.MAX_ARRAY_BYTES == 4 * 2**30
     assert calibration_images.MAX_LIST_BYTES == 64 * 2**20
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 200_001, 3), (1, 200_001, 1, 3), (1, 9460, 9460, 3)])
+def test_images_of_unusual_sizes_in_an_array_are_refused(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    path = write_npz(tmp_path / "a.npz", make_array_header(shape), 100)
+    with pytest.raises(RequestError, match=f"an image has {shape[2]} x {shape[1]} pixels"):
+        read_image_array(path)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a/" * 3000, "a\0b"])
+def test_a_path_that_cannot_exist_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    for read in (
+        lambda: list_calibration_images(path),
+        lambda: read_image_folder(path),
+        lambda: read_labeled_images(path, ()),
+        lambda: open_dataset(DatasetLocation(str(path))),
+        lambda: read_truth_file(path, []),
+    ):
+        with pytest.raises(RequestError, match=r"does not exist|is not a folder"):
+            read()

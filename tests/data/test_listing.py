@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tinyvit.data import listing as listing_module
 from tinyvit.data.image_names import is_ignored_name, is_image_path
 from tinyvit.data.listing import list_images, list_subfolders, make_path_getter, read_listing
 from tinyvit.errors import ImageError
@@ -177,3 +179,24 @@ def test_a_broken_link_to_an_image_is_counted(tmp_path: Path) -> None:
     assert listing.images == (tmp_path / "a.png",)
     assert listing.broken_links == (tmp_path / "b.png", tmp_path / "c.png")
     assert listing.describe() == "1 image; skipped 2 broken links (b.png)"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="these folders are those of Linux")
+@pytest.mark.parametrize("target", ["/", "/proc", "/sys/class", "/dev", "/proc/self/root"])
+def test_links_to_all_files_or_to_the_kernel_are_not_followed(tmp_path: Path, target: str) -> None:
+    touch(tmp_path, "cat/1.jpg")
+    (tmp_path / "link").symlink_to(target)
+    listing = read_listing(tmp_path)
+    assert listing.images == (tmp_path / "cat" / "1.jpg",)
+    assert listing.broken_links == (tmp_path / "link",)
+
+
+def test_folders_of_very_many_entries_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "cat/1.jpg", "cat/2.jpg", "dog/3.jpg")
+    monkeypatch.setattr(listing_module, "MAX_ENTRIES", 5)
+    assert len(read_listing(tmp_path).images) == 3
+    monkeypatch.setattr(listing_module, "MAX_ENTRIES", 4)
+    with pytest.raises(ImageError, match=r"cannot be read \(more than 4 entries\)"):
+        read_listing(tmp_path)

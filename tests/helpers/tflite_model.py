@@ -92,7 +92,7 @@ class ModelBuilder:
             options: The schema's options of this kind of operator, if it has any.
         """
         code, operator = schema.OperatorCodeT(), schema.OperatorT()
-        code.builtinCode = code.deprecatedBuiltinCode = builtin
+        code.builtinCode, code.deprecatedBuiltinCode = builtin, min(builtin, 127)
         is_linear = builtin == schema.BuiltinOperator.FULLY_CONNECTED
         code.version = _LINEAR_VERSION if is_linear else _OTHER_VERSION
         self.model.operatorCodes.append(code)

@@ -68,8 +68,16 @@ def generate_files(loader: Loader, samples: Sequence[Path], seed: int) -> Iterat
     yield from loader.craft(random.Random(f"{loader.name} {seed}"))
     number = 0
     while samples:
-        yield make_mutation(samples[number % len(samples)], f"{loader.name} {seed} {number}")
+        sample, name = samples[number % len(samples)], f"{loader.name} {seed} {number}"
+        yield _mutate(loader, sample, name)
         number += 1
+
+
+def _mutate(loader: Loader, sample: Path, seed: str) -> HostileFile:
+    """Make a mutation of a sample in the way of its loader."""
+    if loader.mutate_sample is not None:
+        return loader.mutate_sample(sample, seed)
+    return make_mutation(sample, seed, loader.mutate)
 
 
 def choose_few(loader: Loader, samples: Sequence[Path], count: int) -> list[HostileFile]:
@@ -77,7 +85,7 @@ def choose_few(loader: Loader, samples: Sequence[Path], count: int) -> list[Host
     crafted = list(loader.craft(random.Random(f"{loader.name} 0")))
     step = max(len(crafted) // count, 1)
     seeds = (f"{loader.name} few {number}" for number in range(count))
-    mutated = [make_mutation(sample, seed) for sample, seed in zip(cycle(samples), seeds)]
+    mutated = [_mutate(loader, sample, seed) for sample, seed in zip(cycle(samples), seeds)]
     return crafted[::step][:count] + mutated
 
 

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import resource
 import shutil
+import stat
 import sys
 import tempfile
 import time
@@ -202,7 +203,7 @@ def _list_states(folder: Path) -> list[tuple[str, int, int]]:
     states = []
     for path in sorted(folder.rglob("*")):
         status = path.lstat()
-        size = 0 if path.is_dir() else status.st_size
+        size = 0 if stat.S_ISDIR(status.st_mode) else status.st_size
         states.append((str(path.relative_to(folder)), status.st_mode, size))
     return states
 
@@ -218,5 +219,5 @@ def _find_changes(folders: _Folders, before: list[tuple[str, int, int]]) -> str:
 def _make_removable(root: Path) -> None:
     """Allow the removal of folders that a hostile file has made read-only."""
     for path in root.rglob("*"):
-        if path.is_dir() and not path.is_symlink():
+        if stat.S_ISDIR(path.lstat().st_mode):
             path.chmod(0o700)

@@ -52,6 +52,10 @@ class Loader:
         make_samples: Makes valid files, or folders, of one to many kinds in an empty folder, and
             returns their paths. The campaign mutates them.
         craft: Yields files that are made on purpose, always the same ones for the same generator.
+        mutate: Changes the content of a file of a sample in a way that knows its format. It makes
+            half of the mutations. None if there is no such function.
+        mutate_sample: Makes a mutation of a sample from a seed, for formats whose files belong
+            together; it replaces `mutate` and all other mutations. None if there is none.
         must_refuse: Whether a mutated file must be refused, wherever the mutation is.
         memory_bytes: Largest growth of the resident memory. It must not exceed the limits that
             docs/security.md states for the loader.
@@ -62,6 +66,8 @@ class Loader:
     load: Callable[[Path], None]
     make_samples: Callable[[Path], Sequence[Path]]
     craft: Callable[[random.Random], Iterator[HostileFile]] = no_crafted_files
+    mutate: Callable[[bytes, random.Random], bytes] | None = None
+    mutate_sample: Callable[[Path, str], HostileFile] | None = None
     must_refuse: bool = False
     memory_bytes: int = GIB
     cpu_seconds: int = 60

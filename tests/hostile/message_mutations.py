@@ -38,18 +38,30 @@ def _list_messages(message: Any, name: str) -> list[tuple[Any, str]]:
     for field, value in message.ListFields():
         if field.message_type is None:
             continue
-        children = list(value) if hasattr(value, "add") else [value]
+        if _is_map(value):
+            children = list(value.values())
+        else:
+            children = list(value) if hasattr(value, "add") else [value]
         for child in children[:200]:
+            if not hasattr(child, "ListFields"):  # a map of numbers or texts
+                continue
             messages += _list_messages(child, f"{name}.{field.name}")
     return messages
 
 
+def _is_map(value: Any) -> bool:
+    """Return whether a value of a field is a map."""
+    return hasattr(value, "values") and hasattr(value, "items")
+
+
 def _change_field(parent: Any, field: Any, generator: random.Random) -> None:
     """Clear, repeat or replace the values of a field."""
-    is_repeated = hasattr(getattr(parent, field.name), "append") or hasattr(
-        getattr(parent, field.name), "add"
-    )
-    values = list(getattr(parent, field.name)) if is_repeated else []
+    value = getattr(parent, field.name)
+    if _is_map(value):
+        parent.ClearField(field.name)
+        return
+    is_repeated = hasattr(value, "append") or hasattr(value, "add")
+    values = list(value) if is_repeated else []
     action = generator.choice(("clear", "repeat", "value", "value", "value"))
     if action == "clear" or (field.message_type is not None and not is_repeated):
         parent.ClearField(field.name)

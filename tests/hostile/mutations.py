@@ -160,8 +160,16 @@ def mutate_bytes(data: bytes, generator: random.Random) -> bytes:
 
 
 def mutate_json(data: bytes, generator: random.Random) -> bytes:
-    """Replace, remove or duplicate a random value of a JSON text."""
-    document = [json.loads(data)]
+    """Replace, remove or duplicate a random value of a JSON text, or of a line of JSON."""
+    try:
+        document = [json.loads(data)]
+    except ValueError:
+        lines = data.splitlines(keepends=True)
+        number = generator.randrange(len(lines))
+        if len(lines) == 1 or not lines[number].startswith((b"{", b"[")):
+            return mutate_bytes(data, generator)
+        lines[number] = mutate_json(lines[number].strip(), generator) + b"\n"
+        return b"".join(lines)
     places: list[tuple[Any, Any]] = []
     unvisited: list[Any] = [document]
     while unvisited:
@@ -206,12 +214,21 @@ def mutate_zip(data: bytes, generator: random.Random) -> bytes:
     return output.getvalue()
 
 
+def _is_json(data: bytes) -> bool:
+    """Return whether data is one JSON value; lines of JSON are not."""
+    try:
+        json.loads(data)
+    except ValueError:
+        return False
+    return True
+
+
 def _mutate(data: bytes, generator: random.Random) -> bytes:
     """Mutate data, sometimes within its container; the result is never the data itself."""
     mutation = mutate_bytes
     if data.startswith(b"PK\3\4") and generator.random() < 0.6:
         mutation = mutate_zip
-    elif data.startswith((b"{", b"[")) and generator.random() < 0.6:
+    elif data.startswith((b"{", b"[")) and _is_json(data) and generator.random() < 0.6:
         mutation = mutate_json
     changed = data
     while changed == data:
@@ -229,12 +246,13 @@ def list_files(sample: Path) -> list[Path]:
     return sorted(path for path in sample.parent.iterdir() if path.stem == sample.stem)
 
 
-def make_mutation(sample: Path, seed: str) -> HostileFile:
+def make_mutation(sample: Path, seed: str, mutate_format: Mutation | None = None) -> HostileFile:
     """Make a mutation of a sample.
 
     Args:
         sample: A valid file or folder; see `list_files` for the files beside it.
         seed: Determines the mutation.
+        mutate_format: Changes a file in a way that knows its format, in half of all mutations.
     """
     files = list_files(sample)
     base = sample if sample.is_dir() else sample.parent
@@ -242,7 +260,9 @@ def make_mutation(sample: Path, seed: str) -> HostileFile:
     def write(folder: Path) -> Path:
         generator = random.Random(seed)
         victim = generator.choice(files)
-        changed = _mutate(victim.read_bytes(), generator)
+        is_informed = mutate_format is not None and generator.random() < 0.5
+        mutation = mutate_format if mutate_format and is_informed else _mutate
+        changed = mutation(victim.read_bytes(), generator)
         root = folder / sample.name if sample.is_dir() else folder
         for file in files:
             target = root / file.relative_to(base)

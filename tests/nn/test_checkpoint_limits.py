@@ -227,3 +227,19 @@ def test_labels_of_120_megabytes_in_a_checkpoint_are_not_used(save: Save, names:
     path = save({"model": make_state(), "class_names": names})
     labels, _ = find_labels(read_weights(path), 7, path)
     assert labels is None or max(len(label.name) for label in labels) <= 2000
+
+
+def test_a_long_text_is_no_license(save: Save) -> None:
+    state = TinyViT(VARIANTS["tiny_vit_5m_224"], 2).state_dict()
+    path = save({"model": state, "license": "x" * 1001})
+    assert load_checkpoint(path).license == "unknown"
+    path = save({"model": state, "license": "x" * 1000})
+    assert load_checkpoint(path).license == "x" * 1000
+
+
+def test_negative_variances_are_refused(save: Save) -> None:
+    state = TinyViT(VARIANTS["tiny_vit_5m_224"], 2).state_dict()
+    state["patch_embed.conv1.bn.running_var"][3] = -1e-3
+    message = r"contains variances below 0 \(patch_embed\.conv1\.bn\.running_var\)"
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(save(state))

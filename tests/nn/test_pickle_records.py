@@ -26,7 +26,7 @@ from tinyvit.errors import CheckpointError
 from tinyvit.nn.pickle_machine import read_pickle
 from tinyvit.nn.pickle_names import DangerousNameError
 from tinyvit.nn.pickle_records import PickledObject, PickleRecordError
-from tinyvit.nn.plain_values import make_plain
+from tinyvit.nn.plain_values import PlainConverter
 from tinyvit.nn.weight_files import read_weights
 
 
@@ -144,9 +144,9 @@ def test_attacks_on_time_and_memory_are_bounded() -> None:
     for index in range(30):
         reference = b"h" + bytes([index])
         content += b"](" + reference * 10 + b"eq" + bytes([index + 1])
-    assert make_plain(read(b"\x80\x02" + content + b"."), lambda key: b"") is None
+    assert PlainConverter(lambda key: b"").convert(read(b"\x80\x02" + content + b".")) is None
     cycle = read(b"\x80\x02]q\x00h\x00a.")
-    assert make_plain(cycle, lambda key: b"") is not cycle
+    assert PlainConverter(lambda key: b"").convert(cycle) is not cycle
     assert time.monotonic() - start < 20
 
 

@@ -51,6 +51,8 @@ def test_float_units_are_added() -> None:
         {"calibration_count": "many"},
         {"scales": {"a": -1.0}},
         {"scales": {"a": float("nan")}},
+        {"scales": {"a": 5e-324}},
+        {"scales": {"a": 1e308}},
         {"scales": {}},
         {"scales": [1]},
         {"more": 1},

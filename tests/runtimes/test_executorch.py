@@ -25,6 +25,7 @@ from tinyvit.runtimes.base import Runtime, RuntimeInfo, RuntimeOptions
 from tinyvit.runtimes.engines import _executorch_file
 from tinyvit.runtimes.engines._pte import PteProgram, read_pte_program
 from tinyvit.runtimes.engines.executorch import ENGINE
+from tinyvit.runtimes.formats import flatbuffer_tables
 
 SHAPE = (2, 3, 32, 32)
 
@@ -179,7 +180,7 @@ def test_bytes_after_the_program_are_ignored(artifact: Artifact, pte_bytes: byte
     with open_file(artifact) as runtime:
         assert np.array_equal(runtime.run(random_batch()), expected)
     assert read_pte_program(artifact.path.read_bytes()) == PteProgram(
-        ("forward",), ("XnnpackBackend",), ("aten::index_select.out",), len(pte_bytes)
+        ("forward",), ("XnnpackBackend",), ("aten::index_select.out",), False, len(pte_bytes)
     )
 
 
@@ -215,6 +216,24 @@ def test_only_the_xnnpack_delegate_is_allowed(artifact: Artifact, pte_bytes: byt
     assert "OpenvinoBackend" in refusal_of(artifact, other_delegate)
     other_method = pte_bytes.replace(b"\x07\0\0\0forward\0", b"\x07\0\0\0fordraw\0")
     assert "no method forward" in refusal_of(artifact, other_method)
+
+
+def test_a_program_with_jumps_is_refused(artifact: Artifact, pte_bytes: bytes) -> None:
+    """A jump back would never end for images, although it ends for the zeros of the trial."""
+    kinds = _find_instruction_kinds(pte_bytes)
+    assert [pte_bytes[position] for position in kinds] == [2, 1], "a delegate, then a kernel"
+    data = bytearray(pte_bytes)
+    data[kinds[-1]] = 4
+    assert "has instructions that jump, and may never end" in refusal_of(artifact, bytes(data))
+
+
+def _find_instruction_kinds(data: bytes) -> list[int]:
+    """Find the positions of the bytes that state the kinds of the instructions of `forward`."""
+    root = flatbuffer_tables.read_root_table(data[: program_bytes(data)])
+    (plan,) = flatbuffer_tables.read_tables(root, 1)
+    (chain,) = flatbuffer_tables.read_tables(plan, 5)
+    instructions = flatbuffer_tables.read_tables(chain, 2)
+    return [instruction.Pos + instruction.Offset(4) for instruction in instructions]
 
 
 def test_reader_raises_only_value_errors(pte_bytes: bytes) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from tinyvit.errors import ArtifactError
+from tinyvit.runtimes.artifact import read_manifest
 from tinyvit.runtimes.formats import Format
 from tinyvit.runtimes.formats.sidecar import SidecarFormat, manifest_path
 from tinyvit.runtimes.formats.trailer import MANIFEST_FILE, TrailerFormat, add_archive
@@ -116,3 +118,20 @@ def test_a_manifest_is_read_from_a_side_car(tmp_path: Path) -> None:
     manifest.write_bytes(b"\xff\xfe\xff")
     with pytest.raises(ArtifactError, match="cannot be read"):
         SIDECAR.read_manifests(path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
+@pytest.mark.parametrize("kind", ["pipe", "/dev/zero", "/proc/kmsg", "missing", "folder"])
+def test_a_special_file_beside_an_engine_file_is_refused(tmp_path: Path, kind: str) -> None:
+    path, manifest = tmp_path / "a.engine", tmp_path / "a.engine.json"
+    path.write_bytes(b"vtrt" + bytes(100))
+    if kind == "pipe":
+        os.mkfifo(manifest)
+    elif kind == "folder":
+        manifest.mkdir()
+    else:
+        manifest.symlink_to(kind)
+    with pytest.raises(ArtifactError, match=r"a\.engine\.json cannot be read"):
+        read_manifest(path)
+    manifest.unlink() if kind != "folder" else manifest.rmdir()
+    assert read_manifest(path) is None

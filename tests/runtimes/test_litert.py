@@ -23,14 +23,23 @@ from tests.helpers.tflite_model import (
     build_model,
     serialize_model,
 )
+from tests.hostile.loaders.tflite_networks import repeat_table
 from tinyvit.errors import ArtifactError, RequestError
 from tinyvit.manifest import TensorSpec
+from tinyvit.runtimes import trial
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Runtime, RuntimeInfo, RuntimeOptions
+from tinyvit.runtimes.engines import litert
 from tinyvit.runtimes.engines.litert import ENGINE
 
 SaveArtifact = Callable[[bytes], Artifact]
 _CUSTOM_OPERATOR = 32
+
+
+@pytest.fixture(autouse=True)
+def no_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not run every file in another process first, which takes half a second; see test_trial."""
+    monkeypatch.setattr(litert, "run_trial", lambda *_: None)
 
 
 @pytest.fixture
@@ -255,6 +264,58 @@ def test_impossible_indices_and_sizes_are_refused(
         open_file(save_artifact(serialize_model(model)))
 
 
+def set_operator(code: int) -> bytes:
+    """Return a model whose first operator, a mean, is of another kind."""
+    model = build_model()
+    operator_code, operator = model.operatorCodes[0], model.subgraphs[0].operators[0]
+    operator_code.builtinCode, operator_code.deprecatedBuiltinCode = code, min(code, 127)
+    operator_code.version, operator.builtinOptions, operator.builtinOptionsType = 1, None, 0
+    return serialize_model(model)
+
+
+@pytest.mark.parametrize(("code", "name"), [(119, "WHILE"), (94, "FILL"), (148, "RANDOM_UNIFORM")])
+def test_foreign_operators_are_refused_unless_they_are_allowed(
+    save_artifact: SaveArtifact, code: int, name: str
+) -> None:
+    artifact = save_artifact(set_operator(code))
+    with pytest.raises(ArtifactError) as error:
+        open_file(artifact)
+    assert str(error.value) == (
+        f"some.tflite contains operators that image classifiers do not need ({name}); they could"
+        " run forever or fill the memory: if you trust the file, use --allow-foreign-operators, in"
+        " Python allow_foreign_operators=True"
+    )
+    with pytest.raises(ArtifactError, match="LiteRT cannot open"):
+        open_file(artifact, allow_foreign_operators=True)
+
+
+@pytest.mark.parametrize(("code", "name"), [(45, "STRIDED_SLICE"), (49, "SPLIT")])
+def test_operators_without_their_inputs_only_crash_another_process(
+    save_artifact: SaveArtifact, monkeypatch: pytest.MonkeyPatch, code: int, name: str
+) -> None:
+    monkeypatch.setattr(litert, "run_trial", trial.run_trial)
+    with pytest.raises(
+        ArtifactError, match=r"that failed \((the library that reads it crashes|RuntimeError)"
+    ):
+        open_file(save_artifact(set_operator(code)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("tensors", "it has 200000 tensors, more than 20000"),
+        ("operators", "it has 200000 operators, more than 20000"),
+        ("buffers", "the model has 0 subgraphs instead of one"),
+        ("subgraphs", "the model has 200000 subgraphs instead of one"),
+    ],
+)
+def test_one_table_that_is_listed_many_times_is_refused(
+    save_artifact: SaveArtifact, kind: str, message: str
+) -> None:
+    with pytest.raises(ArtifactError, match=message):
+        open_file(save_artifact(repeat_table(kind, 200_000)))
+
+
 def test_names_that_are_not_utf8_are_refused(save_artifact: SaveArtifact) -> None:
     data = serialize_model(build_model()).replace(b"\6\0\0\0logits\0", b"\6\0\0\0log\xe9ts\0")
     assert b"\xe9ts" in data
@@ -271,7 +332,9 @@ import numpy as np
 from tinyvit.errors import ArtifactError
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import RuntimeOptions
+from tinyvit.runtimes.engines import litert
 from tinyvit.runtimes.engines.litert import ENGINE
+litert.run_trial = lambda *_: None  # Without it, this process must survive, too.
 folder = Path({str(tmp_path)!r})
 path, whole = folder / "some.tflite", (folder / "whole.tflite").read_bytes()
 rng, open_count = np.random.default_rng(0), 0

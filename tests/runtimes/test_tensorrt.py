@@ -29,6 +29,7 @@ from tinyvit.manifest import Manifest, TensorSpec
 from tinyvit.runtimes import RuntimeOptions, cuda
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Runtime, RuntimeInfo
+from tinyvit.runtimes.engines import tensorrt
 from tinyvit.runtimes.engines.tensorrt import ENGINE
 
 GPU = RuntimeOptions(device="gpu")
@@ -59,6 +60,8 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDriver]:
     fake = FakeDriver()
     monkeypatch.setattr(cuda, "load_driver", lambda: fake)
     monkeypatch.setattr(cuda, "import_tensorrt", lambda flavor: make_fake_tensorrt(FakeEngine()))
+    # Another process would have no fakes.
+    monkeypatch.setattr(tensorrt, "run_trial", lambda *_: None)
     yield fake
     assert not fake.memory, "some memory was not freed"
 
@@ -172,6 +175,54 @@ def test_files_that_never_reach_tensorrt(tmp_path: Path, monkeypatch: pytest.Mon
         ENGINE.open(save_plan(tmp_path, make_plan(b"ftrt"), make_manifest()), GPU)
     with pytest.raises(ArtifactError, match="cannot be read"):
         ENGINE.open(Artifact(tmp_path / "none.engine", None), GPU)
+
+
+def test_a_file_without_a_manifest_needs_a_successful_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other process has no GPU here, so the file did not run there."""
+    fake = make_fake_tensorrt(FakeEngine())
+    monkeypatch.setattr(cuda, "import_tensorrt", lambda flavor: fake)
+    monkeypatch.setattr(cuda, "load_driver", FakeDriver)
+    monkeypatch.setattr(fake, "Runtime", lambda logger: pytest.fail("reached TensorRT"))
+    for _ in range(2):
+        with pytest.raises(ArtifactError, match=r"that failed \((Request|MissingDependency)Error"):
+            ENGINE.open(save_plan(tmp_path, make_plan()), GPU)
+
+
+def test_the_trial_runs_the_plan_once(driver: FakeDriver) -> None:
+    assert tensorrt.run_once(make_plan()) == b"the file ran"
+
+
+def raise_unicode_error(*_: object) -> NoReturn:
+    raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+
+
+@pytest.mark.parametrize(
+    ("method", "answer", "message"),
+    [
+        ("get_tensor_name", raise_unicode_error, "invalid start byte"),
+        ("get_tensor_dtype", lambda self, name: "bfloat99", "bfloat99"),
+        ("get_tensor_shape", lambda self, name: (-1, 3, 10**6, 10**6), "1000000 x 1000000 pixels"),
+        (
+            "get_tensor_profile_shape",
+            lambda self, name, profile: [(2**31, 3, SIZE, SIZE)] * 3,
+            "batches of 2147483648 images, more than 4096",
+        ),
+    ],
+)
+def test_what_a_plan_states_is_checked_before_memory_is_allocated(
+    driver: FakeDriver,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    answer: object,
+    message: str,
+) -> None:
+    monkeypatch.setattr(FakeEngine, method, answer)
+    monkeypatch.setattr(FakeDriver, "cuMemAlloc_v2", lambda *_: pytest.fail("allocated memory"))
+    with pytest.raises(ArtifactError, match=message):
+        ENGINE.open(save_plan(tmp_path, make_plan(), make_manifest()), GPU)
 
 
 def test_format_is_recognized_by_its_magic_number() -> None:

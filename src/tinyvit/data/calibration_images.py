@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import posixpath
+import struct
 import tokenize
 import zipfile
 import zlib
@@ -26,6 +27,7 @@ from tinyvit.data.listing import SourceGetter, make_path_getter, read_listing
 from tinyvit.data.sampling import order_stratified
 from tinyvit.errors import RequestError
 from tinyvit.files import read_text
+from tinyvit.images import MAX_PIXELS, MAX_SIDE
 
 MAX_LINES = 1_500_000
 """Lists of more images are refused. ImageNet-1k has 1.28 million. All of them are put in order,
@@ -58,6 +60,8 @@ _ARRAY_ERRORS = (
     OSError,
     ValueError,
     LookupError,
+    OverflowError,  # positions beyond 64 bits
+    struct.error,
     EOFError,
     RuntimeError,
     MemoryError,
@@ -116,11 +120,11 @@ def list_calibration_images(data: Path) -> CalibrationListing:
         RequestError: `data` does not exist, is none of these, or cannot be read.
         ImageError: The folder cannot be read, or has no images.
     """
-    if data.is_dir():
+    if os.path.isdir(data):
         listing = read_listing(data)
         images = tuple(make_calibration_image(path, data) for path in listing.images)
         return CalibrationListing(images, listing.notes)
-    if not data.exists():
+    if not os.path.exists(data):
         raise RequestError(f"{data} does not exist", _REMEDY)
     if data.suffix.lower() == ".txt":
         # Strings take a tenth of the time of Path objects, which matters for a million images.
@@ -238,6 +242,11 @@ def _read_shape(file: IO[bytes]) -> tuple[int, ...]:
         raise ValueError(f"it contains {dtype} of shape {shape}")
     if shape[0] > MAX_ARRAY_IMAGES:
         raise ValueError(f"it contains {shape[0]} images, more than {MAX_ARRAY_IMAGES}")
+    if shape[1] * shape[2] > MAX_PIXELS or max(shape[1:]) > MAX_SIDE:
+        raise ValueError(
+            f"an image has {shape[2]} x {shape[1]} pixels, more than {MAX_PIXELS}, or than"
+            f" {MAX_SIDE} in a row or column"
+        )
     return tuple(shape)
 
 

@@ -7,6 +7,7 @@ The accuracy benchmark uses `tinyvit.data.dataset` instead. No image is decoded.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -177,7 +178,7 @@ def read_image_folder(folder: str | Path) -> ImageFolder:
         ImageError: The folder cannot be read, or has no images.
     """
     folder = find_split_folder(folder, "train")
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise RequestError(
             f"{folder} is not a folder",
             "give a folder of images, or one with a subfolder per class",
@@ -213,7 +214,7 @@ def read_labeled_images(folder: str | Path, labels: Sequence[Label]) -> LabeledI
         ImageError: The folder cannot be read, or has no images.
     """
     folder = find_split_folder(folder, "val")
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise RequestError(
             f"{folder} is not a folder", "give a folder with one subfolder per class"
         )

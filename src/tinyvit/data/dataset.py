@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -138,7 +139,7 @@ def _open_without_limit(
                 )
             return opener(location.data.removeprefix(prefix))
     path = Path(location.data)
-    if not path.exists():
+    if not os.path.exists(path):
         other_forms = "".join(f", or {prefix}NAME" for prefix in openers)
         raise RequestError(
             f"{path} does not exist",
@@ -146,7 +147,7 @@ def _open_without_limit(
         )
     if location.truth is not None:
         return _label_by_truth_file(path, location.truth)
-    return _open_class_folders(path) if path.is_dir() else _open_class_folders_of_tar(path)
+    return _open_class_folders(path) if os.path.isdir(path) else _open_class_folders_of_tar(path)
 
 
 def _open_class_folders(folder: Path) -> Dataset:
@@ -224,7 +225,7 @@ def _make_dataset(
 
 def _label_by_truth_file(path: Path, truth_path: Path) -> Dataset:
     """Make a dataset of the images to which a truth file assigns a class."""
-    if path.is_dir():
+    if os.path.isdir(path):
         folder_listing = read_listing(path)
         notes = folder_listing.notes
         getters: dict[str, SourceGetter] = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import zlib
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +21,13 @@ from tinyvit.regular_files import open_regular_file
 
 MAX_UNPACKED_BYTES = 64 * 2**20
 """A development kit that unpacks to more is refused. ImageNet's has 5 MB."""
+
+MAX_PACKED_BYTES = 16 * 2**20
+"""Largest size of the compressed file. ImageNet's has 2.5 MB. An empty part takes 20 bytes and a
+step."""
+
+MAX_NUMBERS_BYTES = 4 * 2**20
+"""Largest size of the list of class numbers. ImageNet's has 0.2 MB."""
 
 _NUMBERS_FILE = "ILSVRC2012_validation_ground_truth.txt"
 _TABLE_FILE = "meta.mat"
@@ -52,7 +60,10 @@ def read_devkit(path: Path) -> list[str]:
     if find_spec("scipy") is None:
         raise MissingDependencyError.for_package("scipy", extra="bench")
     content = _unpack(path)
-    numbers = _read_member(content, _NUMBERS_FILE).decode("ascii").split()
+    number_list = _read_member(content, _NUMBERS_FILE)
+    if len(number_list) > MAX_NUMBERS_BYTES:
+        raise ValueError(f"{_NUMBERS_FILE} is larger than {MAX_NUMBERS_BYTES >> 20} MiB")
+    numbers = number_list.decode("ascii").split()
     table = call_in_process(read_synset_table, _read_member(content, _TABLE_FILE), _TABLE_LIMITS)
     wnids = json.loads(table)
     missing = [number for number in numbers if number not in wnids]
@@ -86,8 +97,11 @@ def _unpack(path: Path) -> bytes:
     with open_regular_file(path) as file:
         start = file.read(len(_GZIP_START))
         file.seek(0)
+        is_packed = start == _GZIP_START
+        if is_packed and os.fstat(file.fileno()).st_size > MAX_PACKED_BYTES:
+            raise ValueError(f"it is larger than {MAX_PACKED_BYTES >> 20} MiB")
         try:
-            unpacked = gzip.GzipFile(fileobj=file) if start == _GZIP_START else file
+            unpacked = gzip.GzipFile(fileobj=file) if is_packed else file
             content = unpacked.read(MAX_UNPACKED_BYTES + 1)
         except (EOFError, zlib.error) as error:
             raise ValueError(f"it is damaged ({error})") from error

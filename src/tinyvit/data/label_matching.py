@@ -7,10 +7,10 @@ because the only sign of a wrong guess would be a low accuracy.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+from tinyvit.data.composed_names import compose_name
 from tinyvit.errors import RequestError
 from tinyvit.labels import Label, describe_label, imagenet_labels
 
@@ -54,7 +54,7 @@ class LabelMatcher:
         self._wnid_indices = _group_indices(label.wnid for label in self._labels)
         self._exact_indices = _group_indices(
             (label.wnid for label in self._labels),
-            (_compose(label.name) for label in self._labels),
+            (compose_name(label.name) for label in self._labels),
         )
         self._normalized_indices = _group_indices(
             normalize_class_name(label.name) for label in self._labels
@@ -80,8 +80,8 @@ class LabelMatcher:
         is_marked_number = name.startswith("#") and _CLASS_NUMBER.fullmatch(name) is not None
         if is_marked_number and not self._exact:
             return self.find_index_of_number(name)
-        if _compose(name) in self._exact_indices:
-            return _get_single_index(self._exact_indices[_compose(name)])
+        if compose_name(name) in self._exact_indices:
+            return _get_single_index(self._exact_indices[compose_name(name)])
         if self._exact:
             return None
         normalized = normalize_class_name(name)
@@ -105,7 +105,7 @@ class LabelMatcher:
         """
         if _CLASS_NUMBER.fullmatch(name) is None:
             return False
-        return name.startswith("#") or _compose(name) not in self._exact_indices
+        return name.startswith("#") or compose_name(name) not in self._exact_indices
 
     def explain_numbers(self, names: Iterable[str]) -> str | None:
         """Return an explanation if the class numbers seem to start at 1, otherwise None.
@@ -215,12 +215,7 @@ def list_classes(labels: Sequence[Label]) -> str:
 
 def normalize_class_name(name: str) -> str:
     """Return a class name in lower case, with one space instead of "_", "-" or several spaces."""
-    return " ".join(_compose(name).replace("_", " ").replace("-", " ").lower().split())
-
-
-def _compose(name: str) -> str:
-    """Return a name in Unicode's composed form (NFC)."""
-    return unicodedata.normalize("NFC", name)
+    return " ".join(compose_name(name).replace("_", " ").replace("-", " ").lower().split())
 
 
 def shorten_names(names: Sequence[str]) -> str:

@@ -21,6 +21,12 @@ from tinyvit.errors import ImageError
 from tinyvit.images import ImageSource
 from tinyvit.plurals import format_count
 
+MAX_ENTRIES = 5_000_000
+"""Folders with more files and folders, at any depth and with those of links, are refused."""
+
+_KERNEL_FOLDERS = ("/proc/", "/sys/", "/dev/")
+"""Links to folders of Linux in which there are no files, but thousands of folders."""
+
 SourceGetter: TypeAlias = "Callable[[], ImageSource]"
 """A function without arguments that returns a path, the bytes of an image file, or an array.
 `tinyvit.images.open_image` accepts what the function returns. The function does not decode the
@@ -37,7 +43,7 @@ class ImageListing:
         other_count: Number of other files that are not images by their names.
         followed_links: Links to folders that were followed.
         repeated_links: Links to folders that had been read before, so they were not read again.
-        broken_links: Links that lead to nothing, or to themselves.
+        broken_links: Links that lead to nothing, to themselves, to "/" or to the kernel.
     """
 
     images: tuple[Path, ...]
@@ -107,6 +113,7 @@ def read_listing(folder: Path) -> ImageListing:
 
     Hidden and system files and folders are skipped. Links to folders are followed, and each folder
     is read once. If a folder can be reached directly and through a link, its direct path is used.
+    Links to "/" and to folders of the kernel are not followed.
 
     Args:
         folder: The folder to search, which may itself be hidden.
@@ -184,6 +191,7 @@ class _Walk:
         self._broken_links: list[Path] = []
         self._visited: set[object] = set()
         self._root = folder
+        self._entry_count = 0
         self._links: deque[Path] = deque()
 
     def run(self) -> None:
@@ -191,6 +199,9 @@ class _Walk:
         self._read_tree(self._root)
         while self._links:
             link = self._links.popleft()
+            if _leads_out_of_data(link):
+                self._broken_links.append(link)
+                continue
             is_new = self._read_tree(link)
             (self._followed_links if is_new else self._repeated_links).append(link)
 
@@ -220,7 +231,11 @@ class _Walk:
     def _read_folder(self, folder: Path) -> list[Path]:
         """Collect the files of one folder; return the folders in it that are not links."""
         subfolders = []
-        for entry in _scan(folder):
+        entries = _scan(folder)
+        self._entry_count += len(entries)
+        if self._entry_count > MAX_ENTRIES:
+            raise OSError(errno.E2BIG, f"more than {MAX_ENTRIES} entries", str(self._root))
+        for entry in entries:
             path = folder / entry.name
             if is_ignored_name(entry.name):
                 self._ignored_count += 1
@@ -265,6 +280,12 @@ def _leads_to_file(link: Path) -> bool:
         return link.exists()
     except (OSError, RuntimeError):  # Python before 3.13 raises for some cycles of links.
         return False
+
+
+def _leads_out_of_data(link: Path) -> bool:
+    """Return whether a link leads to all files of the computer, or to folders of the kernel."""
+    target = os.path.realpath(link)
+    return target == os.path.dirname(target) or f"{target}/".startswith(_KERNEL_FOLDERS)
 
 
 def _identify_folder(folder: Path) -> object:

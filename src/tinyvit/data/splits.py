@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -110,7 +111,7 @@ def list_splits(folder: Path) -> dict[str, Path]:
     Args:
         folder: The folder of a dataset. If it is not a folder, it has no splits.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         return {}
     splits = find_splits(list_subfolders(folder), str(folder))
     paths = {split: folder / name for split, name in splits.items()}

@@ -6,20 +6,17 @@ suffix. If that leaves several possible classes for an image, the file is refuse
 
 from __future__ import annotations
 
-import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from tinyvit.data.composed_names import compose_name
+from tinyvit.data.folder_index import FolderIndex
 from tinyvit.errors import RequestError
 
-_INDEXED_FOLDERS = 4
-"""Images are found by at most this many of their last folders, so that the files of many folders
-with equal names are not all compared with each other."""
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TruthRow:
     """An entry of a truth file.
 
@@ -76,7 +73,7 @@ def _find_rows(names: Sequence[str], rows: Sequence[TruthRow], path: Path) -> di
     used_rows: dict[str, TruthRow] = {}
     images_by_row_id: dict[int, str] = {}
     for name in names:
-        composed_name = unicodedata.normalize("NFC", name)
+        composed_name = compose_name(name)
         candidates = find_candidates(composed_name)
         if not candidates:
             continue
@@ -100,32 +97,33 @@ def _find_rows(names: Sequence[str], rows: Sequence[TruthRow], path: Path) -> di
 
 
 def _index_rows(rows: Sequence[TruthRow]) -> Callable[[str], Sequence[TruthRow]]:
-    """Return a function that finds the entries that can belong to an image."""
-    indexes: dict[str, dict[object, list[TruthRow]]] = {
-        kind: defaultdict(list) for kind in ("path", "folder and file", "file", "stem")
-    }
+    """Return a function that finds the entries that can belong to an image.
+
+    They are the ones that have most folders in common with it.
+    """
+    by_path: dict[str, list[TruthRow]] = defaultdict(list)
+    by_file: dict[str, list[TruthRow]] = defaultdict(list)
+    by_stem: dict[str, list[TruthRow]] = defaultdict(list)
     for row in rows:
         path = PurePosixPath(row.name)
-        keys = {
-            "path": row.name,
-            "folder and file": path.parts[-2:],
-            "file": path.name,
-            "stem": path.stem,
-        }
-        for kind, key in keys.items():
-            indexes[kind][key].append(row)
+        by_path[row.name].append(row)
+        by_file[path.name].append(row)
+        by_stem[path.stem].append(row)
+    indexes: dict[int, FolderIndex[TruthRow]] = {}
 
     def find_candidates(name: str) -> Sequence[TruthRow]:
+        if name in by_path:
+            return by_path[name]
         path = PurePosixPath(name)
-        lookups = (
-            ("path", name),
-            ("folder and file", path.parts[-2:]),
-            ("file", path.name),
-            ("file", path.stem),
-            ("stem", path.stem),
-        )
-        results = (indexes[kind].get(key) for kind, key in lookups)
-        return next((candidates for candidates in results if candidates), [])
+        groups = (by_file.get(path.name), by_file.get(path.stem), by_stem.get(path.stem))
+        group = next((group for group in groups if group), [])
+        if len(group) < 2:
+            return group
+        if id(group) not in indexes:
+            index = indexes[id(group)] = FolderIndex()
+            for row in group:
+                index.add(PurePosixPath(row.name).parts[:-1], row)
+        return indexes[id(group)].find_nearest(path.parts[:-1])
 
     return find_candidates
 
@@ -150,20 +148,13 @@ def _refuse_other_spellings(
         path: The truth file, for error messages.
     """
     images = _index_images(used_rows, unused_rows)
-    for row in unused_rows:
+    for row in {row.name: row for row in reversed(unused_rows)}.values():
         entry = PurePosixPath(row.name)
-        same_files: set[str] = set()
-        for ending in _list_possible_endings(entry.parts[:-1]):
-            # The whole name of an entry can be the stem of an image, even with a dot in it.
-            same_files |= {*images.get((entry.name, "", ending), ())}
-            same_files |= {*images.get((entry.stem, _unify_suffix(entry), ending), ())}
-        common_counts = {
-            name: _count_common_folders(name, row.name)
-            for name in same_files
-            if _have_same_folders(name, row.name)
-        }
-        most = max(common_counts.values(), default=0)
-        nearest = [name for name, count in common_counts.items() if count == most]
+        # The whole name of an entry can be the stem of an image, even with a dot in it.
+        keys = {(entry.name, ""), (entry.stem, _unify_suffix(entry))}
+        matches = [images[key].find_compatible(entry.parts[:-1]) for key in keys if key in images]
+        most = max((count for count, _ in matches), default=0)
+        nearest = [name for count, names in matches if count == most for name in names]
         # If an entry can be about several images, it is not certain that it contradicts one.
         if len(nearest) == 1 and used_rows[nearest[0]].classes != row.classes:
             raise _make_contradiction_error(nearest[0], used_rows[nearest[0]], row, path)
@@ -171,8 +162,8 @@ def _refuse_other_spellings(
 
 def _index_images(
     names: Iterable[str], rows: Sequence[TruthRow]
-) -> dict[tuple[str, str, tuple[str, ...]], list[str]]:
-    """Index images by their stems, their suffixes and their last folders.
+) -> dict[tuple[str, str], FolderIndex[str]]:
+    """Index images by their stems and suffixes.
 
     Args:
         names: The names of the images. Those with other stems than the entries are left out.
@@ -180,39 +171,20 @@ def _index_images(
     """
     entries = [PurePosixPath(row.name) for row in rows]
     stems = {stem for entry in entries for stem in (entry.name, entry.stem)}
-    images: dict[tuple[str, str, tuple[str, ...]], list[str]] = defaultdict(list)
+    images: dict[tuple[str, str], FolderIndex[str]] = defaultdict(FolderIndex)
     for name in names:
-        image = PurePosixPath(unicodedata.normalize("NFC", name))
-        if image.stem not in stems:
-            continue
-        folders = ("/", *image.parts[:-1])
-        for count in range(min(len(folders), _INDEXED_FOLDERS) + 1):
-            ending = folders[len(folders) - count :]
+        image = PurePosixPath(compose_name(name))
+        if image.stem in stems:
             # An entry without a suffix can be about every image with the same stem.
-            images[image.stem, "", ending].append(name)
-            images[image.stem, _unify_suffix(image), ending].append(name)
+            for suffix in {"", _unify_suffix(image)}:
+                images[image.stem, suffix].add(image.parts[:-1], name)
     return images
-
-
-def _list_possible_endings(folders: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return the last folders that an image can have if one path may begin with more folders.
-
-    "/" before the folders means that the image has no others.
-    """
-    last = tuple(folders[-_INDEXED_FOLDERS:])
-    return [last, *(("/", *last[len(last) - count :]) for count in range(len(last)))]
 
 
 def _unify_suffix(path: PurePosixPath) -> str:
     """Return the suffix in lower case, and ".jpg" for every suffix of a JPEG file."""
     suffix = path.suffix.lower()
     return ".jpg" if suffix in (".jpeg", ".jpe") else suffix
-
-
-def _have_same_folders(first: str, second: str) -> bool:
-    """Return whether two paths have the same folders, except that one may begin with more."""
-    depth = min(len(PurePosixPath(path).parts) - 1 for path in (first, second))
-    return _count_common_folders(first, second) == depth
 
 
 def _make_contradiction_error(
@@ -230,23 +202,9 @@ def _make_contradiction_error(
 
 
 def _choose_row(name: str, candidates: Sequence[TruthRow], path: Path) -> TruthRow:
-    """Return the entry with the most folders in common with an image."""
-    most = max(_count_common_folders(name, row.name) for row in candidates)
-    best = [row for row in candidates if _count_common_folders(name, row.name) == most]
-    for row in best:
-        if row.classes != best[0].classes:
-            raise _make_contradiction_error(name, best[0], row, path)
-    return best[0]
-
-
-def _count_common_folders(first: str, second: str) -> int:
-    """Return how many of the last folders of two paths are equal."""
-    pairs = zip(
-        reversed(PurePosixPath(first).parts[:-1]), reversed(PurePosixPath(second).parts[:-1])
-    )
-    count = 0
-    for first_folder, second_folder in pairs:
-        if first_folder != second_folder:
-            break
-        count += 1
-    return count
+    """Return the first of the entries that can belong to an image; all must have equal classes."""
+    first = candidates[0]
+    for row in candidates:
+        if row.classes != first.classes:
+            raise _make_contradiction_error(name, first, row, path)
+    return first

@@ -191,6 +191,15 @@ def _is_image(cell: str) -> bool:
     return PurePosixPath(cell.strip().lower()).suffix in IMAGE_SUFFIXES
 
 
+def clean_class(cell: str) -> str:
+    """Return the class in a cell without quotes and white space around it.
+
+    Args:
+        cell: The text of the cell.
+    """
+    return cell.strip().strip("\"'").strip()
+
+
 def is_file_and_class(row: Sequence[str], columns: Columns) -> bool:
     """Return whether a row has all cells, and neither the file name nor the class is empty.
 
@@ -201,5 +210,5 @@ def is_file_and_class(row: Sequence[str], columns: Columns) -> bool:
     return (
         len(row) == columns.column_count
         and bool(row[columns.file_index].strip())
-        and bool(row[columns.class_index].strip("\"' \t"))
+        and bool(clean_class(row[columns.class_index]))
     )

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,16 @@ from tinyvit.files import read_text
 
 MAX_BYTES = 64 * 2**20
 """Larger truth files are refused."""
+
+MAX_LINES = 1_500_000
+"""Tables of more lines are refused. ImageNet-1k has 1.28 million training images."""
+
+MAX_VALUES = 8_000_000
+"""Files with more commas and other separators of values are refused. Each value takes up to 100
+bytes in memory."""
+
+_LINE_BREAKS = ("\n", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029")
+"""The line breaks of `str.splitlines`, after `read_text`."""
 
 TRUTH_FILE_REMEDY = (
     "give --truth ILSVRC2012_devkit_t12.tar.gz, LOC_val_solution.csv, a .csv, .tsv, .txt,"
@@ -70,7 +81,7 @@ def read_truth_file(path: Path, names: Sequence[str]) -> Truth:
             an image twice with different classes.
         MissingDependencyError: The file is the development kit and scipy is not installed.
     """
-    if not path.exists():
+    if not os.path.exists(path):
         raise RequestError(f"the truth file {path} does not exist", TRUTH_FILE_REMEDY)
     if path.name.endswith((".tar.gz", ".tgz")):
         return _assign_in_order(names, _read_devkit(path), path)
@@ -152,8 +163,16 @@ def _is_list_of_ints(row: object) -> bool:
 
 def _read_text(path: Path) -> str:
     """Read a truth file in UTF-8; raise RequestError if it is too large or cannot be read."""
+    is_table = path.suffix.lower() in _TABLE_SUFFIXES
     try:
-        return read_text(path, MAX_BYTES)
+        text = read_text(path, MAX_BYTES)
+        line_count = sum(map(text.count, _LINE_BREAKS))
+        if line_count > MAX_LINES and path.suffix.lower() != ".json":
+            raise ValueError(f"it has {line_count} lines, more than {MAX_LINES}")
+        value_count = sum(map(text.count, ",;\t|" if is_table else ",[{"))
+        if value_count > MAX_VALUES:
+            raise ValueError(f"it has {value_count} values, more than {MAX_VALUES}")
+        return text
     except (OSError, ValueError) as error:
         raise RequestError(
             f"the truth file {path} cannot be read ({error})", TRUTH_FILE_REMEDY

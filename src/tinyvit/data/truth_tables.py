@@ -5,15 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import re
-import unicodedata
 from collections.abc import Sequence
 
+from tinyvit.data.composed_names import compose_name
 from tinyvit.data.image_names import IMAGE_SUFFIXES
 from tinyvit.data.label_matching import shorten_names
 from tinyvit.data.truth_assignment import TruthRow
 from tinyvit.data.truth_columns import (
     CLASS_TITLES,
     NAME_TITLES,
+    clean_class,
     find_columns,
     is_file_and_class,
     require_no_contradiction,
@@ -120,7 +121,7 @@ def parse_json_object(pairs: Sequence[tuple[str, object]]) -> list[TruthRow]:
     rows = []
     for number, (name, value) in enumerate(pairs, 1):
         values = value if isinstance(value, list) else [value]
-        if not all((isinstance(v, str) and v.strip()) or type(v) is int for v in values):
+        if not all((isinstance(v, str) and clean_class(v)) or type(v) is int for v in values):
             raise ValueError(f"the class of {name} is neither a name nor a whole number")
         classes = tuple(parse_class(str(item)) for item in values)
         rows.append(TruthRow(f"entry {number}", _normalize(name), classes))
@@ -137,11 +138,10 @@ def parse_class(cell: str) -> str:
         The first WordNet id if the cell contains Kaggle's objects, "#7" if it contains a number
         such as "7" or "7.0", otherwise its text.
     """
-    words = cell.split()
+    text, words = clean_class(cell), cell.split()
     begins_with_wnid = words[0][:1] == "n" and words[0][1:].isdecimal()
     if begins_with_wnid and len(words) % _BOX_FIELDS == 0:
         return words[0]
-    text = cell.strip().strip("\"'").strip()
     number = _NUMBER.fullmatch(text)
     return f"#{number[1]}" if number else text
 
@@ -151,7 +151,7 @@ def _normalize(name: str) -> str:
 
     Letters with accents are composed (NFC): macOS stores the names of files in another form.
     """
-    name = unicodedata.normalize("NFC", name)
+    name = compose_name(name)
     return name.strip().strip("\"'").replace("\\", "/").removeprefix("./")
 
 

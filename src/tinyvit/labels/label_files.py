@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tinyvit.errors import RequestError
 from tinyvit.files import read_text
@@ -27,6 +27,10 @@ times as much as in the file."""
 MAX_LINES = 2 * MAX_CLASSES
 """Text files and tables with more lines are refused; some of the lines may be empty."""
 
+_MAX_VALUES = 4 * MAX_CLASSES
+"""Largest number of commas and opening brackets in JSON or a Python literal. Small lists and dicts
+need up to 60 times as much memory as in the file."""
+
 FORMATS = (
     'a .txt file with one name per line, or with an index and a name per line ("0: cat", "0 cat",'
     ' "cat,0"); a .csv or .tsv file with columns of names and indices or WordNet ids (a row of'
@@ -35,6 +39,8 @@ FORMATS = (
     " content; indices start at 0"
 )
 """Description of the label files that `read_labels` accepts, for error messages and help."""
+
+Row = TypeVar("Row")
 
 _TEXT_SUFFIXES = ("", ".txt", ".names", ".labels", ".list", ".lst")
 """Endings of files with one label per line."""
@@ -95,7 +101,7 @@ def read_labels(path: Path) -> tuple[Label, ...]:
 def _parse_labels(text: str, suffix: str) -> tuple[Label, ...]:
     """Parse the text of a labels file; raise ValueError if it is not in a known format."""
     if suffix == ".json":
-        return labels_from_data(json.loads(text, object_pairs_hook=_make_unique_dict))
+        return labels_from_data(_parse_json(text))
     if text.count("\n") > MAX_LINES:
         raise ValueError(f"it has more than {MAX_LINES} lines")
     if suffix in _DELIMITERS:
@@ -106,15 +112,29 @@ def _parse_labels(text: str, suffix: str) -> tuple[Label, ...]:
         raise ValueError(f"{suffix} is not a format of labels")
     if text.lstrip()[:1] in ("{", "[", "(") and not _KEY_IN_BRACKETS.match(text):
         return labels_from_data(_parse_json_or_literal(text))
-    return parse_lines(text.rstrip().split("\n"))
+    return parse_lines(_require_count(text.rstrip().split("\n")))
+
+
+def _require_count(rows: list[Row]) -> list[Row]:
+    """Return the rows; raise ValueError before they are parsed if they are too many for labels."""
+    if len(rows) > MAX_CLASSES + 1:  # one may have titles
+        raise ValueError(f"it has more than {MAX_CLASSES} labels")
+    return rows
 
 
 def _parse_json_or_literal(text: str) -> object:
     """Parse a list or a dict in the notation of JSON or of Python."""
     try:
-        return json.loads(text, object_pairs_hook=_make_unique_dict)
+        return _parse_json(text)
     except json.JSONDecodeError:
         return parse_literal(text)
+
+
+def _parse_json(text: str) -> object:
+    """Parse JSON; raise ValueError, before any text is parsed, if it has too many values."""
+    if sum(map(text.count, ",[{")) > _MAX_VALUES:
+        raise ValueError(f"it has more than {_MAX_VALUES} values")
+    return json.loads(text, object_pairs_hook=_make_unique_dict)
 
 
 def _parse_table(text: str, delimiter: str) -> tuple[Label, ...]:
@@ -156,7 +176,7 @@ def _split_by_other_delimiter(text: str, delimiter: str) -> list[list[str]] | No
 def _split_rows(text: str, delimiter: str) -> list[list[str]]:
     """Return the cells of all rows that are not empty."""
     reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True, skipinitialspace=True)
-    return [row for row in reader if row]
+    return _require_count([row for row in reader if row])
 
 
 def _make_unique_dict(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:

@@ -13,11 +13,16 @@ from collections.abc import Iterator
 MAX_DEPTH = 4
 """Deepest nesting of lists and dicts that is read. Lists of labels need two levels."""
 
+_MAX_STRING_LENGTH = 100_000
+"""Longer strings, in characters, are refused. To match one, `re` needs a hundred times as much
+memory."""
+
 _TOKEN = re.compile(
-    r"""\s*(?:\#[^\n]*(?:\n\s*|\Z))*(?:
-        (?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
-      | (?P<number>\d{1,9})(?![\w.])
-      | (?P<mark>[\[\](){},:])
+    rf"""\s*(?:\#[^\n]*(?:\n\s*|\Z))*(?:
+        (?P<string>"(?:[^"\\\n]|\\.){{0,{_MAX_STRING_LENGTH}}}"
+        |'(?:[^'\\\n]|\\.){{0,{_MAX_STRING_LENGTH}}}')
+      | (?P<number>\d{{1,9}})(?![\w.])
+      | (?P<mark>[\[\](){{}},:])
       | (?P<end>\Z)
     )""",
     re.VERBOSE,

@@ -37,6 +37,10 @@ from tinyvit.preprocess import Preprocess
 from tinyvit.preprocess_settings import PreprocessSettings, PreprocessSource
 from tinyvit.variants import Variant
 
+_MAX_LICENSE_LENGTH = 1000
+"""Longer texts, in characters, are not taken for the name of a license. It becomes a part of every
+artifact."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -239,7 +243,7 @@ def load_checkpoint(
     training_windows = find_training_windows(
         weights.metadata, weights.config, layout, architecture.img_size
     )
-    license_name = weights.metadata.get("license")
+    license_name = weights.metadata.get("license", "")
     preprocessing = find_preprocess(weights, layout, training_windows.img_size, path, options)
     labels, labels_source = find_labels(weights, architecture.num_classes, path)
     return Checkpoint(
@@ -261,11 +265,16 @@ def load_checkpoint(
             *training_windows.notes,
             *preprocessing.notes,
         ),
-        license=license_name if isinstance(license_name, str) else "unknown",
+        license=license_name if _is_license(license_name) else "unknown",
         sha256=hash_weight_files(path),
         default_windows=training_windows.default,
         default_windows_reason=training_windows.reason,
     )
+
+
+def _is_license(name: object) -> bool:
+    """Return whether a value can be the name of a license."""
+    return isinstance(name, str) and 0 < len(name) <= _MAX_LICENSE_LENGTH
 
 
 def _refuse_single_output(architecture: Architecture, path: Path) -> None:

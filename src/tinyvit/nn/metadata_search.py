@@ -20,6 +20,10 @@ _MAX_DICTS = 2000
 """The search ends after this number of dicts, and visits at most this number of values in each.
 The file may come from an untrusted source, and must not slow the search down."""
 
+_MAX_KEY_LENGTH = 1000
+"""Dicts and lists under longer keys, in characters, are not searched. Their paths, which begin with
+the same long key, could fill the memory."""
+
 _MAX_LIST_ELEMENTS = 64
 """At most this number of elements of each list are searched."""
 
@@ -50,5 +54,7 @@ def walk_dicts(metadata: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, 
             queue.extend(
                 (f"{path}.{key}" if path else key, child, depth + 1)
                 for key, child in children
-                if isinstance(child, (Mapping, list, tuple)) and not _UNRELATED.search(key)
+                if isinstance(child, (Mapping, list, tuple))
+                and len(key) <= _MAX_KEY_LENGTH
+                and not _UNRELATED.search(key)
             )

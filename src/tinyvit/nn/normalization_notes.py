@@ -9,6 +9,7 @@ from tinyvit.nn.metadata_search import walk_dicts
 from tinyvit.nn.normalization_modes import read_mode
 from tinyvit.nn.setting_keys import find_unknown_normalization
 from tinyvit.nn.setting_values import shorten
+from tinyvit.nn.settings_text import TextBudget
 from tinyvit.nn.state_dicts import join_first
 from tinyvit.nn.transform_lists import read_transforms
 from tinyvit.preprocess import Preprocess
@@ -60,8 +61,9 @@ def find_missing_normalization(metadata: Mapping[str, Any]) -> PreprocessSource 
         deviation 1. For other transforms, which may be incomplete, a source with a note only. None
         if there are no such transforms.
     """
+    budget = TextBudget()
     for path, values in walk_dicts(metadata):
-        transforms = read_transforms(path, values)
+        transforms = read_transforms(path, values, budget)
         if transforms.img_size is None or "mean" in {*transforms.values, *transforms.problems}:
             continue
         name = f"the transforms in {path}" if path else "the transforms in the checkpoint"

@@ -7,23 +7,26 @@ from typing import Any
 
 import numpy as np
 
+from tinyvit.nn.numpy_records import read_array, read_dtype
 from tinyvit.nn.pickle_records import PickledName, PickledObject, UnorderedList, read_attributes
 from tinyvit.nn.settings_text import CLASS_KEY
 from tinyvit.nn.stored_tensors import (
     ReadStorage,
     StoredTensor,
     make_stored_tensor,
-    read_array,
-    read_dtype,
 )
 
 _MAX_VALUES = 300_000
 """A value with more entries than this is converted to None."""
 
+_MAX_ALL_VALUES = 3_000_000
+"""When all converted values of a file have this number of entries together, further values become
+None. In a small file, values can contain each other many times."""
+
 _MAX_DEPTH = 24
 """Values that are nested deeper become None."""
 
-_MAX_KEY_LENGTH = 1000
+MAX_KEY_LENGTH = 1000
 """Entries with longer keys, in characters, are left out: the searches in the values join the keys
 of nested dicts, so they copy long keys many times."""
 
@@ -58,37 +61,53 @@ class _TooManyValuesError(Exception):
     """A value has more than `_MAX_VALUES` entries."""
 
 
-def make_plain(value: Any, read_storage: ReadStorage) -> Any:
-    """Convert records to plain values.
+class PlainConverter:
+    """Converts the records of one file to plain values, and limits the number of all of them."""
 
-    Args:
-        value: A record of a pickle, or plain values.
-        read_storage: Returns the bytes of a storage.
+    def __init__(self, read_storage: ReadStorage) -> None:
+        """Create a converter for a file.
 
-    Returns:
-        Nested dicts, lists, strings, numbers, booleans and None. Keys are strings. Objects become
-        dicts of their attributes, enums become their value, paths and bytes become strings,
-        constants of torch become their name, small tensors and arrays become lists, and sets become
-        lists of the type `UnorderedList`. Everything else becomes None.
-    """
-    try:
-        return _Converter(read_storage).convert(value, 0)
-    except _TooManyValuesError:
-        return None
+        Args:
+            read_storage: Returns the bytes of a storage of the file.
+        """
+        self._read_storage = read_storage
+        self._remaining_count = _MAX_ALL_VALUES
+
+    def convert(self, value: Any) -> Any:
+        """Convert records to plain values.
+
+        Args:
+            value: A record of a pickle, or plain values.
+
+        Returns:
+            Nested dicts, lists, strings, numbers, booleans and None. Keys are strings. Objects
+            become dicts of their attributes, enums become their value, paths and bytes become
+            strings, constants of torch become their name, small tensors and arrays become lists,
+            and sets become lists of the type `UnorderedList`. Everything else becomes None, and so
+            does a value with too many entries.
+        """
+        converter = _Converter(self._read_storage, min(_MAX_VALUES, self._remaining_count))
+        try:
+            return converter.convert(value, 0)
+        except _TooManyValuesError:
+            return None
+        finally:
+            self._remaining_count -= converter.count
 
 
 class _Converter:
     """Converts one value, and counts its entries."""
 
-    def __init__(self, read_storage: ReadStorage) -> None:
+    def __init__(self, read_storage: ReadStorage, max_count: int) -> None:
         self.read_storage = read_storage
+        self.max_count = max_count
         self.count = 0
         self.tensor_count = 0
 
     def convert(self, value: Any, depth: int) -> Any:
         """Convert a value at this depth of nesting."""
         self.count += 1
-        if self.count > _MAX_VALUES:
+        if self.count > self.max_count:
             raise _TooManyValuesError
         if value is None or isinstance(value, (str, bool, int, float)):
             return value
@@ -96,9 +115,12 @@ class _Converter:
             return value.decode("utf-8", "replace")
         if depth >= _MAX_DEPTH:
             return None
+        is_container = isinstance(value, (dict, list, tuple))
+        if is_container and self.count + len(value) > self.max_count:
+            raise _TooManyValuesError
         if isinstance(value, dict):
             return self.convert_dict(value, depth)
-        if isinstance(value, (list, tuple)):
+        if is_container:
             entries = [self.convert(entry, depth + 1) for entry in value]
             return UnorderedList(entries) if isinstance(value, UnorderedList) else entries
         if isinstance(value, PickledName):
@@ -173,7 +195,7 @@ class _Converter:
             if array is not None and array.size <= _MAX_VALUES:
                 return array.tolist()
         # NumPy raises SystemError for texts that contain numbers beyond Unicode.
-        except (ValueError, TypeError, SystemError):
+        except (ValueError, TypeError, OverflowError, SystemError):
             return None
         content = record.state[-1] if isinstance(record.state, tuple) and record.state else None
         entries = content if isinstance(content, list) else []
@@ -195,21 +217,23 @@ def is_transform(value: Any) -> bool:
 def _make_key(value: Any) -> str | None:
     """Return a plain value as the key of a dict; None if it cannot be one."""
     is_key = isinstance(value, (int, float)) or (
-        isinstance(value, str) and len(value) <= _MAX_KEY_LENGTH
+        isinstance(value, str) and len(value) <= MAX_KEY_LENGTH
     )
     return str(value) if is_key else None
 
 
 def _convert_scalar(record: PickledObject) -> Any:
     """Convert a NumPy scalar, whose arguments are its dtype and its bytes."""
-    dtype = read_dtype(record.args[0]) if len(record.args) == 2 else None
-    content = record.args[1] if len(record.args) == 2 else b""
-    content = content.encode("latin-1") if isinstance(content, str) else content
-    if dtype is None or not isinstance(content, bytes) or len(content) != dtype.itemsize:
+    if len(record.args) != 2:
         return None
+    content = record.args[1]
     try:
+        dtype = read_dtype(record.args[0])
+        content = content.encode("latin-1") if isinstance(content, str) else content
+        if dtype is None or not isinstance(content, bytes) or len(content) != dtype.itemsize:
+            return None
         return np.frombuffer(content, dtype)[0].item()
-    except (ValueError, SystemError):
+    except (ValueError, TypeError, SystemError):
         return None
 
 

@@ -34,6 +34,7 @@ from tinyvit.nn.setting_values import (
     shorten,
 )
 from tinyvit.nn.settings_files import SETTINGS_FILES, TRAINING_ARGUMENTS
+from tinyvit.nn.settings_text import TextBudget
 from tinyvit.nn.transform_lists import TransformSettings, read_transforms
 from tinyvit.nn.weight_folders import find_settings_folder
 from tinyvit.preprocess_settings import PreprocessSettings, PreprocessSource
@@ -106,7 +107,8 @@ def list_checkpoint_sources(metadata: Mapping[str, Any]) -> list[PreprocessSourc
         the files of settings.
     """
     dicts = sorted(walk_dicts(metadata), key=lambda path_and_dict: _rank_path(path_and_dict[0]))
-    sources = [_read_dict(path, values) for path, values in dicts]
+    budget = TextBudget()
+    sources = [_read_dict(path, values, budget) for path, values in dicts]
     return [source for source in sources if source is not None]
 
 
@@ -158,7 +160,7 @@ def read_preprocessor_config(path: Path) -> PreprocessSource | None:
     return None if source.is_empty and not source.notes else source
 
 
-def _read_dict(path: str, values: Mapping[str, Any]) -> PreprocessSource | None:
+def _read_dict(path: str, values: Mapping[str, Any], budget: TextBudget) -> PreprocessSource | None:
     """Read a dict in a checkpoint; None if it states nothing about the preprocessing."""
     if isinstance(values.get("DATA"), Mapping):
         mean, std = find_normalization(lower_keys(values["DATA"]))
@@ -171,7 +173,7 @@ def _read_dict(path: str, values: Mapping[str, Any]) -> PreprocessSource | None:
     # A dict DATA, and what is inside it, was read together with the dict that contains it.
     if path.removeprefix("config.").partition(".")[0] == "DATA":
         return None
-    name, transforms = _name_source(path, values), read_transforms(path, values)
+    name, transforms = _name_source(path, values), read_transforms(path, values, budget)
     values = lower_keys(values)
     processor = TransformSettings()
     if is_image_processor(values):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit.files import read_text
-from tinyvit.nn.settings_text import MAX_SETTINGS_LENGTH, parse_settings_text
+from tinyvit.nn.settings_text import MAX_SETTINGS_LENGTH, TextBudget, parse_settings_text
 from tinyvit.nn.weight_folders import find_settings_folder
 
 TRAINING_ARGUMENTS = ("args", "hyper_parameters", "hparams", "config", "cfg", "opt", "options")
@@ -38,12 +38,14 @@ def expand_settings_texts(metadata: Mapping[str, Any]) -> dict[str, Any]:
         metadata: All values in a checkpoint file except the weights.
 
     Returns:
-        The same values, in which every text with settings is replaced by a dict of them.
+        The same values, in which every text with settings is replaced by a dict of them. Further
+        texts stay as they are if those before them are too long together.
     """
-    expanded = _expand(metadata)
+    budget = TextBudget()
+    expanded = _expand(metadata, budget)
     for key in ("meta", *TRAINING_ARGUMENTS):
         if isinstance(expanded.get(key), Mapping):
-            expanded[key] = _expand(expanded[key])
+            expanded[key] = _expand(expanded[key], budget)
     return expanded
 
 
@@ -70,14 +72,16 @@ def _read_settings_file(file: Path) -> dict[str, Any] | None:
         return None
 
 
-def _expand(values: Mapping[str, Any]) -> dict[str, Any]:
+def _expand(values: Mapping[str, Any], budget: TextBudget) -> dict[str, Any]:
     """Return a dict in which the texts with settings under `_TEXT_KEYS` are replaced by dicts."""
     return {
-        key: _expand_value(value) if key in _TEXT_KEYS else value for key, value in values.items()
+        key: _expand_value(value, budget) if key in _TEXT_KEYS else value
+        for key, value in values.items()
     }
 
 
-def _expand_value(value: Any) -> Any:
+def _expand_value(value: Any, budget: TextBudget) -> Any:
     """Return the settings in a text as a dict; return any other value unchanged."""
-    content = parse_settings_text(value) if isinstance(value, str) else None
+    is_read = isinstance(value, str) and budget.allows(value)
+    content = parse_settings_text(value) if is_read else None
     return value if content is None else content

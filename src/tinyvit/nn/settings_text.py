@@ -34,6 +34,9 @@ _OTHER_POSITIONAL = ("size", "interpolation")
 _ARRAY_FUNCTIONS = ("tensor", "array", "list", "tuple", "Size")
 """Functions of one argument, such as `array([0.5, 0.5])`. The argument is taken for their value."""
 
+_MAX_INTEGER_BITS = 1024
+"""Larger integers become None. Python cannot write those of more than 4300 digits as text."""
+
 _CHANNELS = 3
 """The only number by which a list may be multiplied, as in "[127.5] * 3"."""
 
@@ -43,6 +46,24 @@ _OPERATORS: dict[type[ast.operator], Callable[[float, float], float]] = {
     ast.Add: lambda a, b: a + b,
     ast.Sub: lambda a, b: a - b,
 }
+
+
+class TextBudget:
+    """Limits the length of all texts that are parsed for one checkpoint, which takes long."""
+
+    def __init__(self) -> None:
+        self._remaining_length = 2 * MAX_SETTINGS_LENGTH
+
+    def allows(self, text: str) -> bool:
+        """Return whether a text may be parsed, and count its length if so.
+
+        Args:
+            text: The text.
+        """
+        if len(text) > self._remaining_length:
+            return False
+        self._remaining_length -= len(text)
+        return True
 
 
 def parse_settings_text(text: str) -> dict[str, Any] | None:
@@ -131,7 +152,7 @@ class _Evaluator:
         if depth > _MAX_DEPTH:
             return None
         if isinstance(node, ast.Constant):
-            return node.value if isinstance(node.value, (str, int, float, bool)) else None
+            return _read_constant(node.value)
         if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
             return [self.evaluate(element, depth + 1) for element in node.elts]
         if isinstance(node, ast.Dict):
@@ -188,6 +209,12 @@ class _Evaluator:
         """Return the value that was assigned to a name, else the name itself."""
         name = _read_dotted_name(node)
         return self.variables.get(name, name or None)
+
+
+def _read_constant(value: object) -> Any:
+    """Return a text, a boolean or a number; None for anything else, and for a huge integer."""
+    is_huge = isinstance(value, int) and value.bit_length() > _MAX_INTEGER_BITS
+    return value if isinstance(value, (str, int, float)) and not is_huge else None
 
 
 def _read_dotted_name(node: ast.expr) -> str:

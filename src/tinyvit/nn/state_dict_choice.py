@@ -8,7 +8,6 @@ import torch
 
 from tinyvit.errors import CheckpointError
 from tinyvit.nn.state_dict_search import StateDict
-from tinyvit.nn.stored_tensors import StoredTensor
 from tinyvit.nn.tensor_values import load_tensors
 
 _CURRENT_WEIGHTS = "current_model_state"
@@ -65,20 +64,15 @@ def _are_equal(first: StateDict, second: StateDict, path: Path) -> bool:
     tensors, second_tensors = first.list_network_tensors(), second.list_network_tensors()
     if tensors.keys() != second_tensors.keys():
         return False
-    return all(
-        _have_equal_values(name, tensor, second_tensors[name], path)
-        for name, tensor in tensors.items()
-    )
-
-
-def _have_equal_values(name: str, first: StoredTensor, second: StoredTensor, path: Path) -> bool:
-    """Return whether two tensors with the same name have the same shape and values."""
-    # Two tensors that are the same part of a storage are equal, so their values need not be read.
-    if first.storage_slice is not None and first.storage_slice == second.storage_slice:
-        return True
-    if first.shape != second.shape:
+    if any(tensor.shape != second_tensors[name].shape for name, tensor in tensors.items()):
         return False
-    first_values, second_values = (
-        load_tensors({name: tensor}, path)[name] for tensor in (first, second)
-    )
-    return torch.equal(first_values, second_values)
+    # Two tensors that are the same part of a storage are equal, so their values need not be read.
+    unknown = [
+        name
+        for name, tensor in tensors.items()
+        if tensor.storage_slice is None
+        or tensor.storage_slice != second_tensors[name].storage_slice
+    ]
+    values = load_tensors({name: tensors[name] for name in unknown}, path)
+    second_values = load_tensors({name: second_tensors[name] for name in unknown}, path)
+    return all(torch.equal(values[name], second_values[name]) for name in unknown)

@@ -38,30 +38,14 @@ def complete_state_dict(
 
     Raises:
         CheckpointError: Keys are missing or unexpected, a shape is wrong, or a weight is not finite
-            or an integer.
+            or an integer, or a variance is below 0.
     """
     expected = _make_expected_state_dict(architecture)
     default_counters = {key: torch.tensor(0) for key in expected if key.endswith(_BATCH_COUNTER)}
     state_dict = {**default_counters, **state_dict}
     _check_keys(state_dict, expected, architecture.variant, path)
     _check_shapes(state_dict, expected, architecture, path)
-    not_finite = [key for key in expected if not torch.isfinite(state_dict[key].float()).all()]
-    if not_finite:
-        raise CheckpointError(
-            f"{path} contains NaN or infinite weights ({join_first(not_finite)})",
-            "give an earlier checkpoint: training diverged",
-        )
-    integers = [
-        key
-        for key in expected
-        if not state_dict[key].is_floating_point() and not key.endswith(_BATCH_COUNTER)
-    ]
-    if integers:
-        raise CheckpointError(
-            f"{path} contains weights that are integers ({join_first(integers)}), as after a"
-            " quantization",
-            "give the float checkpoint from before the quantization",
-        )
+    _check_values(state_dict, expected, path)
     return {
         key: value if key.endswith(_BATCH_COUNTER) else value.float()
         for key, value in state_dict.items()
@@ -133,6 +117,37 @@ def _check_shapes(
             f"{path} is most similar to {architecture.variant.name} at {architecture.img_size}"
             f" pixels, but has {join_first(mismatches)}",
             "give a checkpoint of one released variant",
+        )
+
+
+def _check_values(state_dict: dict[str, Tensor], expected: dict[str, Tensor], path: Path) -> None:
+    """Raise CheckpointError if values are not finite, or are not possible for their tensor."""
+    not_finite = [key for key in expected if not torch.isfinite(state_dict[key].float()).all()]
+    if not_finite:
+        raise CheckpointError(
+            f"{path} contains NaN or infinite weights ({join_first(not_finite)})",
+            "give an earlier checkpoint: training diverged",
+        )
+    negative = [
+        key
+        for key in expected
+        if key.endswith("running_var") and (state_dict[key].float() < 0).any()
+    ]
+    if negative:
+        raise CheckpointError(
+            f"{path} contains variances below 0 ({join_first(negative)})",
+            "the file is damaged: download it again, or give an earlier checkpoint",
+        )
+    integers = [
+        key
+        for key in expected
+        if not state_dict[key].is_floating_point() and not key.endswith(_BATCH_COUNTER)
+    ]
+    if integers:
+        raise CheckpointError(
+            f"{path} contains weights that are integers ({join_first(integers)}), as after a"
+            " quantization",
+            "give the float checkpoint from before the quantization",
         )
 
 

@@ -14,9 +14,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tinyvit.errors import CheckpointError
 from tinyvit.nn.pickle_records import PickledObject
-from tinyvit.nn.stored_tensors import ReadStorage, StoredTensor
-from tinyvit.nn.tensor_collection import collect_tensors, is_module
+from tinyvit.nn.stored_tensors import StoredTensor
+from tinyvit.nn.tensor_collection import TensorCollector, is_module
 from tinyvit.nn.torch_files import refuse_damaged_records
 
 _WRAPPERS = r"(?:(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.)*"
@@ -42,6 +43,9 @@ _MAX_VALUES = 200_000
 _MAX_KEY_LENGTH = 80
 """Number of characters of a key that `StateDict.container` contains. Without this limit, the joined
 keys of nested dicts could fill the memory."""
+
+MAX_NETWORKS = 64
+"""Largest number of TinyViTs in one file; they are compared with each other."""
 
 MIN_TENSORS = 11
 """A mapping with fewer tensors is not a state dict of a whole network."""
@@ -111,12 +115,12 @@ class StateDict:
         return name.startswith(self._other_prefixes)
 
 
-def find_state_dicts(content: Any, read_storage: ReadStorage, path: Path) -> list[StateDict]:
+def find_state_dicts(content: Any, collector: TensorCollector, path: Path) -> list[StateDict]:
     """Find all mappings of tensors in the content of a checkpoint.
 
     Args:
         content: A tree of records (see `tinyvit.nn.pickle_records`).
-        read_storage: Returns the bytes of a storage.
+        collector: Collects the tensors of the file.
         path: The file, for error messages.
 
     Returns:
@@ -125,19 +129,21 @@ def find_state_dicts(content: Any, read_storage: ReadStorage, path: Path) -> lis
         dicts of whole networks, with the prefix "".
 
     Raises:
-        CheckpointError: The file is damaged.
+        CheckpointError: The file is damaged, or contains more than `MAX_NETWORKS` TinyViTs.
     """
     with refuse_damaged_records(path):
         mappings = [
             (container, tensors)
             for container, value in walk_records(content)
-            if (tensors := collect_tensors(value, read_storage))
+            if (tensors := collector.collect(value))
         ]
-    networks = [
-        StateDict(container, prefix, tensors)
-        for container, tensors in mappings
-        for prefix in _find_prefixes(tensors)
-    ]
+    prefixes = [(mapping, prefix) for mapping in mappings for prefix in _find_prefixes(mapping[1])]
+    if len(prefixes) > MAX_NETWORKS:
+        raise CheckpointError(
+            f"{path} contains {len(prefixes)} TinyViTs, more than {MAX_NETWORKS}",
+            "save the state dict of one of them alone: torch.save(state_dict, path)",
+        )
+    networks = [StateDict(mapping[0], prefix, mapping[1]) for mapping, prefix in prefixes]
     return networks or [
         StateDict(container, "", tensors)
         for container, tensors in mappings
@@ -146,13 +152,13 @@ def find_state_dicts(content: Any, read_storage: ReadStorage, path: Path) -> lis
 
 
 def find_tensors_beside(
-    content: Any, read_storage: ReadStorage, state_dict: StateDict
+    content: Any, collector: TensorCollector, state_dict: StateDict
 ) -> dict[str, StoredTensor]:
     """Find the tensors of modules that are saved beside a state dict, such as a classifier.
 
     Args:
         content: The tree of records in which the state dict was found.
-        read_storage: Returns the bytes of a storage.
+        collector: Collects the tensors of the file.
         state_dict: The state dict with the network.
 
     Returns:
@@ -167,7 +173,7 @@ def find_tensors_beside(
     for container, value in walk_records(content):
         parent, _, key = container.rpartition(".")
         if parent == common_parent and container not in ("", state_dict.container):
-            module_tensors = collect_tensors(value, read_storage)
+            module_tensors = collector.collect(value)
             if not _find_prefixes(module_tensors):
                 tensors.update({f"{key}.{name}": tensor for name, tensor in module_tensors.items()})
     return tensors
@@ -212,12 +218,16 @@ def walk_records(root: Any) -> Iterator[tuple[str, Any]]:
         for key, child in _list_children(value):
             count += 1
             if isinstance(child, (dict, list, tuple, PickledObject)):
-                name = _name_key(key)
+                name = name_key(key)
                 queue.append((f"{container}.{name}" if container else name, child, depth + 1))
 
 
-def _name_key(key: Any) -> str:
-    """Return a key as a short text, whatever its type and length are."""
+def name_key(key: Any) -> str:
+    """Return a key as a short text, whatever its type and length are.
+
+    Args:
+        key: The key of a dict in a tree of records.
+    """
     if isinstance(key, (str, bytes, int, float)):
         return str(key[:_MAX_KEY_LENGTH] if isinstance(key, (str, bytes)) else key)
     return type(key).__name__

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tinyvit.nn.numpy_records import read_array
 from tinyvit.nn.pickle_records import (
     PickledName,
     PickledObject,
@@ -44,6 +45,12 @@ _STORAGE_TYPES = {
 }
 """Type of the elements, by the name of the class of a storage."""
 
+_USABLE_TYPES = frozenset((*_STORAGE_TYPES.values(), torch.float8_e4m3fn, torch.float8_e5m2)) - {
+    torch.complex64,
+    torch.complex128,
+}
+"""Types of elements that torch can convert to float32."""
+
 _QUANTIZED = "is quantized, and an export needs the float weights from before the quantization"
 
 
@@ -58,17 +65,19 @@ class StoredTensor:
         load: Reads and returns the values; raises ValueError if they are damaged or cannot be used.
         problem: Why the values cannot be used, as the end of a sentence that begins with the name
             of the tensor; "" if they can be used.
+        storage_key: Name of the storage that `load` reads; "" if it reads none.
     """
 
     shape: tuple[int, ...]
     storage_slice: object
     load: Callable[[], Tensor]
     problem: str = ""
+    storage_key: str = ""
 
 
 def make_loaded_tensor(tensor: Tensor) -> StoredTensor:
     """Return a stored tensor whose values are already in memory."""
-    problem = "has complex numbers" if tensor.is_complex() else ""
+    problem = _find_type_problem(tensor.dtype)
     return StoredTensor(
         tuple(tensor.shape), storage_slice=None, load=lambda: tensor, problem=problem
     )
@@ -89,6 +98,15 @@ def make_stored_tensor(record: Any, read_storage: ReadStorage) -> StoredTensor |
     """
     if not isinstance(record, PickledObject):
         return None
+    try:
+        return _make_from_record(record, read_storage)
+    # Fields of another type or number than expected, and tensors inside thousands of others.
+    except (TypeError, AttributeError, LookupError, OverflowError, RecursionError) as error:
+        raise ValueError(f"the record of a tensor is damaged ({type(error).__name__})") from error
+
+
+def _make_from_record(record: PickledObject, read_storage: ReadStorage) -> StoredTensor | None:
+    """Convert the record of an object, which may be a tensor."""
     module, _, function = record.name.rpartition(".")
     args = record.args
     if record.name == "torch._tensor._rebuild_from_type_v2":
@@ -103,42 +121,6 @@ def make_stored_tensor(record: Any, read_storage: ReadStorage) -> StoredTensor |
     if record.name.startswith("torch.distributed.") and function == "ShardedTensor":
         return _make_unusable((), "is only a part (a shard) of a weight")
     return None
-
-
-def read_array(record: PickledObject) -> np.ndarray[Any, Any] | None:
-    """Read a pickled NumPy array.
-
-    Args:
-        record: The record of the array.
-
-    Returns:
-        The array; None if its elements are neither numbers nor texts.
-
-    Raises:
-        ValueError: The record is damaged.
-    """
-    if not isinstance(record.state, tuple) or len(record.state) != 5:
-        return None
-    _, shape, dtype_record, is_fortran, data = record.state
-    dtype = read_dtype(dtype_record)
-    if dtype is None or not isinstance(data, (bytes, str)):
-        return None
-    content = data.encode("latin-1") if isinstance(data, str) else data
-    array = np.frombuffer(content, dtype)
-    return array.reshape(shape, order="F" if is_fortran else "C")
-
-
-def read_dtype(record: Any) -> np.dtype[Any] | None:
-    """Read a pickled NumPy dtype; return None if it is not a type of numbers or texts."""
-    if not isinstance(record, PickledObject) or not record.args:
-        return None
-    code = record.args[0]
-    code = code.decode() if isinstance(code, bytes) else code
-    if record.name != "numpy.dtype" or not isinstance(code, str) or code[:1] not in "?biufUS":
-        return None
-    state = record.state
-    order = state[1] if isinstance(state, tuple) and len(state) > 1 else "<"
-    return np.dtype(code).newbyteorder(">" if order in (">", b">") else "<")
 
 
 def make_quantized_tensor() -> StoredTensor:
@@ -185,8 +167,15 @@ def _make_strided(
         return copy_strided(read_storage(storage.key), start, (shape, strides), dtype)
 
     storage_slice = (storage, offset, shape, strides)
-    problem = "has complex numbers" if dtype.is_complex else ""
-    return StoredTensor(shape, storage_slice, load, problem)
+    return StoredTensor(shape, storage_slice, load, _find_type_problem(dtype), storage.key)
+
+
+def _find_type_problem(dtype: torch.dtype) -> str:
+    """Return why elements of a type cannot be used, as the end of a sentence; "" if they can."""
+    if dtype.is_complex:
+        return "has complex numbers"
+    name = str(dtype).removeprefix("torch.")
+    return "" if dtype in _USABLE_TYPES else f"has elements of the type {name}"
 
 
 def _check_sizes(sizes: Any) -> tuple[int, ...]:

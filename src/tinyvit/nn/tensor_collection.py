@@ -16,6 +16,17 @@ from tinyvit.nn.stored_tensors import (
 _MAX_MODULES = 20_000
 """At most this number of modules inside a pickled module are searched."""
 
+_MAX_NAME_LENGTH = 1000
+"""Tensors and modules with longer names, in characters, are left out. Without this limit, the names
+of modules inside each other could fill the memory."""
+
+MAX_TENSORS = 200_000
+"""Largest number of tensors that are collected from one file. A TinyViT has about 400. The same
+module can be a part of many others in a small file, so the size of the file is no limit."""
+
+MAX_ENTRIES = 5_000_000
+"""Largest number of modules, and of entries of dicts, that are searched for tensors."""
+
 
 def is_module(value: Any) -> bool:
     """Return whether a record is a torch.nn.Module, by its attributes."""
@@ -23,53 +34,89 @@ def is_module(value: Any) -> bool:
     return isinstance(state, dict) and {"_parameters", "_buffers", "_modules"} <= state.keys()
 
 
-def collect_tensors(value: Any, read_storage: ReadStorage) -> dict[str, StoredTensor]:
-    """Return the tensors in a dict, or the parameters and buffers of a module, by name.
+class TensorCollector:
+    """Collects tensors from the records of one file. It collects from each record only once."""
 
-    Args:
-        value: A record of a pickle, or a dict of stored tensors.
-        read_storage: Returns the bytes of a storage.
+    def __init__(self, read_storage: ReadStorage) -> None:
+        """Create a collector for a file.
 
-    Returns:
-        The tensors; {} if the value is something else.
+        Args:
+            read_storage: Returns the bytes of a storage of the file.
+        """
+        self._read_storage = read_storage
+        self._entry_count = 0
+        self._tensor_count = 0
+        # The record is stored with the result, so that no other record gets its id.
+        self._results: dict[int, tuple[Any, dict[str, StoredTensor]]] = {}
 
-    Raises:
-        ValueError: The record of a tensor is damaged.
-    """
-    if is_module(value):
-        return dict(_collect_parameters(value, read_storage))
-    items = value.items if isinstance(value, PickledObject) else value
-    if not isinstance(items, dict):
-        return {}
-    return {
-        str(key): tensor
-        for key, entry in items.items()
-        if isinstance(key, str) and (tensor := _find_tensor(entry, read_storage)) is not None
-    }
+    def collect(self, value: Any) -> dict[str, StoredTensor]:
+        """Return the tensors in a dict, or the parameters and buffers of a module, by name.
 
+        Args:
+            value: A record of a pickle, or a dict of stored tensors.
 
-def _find_tensor(value: Any, read_storage: ReadStorage) -> StoredTensor | None:
-    return value if isinstance(value, StoredTensor) else make_stored_tensor(value, read_storage)
+        Returns:
+            The tensors, which the caller must not change; {} if the value is something else.
 
+        Raises:
+            ValueError: The record of a tensor is damaged, or the file has more than `MAX_TENSORS`
+                tensors or `MAX_ENTRIES` entries.
+        """
+        if id(value) not in self._results:
+            self._results[id(value)] = (value, self._collect(value))
+        return self._results[id(value)][1]
 
-def _collect_parameters(
-    module: PickledObject, read_storage: ReadStorage
-) -> Iterator[tuple[str, StoredTensor]]:
-    """Return the names and tensors in the state dict of a pickled module."""
-    stack = [("", module)]
-    count = 0
-    while stack:
-        prefix, current = stack.pop()
-        count += 1
-        if count > _MAX_MODULES or not is_module(current):
-            continue
-        names_not_saved = current.state.get("_non_persistent_buffers_set") or ()
-        for kind in ("_parameters", "_buffers"):
-            for name, value in dict(current.state[kind]).items():
-                tensor = _find_tensor(value, read_storage)
-                if tensor is not None and name not in names_not_saved:
-                    yield f"{prefix}{name}", tensor
-        children = dict(current.state["_modules"]).items()
-        if "_packed_params" in dict(children):  # a layer of torch.ao.nn.quantized
-            yield f"{prefix}_packed_params", make_quantized_tensor()
-        stack.extend((f"{prefix}{name}.", child) for name, child in reversed(children))
+    def _collect(self, value: Any) -> dict[str, StoredTensor]:
+        """Return the tensors in a record."""
+        if is_module(value):
+            return dict(self._collect_parameters(value))
+        items = value.items if isinstance(value, PickledObject) else value
+        return dict(self._collect_items("", items)) if isinstance(items, dict) else {}
+
+    def _collect_items(
+        self, prefix: str, items: dict[Any, Any]
+    ) -> Iterator[tuple[str, StoredTensor]]:
+        """Return the names, with a prefix, and the tensors in a dict."""
+        self._count(len(items))
+        for key, entry in items.items():
+            if isinstance(key, str) and len(prefix) + len(key) <= _MAX_NAME_LENGTH:
+                tensor = self._find_tensor(entry)
+                if tensor is not None:
+                    self._tensor_count += 1
+                    self._count(0)
+                    yield f"{prefix}{key}", tensor
+
+    def _collect_parameters(self, module: PickledObject) -> Iterator[tuple[str, StoredTensor]]:
+        """Return the names and tensors in the state dict of a pickled module."""
+        stack: list[tuple[str, Any]] = [("", module)]
+        count = 0
+        while stack:
+            prefix, current = stack.pop()
+            count += 1
+            self._count(1)
+            if count > _MAX_MODULES or not is_module(current):
+                continue
+            names_not_saved = current.state.get("_non_persistent_buffers_set") or ()
+            for kind in ("_parameters", "_buffers"):
+                for name, tensor in self._collect_items(prefix, dict(current.state[kind])):
+                    if name.removeprefix(prefix) not in names_not_saved:
+                        yield name, tensor
+            children = dict(current.state["_modules"])
+            if "_packed_params" in children:  # a layer of torch.ao.nn.quantized
+                yield f"{prefix}_packed_params", make_quantized_tensor()
+            self._count(len(children))
+            stack.extend(
+                (f"{prefix}{name}.", child)
+                for name, child in reversed(children.items())
+                if isinstance(name, str) and len(prefix) + len(name) <= _MAX_NAME_LENGTH
+            )
+
+    def _find_tensor(self, value: Any) -> StoredTensor | None:
+        is_stored = isinstance(value, StoredTensor)
+        return value if is_stored else make_stored_tensor(value, self._read_storage)
+
+    def _count(self, entry_count: int) -> None:
+        """Count entries; raise ValueError if there are too many of them, or of tensors, so far."""
+        self._entry_count += entry_count
+        if self._entry_count > MAX_ENTRIES or self._tensor_count > MAX_TENSORS:
+            raise ValueError("it has too many tensors, modules or settings")

@@ -38,7 +38,10 @@ def load_tensors(tensors: dict[str, StoredTensor], path: Path) -> dict[str, Tens
             "give the checkpoint of a TinyViT with fewer classes",
         )
     try:
-        return {name: tensor.load() for name, tensor in tensors.items()}
+        # In the order of the storages, each of which is then read only once.
+        ordered = sorted(tensors.items(), key=lambda entry: entry[1].storage_key)
+        values = {name: tensor.load() for name, tensor in ordered}
+        return {name: values[name] for name in tensors}
     except (ValueError, RuntimeError, MemoryError) as error:
         raise make_damaged_error(path, str(error)) from error
 

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,7 +27,9 @@ from tinyvit.nn.file_formats import explain_pickle, explain_zip
 from tinyvit.nn.pickle_machine import read_pickle
 from tinyvit.nn.pickle_names import DangerousNameError
 from tinyvit.nn.pickle_records import Pickle, PickleRecordError
+from tinyvit.nn.storage_reading import limit_reading
 from tinyvit.nn.stored_tensors import ReadStorage, find_item_size
+from tinyvit.nn.tensor_collection import TensorCollector
 from tinyvit.regular_files import open_regular_file
 
 MAX_BYTES = 4 * 2**30
@@ -39,6 +41,10 @@ SAVE_STATE_DICT = "save the state dict alone: torch.save({'model': model.state_d
 
 MAX_STORAGE_BYTES = 2**30
 """Largest size of one storage that is read. The largest variant has 0.08 GB in all."""
+
+_MAX_READ_BYTES = 8 * 2**30
+"""Largest size of all storages that are read from one file. A storage is read again if another one
+was read in between."""
 
 _MAX_PICKLE_BYTES = 512 * 2**20
 """Larger pickles (without the contents of the tensors) are refused."""
@@ -54,6 +60,8 @@ _DAMAGED_ERRORS = (
     EOFError,
     KeyError,
     ValueError,
+    TypeError,
+    OverflowError,
     RuntimeError,  # an encrypted archive
     NotImplementedError,  # an unknown kind of compression
     struct.error,
@@ -74,6 +82,11 @@ class FileContent:
 
     root: Any
     read_storage: ReadStorage
+
+    @cached_property
+    def collector(self) -> TensorCollector:
+        """Return what collects the tensors of the file."""
+        return TensorCollector(self.read_storage)
 
 
 def read_torch_file(path: Path, is_zip: bool) -> FileContent:
@@ -160,7 +173,7 @@ def _read_archive(path: Path) -> FileContent:
         raise CheckpointError(f"{path} has big-endian numbers", SAVE_STATE_DICT)
     content = _read_pickle(io.BytesIO(read_entry(pickle_name)), path)
     return FileContent(
-        content.root, lru_cache(maxsize=1)(lambda key: read_entry(f"{root}data/{key}"))
+        content.root, _limit_reading(lambda key: read_entry(f"{root}data/{key}"), path)
     )
 
 
@@ -228,10 +241,18 @@ def _read_old_format(path: Path) -> FileContent:
     return FileContent(content.root, _make_position_reader(path, positions))
 
 
+def _limit_reading(read_storage: ReadStorage, path: Path) -> ReadStorage:
+    """Return the function with a limit for all storages together."""
+
+    def make_error(reason: str) -> CheckpointError:
+        return _make_limit_error(path, reason)
+
+    return limit_reading(read_storage, _MAX_READ_BYTES, make_error)
+
+
 def _make_position_reader(path: Path, positions: dict[str, tuple[int, int]]) -> ReadStorage:
     """Return a function that reads storages whose position and size in bytes are known."""
 
-    @lru_cache(maxsize=1)
     def read_storage(key: str) -> bytes:
         if key not in positions:
             raise make_damaged_error(path)
@@ -246,7 +267,7 @@ def _make_position_reader(path: Path, positions: dict[str, tuple[int, int]]) -> 
             raise make_damaged_error(path)
         return content
 
-    return read_storage
+    return _limit_reading(read_storage, path)
 
 
 def _find_positions(

@@ -13,6 +13,7 @@ from typing import Any
 from tinyvit.image_sizes import Windows, is_supported_size
 from tinyvit.nn.metadata_search import walk_dicts
 from tinyvit.nn.settings_files import SETTINGS_FILES, TRAINING_ARGUMENTS
+from tinyvit.nn.settings_text import TextBudget
 from tinyvit.nn.transform_lists import read_transforms
 
 _SIZE_KEYS = ("img_size", "input_size", "image_size", "imgsz")
@@ -135,8 +136,9 @@ def _find_sizes(
         size = _find_size(settings)
         if size is not None:
             yield size, name
+    budget = TextBudget()
     for path, values in walk_dicts(metadata):
-        size = read_transforms(path, values).img_size
+        size = read_transforms(path, values, budget).img_size
         if size is not None:
             yield size, f"the transforms in {f'{path} of ' if path else ''}the checkpoint"
 

@@ -14,7 +14,7 @@ from typing import Any
 from tinyvit.nn.channel_order import converts_from_rgb
 from tinyvit.nn.per_image_normalization import PER_IMAGE_TRANSFORM
 from tinyvit.nn.setting_values import find_first, is_vector, read_image_side
-from tinyvit.nn.settings_text import CLASS_KEY, parse_call
+from tinyvit.nn.settings_text import CLASS_KEY, TextBudget, parse_call
 from tinyvit.preprocess_settings import is_number
 
 _CLASS_KEYS = (
@@ -110,17 +110,18 @@ class Transform:
         return find_first(self.arguments, _SIZE_KEYS)
 
 
-def read_transform(entry: Any) -> Transform | None:
+def read_transform(entry: Any, budget: TextBudget) -> Transform | None:
     """Read an entry of a list of transforms.
 
     Args:
         entry: A dict that describes the transform, or its printed form, such as "Resize(size=256)".
+        budget: Limits the length of all printed forms.
 
     Returns:
         The transform; None if the entry is something else.
     """
     if isinstance(entry, str) and len(entry) <= _MAX_NAME_LENGTH:
-        entry = parse_call(entry)
+        entry = parse_call(entry) if "(" in entry and budget.allows(entry) else None
     if not isinstance(entry, Mapping):
         return None
     name, arguments = find_first(entry, _CLASS_KEYS), entry

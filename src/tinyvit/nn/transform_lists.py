@@ -21,6 +21,7 @@ from tinyvit.nn.setting_values import (
     read_image_side,
     shorten,
 )
+from tinyvit.nn.settings_text import TextBudget
 from tinyvit.nn.transform_kinds import Transform, read_transform
 
 _FILTER_KEYS = ("interpolation", "resample", "resamples")
@@ -61,12 +62,16 @@ class TransformSettings:
     divides_by_255: bool = False
 
 
-def read_transforms(path: str, values: Mapping[str, Any]) -> TransformSettings:
+def read_transforms(
+    path: str, values: Mapping[str, Any], budget: TextBudget | None = None
+) -> TransformSettings:
     """Read the transforms of the evaluation in a dict with a list of transforms.
 
     Args:
         path: Keys that lead to the dict, joined with ".".
         values: The dict, such as `{"val_transforms": [{"name": "Resize", "size": 256}, ...]}`.
+        budget: Limits the length of printed transforms, for all dicts of a checkpoint together;
+            None for a new limit.
 
     Returns:
         The settings of the first list that states any, even if they cannot be used. If no list
@@ -75,13 +80,14 @@ def read_transforms(path: str, values: Mapping[str, Any]) -> TransformSettings:
     """
     if _TRAINING.search(path):
         return TransformSettings()
+    budget = budget or TextBudget()
     unused = TransformSettings()
     for key, entries in list_entries(values):
         if isinstance(entries, (list, tuple)) and not _TRAINING.search(str(key)):
             transforms = [
                 transform
                 for entry in entries[:_MAX_TRANSFORMS]
-                if (transform := read_transform(entry)) is not None
+                if (transform := read_transform(entry, budget)) is not None
             ]
             result = _combine(transforms, f"{path}.{key}" if path else str(key))
             if result.values or result.problems:

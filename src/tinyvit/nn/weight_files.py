@@ -27,10 +27,10 @@ from tinyvit.nn.state_dict_search import (
     StateDict,
     find_state_dicts,
     find_tensors_beside,
+    name_key,
 )
 from tinyvit.nn.state_dicts import join_first, make_foreign_error, recognize_layout
 from tinyvit.nn.stored_tensors import StoredTensor
-from tinyvit.nn.tensor_collection import collect_tensors
 from tinyvit.nn.tensor_values import check_problems, load_tensors
 from tinyvit.nn.torch_files import (
     MAX_BYTES,
@@ -118,7 +118,8 @@ def read_weights(path: Path) -> Weights:
     state_dict, ignored = _find_state_dict(content, path)
     state_dict, averaging_notes = use_unnamed_averages(content, state_dict, path)
     network = _read_network(state_dict, _find_outside_tensors(content, state_dict, path), path)
-    metadata = {**metadata, **read_metadata(content, state_dict)}
+    with refuse_damaged_records(path):
+        metadata = {**metadata, **read_metadata(content, state_dict)}
     if network.normalization:
         values = load_tensors(network.normalization, path)
         metadata["normalization"] = {
@@ -194,7 +195,7 @@ def _read_parts(files: tuple[Path, ...]) -> tuple[FileContent, dict[str, Any]]:
     for file in files:
         content, _ = _read_file(file)
         with refuse_damaged_records(file):
-            tensors = collect_tensors(content.root, content.read_storage)
+            tensors = content.collector.collect(content.root)
         # Storages of different files may have the same key, so slices of them cannot be compared.
         joined.update({name: replace(value, storage_slice=None) for name, value in tensors.items()})
     return FileContent(joined, read_no_storage), {}
@@ -202,10 +203,10 @@ def _read_parts(files: tuple[Path, ...]) -> tuple[FileContent, dict[str, Any]]:
 
 def _find_state_dict(content: FileContent, path: Path) -> tuple[StateDict, tuple[str, ...]]:
     """Return the state dict with the network, and descriptions of networks that are left out."""
-    candidates = find_state_dicts(content.root, content.read_storage, path)
+    candidates = find_state_dicts(content.root, content.collector, path)
     if not candidates:
         entries = content.root if isinstance(content.root, dict) else {}
-        names = ", ".join(str(key)[:80] for key in list(entries)[:5])
+        names = ", ".join(name_key(key) for key in list(entries)[:5])
         top_level = names or _describe_type(content.root)
         raise CheckpointError(
             f"{path} contains no state dict (top level: {top_level})", SAVE_STATE_DICT
@@ -226,7 +227,7 @@ def _find_outside_tensors(
 ) -> dict[str, StoredTensor]:
     """Find the tensors that belong to no TinyViT: in the state dict, and in dicts beside it."""
     with refuse_damaged_records(path):
-        tensors_beside = find_tensors_beside(content.root, content.read_storage, state_dict)
+        tensors_beside = find_tensors_beside(content.root, content.collector, state_dict)
     return {**tensors_beside, **state_dict.list_outside_tensors()}
 
 

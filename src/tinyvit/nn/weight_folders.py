@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from tinyvit.checkpoint_paths import CHECKPOINT_SUFFIXES
 from tinyvit.errors import CheckpointError
 from tinyvit.files import sha256
 from tinyvit.labels.label_keys import MAP_KEYS, normalize_key
+from tinyvit.nn.torch_files import MAX_BYTES
 from tinyvit.safe_text import quote_argument
 from tinyvit.serialization import read_json
 
@@ -143,7 +145,9 @@ def hash_weight_files(path: Path) -> str:
 
 def _find_snapshot(path: Path) -> Path:
     """Return the only snapshot in a folder of Hugging Face's cache; otherwise the folder itself."""
-    snapshots = list((path / "snapshots").iterdir()) if (path / "snapshots").is_dir() else []
+    if not (path / "snapshots").is_dir():
+        return path
+    snapshots = [folder for folder in (path / "snapshots").iterdir() if folder.is_dir()]
     return snapshots[0] if len(snapshots) == 1 else path
 
 
@@ -169,11 +173,19 @@ def _read_index(index: Path) -> tuple[Path, ...]:
                 f"{index} names the file {name[:100]}, which is not in its folder",
                 "do not trust this file",
             )
-        if not (index.parent / name).is_file():
+        # Unlike the method of Path, this function does not raise an error for a long name.
+        if not os.path.isfile(index.parent / name):
             raise CheckpointError(
                 f"{name}, which {index.name} names, is missing in {index.parent}",
                 "download all files of the model",
             )
+    size_bytes = sum((index.parent / name).stat().st_size for name in names)
+    if size_bytes > MAX_BYTES:
+        raise CheckpointError(
+            f"the files that {index} names have {size_bytes / 2**30:.1f} GiB, more than any TinyViT"
+            " checkpoint",
+            "give the checkpoint of a TinyViT",
+        )
     return tuple(index.parent / name for name in names)
 
 

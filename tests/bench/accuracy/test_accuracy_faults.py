@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.full_disk import fill_disk, mount_small_disk, require_one_error, run_command
-from tinyvit.bench.accuracy.journal import open_journal
+from tinyvit.bench.accuracy.journal import PredictionLimits, open_journal
 from tinyvit.bench.accuracy.predictions import ImagePrediction
 from tinyvit.errors import RequestError
 from tinyvit.file_locks import take_lock
@@ -16,6 +16,7 @@ from tinyvit.file_locks import take_lock
 COMMAND = "tinyvit.bench.cli"
 DISK_BYTES = 2**20
 SETTINGS = {"artifact": "a"}
+LIMITS = PredictionLimits(image_count=100_000, class_count=4)
 PREDICTION = ImagePrediction((3, 1), 0.5, "")
 
 
@@ -24,7 +25,7 @@ def accuracy_arguments(artifact: Path, data: Path, journal: Path) -> list[object
 
 
 def add_predictions(path: Path, count: int) -> None:
-    with open_journal(path, SETTINGS) as journal:
+    with open_journal(path, SETTINGS, LIMITS) as journal:
         for _ in range(count):
             journal.add(PREDICTION)
 
@@ -91,7 +92,7 @@ def test_a_line_that_does_not_fit_is_removed(tmp_path: Path) -> None:
         assert written.startswith(complete)
         assert written.endswith(b"\n")
         filler.unlink()
-        with open_journal(path, SETTINGS) as journal:
+        with open_journal(path, SETTINGS, LIMITS) as journal:
             assert set(journal.initial_predictions) == {PREDICTION}
             assert len(journal.initial_predictions) % 64 == 1  # whole lines of 64 predictions
 
@@ -100,7 +101,7 @@ def test_another_file_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with (
         pytest.raises(RequestError, match="is not a journal of tinyvit-bench accuracy"),
-        open_journal(tmp_path / "notes.txt", SETTINGS),
+        open_journal(tmp_path / "notes.txt", SETTINGS, LIMITS),
     ):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

@@ -241,3 +241,12 @@ def test_format_without_a_program_is_refused(
     assert measure(workspace, small_openvino_classifier, "--adb") == 1
     err = capsys.readouterr().err
     assert "no benchmark program for Android is known for openvino-ir files" in err
+
+
+@pytest.mark.parametrize("number", ["0", "9e99", "1e-99", "...", "1.2.3", "nan", "-1"])
+def test_times_that_no_record_contains_are_left_out(number: str) -> None:
+    output = f"I1 count=9 min=1 max={number} avg={number} median=2"
+    expected = {"min": 0.001, "median": 0.002}
+    # "1.2.3" begins with the number 1.2.
+    expected |= {"max": 0.0012, "mean": 0.0012} if number == "1.2.3" else {}
+    assert read_times(RUNNERS["litert"], output) == pytest.approx(expected)

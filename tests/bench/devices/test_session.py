@@ -171,6 +171,17 @@ def test_failed_verification_is_returned_and_is_a_problem(small_classifier: Path
     assert "tinyvit-verify test.onnx did not pass: the network was changed" in results.problems
 
 
+@pytest.mark.parametrize("value", ["NaN", "Infinity", '"' + "x" * 2**20 + '"'])
+def test_a_verification_that_is_no_plain_json_is_not_written(
+    value: str, small_classifier: Path
+) -> None:
+    output = f'{{"passed": true, "max_abs_diff": {value}}}'
+    config = SessionConfig((small_classifier,), use_env=sys.prefix)
+    results = measure_on_device(DishonestTransport(output), config, NullProgress())
+    assert results.verifications == {}
+    assert "tinyvit-verify test.onnx failed: exit code 0" in results.problems
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [

@@ -13,11 +13,11 @@ import pytest
 from tests.helpers.small_classifiers import build_classifier
 from tinyvit.bench.failures import Failures
 from tinyvit.bench.latency import measure
-from tinyvit.bench.latency.baselines import measure_baselines
+from tinyvit.bench.latency.baselines import measure_baselines, run_tool
 from tinyvit.bench.latency.benchmark_tools import BENCHMARK_TOOLS
 from tinyvit.bench.latency.config import LatencyConfig
 from tinyvit.bench.latency.open_artifact import OpenArtifact, open_in_engine
-from tinyvit.errors import MissingDependencyError
+from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.runtimes.base import RuntimeOptions
 
 TOOL_OUTPUTS = {
@@ -145,3 +145,32 @@ def test_real_tool_of_an_engine_is_run(engine: str, demo: dict[str, Path]) -> No
     assert result.ratio.low is not None
     assert result.ratio.high is not None
     assert result.ratio.low <= result.ratio.median <= result.ratio.high
+
+
+@pytest.mark.parametrize("number", [".", "1.2.3", "0", "9e99", "9" * 400, "1e-99", "nan", "-1"])
+def test_a_number_that_is_no_latency_is_refused(
+    number: str, small_classifier: Path, tmp_path: Path
+) -> None:
+    program = tmp_path / "tool"
+    program.write_text(f'#!/bin/sh\necho "P50 Latency: {number} s"\n')
+    program.chmod(0o755)
+    with (
+        open_in_engine(str(small_classifier), "onnxruntime", RuntimeOptions()) as open_artifact,
+        pytest.raises(RequestError, match="reported no median latency"),
+    ):
+        run_tool(BENCHMARK_TOOLS["onnxruntime"], str(program), open_artifact, 1)
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, '{"a": ' + "9" * 5000 + "}", " " * 2**21])
+def test_a_damaged_json_file_of_a_tool_is_refused(
+    text: str, small_classifier: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "text").write_text(text)
+    program = tmp_path / "tool"
+    program.write_text(f'#!/bin/sh\nfor last; do :; done\ncat {tmp_path}/text > "$last"\n')
+    program.chmod(0o755)
+    with (
+        open_in_engine(str(small_classifier), "onnxruntime", RuntimeOptions()) as open_artifact,
+        pytest.raises(RequestError, match="the JSON file of litert-benchmark cannot be read"),
+    ):
+        run_tool(BENCHMARK_TOOLS["litert"], str(program), open_artifact, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.helpers.records import (
@@ -14,7 +15,7 @@ from tests.helpers.records import (
     make_latency,
     make_latency_record,
 )
-from tinyvit.bench import cli
+from tinyvit.bench import cli, compare
 from tinyvit.bench.compare import Change, compare_records
 from tinyvit.bench.record import Record
 from tinyvit.bench.report.console import format_comparison
@@ -244,3 +245,14 @@ def test_the_command_refuses_what_is_not_a_percentage(record_paths: dict[str, st
     main, slow = record_paths["main"], record_paths["slow"]
     with pytest.raises(SystemExit):
         cli.main(["compare", main, slow, "--max-regress", "much"])
+
+
+def test_resamples_that_are_drawn_in_blocks_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    latency = make_latency("a", 20, turns=31)
+    at_once = compare._resample_medians(latency, np.random.default_rng(0))
+    monkeypatch.setattr(compare, "_MAX_DRAWN_TURNS", 100)
+    in_blocks = compare._resample_medians(latency, np.random.default_rng(0))
+    assert in_blocks.tolist() == at_once.tolist()
+    draws = np.random.default_rng(0).integers(0, 31, (2000, 31))
+    medians = np.array([np.median(turn) for turn in latency.turns_ms])
+    assert at_once.tolist() == np.median(medians[draws], axis=1).tolist()

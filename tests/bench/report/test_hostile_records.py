@@ -133,6 +133,8 @@ def test_latex_is_not_started_even_if_the_user_enables_it(
         ("  =1", "'  =1"),
         ("＝1", "'＝1"),  # noqa: RUF001 (full-width)
         ("a;=1;+1", "a;'=1;'+1"),
+        ('a;"=1', "a;'\"=1"),
+        ('a; ""=1', 'a;\' ""=1'),
         ("\r=1", "\\u000d=1"),
         ("\t=1", "\\u0009=1"),
         ("\rnew,row", "\\u000dnew,row"),
@@ -223,3 +225,32 @@ def test_a_file_name_that_is_not_utf8_can_be_reported(tmp_path: Path) -> None:
     path = tmp_path / "record.json"
     path.write_text(make_latency_record(make_latency("café", 1), failures=(name,)).to_json())
     assert "caf\\\\udce9.onnx" in write_report([path], tmp_path / "report.md")
+
+
+@pytest.mark.parametrize("interval", [[60.0, 50.0], [0.0, 10.0], [90.0, 100.0]])
+def test_an_interval_without_the_accuracy_is_drawn(interval: list[float], tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    latency, _, accuracy = make_full_records()
+    results = tuple(
+        replace(result, top1_interval=(interval[0], interval[1])) for result in accuracy.accuracy
+    )
+    paths = [tmp_path / "latency.json", tmp_path / "accuracy.json"]
+    paths[0].write_text(latency.to_json())
+    paths[1].write_text(replace(accuracy, accuracy=results).to_json())
+    assert "Accuracy against latency" in write_report(paths, tmp_path / "report.html")
+
+
+@pytest.mark.parametrize("suffix", [".html", ".md"])
+@pytest.mark.parametrize("place", ["names", "warnings"])
+def test_a_report_of_millions_of_characters_is_refused(
+    suffix: str, place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    latency = make_latency("a" * 9999, 20)
+    record = make_latency_record(*[latency] * (256 if place == "names" else 1))
+    if place == "warnings":
+        record = replace(record, warnings=("b" * 9999,) * 210)
+    path = tmp_path / "record.json"
+    path.write_text(record.to_json())
+    assert cli.main(["report", str(path), "-o", str(tmp_path / f"report{suffix}")]) == 1
+    message = capsys.readouterr().err
+    assert re.search(r"the report would have \d{7} characters, more than 2097152", message)

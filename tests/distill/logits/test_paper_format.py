@@ -122,6 +122,34 @@ def test_converting_to_the_paper_format_and_back_keeps_the_values(
     ).read_bytes()
 
 
+def test_only_line_feeds_separate_keys(tmp_path: Path) -> None:
+    keys = ["n0/a\u2028b", "n0/c\x85d", "n0/e\x1cf"]
+    write_rank(tmp_path / f"logits_top{K}_epoch0", 0, keys)
+    ((read_keys, _),) = open_paper_logits(tmp_path).read_ranks(0)
+    assert read_keys == keys
+
+
+def test_keys_without_records_are_counted_and_not_listed(tmp_path: Path) -> None:
+    folder = tmp_path / f"logits_top{K}_epoch0"
+    write_rank(folder, 0, ["n0/a"])
+    (folder / "rank0-keys.txt").write_bytes(b"\n" * (2**24 + 1))
+    with pytest.raises(RequestError, match="names 16777217 records, more than 16777216"):
+        list(check_store(tmp_path, None, ()))
+    (folder / "rank0-keys.txt").write_bytes(b"\n" * 2**24)
+    with pytest.raises(RequestError, match=r"has 16 bytes, but rank0-keys\.txt names 16777216"):
+        list(check_store(tmp_path, None, ()))
+
+
+def test_an_invalid_record_behind_the_first_block_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / f"logits_top{K}_epoch0"
+    write_rank(folder, 0, [f"n0/{i}" for i in range(20_000)])
+    with open(folder / "rank0-values.bin", "r+b") as file:
+        file.seek(17_000 * 16)
+        file.write(b"\xff\xff\xff\xff")  # the seed -1
+    with pytest.raises(RequestError, match=r"record 17000 of .* is not a valid prediction"):
+        list(check_store(tmp_path, None, ()))
+
+
 def test_images_that_do_not_match_are_reported_with_the_folder_of_the_source(
     store: Store, image_folder: Path, tmp_path: Path
 ) -> None:

@@ -325,3 +325,31 @@ def test_only_the_training_split_is_read(tmp_path: Path) -> None:
         images.find_class_indices(tuple(reversed(images.labels or ()))).tolist()
         == [2] * 4 + [1] * 4 + [0] * 4
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"views_per_image": 257}, "--views is 257 and --batch is .*at most 256 views"),
+        ({"views_per_image": 2**62}, "--views is 4611686018427387904"),
+        ({"image_count": 0}, "the store has 0 images"),
+        ({"image_count": 2**28 + 1}, "the store has 268435457 images"),
+        ({"image_count": -1}, "the store has -1 images"),
+    ],
+)
+def test_impossible_counts_are_refused(
+    store_copy: Store, changes: dict[str, int], message: str
+) -> None:
+    path = store_copy.folder / HEADER_NAME
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    with pytest.raises(RequestError, match=message):
+        open_store(store_copy.folder)
+
+
+def test_a_large_file_of_zeros_is_refused_at_its_first_zero_record(store_copy: Store) -> None:
+    path = store_copy.folder / HEADER_NAME
+    path.write_text(json.dumps({**json.loads(path.read_text()), "image_count": 2**28}))
+    os.truncate(store_copy.epoch_path(0), 2**28 * 28)
+    os.truncate(store_copy.epoch_path(1), 2**28 * 28)
+    with pytest.raises(RequestError, match=r"record 12 of .*epoch-0000\.bin is damaged"):
+        list(check_store(store_copy.folder, None, ()))

@@ -2,11 +2,58 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from tests.hostile.hostile_files import Loader
-from tests.hostile.loaders import onnx_files, openvino_files, ort_files
+from tests.hostile.loaders import (
+    bench_runs,
+    calibration_sources,
+    coreml_packages,
+    datasets,
+    engine_files,
+    image_files,
+    label_files,
+    manifests,
+    onnx_files,
+    openvino_files,
+    ort_files,
+    pte_files,
+    records,
+    tflite_files,
+    truth_files,
+)
 
 LOADERS: tuple[Loader, ...] = (
     *onnx_files.LOADERS,
     *ort_files.LOADERS,
     *openvino_files.LOADERS,
+    *tflite_files.LOADERS,
+    *pte_files.LOADERS,
+    *coreml_packages.LOADERS,
+    *engine_files.LOADERS,
+    *manifests.LOADERS,
+    *label_files.LOADERS,
+    *image_files.LOADERS,
+    *datasets.LOADERS,
+    *truth_files.LOADERS,
+    *calibration_sources.LOADERS,
+    *records.LOADERS,
+    *bench_runs.LOADERS,
 )
+
+if find_spec("torch"):  # otherwise, the modules that these loaders try cannot be imported
+    from tests.hostile.loaders import (
+        checkpoint_folders,
+        logits_stores,
+        run_folders,
+        torch_checkpoints,
+        training_files,
+    )
+
+    LOADERS += (
+        *torch_checkpoints.LOADERS,
+        *checkpoint_folders.LOADERS,
+        *training_files.LOADERS,
+        *logits_stores.LOADERS,
+        *run_folders.LOADERS,
+    )

@@ -1,0 +1,54 @@
+"""What users run on an exported file: tinyvit-predict, tinyvit-verify and tinyvit-inspect."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tinyvit.errors import ArtifactError
+from tinyvit.runtimes import cli
+from tinyvit.runtimes.classifier import Classifier
+from tinyvit.runtimes.verify import verify
+
+_PIXELS = np.random.default_rng(0).integers(0, 256, (40, 48, 3), np.uint8)
+
+
+def choose_engine(path: Path) -> str | None:
+    """Return the engine for a path: the evaluator for Core ML packages, otherwise the default."""
+    return "coreml-reference" if path.suffix == ".mlpackage" else None
+
+
+def predict(path: Path) -> None:
+    """Predict the class of a small image, twice, and describe the classifier."""
+    with Classifier(path, choose_engine(path)) as classifier:
+        classifier.predict([Image.fromarray(_PIXELS)] * 2)
+        str(classifier.describe())
+
+
+def verify_artifact(path: Path) -> None:
+    """Verify an artifact; wrong logits or a changed hash refuse it."""
+    result = verify(path, choose_engine(path))
+    if not result.passed:
+        raise ArtifactError("; ".join(result.reasons), "export it again")
+
+
+def inspect(path: Path) -> None:
+    """Run tinyvit-inspect as text and as JSON; an exit code of 1 refuses the file."""
+    for options in ([], ["--labels"], ["--json"]):
+        output, errors = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+            exit_code = cli.inspect([str(path), *options])
+        print(output.getvalue(), errors.getvalue())
+        if exit_code == 0:
+            if options == ["--json"]:
+                json.loads(output.getvalue())
+            continue
+        message = errors.getvalue()
+        if exit_code != 1 or "unexpected" in message or message.count("\n") != 1:
+            raise AssertionError(f"exit code {exit_code}: {message}")
+        raise ArtifactError(message, "export it again")

@@ -1,0 +1,57 @@
+"""Manifests for small networks: with golden vectors, and with the hash of the content."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.helpers.fake_tensorrt import CLASSES, SIZE, make_manifest
+from tests.hostile.artifact_commands import choose_engine
+from tinyvit.golden import CHIRP_FORMULA, CHIRP_PATTERNS
+from tinyvit.manifest import GoldenVectors, Manifest
+from tinyvit.runtimes.artifact import Artifact, content_sha256
+from tinyvit.runtimes.base import Runtime
+from tinyvit.runtimes.registry import open_runtime
+from tinyvit.runtimes.verify import make_golden_batch
+
+SaveWithManifest = Callable[[Path, Manifest], Any]
+"""A function that writes an artifact with a manifest."""
+
+
+def make_golden_manifest(runtime: Runtime, **changes: Any) -> Manifest:
+    """Make the manifest of a network for 8 x 8 pixels and 10 classes, with golden vectors.
+
+    Args:
+        runtime: The network, opened.
+        changes: Replace some fields of the manifest.
+    """
+    manifest = make_manifest(
+        precision="float32", input=runtime.inputs[0], output=runtime.outputs[0], **changes
+    )
+    empty = GoldenVectors(CHIRP_FORMULA, CHIRP_PATTERNS[:2], SIZE, SIZE, (), 1e-3)
+    logits = tuple(
+        tuple(map(float, runtime.run(make_golden_batch(manifest, empty, index))[0]))
+        for index in range(len(empty.patterns))
+    )
+    assert len(logits[0]) == CLASSES
+    return dataclasses.replace(manifest, golden=dataclasses.replace(empty, logits=logits))
+
+
+def open_bare(path: Path) -> Runtime:
+    """Open a file without regard to a manifest in it."""
+    return open_runtime(Artifact(path, None), choose_engine(path))
+
+
+def save_signed(path: Path, manifest: Manifest, save: SaveWithManifest) -> Path:
+    """Write an artifact whose manifest states the hash of its content.
+
+    Args:
+        path: Where to write it.
+        manifest: The manifest, with any hash.
+        save: Writes the artifact.
+    """
+    save(path, manifest)
+    save(path, dataclasses.replace(manifest, content_sha256=content_sha256(path)))
+    return path
