@@ -7,7 +7,6 @@ result has an unknown size. It takes about a second more than to open the file.
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +19,13 @@ from tinyvit.runtimes.base import RuntimeOptions
 from tinyvit.runtimes.inference_cost import ASSUMED_BATCH_SIZE, ASSUMED_SIDE
 from tinyvit.runtimes.tensor_limits import check_tensor_sizes
 
-LIMITS = ProcessLimits(memory_bytes=3 * 2**30, seconds=60)
-"""Limits on the process. The memory is in addition to three times the size of the file, because
-engines copy weights."""
+TIMEOUT_S = 60
+"""Longest time that the trial may take, in seconds, with the start of the process."""
 
-_NO_MEMORY_LIMIT = 2**46
-"""Limit for other devices than CPUs, whose drivers reserve any amount of addresses."""
+MEMORY_BYTES = 3 * 2**30
+"""Memory of the other process in bytes, in addition to three times the size of the file, because
+engines copy weights. It is not limited for other devices than CPUs, whose drivers reserve addresses
+without measure."""
 
 
 def run_limited_trial(artifact: Artifact, engine_name: str, options: RuntimeOptions) -> None:
@@ -37,7 +37,8 @@ def run_limited_trial(artifact: Artifact, engine_name: str, options: RuntimeOpti
         options: Options for the engine. A cache folder is not used.
 
     Raises:
-        ArtifactError: If the engine does not open or run the file, or needs more than `LIMITS`.
+        ArtifactError: If the engine does not open or run the file, or needs more than
+            `MEMORY_BYTES` or `TIMEOUT_S`.
     """
     request = {
         "path": str(artifact.path.absolute()),
@@ -46,13 +47,16 @@ def run_limited_trial(artifact: Artifact, engine_name: str, options: RuntimeOpti
         "threads": options.threads or 1,
         "precision": options.precision,
     }
-    file_bytes = sum(file.stat().st_size for file in list_artifact_files(artifact.path))
-    limits = replace(LIMITS, memory_bytes=LIMITS.memory_bytes + 3 * file_bytes)
-    if "cpu" not in options.device.lower():
+    memory_bytes: int | None = None
+    if "cpu" in options.device.lower():
+        file_bytes = sum(file.stat().st_size for file in list_artifact_files(artifact.path))
+        memory_bytes = MEMORY_BYTES + 3 * file_bytes
+    else:
         request["threads"] = None
-        limits = replace(LIMITS, memory_bytes=_NO_MEMORY_LIMIT)
     try:
-        call_in_process(run_once, json.dumps(request).encode(), limits)
+        call_in_process(
+            run_once, json.dumps(request).encode(), ProcessLimits(memory_bytes, TIMEOUT_S)
+        )
     except ValueError as error:
         raise ArtifactError(
             f"{artifact.path.name} contains operators whose results have unknown sizes, and running"
