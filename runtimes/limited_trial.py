@@ -11,11 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
+from tinyvit.discovery import load_plugin
 from tinyvit.errors import ArtifactError
 from tinyvit.limited_process import ProcessLimits, call_in_process
 from tinyvit.manifest import TensorSpec
+from tinyvit.runtimes import engines
 from tinyvit.runtimes.artifact import Artifact, list_artifact_files
-from tinyvit.runtimes.base import RuntimeOptions
+from tinyvit.runtimes.base import Runtime, RuntimeOptions
 from tinyvit.runtimes.inference_cost import ASSUMED_BATCH_SIZE, ASSUMED_SIDE
 from tinyvit.runtimes.tensor_limits import check_tensor_sizes
 
@@ -26,6 +28,13 @@ MEMORY_BYTES = 3 * 2**30
 """Memory of the other process in bytes, in addition to three times the size of the file, because
 engines copy weights. It is not limited for other devices than CPUs, whose drivers reserve addresses
 without measure."""
+
+_OTHER_SIDES = (384, 256, 224, 192, 160, 128, 96, 64, 32)
+"""Heights and widths, in pixels, to try if a network that takes any does not run with
+`ASSUMED_SIDE`."""
+
+_WORDS_FOR_MEMORY = ("memory", "alloc")
+"""Parts of the messages of engines that could not allocate memory."""
 
 
 def run_limited_trial(artifact: Artifact, engine_name: str, options: RuntimeOptions) -> None:
@@ -75,8 +84,6 @@ def run_once(request: bytes) -> bytes:
     Returns:
         Nothing.
     """
-    from tinyvit.runtimes.registry import get_engine
-
     values = json.loads(request)
     options = RuntimeOptions(
         values["device"],
@@ -85,16 +92,33 @@ def run_once(request: bytes) -> bytes:
         allow_foreign_operators=True,  # This is the check itself.
     )
     artifact = Artifact(Path(values["path"]), manifest=None)
-    with get_engine(values["engine"]).open(artifact, options) as runtime:
+    with load_plugin(engines, values["engine"], "ENGINE").open(artifact, options) as runtime:
         check_tensor_sizes(runtime.inputs, runtime.outputs, artifact.path.name)
-        runtime.run(_make_zeros(runtime.inputs[0]))
+        _run_with_zeros(runtime)
     return b""
 
 
-def _make_zeros(spec: TensorSpec) -> np.ndarray:
-    """Make an input of zeros, with the assumed sizes for those that the caller chooses."""
+def _run_with_zeros(runtime: Runtime) -> None:
+    """Run a network once, with an image of zeros of the first size that it takes.
+
+    Nothing is raised if it takes none of the sizes: then it will not run later either, or the
+    caller states the size of images.
+    """
+    spec = runtime.inputs[0]
+    takes_any_size = not all(isinstance(size, int) for size in spec.shape[1:])
+    for side in (ASSUMED_SIDE, *_OTHER_SIDES):
+        try:
+            runtime.run(_make_zeros(spec, side))
+            return
+        except ArtifactError as error:
+            if not takes_any_size or any(word in str(error) for word in _WORDS_FOR_MEMORY):
+                raise
+
+
+def _make_zeros(spec: TensorSpec, side: int) -> np.ndarray:
+    """Make an input of zeros with images of this height and width, if the network takes any."""
     sizes = [
-        size if isinstance(size, int) else (ASSUMED_SIDE if axis else ASSUMED_BATCH_SIZE)
+        size if isinstance(size, int) else (side if axis else ASSUMED_BATCH_SIZE)
         for axis, size in enumerate(spec.shape)
     ]
     return np.zeros(sizes, spec.dtype)

@@ -33,9 +33,9 @@ lock = take_lock(Path(sys.argv[1]))
 child = os.fork()
 if child == 0:
     lock.release()  # has no effect in the child
+    Path(sys.argv[2], "held").touch()
     time.sleep(float(sys.argv[3]))
     os._exit(0)
-Path(sys.argv[2], "held").touch()
 time.sleep(float(sys.argv[3]))
 """
 

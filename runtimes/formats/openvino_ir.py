@@ -20,6 +20,7 @@ from tinyvit.regular_files import check_regular_file, open_regular_file
 from tinyvit.runtimes.formats import MAX_FILE_BYTES
 from tinyvit.runtimes.formats.file_errors import damaged_error, unreadable_error
 from tinyvit.runtimes.formats.network_graph import NetworkGraph
+from tinyvit.runtimes.formats.openvino_layers import name_if_foreign
 
 _MANIFEST_PATH = ["net", "rt_info", MANIFEST_KEY, "manifest"]
 """Names of the nested elements that lead to the manifest."""
@@ -33,8 +34,8 @@ _NETWORK_NAME = "tinyvit"
 _MODEL_INFO_PATH = ["net", "rt_info", "model_info"]
 """The element with the description for OpenVINO's Model API, which tinyvit-export writes."""
 
-_FOREIGN_LAYERS = ("If", "Loop", "TensorIterator")
-"""Types of layers that execute other graphs, any number of times."""
+_MAX_FOREIGN_LAYERS = 100
+"""Number of types of layers that are remembered for a message."""
 
 _MAX_XML_BYTES, _MAX_DEPTH = 4 * MAX_BYTES, 256
 
@@ -68,7 +69,7 @@ class OpenVinoIrFormat:
         return description.network_name == _NETWORK_NAME and description.has_model_info
 
     def find_foreign_operators(self, path: Path) -> tuple[str, ...]:
-        """Return the types of layers that execute other graphs."""
+        """Return the types of layers that no image classifier needs, sorted."""
         return tuple(sorted(_parse_xml(path).foreign_layers))
 
     def read_graph(self, path: Path) -> NetworkGraph | None:
@@ -162,7 +163,7 @@ class _XmlDescription:
         manifest_starts: For each manifest, the position in the file where its element begins.
         network_name: Name of the network.
         has_model_info: Whether there is an element `_MODEL_INFO_PATH`.
-        foreign_layers: Types of layers in the file that are among `_FOREIGN_LAYERS`.
+        foreign_layers: Types of layers that are not allowed, at most `_MAX_FOREIGN_LAYERS`.
     """
 
     def __init__(self, path: Path, parser: Any) -> None:
@@ -185,8 +186,10 @@ class _XmlDescription:
                 f"{self._path} is nested more than {_MAX_DEPTH} elements deep",
                 "the file is damaged or hostile: export it again",
             )
-        if name == "layer" and attributes.get("type") in _FOREIGN_LAYERS:
-            self.foreign_layers.add(attributes["type"])
+        if name == "layer" and len(self.foreign_layers) < _MAX_FOREIGN_LAYERS:
+            foreign_layer = name_if_foreign(attributes.get("type", ""))
+            if foreign_layer:
+                self.foreign_layers.add(foreign_layer)
         if self._open_elements == ["net"]:
             self.network_name = attributes.get("name", "")
         elif self._open_elements == _MODEL_INFO_PATH:

@@ -73,9 +73,11 @@ class ImageError(TinyViTError):
 
 def _make_line(text: str) -> str:
     """Return a text on one line, with spaces for line breaks, escaped and shortened."""
-    is_long = len(text) > _MAX_CHARACTERS
-    line = " ".join(text[:_MAX_CHARACTERS].split()) + ("..." if is_long else "")
-    return escape_text(line)
+    if len(text) > _MAX_CHARACTERS:
+        # A long name is often followed by what is wrong with it.
+        half = _MAX_CHARACTERS // 2
+        text = f"{text[:half]}...{text[-half:]}"
+    return escape_text(" ".join(text.split()))
 
 
 def _rebuild_error(cls: type[TinyViTError], cause: str, remedy: str) -> TinyViTError:

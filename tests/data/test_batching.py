@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from tinyvit.data.batching import pad_batch, run_in_batches
+from tinyvit.errors import ArtifactError
 
 
 @pytest.mark.parametrize(
@@ -37,3 +38,10 @@ def test_any_number_of_images_is_run(batch: int | str | None, sizes: list[int]) 
     images = np.arange(15, dtype=np.float32).reshape(5, 3)
     assert np.array_equal(run_in_batches(run, images, batch), images[:, :2] * 10)
     assert seen == sizes
+
+
+@pytest.mark.parametrize("batch", [2, "N"])
+def test_a_network_that_joins_images_is_refused(batch: int | str) -> None:
+    images = np.zeros((4, 3), np.float32)
+    with pytest.raises(ArtifactError, match=r"returns 1 rows of logits for [24] images"):
+        run_in_batches(lambda inputs: inputs[:1], images, batch)

@@ -130,7 +130,7 @@ def test_save_logits_with_a_limit_on_files(
     max_file_bytes: int, image_folder: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "store"
-    arguments = [*save_arguments(image_folder, output), "--views", 1000]
+    arguments = [*save_arguments(image_folder, output), "--views", 256]
     process = run_command(COMMAND, *arguments, max_file_bytes=max_file_bytes)
     file = {10: "store.json", 100_000: "epoch-0000.part"}[max_file_bytes]
     require_one_error(process, f"{file} cannot be read or written (the disk is full): free space")

@@ -31,6 +31,9 @@ _WALL_SECONDS_PER_CPU_SECOND = 5
 _MORE_ADDRESS_SPACE = 8 * GIB
 """Engines reserve more address space than they use. Beyond this, an allocation fails."""
 _KILLED_AFTER_SECONDS = 5
+_UNKNOWN_END = "exit code 255"
+"""What `multiprocessing` reports if the server process could not tell how the child ended. Such a
+file is loaded once more."""
 
 
 class Outcome(Enum):
@@ -104,6 +107,8 @@ def try_file(loader: Loader, file: HostileFile) -> Trial:
         before = _list_states(folders.hostile)
         start_s = time.monotonic()
         end = _run_child(loader, path, folders)
+        if end == _UNKNOWN_END:
+            end = _run_child(loader, path, folders)
         seconds = time.monotonic() - start_s
         trial = _judge(loader, folders, end, seconds)
         if trial.outcome is not Outcome.FAILED:

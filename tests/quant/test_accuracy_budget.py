@@ -41,7 +41,7 @@ def test_without_classes_the_agreement_decides() -> None:
     assert (comparison.agreement, comparison.drop, comparison.top1) == (75, None, None)
     assert AccuracyBudget(min_agreement=75).allows(comparison)
     assert not AccuracyBudget(min_agreement=75.1).allows(comparison)
-    assert "75.0% of 4 images" in str(comparison)
+    assert "75.0% of 4 images" in comparison.describe("float32")
 
 
 def test_with_classes_the_drop_decides() -> None:
@@ -49,7 +49,7 @@ def test_with_classes_the_drop_decides() -> None:
     comparison = PairedComparison(1000, 50, top1=84.7, reference_top1=85.2, worse=5)
     assert AccuracyBudget(max_drop=0.5, min_agreement=100).allows(comparison)
     assert not AccuracyBudget(max_drop=0.4).allows(comparison)
-    assert "a drop of 0.5" in str(comparison)
+    assert "a drop of 0.5" in comparison.describe("float32")
 
 
 def test_a_gain_is_within_every_budget() -> None:

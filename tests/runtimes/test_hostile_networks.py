@@ -166,7 +166,7 @@ def test_functions_are_refused(tmp_path: Path) -> None:
     assert detect_format(path).find_foreign_operators(path) == ("a function",)
 
 
-@pytest.mark.parametrize("layer", ["Loop", "TensorIterator", "If"])
+@pytest.mark.parametrize("layer", ["Loop", "TensorIterator", "If", "Assign", "ReadValue", "Custom"])
 def test_an_ir_with_a_loop_is_refused(tmp_path: Path, layer: str) -> None:
     path = tmp_path / "a.xml"
     path.with_suffix(".bin").write_bytes(b"")

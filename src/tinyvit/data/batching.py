@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from tinyvit.errors import ArtifactError
+
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 
@@ -43,12 +45,25 @@ def run_in_batches(
 
     Returns:
         Logits, float32 (n, classes), without those of padding images.
+
+    Raises:
+        ArtifactError: The network does not return one row of logits for each image.
     """
     if not isinstance(batch_size, int):
-        return run(images)
+        return _check_rows(run(images), len(images))
     padded = pad_batch(images, batch_size)
     starts = range(0, len(padded), batch_size)
-    logits = [run(padded[start : start + batch_size]) for start in starts]
+    logits = [_check_rows(run(padded[start : start + batch_size]), batch_size) for start in starts]
     # A single batch is not copied.
     joined = logits[0] if len(logits) == 1 else np.concatenate(logits)
     return joined[: len(images)]
+
+
+def _check_rows(logits: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.float32]:
+    """Return the logits of a batch; raise ArtifactError if they are not those of `count` images."""
+    if len(logits) != count:
+        raise ArtifactError(
+            f"the network returns {len(logits)} rows of logits for {count} images",
+            "the file is damaged, or its batch size cannot be changed: export it again",
+        )
+    return logits

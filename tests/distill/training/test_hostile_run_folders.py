@@ -126,13 +126,6 @@ def test_objects_and_calls_are_refused(tmp_path: Path) -> None:
     check_refusal(tmp_path, "CheckpointError")
 
 
-@pytest.mark.parametrize("text", ["run = 5", "training = []", "run = 'a'\ntraining = 1979-05-27"])
-def test_a_run_file_without_tables_is_another_run(tmp_path: Path, text: str) -> None:
-    (tmp_path / "run.toml").write_text(text)
-    with pytest.raises(RequestError, match="contains a different run, with another value of run"):
-        open_run_folder(tmp_path, {"student": "a"}, CONFIG, overwrite=False)
-
-
 def test_a_run_file_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "run.toml")
     with pytest.raises(RequestError, match=r"is damaged \(it is a named pipe"):

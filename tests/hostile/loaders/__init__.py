@@ -45,7 +45,6 @@ if find_spec("torch"):  # otherwise, the modules that these loaders try cannot b
     from tests.hostile.loaders import (
         checkpoint_folders,
         logits_stores,
-        run_folders,
         torch_checkpoints,
         training_files,
     )
@@ -55,5 +54,4 @@ if find_spec("torch"):  # otherwise, the modules that these loaders try cannot b
         *checkpoint_folders.LOADERS,
         *training_files.LOADERS,
         *logits_stores.LOADERS,
-        *run_folders.LOADERS,
     )

@@ -265,5 +265,5 @@ def _replace_in_paper(name: str, make: Callable[[Path], None], store: Path) -> N
 
 
 LOADERS = (
-    Loader("logits stores: check and convert", use_store, make_stores, craft, False, 2 * GIB),
+    Loader("logits stores: check and convert", use_store, make_stores, craft, memory_bytes=2 * GIB),
 )

@@ -156,5 +156,5 @@ LOADERS = (
         must_refuse=True,
         memory_bytes=_MEMORY,
     ),
-    Loader("ORT: inspect", inspect, make_samples, craft_all),
+    Loader("ORT: inspect", inspect, make_samples, craft_all, memory_bytes=_MEMORY),
 )
