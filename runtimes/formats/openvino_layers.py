@@ -24,8 +24,8 @@ Subtract Swish Tan Tanh Tile TopK Transpose Unsqueeze VariadicSplit
 
 ALLOWED_LAYERS = frozenset(_ALLOWED_NAMES.split())
 """Types of layers that a file may contain without the option --allow-foreign-operators: those of
-OpenVINO's operation sets that networks for images use, as an .xml file spells them. Broadcast, Range
-and Tile can make large tensors; OpenVINO states their sizes, which are checked before it runs
+OpenVINO's operation sets that networks for images use, as an .xml file spells them. Broadcast,
+Range and Tile can make large tensors; OpenVINO states their sizes, which are checked before it runs
 them."""
 
 _MAX_NAME_LENGTH = 80
