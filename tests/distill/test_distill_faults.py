@@ -125,14 +125,14 @@ def test_a_signal_to_training_and_its_workers_is_one_line(
     )
 
 
-@pytest.mark.parametrize("max_file_bytes", [10, 40_000])
+@pytest.mark.parametrize("max_file_bytes", [10, 70_000])
 def test_save_logits_with_a_limit_on_files(
     max_file_bytes: int, image_folder: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "store"
     arguments = [*save_arguments(image_folder, output), "--views", 256]
     process = run_command(COMMAND, *arguments, max_file_bytes=max_file_bytes)
-    file = {10: "store.json", 40_000: "epoch-0000.part"}[max_file_bytes]
+    file = {10: "store.json", 70_000: "epoch-0000.part"}[max_file_bytes]
     require_one_error(process, f"{file} cannot be read or written (the disk is full): free space")
     if max_file_bytes == 10:
         assert not output.exists()
