@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from tinyvit.errors import ArtifactError
 from tinyvit.files import update_hash
 from tinyvit.manifest import MANIFEST_KEY, MAX_BYTES
+from tinyvit.runtimes.formats import MAX_FILE_BYTES
 from tinyvit.runtimes.formats.file_errors import damaged_error
 from tinyvit.runtimes.formats.network_graph import NetworkGraph
 from tinyvit.runtimes.formats.protobuf import (
@@ -150,7 +151,8 @@ def _read_index(path: Path) -> Any:
 def _list_files(path: Path) -> list[Path]:
     """List the files of a package that are not hidden, sorted.
 
-    Raises ArtifactError if the package has links, or more than 1000 files and folders.
+    Raises ArtifactError if the package has links, more than 1000 files and folders, or files of
+    more than 2 GiB in all.
     """
     files: list[Path] = []
     entry_count = 0
@@ -171,6 +173,12 @@ def _list_files(path: Path) -> list[Path]:
                 f"{path} contains more than {_MAX_FILES} files and folders",
                 "a Core ML package has three: export it again",
             )
+    size_bytes = sum(file.stat().st_size for file in files)
+    if size_bytes > MAX_FILE_BYTES:
+        raise ArtifactError(
+            f"{path} has {size_bytes / 2**30:.1f} GiB, and the largest file that is opened has 2",
+            "give an exported file",
+        )
     return sorted(files, key=lambda file: file.relative_to(path).as_posix())
 
 

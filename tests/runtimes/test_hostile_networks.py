@@ -243,6 +243,11 @@ def test_a_package_with_links_or_many_files_is_refused_first(tmp_path: Path) -> 
     with pytest.raises(ArtifactError, match="contains links"):
         read_manifest(package)
     (package / "Data" / "link").unlink()
+    with (package / "Data" / "weight.bin").open("wb") as weights:
+        weights.truncate(2**40)
+    with pytest.raises(ArtifactError, match=r"has 1024.0 GiB, and the largest"):
+        read_manifest(package)
+    (package / "Data" / "weight.bin").unlink()
     for number in range(1001):
         (package / "Data" / f"folder{number}").mkdir()
     with pytest.raises(ArtifactError, match="more than 1000 files and folders"):
