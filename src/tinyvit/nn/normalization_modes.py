@@ -109,15 +109,17 @@ def is_bgr_mode(key: str, value: str) -> bool:
     return value == "caffe" and (key == "mode" or _KERAS_KEY.fullmatch(key) is not None)
 
 
-def is_unknown_mode(key: str, value: Any) -> bool:
-    """Return whether an entry may be the name of a normalization that `read_mode` does not know.
+def may_be_mode(key: str, value: Any) -> bool:
+    """Return whether an entry is the name of a normalization, or may be one that is not known.
 
     Args:
         key: The key, in lower case.
         value: The value.
     """
+    if read_mode(key, value) is not None:
+        return True
     if not isinstance(value, str) or _MODE_KEY.fullmatch(key) is None:
         return False
     text = value[:_MAX_CHARACTERS].strip().lower()
     is_switch = text in ("true", "false", "yes", "no", "none")
-    return not is_switch and _LAYER.fullmatch(text) is None and read_mode(key, value) is None
+    return not is_switch and _LAYER.fullmatch(text) is None
