@@ -1,4 +1,4 @@
-"""Limits on what Pillow does with an image file, apart from the number of pixels.
+"""Limits what Pillow does with an image file, apart from the number of pixels.
 
 Some of Pillow's readers take a step in Python for each byte, each chunk or each part of an image,
 and decode JPEG scans in any number. A small file could keep them busy for hours.
@@ -25,7 +25,8 @@ MAX_HEADER_BYTES = 256 * 2**20
 AVIF the whole file."""
 
 MAX_JPEG_HEADER_BYTES = 16 * 2**20
-"""The same for JPEG. Pillow joins the parts of its EXIF data in quadratic time."""
+"""Largest number of bytes that are read with the header of a JPEG. Pillow joins the parts of
+its EXIF data in quadratic time."""
 
 MAX_DATA_READS = 1_000_000
 """Largest number of reads while the pixels are decoded. Each chunk of a PNG needs two to four."""
@@ -195,7 +196,7 @@ def _count_signs(file: IO[bytes], sign: bytes) -> int:
 def _count_scans(file: IO[bytes]) -> int:
     """Count the scans of a JPEG, up to its end marker. The file's position stays the same.
 
-    Counting stops above `MAX_JPEG_SCANS`. It takes a fiftieth of the time of decoding the image.
+    Counting stops above `MAX_JPEG_SCANS`. It takes a few percent of the time of decoding.
     """
     position = file.tell()
     file.seek(0)

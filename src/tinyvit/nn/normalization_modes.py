@@ -32,8 +32,8 @@ _NAMES_FROM_MINUS_1_TO_1 = frozenset(
 """Names, in the same form, of a scaling to values from -1 to 1."""
 
 _KERAS_MODES = {"tf": _FROM_MINUS_1_TO_1, "torch": NAMED_NORMALIZATION["imagenet"]}
-"""What Keras' `preprocess_input` does in these modes. The mode "caffe" needs images in BGR order,
-which `tinyvit.nn.channel_order` refuses."""
+"""Maps modes of Keras' `preprocess_input` to the numbers that it uses. The mode "caffe" needs
+images in BGR order, which `tinyvit.nn.channel_order` refuses."""
 
 _NORMALIZE = r"(?:image_|img_|input_)?normali[sz](?:e|ation)"
 _MODE_KEY = re.compile(
