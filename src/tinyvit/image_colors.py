@@ -1,4 +1,4 @@
-"""Conversion of decoded images of any mode to RGB."""
+"""Converts decoded images of any mode to RGB."""
 
 from __future__ import annotations
 

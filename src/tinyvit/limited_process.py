@@ -22,7 +22,7 @@ _CODE = (
     "from tinyvit.limited_process import answer_call;"
     " answer_call({module!r}, {name!r}, {max_memory_bytes!r})"
 )
-"""What the other process runs."""
+"""Python code that the other process executes."""
 
 _THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """Environment variables for the number of threads of libraries of linear algebra. They reserve

@@ -10,7 +10,7 @@ import io
 
 
 class ReadLimitError(ValueError):
-    """More bytes are to be read than `LimitedReader` allows."""
+    """A file exceeds a limit on what is read from it."""
 
 
 class LimitedReader(io.BufferedReader):

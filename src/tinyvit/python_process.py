@@ -1,4 +1,4 @@
-"""Other Python processes: how they are started, and the last line that they print.
+"""Makes commands that start other Python processes, and finds the last line of their output.
 
 Python looks for modules in the current folder first if it is started with `-c` or `-m`. In a folder
 with files of strangers, a file called numpy.py would be executed instead of the package. The

@@ -130,9 +130,8 @@ def _remove(folder: Path, lock: FileLock | None, lock_file: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     if lock is not None:
         lock.release()
-    remove_file(
-        lock_file
-    )  # a signal can arrive after the file is created, and before `lock` is set
+    # A signal may have arrived after the file was created, and before `lock` was set.
+    remove_file(lock_file)
 
 
 def _take_new_lock(path: Path) -> FileLock:

@@ -1,4 +1,4 @@
-"""Signals that stop a command: SIGINT (Ctrl-C) and SIGTERM.
+"""Handles the signals that stop a command: SIGINT (Ctrl-C) and SIGTERM.
 
 Both raise KeyboardInterrupt, so that the command cleans up. Libraries can lose this exception: one
 that is raised during the import of a compiled module becomes an ImportError, and one that is raised
@@ -96,7 +96,7 @@ def restore_interrupt() -> Iterator[None]:
 
 
 def _raise_and_remember(number: int, _: FrameType | None) -> None:
-    """Handle a signal."""
+    """Remember the exception of a signal, and raise it."""
     exception = _EXCEPTIONS[signal.Signals(number)]
     _received.append(exception)
     if number == signal.SIGTERM:

@@ -17,7 +17,7 @@ from tinyvit.nn.metadata_search import walk_dicts
 from tinyvit.nn.normalization_notes import explain_unknown_normalization, find_missing_normalization
 from tinyvit.nn.preprocess_sources import list_checkpoint_sources
 from tinyvit.nn.settings_files import expand_settings_texts, read_settings_files
-from tinyvit.nn.settings_text import parse_settings_text
+from tinyvit.nn.settings_text import TextBudget, parse_settings_text
 from tinyvit.nn.transform_lists import read_transforms
 from tinyvit.nn.weight_files import read_weights
 from tinyvit.preprocess import timm_preprocess
@@ -337,10 +337,13 @@ def test_what_is_assumed_or_left_out_is_noted(transforms: list[Any], note: str) 
 
 def test_transforms_of_the_training_are_not_used() -> None:
     resize = [{"type": "Resize", "size": [8, 8]}]
-    assert read_transforms("", {"train_transforms": resize}).values == {}
-    assert read_transforms("data.train", {"transforms": resize}).values == {}
-    assert read_transforms("", {"transforms": [{"type": "RandomCrop"}, *resize]}).values == {}
-    assert read_transforms("trainer", {"transforms": resize}).img_size == 8
+    budget = TextBudget()
+    assert read_transforms("", {"train_transforms": resize}, budget).values == {}
+    assert read_transforms("data.train", {"transforms": resize}, budget).values == {}
+    assert (
+        read_transforms("", {"transforms": [{"type": "RandomCrop"}, *resize]}, budget).values == {}
+    )
+    assert read_transforms("trainer", {"transforms": resize}, budget).img_size == 8
 
 
 def test_pickled_transforms_keep_their_names(

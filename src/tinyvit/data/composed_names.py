@@ -1,4 +1,4 @@
-"""Unicode's composed form (NFC) of names, in bounded time.
+"""Converts names to Unicode's composed form (NFC), in bounded time.
 
 macOS stores the names of files in another form than most editors write, so names are compared in
 this form.

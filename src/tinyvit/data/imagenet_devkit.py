@@ -17,14 +17,14 @@ from pathlib import Path
 from tinyvit.data.tar_members import TAR_ERRORS, iterate_members
 from tinyvit.errors import MissingDependencyError
 from tinyvit.limited_process import ProcessLimits, call_in_process
-from tinyvit.regular_files import open_regular_file
+from tinyvit.regular_files import open_regular_file, require_size
 
 MAX_UNPACKED_BYTES = 64 * 2**20
 """A development kit that unpacks to more is refused. ImageNet's has 5 MB."""
 
 MAX_PACKED_BYTES = 16 * 2**20
-"""Largest size of the compressed file. ImageNet's has 2.5 MB. An empty part takes 20 bytes and a
-step."""
+"""Largest size of the compressed file. ImageNet's has 2.5 MB. Without this limit, a file could
+consist of very many empty parts of 20 bytes, each of which takes a step in Python."""
 
 MAX_NUMBERS_BYTES = 4 * 2**20
 """Largest size of the list of class numbers. ImageNet's has 0.2 MB."""
@@ -98,8 +98,8 @@ def _unpack(path: Path) -> bytes:
         start = file.read(len(_GZIP_START))
         file.seek(0)
         is_packed = start == _GZIP_START
-        if is_packed and os.fstat(file.fileno()).st_size > MAX_PACKED_BYTES:
-            raise ValueError(f"it is larger than {MAX_PACKED_BYTES >> 20} MiB")
+        if is_packed:
+            require_size(os.fstat(file.fileno()).st_size, MAX_PACKED_BYTES)
         try:
             unpacked = gzip.GzipFile(fileobj=file) if is_packed else file
             content = unpacked.read(MAX_UNPACKED_BYTES + 1)

@@ -32,8 +32,8 @@ _NAMES_FROM_MINUS_1_TO_1 = frozenset(
 """Names, in the same form, of a scaling to values from -1 to 1."""
 
 _KERAS_MODES = {"tf": _FROM_MINUS_1_TO_1, "torch": NAMED_NORMALIZATION["imagenet"]}
-"""What Keras' `preprocess_input` does in these modes. The mode "caffe" needs images in BGR order,
-which `tinyvit.nn.channel_order` refuses."""
+"""Maps modes of Keras' `preprocess_input` to the numbers that it uses. The mode "caffe" needs
+images in BGR order, which `tinyvit.nn.channel_order` refuses."""
 
 _NORMALIZE = r"(?:image_|img_|input_)?normali[sz](?:e|ation)"
 _MODE_KEY = re.compile(
@@ -109,15 +109,17 @@ def is_bgr_mode(key: str, value: str) -> bool:
     return value == "caffe" and (key == "mode" or _KERAS_KEY.fullmatch(key) is not None)
 
 
-def is_unknown_mode(key: str, value: Any) -> bool:
-    """Return whether an entry may be the name of a normalization that `read_mode` does not know.
+def may_be_mode(key: str, value: Any) -> bool:
+    """Return whether an entry is the name of a normalization, or may be one that is not known.
 
     Args:
         key: The key, in lower case.
         value: The value.
     """
+    if read_mode(key, value) is not None:
+        return True
     if not isinstance(value, str) or _MODE_KEY.fullmatch(key) is None:
         return False
     text = value[:_MAX_CHARACTERS].strip().lower()
     is_switch = text in ("true", "false", "yes", "no", "none")
-    return not is_switch and _LAYER.fullmatch(text) is None and read_mode(key, value) is None
+    return not is_switch and _LAYER.fullmatch(text) is None

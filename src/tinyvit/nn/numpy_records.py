@@ -1,4 +1,4 @@
-"""Reading of NumPy arrays and types from the records of a pickle."""
+"""Reads NumPy arrays and types from the records of a pickle."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tinyvit.nn.normalization_modes import RANGE_KEYS, find_mode, is_unknown_mode, read_mode
+from tinyvit.nn.normalization_modes import RANGE_KEYS, find_mode, may_be_mode
 from tinyvit.nn.setting_values import NAMED_NORMALIZATION, find_first, is_vector, list_entries
 
 _PREFIXES = ("", "image_", "img_", "norm_", "normalize_", "pixel_", "dataset_")
@@ -91,12 +91,18 @@ def find_unknown_normalization(values: Mapping[str, Any]) -> dict[str, Any]:
     return {
         str(key): value
         for key, value in list_entries(values)
-        if _is_unknown_vector(str(key).lower(), value)
-        or (value is False and str(key).lower() in _SWITCH_KEYS)
-        or (str(key).lower() in RANGE_KEYS and value not in _USUAL_RANGES)
-        or is_unknown_mode(str(key).lower(), value)
-        or read_mode(str(key).lower(), value) is not None
+        if _concerns_normalization(str(key).lower(), value)
     }
+
+
+def _concerns_normalization(key: str, value: Any) -> bool:
+    """Return whether `find_unknown_normalization` returns an entry, whose key is in lower case."""
+    return (
+        _is_unknown_vector(key, value)
+        or (value is False and key in _SWITCH_KEYS)
+        or (key in RANGE_KEYS and value not in _USUAL_RANGES)
+        or may_be_mode(key, value)
+    )
 
 
 def _is_unknown_vector(key: str, value: Any) -> bool:

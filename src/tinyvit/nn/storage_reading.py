@@ -1,4 +1,4 @@
-"""A limit for the storages that are read from one checkpoint file."""
+"""Limits how many bytes of storages are read from one checkpoint file."""
 
 from __future__ import annotations
 

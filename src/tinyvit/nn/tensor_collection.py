@@ -77,13 +77,12 @@ class TensorCollector:
         self, prefix: str, items: dict[Any, Any]
     ) -> Iterator[tuple[str, StoredTensor]]:
         """Return the names, with a prefix, and the tensors in a dict."""
-        self._count(len(items))
+        self._count(entry_count=len(items))
         for key, entry in items.items():
             if isinstance(key, str) and len(prefix) + len(key) <= _MAX_NAME_LENGTH:
                 tensor = self._find_tensor(entry)
                 if tensor is not None:
-                    self._tensor_count += 1
-                    self._count(0)
+                    self._count(tensor_count=1)
                     yield f"{prefix}{key}", tensor
 
     def _collect_parameters(self, module: PickledObject) -> Iterator[tuple[str, StoredTensor]]:
@@ -93,7 +92,7 @@ class TensorCollector:
         while stack:
             prefix, current = stack.pop()
             count += 1
-            self._count(1)
+            self._count(entry_count=1)
             if count > _MAX_MODULES or not is_module(current):
                 continue
             names_not_saved = current.state.get("_non_persistent_buffers_set") or ()
@@ -104,7 +103,7 @@ class TensorCollector:
             children = dict(current.state["_modules"])
             if "_packed_params" in children:  # a layer of torch.ao.nn.quantized
                 yield f"{prefix}_packed_params", make_quantized_tensor()
-            self._count(len(children))
+            self._count(entry_count=len(children))
             stack.extend(
                 (f"{prefix}{name}.", child)
                 for name, child in reversed(children.items())
@@ -115,8 +114,9 @@ class TensorCollector:
         is_stored = isinstance(value, StoredTensor)
         return value if is_stored else make_stored_tensor(value, self._read_storage)
 
-    def _count(self, entry_count: int) -> None:
-        """Count entries; raise ValueError if there are too many of them, or of tensors, so far."""
+    def _count(self, *, entry_count: int = 0, tensor_count: int = 0) -> None:
+        """Count entries or tensors; raise ValueError if there are too many of them so far."""
         self._entry_count += entry_count
+        self._tensor_count += tensor_count
         if self._entry_count > MAX_ENTRIES or self._tensor_count > MAX_TENSORS:
             raise ValueError("it has too many tensors, modules or settings")

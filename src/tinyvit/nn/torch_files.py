@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -85,7 +85,7 @@ class FileContent:
 
     @cached_property
     def collector(self) -> TensorCollector:
-        """Return what collects the tensors of the file."""
+        """Return the collector of the tensors of the file, which is created once."""
         return TensorCollector(self.read_storage)
 
 
@@ -243,11 +243,7 @@ def _read_old_format(path: Path) -> FileContent:
 
 def _limit_reading(read_storage: ReadStorage, path: Path) -> ReadStorage:
     """Return the function with a limit for all storages together."""
-
-    def make_error(reason: str) -> CheckpointError:
-        return _make_limit_error(path, reason)
-
-    return limit_reading(read_storage, _MAX_READ_BYTES, make_error)
+    return limit_reading(read_storage, _MAX_READ_BYTES, partial(_make_limit_error, path))
 
 
 def _make_position_reader(path: Path, positions: dict[str, tuple[int, int]]) -> ReadStorage:

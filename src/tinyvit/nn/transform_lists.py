@@ -62,16 +62,13 @@ class TransformSettings:
     divides_by_255: bool = False
 
 
-def read_transforms(
-    path: str, values: Mapping[str, Any], budget: TextBudget | None = None
-) -> TransformSettings:
+def read_transforms(path: str, values: Mapping[str, Any], budget: TextBudget) -> TransformSettings:
     """Read the transforms of the evaluation in a dict with a list of transforms.
 
     Args:
         path: Keys that lead to the dict, joined with ".".
         values: The dict, such as `{"val_transforms": [{"name": "Resize", "size": 256}, ...]}`.
-        budget: Limits the length of printed transforms, for all dicts of a checkpoint together;
-            None for a new limit.
+        budget: Limits the length of printed transforms, for all dicts of a checkpoint together.
 
     Returns:
         The settings of the first list that states any, even if they cannot be used. If no list
@@ -80,7 +77,6 @@ def read_transforms(
     """
     if _TRAINING.search(path):
         return TransformSettings()
-    budget = budget or TextBudget()
     unused = TransformSettings()
     for key, entries in list_entries(values):
         if isinstance(entries, (list, tuple)) and not _TRAINING.search(str(key)):
