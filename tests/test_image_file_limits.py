@@ -64,6 +64,14 @@ SLOW: dict[str, tuple[Callable[[], bytes], str]] = {
     "PPM numbers": (lambda: b"P2\n5000 5000\n255\n" + b"1 " * 100, "more than 16777216 for this"),
     "JPEG junk": (lambda: b"\xff\xd8" + b"\xff" * 10**6, "too many parts or unknown bytes"),
     "JPEG scans": (lambda: make_scans(100), "it has more than 100 scans"),
+    "JPEG segments": (
+        lambda: (
+            (jpeg := encode_image(Image.new("RGB", (8, 8)), "JPEG"))[:-2]
+            + b"\xff\xe0\0\2" * 100_000
+            + jpeg[-2:]
+        ),
+        "it has more than 100000 segments",
+    ),
     "JPEG EXIF": (
         lambda: b"\xff\xd8" + (b"\xff\xe1\xff\xffExif\0\0" + bytes(65527)) * 300,
         "its metadata are too large",

@@ -46,6 +46,9 @@ MAX_JPEG_SCANS = 100
 """Largest number of scans of a JPEG. Each can change all pixels with a few bytes. Progressive
 images have about ten."""
 
+MAX_JPEG_SEGMENTS = 100_000
+"""Largest number of segments of a JPEG. Photographs have fewer than 1,000."""
+
 _TIFF_STARTS = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}
 """First bytes of TIFF files, and the byte order as `struct` writes it. "+" marks BigTIFF."""
 
@@ -153,8 +156,8 @@ def limit_decoding(image: Image.Image) -> None:
         max_reads += 4 * value_count
         if image.tile[0][0] == "ppm_plain" and _count_signs(file, b"#") > MAX_PPM_COMMENTS:
             raise ReadLimitError(f"it has more than {MAX_PPM_COMMENTS} comments")
-    elif image.tile[0][0] == "jpeg" and _count_scans(file) > MAX_JPEG_SCANS:
-        raise ReadLimitError(f"it has more than {MAX_JPEG_SCANS} scans")
+    elif image.tile[0][0] == "jpeg":
+        _check_jpeg_segments(file)
     _set_limits(file, max_reads)
 
 
@@ -193,23 +196,25 @@ def _count_signs(file: IO[bytes], sign: bytes) -> int:
     return count
 
 
-def _count_scans(file: IO[bytes]) -> int:
-    """Count the scans of a JPEG, up to its end marker. The file's position stays the same.
+def _check_jpeg_segments(file: IO[bytes]) -> None:
+    """Check the numbers of scans and segments of a JPEG. The file's position stays the same.
 
-    Counting stops above `MAX_JPEG_SCANS`. It takes a few percent of the time of decoding.
+    This takes a few percent of the time of decoding.
     """
     position = file.tell()
     file.seek(0)
     content = file.read()
     file.seek(position)
-    count, place = 0, 0
-    while count <= MAX_JPEG_SCANS and (match := _JPEG_MARKER.search(content, place)):
-        marker, place = match[1][0], match.end()
-        if marker == _JPEG_END:
-            break
-        count += marker == _JPEG_SCAN
+    scan_count, segment_count, place = 0, 0, 0
+    while (match := _JPEG_MARKER.search(content, place)) and match[1][0] != _JPEG_END:
+        segment_count += 1
+        scan_count += match[1][0] == _JPEG_SCAN
+        if scan_count > MAX_JPEG_SCANS:
+            raise ReadLimitError(f"it has more than {MAX_JPEG_SCANS} scans")
+        if segment_count > MAX_JPEG_SEGMENTS:
+            raise ReadLimitError(f"it has more than {MAX_JPEG_SEGMENTS} segments")
+        place = match.end()
         place += int.from_bytes(content[place : place + 2], "big")
-    return count
 
 
 def _set_limits(file: IO[bytes], max_reads: int) -> None:
