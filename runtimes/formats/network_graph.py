@@ -74,12 +74,27 @@ class NetworkGraph:
         constants: Name of each constant -> the constant.
         nodes: The operators, in any order.
         external_files: Names of the files that contain constants, as the network states them.
+        foreign_operators: Names of the operators that image classifiers do not need, such as
+            loops. The name is preceded by the domain and "::" if the domain is not that of ONNX
+            itself. Functions that the file defines are called "a function".
     """
 
     inputs: dict[str, tuple[tuple[int | None, ...], int]] = field(default_factory=dict)
     constants: dict[str, Constant] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
     external_files: set[str] = field(default_factory=set)
+    foreign_operators: set[str] = field(default_factory=set)
+
+    def add_node(self, node: Node, foreign_name: str) -> None:
+        """Add an operator.
+
+        Args:
+            node: The operator.
+            foreign_name: Its name among `foreign_operators`; "" if image classifiers need it.
+        """
+        self.nodes.append(node)
+        if foreign_name:
+            self.foreign_operators.add(foreign_name)
 
 
 def count_element_bytes(element_type: int) -> int:

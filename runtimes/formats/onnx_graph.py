@@ -21,6 +21,7 @@ from tinyvit.runtimes.formats.network_graph import (
     count_element_bytes,
     make_constant,
 )
+from tinyvit.runtimes.formats.onnx_operators import name_if_foreign
 from tinyvit.runtimes.formats.protobuf import (
     BYTES,
     FIXED32,
@@ -33,7 +34,7 @@ from tinyvit.runtimes.formats.protobuf import (
 )
 
 # Field numbers of ModelProto, GraphProto, NodeProto, AttributeProto and TensorProto.
-_MODEL_GRAPH = 7
+_MODEL_GRAPH, _MODEL_FUNCTIONS = 7, 25
 _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_SPARSE_INITIALIZER = 1, 5, 11, 15
 _NODE_INPUT, _NODE_OUTPUT, _NODE_OPERATOR, _NODE_ATTRIBUTE, _NODE_DOMAIN = 1, 2, 4, 5, 7
 _ATTRIBUTE_NAME, _ATTRIBUTE_FLOAT, _ATTRIBUTE_INT, _ATTRIBUTE_STRING = 1, 2, 3, 4
@@ -63,26 +64,32 @@ def read_graph(model: memoryview) -> NetworkGraph:
             fields, or if it contains a sparse tensor.
     """
     graph = NetworkGraph()
-    for model_field in iterate_fields(model):
-        if (model_field.number, model_field.wire_type) != (_MODEL_GRAPH, BYTES):
-            continue
-        message = _slice(model, model_field)
-        for field in iterate_fields(message):
-            if field.wire_type != BYTES:
-                continue
-            if field.number == _GRAPH_NODE:
-                graph.nodes.append(_read_node(bytes(_slice(message, field))))
-            elif field.number == _GRAPH_INITIALIZER:
-                tensor = _slice(message, field)
-                name, constant = _read_tensor(tensor)
-                graph.constants[name] = constant
-                graph.external_files |= _list_external_files(tensor)
-            elif field.number == _GRAPH_INPUT:
-                name, description = _read_input(bytes(_slice(message, field)))
-                graph.inputs[name] = description
-            elif field.number == _GRAPH_SPARSE_INITIALIZER:
-                raise ValueError(_SPARSE)
+    for field in iterate_fields(model):
+        if (field.number, field.wire_type) == (_MODEL_GRAPH, BYTES):
+            _add_graph(_slice(model, field), graph)
+        elif field.number == _MODEL_FUNCTIONS:
+            graph.foreign_operators.add("a function")
     return graph
+
+
+def _add_graph(message: memoryview, graph: NetworkGraph) -> None:
+    """Add the contents of a part of the graph (GraphProto)."""
+    for field in iterate_fields(message):
+        if field.wire_type != BYTES:
+            continue
+        if field.number == _GRAPH_NODE:
+            node = _read_node(bytes(_slice(message, field)))
+            graph.add_node(node, name_if_foreign(node.domain, node.operator))
+        elif field.number == _GRAPH_INITIALIZER:
+            tensor = _slice(message, field)
+            name, constant = _read_tensor(tensor)
+            graph.constants[name] = constant
+            graph.external_files |= _list_external_files(tensor)
+        elif field.number == _GRAPH_INPUT:
+            name, description = _read_input(bytes(_slice(message, field)))
+            graph.inputs[name] = description
+        elif field.number == _GRAPH_SPARSE_INITIALIZER:
+            raise ValueError(_SPARSE)
 
 
 def _list_messages(message: memoryview, number: int) -> Iterator[memoryview]:

@@ -30,6 +30,20 @@ from tinyvit.runtimes.formats.network_graph import (
     count_element_bytes,
     make_constant,
 )
+from tinyvit.runtimes.formats.onnx_operators import name_if_foreign
+
+_FUSED_NAMES = """
+Attention BiasGelu BiasSoftmax BiasSplitGelu DynamicQuantizeMatMul FastGelu FusedConv FusedGemm
+FusedMatMul Gelu GroupNorm MatMulIntegerToFloat MatMulNBits MultiHeadAttention NhwcConv
+NhwcMaxPool QAttention QGemm QLinearAdd QLinearAveragePool QLinearConcat QLinearConv
+QLinearGlobalAveragePool QLinearLeakyRelu QLinearMul QLinearReduceMean QLinearSigmoid
+QLinearSoftmax QLinearWhere QuickGelu SkipLayerNormalization DequantizeLinear QuantizeLinear
+"""
+
+_FUSED_OPERATORS = frozenset(_FUSED_NAMES.split())
+"""Operators of ONNX Runtime's own domain into which it fuses those of an image classifier."""
+
+_FUSED_DOMAIN = "com.microsoft"
 
 # Numbers of the fields in the tables InferenceSession, Model, Graph, Node, Attribute and Tensor.
 _SESSION_MODEL, _MODEL_GRAPH = 1, 7
@@ -78,18 +92,28 @@ def read_graph(session: Table) -> NetworkGraph:
         name = read_string(value, _VALUE_NAME)
         if name in names:
             graph.inputs[name] = _read_input(value)
-    for node in read_tables(table, _GRAPH_NODES):
-        attributes = dict(map(_read_attribute, read_tables(node, _NODE_ATTRIBUTES)))
-        graph.nodes.append(
-            Node(
-                read_string(node, _NODE_OPERATOR),
-                read_string(node, _NODE_DOMAIN),
-                tuple(read_strings(node, _NODE_INPUTS)),
-                tuple(read_strings(node, _NODE_OUTPUTS)),
-                attributes,
-            )
-        )
+    for node_table in read_tables(table, _GRAPH_NODES):
+        node = _read_node(node_table)
+        graph.add_node(node, _name_if_foreign(node))
     return graph
+
+
+def _read_node(table: Table) -> Node:
+    """Read an operator."""
+    return Node(
+        read_string(table, _NODE_OPERATOR),
+        read_string(table, _NODE_DOMAIN),
+        tuple(read_strings(table, _NODE_INPUTS)),
+        tuple(read_strings(table, _NODE_OUTPUTS)),
+        dict(map(_read_attribute, read_tables(table, _NODE_ATTRIBUTES))),
+    )
+
+
+def _name_if_foreign(node: Node) -> str:
+    """Name an operator for a message if it is neither an allowed one of ONNX nor a fused one."""
+    if node.domain == _FUSED_DOMAIN and node.operator in _FUSED_OPERATORS:
+        return ""
+    return name_if_foreign(node.domain, node.operator)
 
 
 def _read_attribute(table: Table) -> tuple[str, Any]:
