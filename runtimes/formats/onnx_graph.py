@@ -18,7 +18,6 @@ from tinyvit.runtimes.formats.network_graph import (
     NetworkGraph,
     Node,
     check_rank,
-    count_element_bytes,
     make_constant,
 )
 from tinyvit.runtimes.formats.onnx_operators import name_if_foreign
@@ -42,9 +41,8 @@ _ATTRIBUTE_TENSOR, _ATTRIBUTE_FLOATS, _ATTRIBUTE_INTS, _ATTRIBUTE_SPARSE = 5, 7,
 _TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_NAME, _TENSOR_RAW_DATA = 1, 2, 8, 9
 _TENSOR_FLOATS, _TENSOR_INT32S, _TENSOR_INT64S, _TENSOR_EXTERNAL = 4, 5, 7, 13
 # Field numbers of ValueInfoProto, TypeProto, TypeProto.Tensor, TensorShapeProto and Dimension.
-_INFO_NAME, _INFO_TYPE, _TYPE_TENSOR, _TYPE_ELEMENT, _TYPE_SHAPE, _SHAPE_DIM, _DIM_VALUE = (
-    *(1, 2, 1, 1, 2, 1, 1),
-)
+_INFO_NAME, _INFO_TYPE, _TYPE_TENSOR, _TYPE_SHAPE, _SHAPE_DIM, _DIM_VALUE = 1, 2, 1, 2, 1, 1
+# Field numbers of StringStringEntryProto.
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 
 _SPARSE = "it contains a sparse tensor, whose size in memory has no limit"
@@ -86,8 +84,8 @@ def _add_graph(message: memoryview, graph: NetworkGraph) -> None:
             graph.constants[name] = constant
             graph.external_files |= _list_external_files(tensor)
         elif field.number == _GRAPH_INPUT:
-            name, description = _read_input(bytes(_slice(message, field)))
-            graph.inputs[name] = description
+            name, sizes = _read_input(bytes(_slice(message, field)))
+            graph.inputs[name] = sizes
         elif field.number == _GRAPH_SPARSE_INITIALIZER:
             raise ValueError(_SPARSE)
 
@@ -229,21 +227,18 @@ def _read_data(
     )
 
 
-def _read_input(message: bytes) -> tuple[str, tuple[tuple[int | None, ...], int]]:
-    """Read name, sizes and element size of an input (ValueInfoProto)."""
-    name, element_type, sizes = "", 1, list[int | None]()
+def _read_input(message: bytes) -> tuple[str, tuple[int | None, ...]]:
+    """Read the name and the sizes of an input (ValueInfoProto)."""
+    name, sizes = "", list[int | None]()
     for field in iterate_fields(message):
         if field.number == _INFO_NAME:
             name = message[field.value_start : field.end].decode("utf-8", "replace")
     for info_type in _list_messages(memoryview(message), _INFO_TYPE):
         for tensor in _list_messages(info_type, _TYPE_TENSOR):
-            for field in iterate_fields(tensor):
-                if (field.number, field.wire_type) == (_TYPE_ELEMENT, VARINT):
-                    element_type = _read_integers(field, tensor)[0]
             for shape in _list_messages(tensor, _TYPE_SHAPE):
                 sizes += [_read_dimension(dim) for dim in _list_messages(shape, _SHAPE_DIM)]
     check_rank(sizes)
-    return name, (tuple(sizes), count_element_bytes(element_type))
+    return name, tuple(sizes)
 
 
 def _read_dimension(message: memoryview) -> int | None:

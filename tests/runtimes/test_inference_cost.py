@@ -122,7 +122,7 @@ def test_good_files_are_not_run_in_another_process(
 def test_the_cost_of_a_small_network() -> None:
     cost = inference_cost.InferenceCost("a")
     graph = NetworkGraph(
-        inputs={"image": ((1, 3, 8, 8), 4)},
+        inputs={"image": (1, 3, 8, 8)},
         nodes=[
             Node("Relu", "", ("image",), ("a",), {}),
             Node("Flatten", "", ("a",), ("b",), {}),
