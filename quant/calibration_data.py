@@ -208,7 +208,7 @@ def _read_distinct_images(
         if isinstance(decoded, ImageError):
             errors.append(decoded)
             # A source with too many unreadable images is refused before all have been decoded.
-            check_unreadable(errors, len(images), decoded_count=len(digests) + copies)
+            check_unreadable(errors, len(images), readable_count=len(digests) + copies)
             continue
         _check_not_single_color(decoded, image, data)
         digest = hashlib.sha256(decoded.data).digest()

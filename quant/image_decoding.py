@@ -18,10 +18,9 @@ from tinyvit.preprocess import Preprocess
 MAX_UNREADABLE_SHARE = 0.05
 """Largest share of unreadable images, 0 to 1. A data set with a larger share is refused."""
 
-
 _MAX_FIRST_ERRORS = 1000
-"""If more images, and most of those that have been decoded, are unreadable, the others are not
-decoded: a list can have more than a million lines that lead to nothing."""
+"""A data set is refused early if more images than this, and most of those decoded so far, are
+unreadable: a list can have more than a million lines that lead to nothing."""
 
 
 def decode_images(
@@ -45,21 +44,21 @@ def decode_images(
 
 
 def check_unreadable(
-    errors: Sequence[ImageError], image_count: int, decoded_count: int | None = None
+    errors: Sequence[ImageError], image_count: int, readable_count: int | None = None
 ) -> None:
     """Raise an error if too many images are unreadable.
 
     Args:
         errors: The error of each unreadable image.
         image_count: Number of all images, readable and unreadable.
-        decoded_count: Number of readable images so far; None if there are no others.
+        readable_count: Number of readable images so far; None if all images have been decoded.
 
     Raises:
-        RequestError: More than `MAX_UNREADABLE_SHARE` of the images are unreadable, or most of very
-            many so far.
+        RequestError: More than `MAX_UNREADABLE_SHARE` of the images are unreadable, or more than
+            1000 images and most of those decoded so far.
     """
-    if decoded_count is not None and len(errors) > max(_MAX_FIRST_ERRORS, decoded_count):
-        image_count = len(errors) + decoded_count
+    if readable_count is not None and len(errors) > max(_MAX_FIRST_ERRORS, readable_count):
+        image_count = len(errors) + readable_count
     if len(errors) > MAX_UNREADABLE_SHARE * image_count:
         raise RequestError(
             f"{len(errors)} of {image_count} images cannot be read; the first error: "

@@ -86,16 +86,16 @@ class ValidationSet:
         pixels: list[Pixels] = []
         classes: list[int] = []
         errors: list[ImageError] = []
-        decoded_count = 0
+        readable_count = 0
         # `decode_images` takes functions, because images in archives have no path.
         decoded = decode_images(map(make_path_getter, self.images.files), self.preprocess)
         for class_index, image in zip(self.images.class_indices, decoded):
             if isinstance(image, ImageError):
                 errors.append(image)
                 # Too many unreadable images are refused before all images have been decoded.
-                check_unreadable(errors, len(self), decoded_count=decoded_count)
+                check_unreadable(errors, len(self), readable_count=readable_count)
                 continue
-            decoded_count += 1
+            readable_count += 1
             pixels.append(image)
             classes.append(int(class_index))
             if len(pixels) == BATCH_SIZE:

@@ -190,7 +190,7 @@ class CostWalk:
             raise cost_error(self._file_name, reason)
 
     def _add_inputs(self) -> None:
-        for name, (sizes, _element_bytes) in self._graph.inputs.items():
+        for name, sizes in self._graph.inputs.items():
             if name in self._tensors:
                 continue
             shape = tuple(

@@ -13,13 +13,15 @@ import numpy as np
 
 from tinyvit.discovery import load_plugin
 from tinyvit.errors import ArtifactError
-from tinyvit.limited_process import ProcessLimits, call_in_process
+from tinyvit.limited_process import ProcessLimits
 from tinyvit.manifest import TensorSpec
+from tinyvit.output_capture import silence_file_descriptors
 from tinyvit.runtimes import engines
 from tinyvit.runtimes.artifact import Artifact, list_artifact_files
 from tinyvit.runtimes.base import Runtime, RuntimeOptions
 from tinyvit.runtimes.inference_cost import ASSUMED_BATCH_SIZE, ASSUMED_SIDE
 from tinyvit.runtimes.tensor_limits import check_tensor_sizes
+from tinyvit.runtimes.trial import TRIAL_REPORT, call_trial
 
 TIMEOUT_S = 60
 """Longest time that the trial may take, in seconds, with the start of the process."""
@@ -63,9 +65,7 @@ def run_limited_trial(artifact: Artifact, engine_name: str, options: RuntimeOpti
     else:
         request["threads"] = None
     try:
-        call_in_process(
-            run_once, json.dumps(request).encode(), ProcessLimits(memory_bytes, TIMEOUT_S)
-        )
+        call_trial(run_once, json.dumps(request).encode(), ProcessLimits(memory_bytes, TIMEOUT_S))
     except ValueError as error:
         raise ArtifactError(
             f"{artifact.path.name} contains operators whose results have unknown sizes, and running"
@@ -82,7 +82,10 @@ def run_once(request: bytes) -> bytes:
         request: What `run_limited_trial` sends, as JSON.
 
     Returns:
-        Nothing.
+        TRIAL_REPORT.
+
+    Raises:
+        Exception: The engine cannot open or run the file.
     """
     values = json.loads(request)
     options = RuntimeOptions(
@@ -92,10 +95,11 @@ def run_once(request: bytes) -> bytes:
         allow_foreign_operators=True,  # This is the check itself.
     )
     artifact = Artifact(Path(values["path"]), manifest=None)
-    with load_plugin(engines, values["engine"], "ENGINE").open(artifact, options) as runtime:
+    engine = load_plugin(engines, values["engine"], "ENGINE")
+    with silence_file_descriptors(), engine.open(artifact, options) as runtime:
         check_tensor_sizes(runtime.inputs, runtime.outputs, artifact.path.name)
         _run_with_zeros(runtime)
-    return b""
+    return TRIAL_REPORT
 
 
 def _run_with_zeros(runtime: Runtime) -> None:

@@ -17,9 +17,7 @@ from tinyvit.runtimes.tensor_facts import (
 )
 
 
-def _list_windows(
-    node: Node, sizes: Shape, kernel: Sequence[int], offset_sizes: bool = False
-) -> Shape:
+def _list_windows(node: Node, sizes: Shape, kernel: Sequence[int]) -> Shape:
     """Return the height and width (or other sizes) of the result of a convolution or a pool."""
     rank = len(kernel)
     strides = node.attributes.get("strides") or [1] * rank
@@ -38,28 +36,27 @@ def _list_windows(
     return tuple(results)
 
 
-def _convolve(node: Node, image: Shape, kernel: Shape) -> Result:
-    windows = _list_windows(node, image[2:], kernel[2:])
-    result = (image[0], kernel[0], *windows)
+def _convolve(node: Node, image: Shape, kernel: Shape, channels_last: bool) -> Result:
+    """Return the sizes of the result of a convolution, and the number of its multiplications.
+
+    The result has its channels where the image has them; kernels always have theirs first.
+    """
+    windows = _list_windows(node, image[1:-1] if channels_last else image[2:], kernel[2:])
+    sizes = (*windows, kernel[0]) if channels_last else (kernel[0], *windows)
+    result = (image[0], *sizes)
     return [result], prod(result) * prod(kernel[1:])
 
 
 def apply_conv(node: Node, inputs: Inputs) -> Result:
     """Apply the rule for Conv, ConvInteger, FusedConv and NhwcConv."""
-    if node.operator == "NhwcConv":
-        image = get_shape(inputs, 0)
-        results, cost = _convolve(node, (image[0], image[-1], *image[1:-1]), get_shape(inputs, 1))
-        return [(results[0][0], *results[0][2:], results[0][1])], cost
-    return _convolve(node, get_shape(inputs, 0), get_shape(inputs, 1))
+    image, kernel = get_shape(inputs, 0), get_shape(inputs, 1)
+    return _convolve(node, image, kernel, channels_last=node.operator == "NhwcConv")
 
 
 def apply_quantized_conv(node: Node, inputs: Inputs) -> Result:
     """Apply the rule for QLinearConv."""
     image, kernel = get_shape(inputs, 0), get_shape(inputs, 3)
-    if node.attributes.get("channels_last"):
-        results, cost = _convolve(node, (image[0], image[-1], *image[1:-1]), kernel)
-        return [(results[0][0], *results[0][2:], results[0][1])], cost
-    return _convolve(node, image, kernel)
+    return _convolve(node, image, kernel, bool(node.attributes.get("channels_last")))
 
 
 def pool(node: Node, inputs: Inputs) -> Result:

@@ -145,9 +145,8 @@ def _check_before_opening(artifact: Artifact, engine: Engine, options: RuntimeOp
         check_tensor_sizes((manifest.input,), (manifest.output,), artifact.path.name)
     if options.allow_foreign_operators:
         return
-    operators = artifact.format.find_foreign_operators(artifact.path)
-    if operators:
-        raise foreign_operators_error(artifact.path, operators)
     graph = artifact.format.read_graph(artifact.path)
-    if graph is not None and not check_inference_cost(graph, artifact.path.name):
+    if graph.foreign_operators:
+        raise foreign_operators_error(artifact.path, sorted(graph.foreign_operators))
+    if not check_inference_cost(graph, artifact.path.name):
         run_limited_trial(artifact, engine.name, options)

@@ -258,6 +258,10 @@ COMBINED_OPERATORS = frozenset(_COMBINED.split())
 
 _REDUCED = "ReduceL2 ReduceMax ReduceMean ReduceMin ReduceSum"
 
+_PRODUCTS = """
+DynamicQuantizeMatMul FusedGemm FusedMatMul Gemm MatMul MatMulInteger MatMulIntegerToFloat
+"""
+
 RULES: dict[str, Rule] = {
     **dict.fromkeys(_SAME_SHAPE.split(), _keep_shape),
     **dict.fromkeys(COMBINED_OPERATORS, _combine_elements),
@@ -273,11 +277,7 @@ RULES: dict[str, Rule] = {
         ("GlobalAveragePool", "GlobalMaxPool", "QLinearGlobalAveragePool"),
         products.pool_globally,
     ),
-    **dict.fromkeys(
-        ("FusedGemm", "FusedMatMul", "Gemm", "MatMul", "MatMulInteger", "MatMulIntegerToFloat"),
-        products.apply_matmul,
-    ),
-    "DynamicQuantizeMatMul": products.apply_matmul,
+    **dict.fromkeys(_PRODUCTS.split(), products.apply_matmul),
     **dict.fromkeys(("QGemm", "QLinearMatMul"), products.apply_quantized_matmul),
     "MatMulNBits": products.apply_matmul_of_bits,
     "Einsum": products.apply_einsum,

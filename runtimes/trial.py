@@ -43,6 +43,28 @@ def get_trial_seconds() -> float:
     return sum(_durations_s)
 
 
+def call_trial(run_once: Callable[[bytes], bytes], argument: bytes, limits: ProcessLimits) -> None:
+    """Call a function that runs a file once, in another process, and count how long it took.
+
+    Args:
+        run_once: A public function of a module of this package. It runs the network once, and
+            returns `TRIAL_REPORT`, or raises an exception.
+        argument: Its argument.
+        limits: Limits on the process.
+
+    Raises:
+        ValueError: The function did not return, or the process reached a limit. The message is a
+            clause, in which "it" is the file.
+    """
+    start_s = time.perf_counter()
+    try:
+        report = call_in_process(run_once, argument, limits)
+    finally:
+        _durations_s.append(time.perf_counter() - start_s)
+    if report != TRIAL_REPORT:
+        raise ValueError("the library that reads it ends the process")
+
+
 def run_trial(
     path: Path, file_bytes: bytes, engine_name: str, run_once: Callable[[bytes], bytes]
 ) -> None:
@@ -64,17 +86,12 @@ def run_trial(
         return
     # The function limits the memory itself if the engine allows that.
     limits = ProcessLimits(memory_bytes=None, seconds=TRIAL_TIMEOUT_S)
-    start_s = time.perf_counter()
     try:
-        report = call_in_process(run_once, file_bytes, limits)
-        if report != TRIAL_REPORT:
-            raise ValueError("the library that reads it ends the process")
+        call_trial(run_once, file_bytes, limits)
     except ValueError as error:
         raise ArtifactError(
             f"{path.name} is first run with {engine_name} in another process, which may crash, and"
             f" that failed ({error})",
             "export it again if the file may be damaged; otherwise remove the stated reason",
         ) from error
-    finally:
-        _durations_s.append(time.perf_counter() - start_s)
     _TESTED_SHA256.add(sha256)

@@ -14,8 +14,8 @@ import numpy as np
 from tinyvit.errors import ArtifactError
 from tinyvit.runtimes.engines._mil_types import (
     MAX_LIVE_ELEMENTS,
-    MAX_OPERATION_MACS,
     MAX_PROGRAM_ELEMENTS,
+    MAX_PROGRAM_MACS,
     MilProgram,
     Operation,
 )
@@ -38,7 +38,7 @@ def check_cost(program: MilProgram) -> None:
     if elements > MAX_PROGRAM_ELEMENTS:
         raise _cost_error(f"its operations read and write {elements:,} numbers")
     macs = sum(_estimate_macs(operation, shapes) for operation in program.operations)
-    if macs > MAX_OPERATION_MACS:
+    if macs > MAX_PROGRAM_MACS:
         raise _cost_error(f"its operations need {macs:,} multiply-accumulates")
     live_elements = _find_most_live_elements(program, shapes)
     if live_elements > MAX_LIVE_ELEMENTS:

@@ -15,7 +15,7 @@ import numpy as np
 
 from tinyvit.errors import ArtifactError
 from tinyvit.runtimes.engines._mil_types import (
-    MAX_OPERATION_MACS,
+    MAX_PROGRAM_MACS,
     MAX_TENSOR_ELEMENTS,
     Array,
     Operands,
@@ -36,7 +36,7 @@ def check_result_size(shape: Sequence[int], macs_per_element: int = 1) -> None:
     Raises:
         ArtifactError: The result has too many elements or multiply-accumulates.
     """
-    if prod(shape) > MAX_TENSOR_ELEMENTS or prod(shape) * macs_per_element > MAX_OPERATION_MACS:
+    if prod(shape) > MAX_TENSOR_ELEMENTS or prod(shape) * macs_per_element > MAX_PROGRAM_MACS:
         raise ArtifactError(
             f"an operation with a result of shape {tuple(shape)} is too large",
             "the file is damaged or hostile: export it again",

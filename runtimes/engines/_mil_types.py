@@ -33,7 +33,7 @@ MAX_LIVE_ELEMENTS = 2**28
 """Largest allowed number of elements in all tensors and constants that exist at the same time.
 In float32, they take 1 GiB."""
 
-MAX_OPERATION_MACS = 2**38
+MAX_PROGRAM_MACS = 2**38
 """Largest allowed number of multiply-accumulates in all operations together.
 
 All operations of TinyViT-21M at 512 pixels together have 2**35."""

@@ -17,6 +17,19 @@ from tinyvit.runtimes.inference_cost import (
 )
 from tinyvit.runtimes.tensor_facts import Shape, UnknownCostError
 
+_MAX_CHAIN = 128
+"""Largest number of element-by-element operators in a row. OpenVINO takes a time that grows with
+the square or the cube of this number to combine them: up to 6 s for 300, minutes for 2,000. In
+artifacts there are at most 15, and in a ViT of timm 25."""
+
+_CHAIN_END_NAMES = """
+Concat Convolution Gather Interpolate MVN MatMul Pad Pool Reduce Reshape ShapeOf Slice SoftMax Split
+Squeeze Transpose Unsqueeze
+"""
+
+_CHAIN_ENDS = tuple(_CHAIN_END_NAMES.split())
+"""Parts of the types of operators that end such a row; operators of other types continue it."""
+
 
 def check_model_cost(model: Any, file_name: str) -> bool:
     """Check that a model needs no more memory and time than networks for images do.
@@ -62,28 +75,6 @@ def _fix_sizes(model: Any) -> Any:
     return fixed_model
 
 
-_MAX_CHAIN = 128
-"""Largest number of element-by-element operators in a row. OpenVINO takes a time that grows with
-the square or the cube of this number to combine them: up to 6 s for 300, minutes for 2,000. In
-artifacts there are at most 15, and in a ViT of timm 25."""
-
-_NO_LINKS = (
-    *(
-        "MatMul",
-        "Convolution",
-        "Pool",
-        "Reduce",
-        "Transpose",
-        "Reshape",
-        "Concat",
-        "Split",
-        "ShapeOf",
-    ),
-    *("Gather", "Pad", "Slice", "Interpolate", "MVN", "SoftMax", "Squeeze", "Unsqueeze"),
-)
-"""Parts of the types of operators that end such a row; operators of other types continue it."""
-
-
 class _Result(NamedTuple):
     """A result of an operator.
 
@@ -116,15 +107,13 @@ def _add_operations(model: Any, cost: InferenceCost) -> None:
     # Constants are not among the results.
     results: dict[tuple[str, int], _Result] = {}
     for step, (operator, operator_type) in enumerate(operators):
+        inputs = {source: results[source] for source in sources[step] if source in results}
         is_input = operator_type == "Parameter"
-        inputs = [results[source] for source in sources[step] if source in results]
-        is_constant = not is_input and all(result.is_constant for result in inputs)
-        name = operator.get_name()
-        chain = 1 + max((result.chain for result in inputs), default=0)
-        if is_input or any(part in operator_type for part in _NO_LINKS):
-            chain = 0
+        is_constant = not is_input and all(result.is_constant for result in inputs.values())
+        chain = _measure_chain(operator_type, list(inputs.values()))
         if chain > _MAX_CHAIN:
             raise cost_error(cost.file_name, f"it has more than {_MAX_CHAIN} operators in a row")
+        name = operator.get_name()
         for index, output in enumerate(operator.outputs()):
             element_bytes = 0 if is_input else -(-output.get_element_type().bitwidth // 8)
             result = _Result(_read_shape(output), element_bytes, is_constant, chain)
@@ -133,9 +122,16 @@ def _add_operations(model: Any, cost: InferenceCost) -> None:
                 cost.add_result(result.shape, result.element_bytes)
         if operator_type == "MatMul" or "Convolution" in operator_type:
             cost.add_operations(_count(operator, operator_type, results[name, 0].shape))
-        for source in {source for source in sources[step] if source in results}:
-            if last_uses[source] == step and not results[source].is_constant:
-                cost.release(results[source].shape, results[source].element_bytes)
+        for source, result in inputs.items():
+            if last_uses[source] == step and not result.is_constant:
+                cost.release(result.shape, result.element_bytes)
+
+
+def _measure_chain(operator_type: str, inputs: list[_Result]) -> int:
+    """Return the number of element-by-element operators in a row that end with an operator."""
+    if operator_type == "Parameter" or any(part in operator_type for part in _CHAIN_ENDS):
+        return 0
+    return 1 + max((result.chain for result in inputs), default=0)
 
 
 def _read_shape(output: Any) -> Shape:

@@ -12,11 +12,12 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from flatbuffers import number_types
 from flatbuffers.table import Table
 
 from tinyvit.runtimes.formats.flatbuffer_tables import (
-    read_byte,
     read_root_table,
+    read_scalar,
     read_string,
     read_tables,
 )
@@ -40,11 +41,12 @@ their segments extend to the end of the file."""
 _PROGRAM_PLANS = 1
 _PLAN_NAME, _PLAN_CHAINS, _PLAN_OPERATORS, _PLAN_DELEGATES = 0, 5, 6, 7
 _CHAIN_INSTRUCTIONS = 2
-_INSTRUCTION_KIND, _JUMP_FALSE_CALL = 0, 4
-"""The number of the field, and its value for an instruction that jumps to another one."""
+_INSTRUCTION_KIND = 0
 _DELEGATE_ID = 0
 _OPERATOR_NAME, _OPERATOR_OVERLOAD = 0, 1
 
+_JUMP_FALSE_CALL = 4
+"""Value of the field `_INSTRUCTION_KIND` for an instruction that jumps to another one."""
 
 _MAX_PLANS, _MAX_CHAINS = 16, 4
 """Largest number of methods, and of lists of instructions in a method. tinyvit-export writes two
@@ -154,7 +156,7 @@ def _read_few_tables(table: Table, field: int, limit: int) -> list[Table]:
 def _has_jumps(plan: Table) -> bool:
     """Return whether an instruction of a method can jump to another one."""
     return any(
-        read_byte(instruction, _INSTRUCTION_KIND) == _JUMP_FALSE_CALL
+        read_scalar(instruction, _INSTRUCTION_KIND, number_types.Uint8Flags) == _JUMP_FALSE_CALL
         for chain in _read_few_tables(plan, _PLAN_CHAINS, _MAX_CHAINS)
         for instruction in read_tables(chain, _CHAIN_INSTRUCTIONS)
     )

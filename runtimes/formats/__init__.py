@@ -79,30 +79,16 @@ class Format(Protocol):
         """
         ...
 
-    def find_foreign_operators(self, path: Path) -> tuple[str, ...]:
-        """Find operators in a file that image classifiers do not need, such as loops.
+    def read_graph(self, path: Path) -> NetworkGraph:
+        """Read the operators of a file that are checked before an engine sees it.
 
         Args:
             path: Path of a file of this format.
 
         Returns:
-            Names of the operators, sorted; empty if there are none, or if the engines of this
-            format do not run such operators in any file.
-
-        Raises:
-            ArtifactError: If the file is damaged or hostile, or larger than a limit.
-        """
-        ...
-
-    def read_graph(self, path: Path) -> NetworkGraph | None:
-        """Read the operators of a file, from which its memory and time are computed.
-
-        Args:
-            path: Path of a file of this format.
-
-        Returns:
-            The operators; None if the engines of this format check the cost themselves, or allocate
-            nothing that the file does not contain.
+            The operators that image classifiers do not need, and the operators from which memory
+            and time are computed. There are none of the latter if the engines of this format check
+            the cost themselves, or allocate nothing that the file does not contain.
 
         Raises:
             ArtifactError: If the file is damaged or hostile, or larger than a limit.

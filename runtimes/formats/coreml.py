@@ -77,13 +77,9 @@ class CoreMlFormat:
         """Return False: without the manifest at its end, a model file cannot be read at all."""
         return False
 
-    def find_foreign_operators(self, path: Path) -> tuple[str, ...]:
-        """Return (): the reference evaluator knows only the operations that artifacts use."""
-        return ()
-
-    def read_graph(self, path: Path) -> NetworkGraph | None:
-        """Return None: the engines check these files themselves."""
-        return None
+    def read_graph(self, path: Path) -> NetworkGraph:
+        """Return an empty graph: the engines check the operations and their cost themselves."""
+        return NetworkGraph()
 
     def update_hash(self, path: Path, digest: hashlib._Hash) -> None:
         """Update a hash with the path and content of every file, sorted by path.

@@ -88,20 +88,6 @@ def read_strings(table: Table, field: int) -> list[str]:
     return strings
 
 
-def read_byte(table: Table, field: int) -> int:
-    """Read a field that is a number of one byte; 0 if the field is absent.
-
-    Args:
-        table: The table with the field.
-        field: Number of the field, in the order of the schema.
-    """
-    offset = _find_field(table, field)
-    position = table.Pos + offset
-    if offset and not 0 <= position < len(table.Bytes):
-        raise ValueError("one of its fields is beyond the file")
-    return int(table.Bytes[position]) if offset else 0
-
-
 def read_scalar(table: Table, field: int, flags: Any) -> Any:
     """Read a field that is a number; 0 if the field is absent.
 

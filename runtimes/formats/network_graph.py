@@ -20,8 +20,8 @@ MAX_RANK = 64
 """Largest number of dimensions of a tensor. numpy has the same limit, and engines have lower ones.
 """
 
-ELEMENT_BYTES = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 8: 16, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8}
-ELEMENT_BYTES |= {14: 8, 15: 16, 16: 2}
+_ELEMENT_BYTES = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 8: 16, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8}
+_ELEMENT_BYTES |= {14: 8, 15: 16, 16: 2}
 """Maps ONNX's number of an element type to the size of one element in bytes. The types above 16
 (float8, int4 and so on) take 1 byte or less."""
 
@@ -69,22 +69,32 @@ class NetworkGraph:
     """The operators of a network.
 
     Attributes:
-        inputs: Name of each input -> its sizes (None for one that the caller chooses) and the size
-            of an element in bytes. Constants may be among them.
+        inputs: Name of each input -> its sizes; None for one that the caller chooses. Constants may
+            be among them.
         constants: Name of each constant -> the constant.
         nodes: The operators, in any order.
         external_files: Names of the files that contain constants, as the network states them.
+        foreign_operators: Names of the operators that image classifiers do not need, such as
+            loops. The name is preceded by the domain and "::" if the domain is not that of ONNX
+            itself. Functions that the file defines are called "a function".
     """
 
-    inputs: dict[str, tuple[tuple[int | None, ...], int]] = field(default_factory=dict)
+    inputs: dict[str, tuple[int | None, ...]] = field(default_factory=dict)
     constants: dict[str, Constant] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
     external_files: set[str] = field(default_factory=set)
+    foreign_operators: set[str] = field(default_factory=set)
 
+    def add_node(self, node: Node, foreign_name: str) -> None:
+        """Add an operator.
 
-def count_element_bytes(element_type: int) -> int:
-    """Return the size of one element in bytes for ONNX's number of an element type."""
-    return ELEMENT_BYTES.get(element_type, 1)
+        Args:
+            node: The operator.
+            foreign_name: Its name among `foreign_operators`; "" if image classifiers need it.
+        """
+        self.nodes.append(node)
+        if foreign_name:
+            self.foreign_operators.add(foreign_name)
 
 
 def check_rank(shape: Sequence[object]) -> None:
@@ -111,4 +121,4 @@ def make_constant(shape: tuple[int, ...], element_type: int, raw_data: bytes | N
     values = None
     if raw_data is not None and element_type in VALUE_TYPES:
         values = np.frombuffer(raw_data, VALUE_TYPES[element_type]).reshape(shape)
-    return Constant(shape, count_element_bytes(element_type), values)
+    return Constant(shape, _ELEMENT_BYTES.get(element_type, 1), values)

@@ -12,7 +12,7 @@ from pathlib import Path
 from tinyvit.errors import ArtifactError
 from tinyvit.manifest import MANIFEST_KEY, MAX_BYTES
 from tinyvit.regular_files import check_regular_file
-from tinyvit.runtimes.formats import MAX_FILE_BYTES, onnx_operators
+from tinyvit.runtimes.formats import MAX_FILE_BYTES
 from tinyvit.runtimes.formats.file_errors import damaged_error, unreadable_error
 from tinyvit.runtimes.formats.network_graph import NetworkGraph
 from tinyvit.runtimes.formats.onnx_graph import read_graph
@@ -88,14 +88,6 @@ class OnnxFormat:
                 and data[field.value_start : field.end] == PRODUCER_NAME
                 for field in iterate_fields(data)
             )
-
-    def find_foreign_operators(self, path: Path) -> tuple[str, ...]:
-        """Return the operators that are not in `onnx_operators.ALLOWED_OPERATORS`."""
-        try:
-            with map_file(path) as data, memoryview(data) as view:
-                return onnx_operators.find_foreign_operators(view)
-        except ValueError as error:
-            raise damaged_error(path, error) from error
 
     def read_graph(self, path: Path) -> NetworkGraph:
         """Read the operators of the model."""

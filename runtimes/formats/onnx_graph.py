@@ -18,9 +18,9 @@ from tinyvit.runtimes.formats.network_graph import (
     NetworkGraph,
     Node,
     check_rank,
-    count_element_bytes,
     make_constant,
 )
+from tinyvit.runtimes.formats.onnx_operators import name_if_foreign
 from tinyvit.runtimes.formats.protobuf import (
     BYTES,
     FIXED32,
@@ -33,7 +33,7 @@ from tinyvit.runtimes.formats.protobuf import (
 )
 
 # Field numbers of ModelProto, GraphProto, NodeProto, AttributeProto and TensorProto.
-_MODEL_GRAPH = 7
+_MODEL_GRAPH, _MODEL_FUNCTIONS = 7, 25
 _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_SPARSE_INITIALIZER = 1, 5, 11, 15
 _NODE_INPUT, _NODE_OUTPUT, _NODE_OPERATOR, _NODE_ATTRIBUTE, _NODE_DOMAIN = 1, 2, 4, 5, 7
 _ATTRIBUTE_NAME, _ATTRIBUTE_FLOAT, _ATTRIBUTE_INT, _ATTRIBUTE_STRING = 1, 2, 3, 4
@@ -41,9 +41,8 @@ _ATTRIBUTE_TENSOR, _ATTRIBUTE_FLOATS, _ATTRIBUTE_INTS, _ATTRIBUTE_SPARSE = 5, 7,
 _TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_NAME, _TENSOR_RAW_DATA = 1, 2, 8, 9
 _TENSOR_FLOATS, _TENSOR_INT32S, _TENSOR_INT64S, _TENSOR_EXTERNAL = 4, 5, 7, 13
 # Field numbers of ValueInfoProto, TypeProto, TypeProto.Tensor, TensorShapeProto and Dimension.
-_INFO_NAME, _INFO_TYPE, _TYPE_TENSOR, _TYPE_ELEMENT, _TYPE_SHAPE, _SHAPE_DIM, _DIM_VALUE = (
-    *(1, 2, 1, 1, 2, 1, 1),
-)
+_INFO_NAME, _INFO_TYPE, _TYPE_TENSOR, _TYPE_SHAPE, _SHAPE_DIM, _DIM_VALUE = 1, 2, 1, 2, 1, 1
+# Field numbers of StringStringEntryProto.
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 
 _SPARSE = "it contains a sparse tensor, whose size in memory has no limit"
@@ -63,26 +62,32 @@ def read_graph(model: memoryview) -> NetworkGraph:
             fields, or if it contains a sparse tensor.
     """
     graph = NetworkGraph()
-    for model_field in iterate_fields(model):
-        if (model_field.number, model_field.wire_type) != (_MODEL_GRAPH, BYTES):
-            continue
-        message = _slice(model, model_field)
-        for field in iterate_fields(message):
-            if field.wire_type != BYTES:
-                continue
-            if field.number == _GRAPH_NODE:
-                graph.nodes.append(_read_node(bytes(_slice(message, field))))
-            elif field.number == _GRAPH_INITIALIZER:
-                tensor = _slice(message, field)
-                name, constant = _read_tensor(tensor)
-                graph.constants[name] = constant
-                graph.external_files |= _list_external_files(tensor)
-            elif field.number == _GRAPH_INPUT:
-                name, description = _read_input(bytes(_slice(message, field)))
-                graph.inputs[name] = description
-            elif field.number == _GRAPH_SPARSE_INITIALIZER:
-                raise ValueError(_SPARSE)
+    for field in iterate_fields(model):
+        if (field.number, field.wire_type) == (_MODEL_GRAPH, BYTES):
+            _add_graph(_slice(model, field), graph)
+        elif field.number == _MODEL_FUNCTIONS:
+            graph.foreign_operators.add("a function")
     return graph
+
+
+def _add_graph(message: memoryview, graph: NetworkGraph) -> None:
+    """Add the contents of a part of the graph (GraphProto)."""
+    for field in iterate_fields(message):
+        if field.wire_type != BYTES:
+            continue
+        if field.number == _GRAPH_NODE:
+            node = _read_node(bytes(_slice(message, field)))
+            graph.add_node(node, name_if_foreign(node.domain, node.operator))
+        elif field.number == _GRAPH_INITIALIZER:
+            tensor = _slice(message, field)
+            name, constant = _read_tensor(tensor)
+            graph.constants[name] = constant
+            graph.external_files |= _list_external_files(tensor)
+        elif field.number == _GRAPH_INPUT:
+            name, sizes = _read_input(bytes(_slice(message, field)))
+            graph.inputs[name] = sizes
+        elif field.number == _GRAPH_SPARSE_INITIALIZER:
+            raise ValueError(_SPARSE)
 
 
 def _list_messages(message: memoryview, number: int) -> Iterator[memoryview]:
@@ -222,21 +227,18 @@ def _read_data(
     )
 
 
-def _read_input(message: bytes) -> tuple[str, tuple[tuple[int | None, ...], int]]:
-    """Read name, sizes and element size of an input (ValueInfoProto)."""
-    name, element_type, sizes = "", 1, list[int | None]()
+def _read_input(message: bytes) -> tuple[str, tuple[int | None, ...]]:
+    """Read the name and the sizes of an input (ValueInfoProto)."""
+    name, sizes = "", list[int | None]()
     for field in iterate_fields(message):
         if field.number == _INFO_NAME:
             name = message[field.value_start : field.end].decode("utf-8", "replace")
     for info_type in _list_messages(memoryview(message), _INFO_TYPE):
         for tensor in _list_messages(info_type, _TYPE_TENSOR):
-            for field in iterate_fields(tensor):
-                if (field.number, field.wire_type) == (_TYPE_ELEMENT, VARINT):
-                    element_type = _read_integers(field, tensor)[0]
             for shape in _list_messages(tensor, _TYPE_SHAPE):
                 sizes += [_read_dimension(dim) for dim in _list_messages(shape, _SHAPE_DIM)]
     check_rank(sizes)
-    return name, (tuple(sizes), count_element_bytes(element_type))
+    return name, tuple(sizes)
 
 
 def _read_dimension(message: memoryview) -> int | None:

@@ -68,13 +68,13 @@ class OpenVinoIrFormat:
         description = _parse_xml(path)
         return description.network_name == _NETWORK_NAME and description.has_model_info
 
-    def find_foreign_operators(self, path: Path) -> tuple[str, ...]:
-        """Return the types of layers that no image classifier needs, sorted."""
-        return tuple(sorted(_parse_xml(path).foreign_layers))
+    def read_graph(self, path: Path) -> NetworkGraph:
+        """Read which types of layers no image classifier needs.
 
-    def read_graph(self, path: Path) -> NetworkGraph | None:
-        """Return None: the engine computes the cost from the sizes that OpenVINO states."""
-        return None
+        The engine computes the cost from the sizes that OpenVINO states, so the others are left
+        out.
+        """
+        return NetworkGraph(foreign_operators=set(_parse_xml(path).foreign_layers))
 
     def update_hash(self, path: Path, digest: hashlib._Hash) -> None:
         """Update a hash with all bytes of the .xml except the manifest, then with the .bin."""

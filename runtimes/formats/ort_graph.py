@@ -27,25 +27,32 @@ from tinyvit.runtimes.formats.network_graph import (
     NetworkGraph,
     Node,
     check_rank,
-    count_element_bytes,
     make_constant,
 )
+from tinyvit.runtimes.formats.onnx_operators import name_if_foreign
+
+_FUSED_NAMES = """
+Attention BiasGelu BiasSoftmax BiasSplitGelu DynamicQuantizeMatMul FastGelu FusedConv FusedGemm
+FusedMatMul Gelu GroupNorm MatMulIntegerToFloat MatMulNBits MultiHeadAttention NhwcConv
+NhwcMaxPool QAttention QGemm QLinearAdd QLinearAveragePool QLinearConcat QLinearConv
+QLinearGlobalAveragePool QLinearLeakyRelu QLinearMul QLinearReduceMean QLinearSigmoid
+QLinearSoftmax QLinearWhere QuickGelu SkipLayerNormalization DequantizeLinear QuantizeLinear
+"""
+
+_FUSED_OPERATORS = frozenset(_FUSED_NAMES.split())
+"""Operators of ONNX Runtime's own domain into which it fuses those of an image classifier."""
+
+_FUSED_DOMAIN = "com.microsoft"
 
 # Numbers of the fields in the tables InferenceSession, Model, Graph, Node, Attribute and Tensor.
 _SESSION_MODEL, _MODEL_GRAPH = 1, 7
 _GRAPH_INITIALIZERS, _GRAPH_VALUES, _GRAPH_NODES, _GRAPH_INPUTS, _GRAPH_SPARSE = 0, 1, 2, 5, 7
 _NODE_DOMAIN, _NODE_OPERATOR, _NODE_INPUTS, _NODE_OUTPUTS, _NODE_ATTRIBUTES = 2, 5, 8, 9, 10
-_ATTRIBUTE_NAME, _ATTRIBUTE_TYPE, _ATTRIBUTE_FLOAT, _ATTRIBUTE_INT, _ATTRIBUTE_STRING = (
-    0,
-    2,
-    3,
-    4,
-    5,
-)
-_ATTRIBUTE_TENSOR, _ATTRIBUTE_FLOATS, _ATTRIBUTE_INTS = 6, 8, 9
+_ATTRIBUTE_NAME, _ATTRIBUTE_TYPE, _ATTRIBUTE_FLOAT, _ATTRIBUTE_INT = 0, 2, 3, 4
+_ATTRIBUTE_STRING, _ATTRIBUTE_TENSOR, _ATTRIBUTE_FLOATS, _ATTRIBUTE_INTS = 5, 6, 8, 9
 _TENSOR_NAME, _TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_RAW_DATA = 0, 2, 3, 4
 # Numbers of the fields in the tables ValueInfo, TypeInfo, TensorTypeAndShape, Shape and Dimension.
-_VALUE_NAME, _VALUE_TYPE, _TYPE_VALUE, _TYPE_ELEMENT, _TYPE_SHAPE, _SHAPE_DIMS = 0, 2, 2, 0, 1, 0
+_VALUE_NAME, _VALUE_TYPE, _TYPE_VALUE, _TYPE_SHAPE, _SHAPE_DIMS = 0, 2, 2, 1, 0
 _DIMENSION_VALUE, _DIMENSION_NUMBER = 0, 1
 
 # Values of the field `_ATTRIBUTE_TYPE`, as in ONNX.
@@ -78,18 +85,28 @@ def read_graph(session: Table) -> NetworkGraph:
         name = read_string(value, _VALUE_NAME)
         if name in names:
             graph.inputs[name] = _read_input(value)
-    for node in read_tables(table, _GRAPH_NODES):
-        attributes = dict(map(_read_attribute, read_tables(node, _NODE_ATTRIBUTES)))
-        graph.nodes.append(
-            Node(
-                read_string(node, _NODE_OPERATOR),
-                read_string(node, _NODE_DOMAIN),
-                tuple(read_strings(node, _NODE_INPUTS)),
-                tuple(read_strings(node, _NODE_OUTPUTS)),
-                attributes,
-            )
-        )
+    for node_table in read_tables(table, _GRAPH_NODES):
+        node = _read_node(node_table)
+        graph.add_node(node, _name_if_foreign(node))
     return graph
+
+
+def _read_node(table: Table) -> Node:
+    """Read an operator."""
+    return Node(
+        read_string(table, _NODE_OPERATOR),
+        read_string(table, _NODE_DOMAIN),
+        tuple(read_strings(table, _NODE_INPUTS)),
+        tuple(read_strings(table, _NODE_OUTPUTS)),
+        dict(map(_read_attribute, read_tables(table, _NODE_ATTRIBUTES))),
+    )
+
+
+def _name_if_foreign(node: Node) -> str:
+    """Name an operator for a message if it is neither an allowed one of ONNX nor a fused one."""
+    if node.domain == _FUSED_DOMAIN and node.operator in _FUSED_OPERATORS:
+        return ""
+    return name_if_foreign(node.domain, node.operator)
 
 
 def _read_attribute(table: Table) -> tuple[str, Any]:
@@ -123,18 +140,17 @@ def _read_tensor(table: Table) -> Constant:
     )
 
 
-def _read_input(table: Table) -> tuple[tuple[int | None, ...], int]:
-    """Read the sizes of an input, and the size of an element in bytes."""
+def _read_input(table: Table) -> tuple[int | None, ...]:
+    """Read the sizes of an input; None for one that the caller chooses."""
     info = read_table(table, _VALUE_TYPE)
     value = read_table(info, _TYPE_VALUE) if info else None
     if value is None:
-        return (), 1
+        return ()
     shape = read_table(value, _TYPE_SHAPE)
     sizes: list[int | None] = []
     for dimension in read_tables(shape, _SHAPE_DIMS) if shape else ():
         number = read_table(dimension, _DIMENSION_VALUE)
         size = read_scalar(number, _DIMENSION_NUMBER, number_types.Int64Flags) if number else 0
         sizes.append(size if size > 0 else None)
-    element_type = read_scalar(value, _TYPE_ELEMENT, number_types.Int32Flags)
     check_rank(sizes)
-    return tuple(sizes), count_element_bytes(element_type)
+    return tuple(sizes)

@@ -59,13 +59,9 @@ class SidecarFormat:
         """Return False: a compiled network cannot state which program exported it."""
         return False
 
-    def find_foreign_operators(self, path: Path) -> tuple[str, ...]:
-        """Return (): a compiled network does not name its operators."""
-        return ()
-
-    def read_graph(self, path: Path) -> NetworkGraph | None:
-        """Return None: the engines check these files themselves."""
-        return None
+    def read_graph(self, path: Path) -> NetworkGraph:
+        """Return an empty graph: a compiled network does not name its operators."""
+        return NetworkGraph()
 
     def update_hash(self, path: Path, digest: hashlib._Hash) -> None:
         """Update a hash with all bytes of the file."""

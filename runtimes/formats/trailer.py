@@ -123,17 +123,13 @@ class TrailerFormat:
         with map_file(path) as data:
             return data.find(_ENCODED_MARKER) >= 0 or _contains_archive_header(data)
 
-    def find_foreign_operators(self, path: Path) -> tuple[str, ...]:
-        """Return (): the engines themselves check the operators of these files."""
-        return ()
-
     def list_companions(self, path: Path) -> tuple[Path, ...]:
         """Return (): everything is in the file."""
         return ()
 
-    def read_graph(self, path: Path) -> NetworkGraph | None:
-        """Return None: the engines check these files themselves."""
-        return None
+    def read_graph(self, path: Path) -> NetworkGraph:
+        """Return an empty graph: the engines check the operators and their cost themselves."""
+        return NetworkGraph()
 
     def update_hash(self, path: Path, digest: hashlib._Hash) -> None:
         """Update a hash with the bytes before the archive, then each member's name and bytes.

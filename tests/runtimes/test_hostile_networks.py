@@ -153,7 +153,7 @@ def test_other_operators_are_named(tmp_path: Path, operator: str, domain: str, n
     onnx = pytest.importorskip("onnx")
     node = onnx.helper.make_node(operator, ["image"], ["logits"], domain=domain)
     path = save_model(tmp_path / "a.onnx", [node])
-    assert detect_format(path).find_foreign_operators(path) == (name,)
+    assert detect_format(path).read_graph(path).foreign_operators == {name}
 
 
 def test_functions_are_refused(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_functions_are_refused(tmp_path: Path) -> None:
     function = helper.make_function("f", "F", ["x"], ["y"], [inner], [helper.make_opsetid("", 18)])
     node = helper.make_node("Relu", ["image"], ["logits"])
     path = save_model(tmp_path / "a.onnx", [node], functions=[function])
-    assert detect_format(path).find_foreign_operators(path) == ("a function",)
+    assert detect_format(path).read_graph(path).foreign_operators == {"a function"}
 
 
 @pytest.mark.parametrize("layer", ["Loop", "TensorIterator", "If", "Assign", "ReadValue", "Custom"])
