@@ -217,9 +217,9 @@ def known_suffixes() -> str:
 
 def _read_head(path: Path) -> bytes:
     """Read the first bytes of a file; b"" for a folder."""
-    if path.is_dir():
-        return b""
     try:
+        if path.is_dir():
+            return b""
         with open_regular_file(path) as file:
             size_bytes = os.fstat(file.fileno()).st_size
             head = file.read(_HEAD_BYTES)

@@ -14,7 +14,7 @@ from tinyvit.data.class_folders import ImageFolder, read_image_folder
 from tinyvit.distill.logits.header import HEADER_NAME, StoreHeader, read_header
 from tinyvit.distill.logits.paper_format import PaperLogits, open_paper_logits
 from tinyvit.distill.logits.record_keys import split_record_key
-from tinyvit.distill.logits.seeds import check_seeds
+from tinyvit.distill.logits.seeds import check_ordered_seeds, check_seeds
 from tinyvit.distill.logits.store import Store, open_store, require_matching_images
 from tinyvit.distill.logits.teacher_predictions import ImagesAndTeachers, compute_predictions
 from tinyvit.distill.logits.teachers import open_teachers
@@ -75,7 +75,8 @@ def check_store(folder: Path, data: Path | None, teachers: tuple[str, ...]) -> I
     images = read_image_folder(data)
     require_matching_images(header, folder, images)
     for epoch in range(store.epochs):
-        _check_epoch_seeds(store, epoch, images.keys)
+        seeds = store.read_epoch(epoch)["seed"].tolist()
+        check_ordered_seeds(header, epoch, images.keys, seeds)
     yield (
         f"The store was made from the {format_count(len(images), 'image')} in {data}, and this "
         "machine makes the same views."
@@ -115,17 +116,6 @@ def _check_teachers(store: Store, images: ImageFolder, names: tuple[str, ...]) -
     return (
         "The probabilities that the teacher predicts on this machine differ from the stored ones "
         f"by at most {difference:.1e}."
-    )
-
-
-def _check_epoch_seeds(store: Store, epoch: int, keys: tuple[str, ...]) -> None:
-    """Check that the seeds of an epoch are those of its images, as far as the store states them."""
-    seeds = store.read_epoch(epoch)["seed"].tolist()
-    image_and_view = (divmod(index, store.header.views_per_image) for index in range(len(seeds)))
-    check_seeds(
-        store.header,
-        epoch,
-        ((keys[image], view, seed) for (image, view), seed in zip(image_and_view, seeds)),
     )
 
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from tinyvit.distill.logits.header import StoreHeader
 from tinyvit.distill.logits.record_keys import find_released_keys, make_record_keys
 from tinyvit.distill.logits.records import Records
-from tinyvit.distill.logits.seeds import check_seeds
+from tinyvit.distill.logits.seeds import check_ordered_seeds
 from tinyvit.distill.logits.store import Store
 from tinyvit.errors import RequestError
 from tinyvit.files import publish_files
@@ -238,13 +238,7 @@ def read_records(
             f"{record_keys[first_missing]}",
             "use --data with the folder of images that the logits were computed from",
         )
-    seeds = store_records["seed"].tolist()
-    image_and_view = (divmod(position, header.views_per_image) for position in range(len(seeds)))
-    check_seeds(
-        header,
-        epoch,
-        ((keys[image], view, seed) for (image, view), seed in zip(image_and_view, seeds)),
-    )
+    check_ordered_seeds(header, epoch, keys, store_records["seed"].tolist())
     return store_records
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import product
 
 from tinyvit.distill.augmentation.views import compute_view_seed
 from tinyvit.distill.logits.header import StoreHeader
@@ -38,3 +39,22 @@ def check_seeds(header: StoreHeader, epoch: int, records: Iterable[RecordIdentit
                 "make the store again with tinyvit-distill save-logits; for the paper's released "
                 "logits, remove store.json and use convert-logits",
             )
+
+
+def check_ordered_seeds(
+    header: StoreHeader, epoch: int, keys: Sequence[str], seeds: Iterable[int]
+) -> None:
+    """Check the seeds of all records of an epoch in the order of the store.
+
+    Args:
+        header: Header of the store.
+        epoch: Epoch of the records, from 0.
+        keys: Keys of the images, in order.
+        seeds: The seed of every record: those of all views of the first image, and so on.
+
+    Raises:
+        RequestError: A seed differs.
+    """
+    images_and_views = product(keys, range(header.views_per_image))
+    records = ((key, view, seed) for (key, view), seed in zip(images_and_views, seeds))
+    check_seeds(header, epoch, records)

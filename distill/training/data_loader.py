@@ -156,7 +156,7 @@ class _EpochDataset(Dataset["Sample | TinyViTError"]):
     """
 
     def __init__(self, data: TrainingData, epoch: int) -> None:
-        self._data = data
+        self._data, self._view_source = data, data.view_source
         # A store with fewer epochs than the run is used repeatedly.
         self._epoch = epoch % data.store.epochs if data.store else epoch
         self._records = data.store.read_epoch(self._epoch) if data.store else None
@@ -170,19 +170,18 @@ class _EpochDataset(Dataset["Sample | TinyViTError"]):
     def _make_sample(self, index: int) -> Sample:
         data = self._data
         image_index, view_number = divmod(index, data.views_per_image)
+        key = data.images.keys[image_index]
         sample: Sample = {}
         if data.store is None or self._records is None:
-            key = data.images.keys[image_index]
             seed = compute_view_seed(data.seed, self._epoch, key, view_number)
         else:
             record = data.store.read_record(self._epoch, self._records, index)
             seed = record.seed
-            key = data.images.keys[image_index]
             check_seeds(data.store.header, self._epoch, [(key, view_number, seed)])
             sample["teacher"] = {"classes": record.classes, "probabilities": record.probabilities}
-        view = make_view(data.view_source, image_index, seed)
+        view = make_view(self._view_source, image_index, seed)
         sample["pixels"] = view.pixels
-        if data.view_source.augmentation.rule == "paper":
+        if view.erasure is not None:
             sample["erasure"] = view.erasure
         if data.class_indices is not None:
             sample["labels"] = {

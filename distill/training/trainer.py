@@ -186,10 +186,9 @@ class TrainingRun:
         """Load the parts of this process's share of the remaining batches of an epoch."""
         config, processes = self._config, self.processes
         steps_done = self.state.step - epoch * self.steps_per_epoch
-        samples_per_process = config.batch // processes.count
         order = shuffle_indices(config.seed, epoch, len(self.task.data))
         order_by_step = order[: self.steps_per_epoch * config.batch].reshape(
-            self.steps_per_epoch, processes.count, samples_per_process
+            self.steps_per_epoch, processes.count, self._divider.image_count
         )
         own_order = order_by_step[steps_done:, processes.rank].reshape(-1)
         batches = divide_order(own_order, self._divider.divide(self.state.accumulation))

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from tests.helpers.hostile_text import HOSTILE_TEXT
-from tests.hostile.checkpoint_crafting import MAGIC_NUMBER, write_bytes
-from tests.hostile.hostile_files import HostileFile, make_file
+from tests.hostile.checkpoint_crafting import MAGIC_NUMBER
+from tests.hostile.hostile_files import GIB, HostileFile, make_file, make_lazy_file
 from tests.hostile.small_checkpoints import make_records, make_storage
+from tests.hostile.special_files import make_sparse_writer, yield_special_files
 from tests.hostile.torch_records import (
     EXTREME_VALUES,
     write_archive,
     write_old_format,
     write_pickle,
 )
+
+_make_lazy_file = partial(make_lazy_file, "a.pth")
+"""Makes a hostile file from a description and a function that makes its bytes."""
 
 
 def craft_damaged_archives() -> Iterator[HostileFile]:
@@ -28,17 +30,19 @@ def craft_damaged_archives() -> Iterator[HostileFile]:
     names = ("a/data.pkl", "b/data.pkl", "/data.pkl", "../data.pkl", "a/code/x", HOSTILE_TEXT[:9])
     for name in names:
         more = {name: b"\x80\x02."}
-        yield _archive(f"an entry {name!r}", partial(write_archive, pickled, storage, more=more))
+        yield _make_lazy_file(
+            f"an entry {name!r}", partial(write_archive, pickled, storage, more=more)
+        )
     for order in (b"big", b"\xff" * 1000, b""):
         more = {"a/byteorder": order}
-        yield _archive(f"{order[:9]!r}", partial(write_archive, pickled, storage, more=more))
+        yield _make_lazy_file(f"{order[:9]!r}", partial(write_archive, pickled, storage, more=more))
     many = {f"{number}": b"" for number in range(60_000)}
-    yield _archive("60,000 entries", partial(write_archive, pickled, storage, more=many))
+    yield _make_lazy_file("60,000 entries", partial(write_archive, pickled, storage, more=many))
     zeros = {"0": bytes(240 * 2**20)}
     for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2):
-        yield _archive(f"zeros {method}", partial(write_archive, pickled, zeros, method))
-    yield _archive("no storage", partial(write_archive, pickled, {}))
-    yield _archive("a short storage", partial(write_archive, pickled, {"0": b"12"}))
+        yield _make_lazy_file(f"zeros {method}", partial(write_archive, pickled, zeros, method))
+    yield _make_lazy_file("no storage", partial(write_archive, pickled, {}))
+    yield _make_lazy_file("a short storage", partial(write_archive, pickled, {"0": b"12"}))
     data = write_archive(pickled, storage)
     center = data.index(b"PK\1\2")
     for offset, width in ((6, 2), (8, 2), (10, 2), (16, 4), (20, 4), (24, 4), (28, 2), (42, 4)):
@@ -52,11 +56,12 @@ def craft_damaged_archives() -> Iterator[HostileFile]:
         changed = data[:position] + b"\xff" * width + data[position + width :]
         yield make_file("a.pth", f"the largest number at {offset} of the end", changed)
     yield from _craft_old_files()
-    yield from _craft_special_files()
-
-
-def _archive(description: str, make_data: Callable[[], bytes]) -> HostileFile:
-    return HostileFile(description, partial(write_bytes, make_data))
+    yield from yield_special_files("a.pth")
+    for start in (b"PK\3\4", b"\x80\x02", b"\x80\x04\x8e" + bytes(7) + b"\x10", bytes(8) + b"{"):
+        writer = make_sparse_writer("a.pth", 4 * GIB, start)
+        yield HostileFile(f"4 GiB that begin with {start!r}", writer)
+    for name in ("a.\x1b[2J", "a\n.pth", "\udcff.pth", "-.pth"):
+        yield make_file(name, f"the file name {name!r}", b"a" * 100)
 
 
 def _craft_old_files() -> Iterator[HostileFile]:
@@ -72,26 +77,3 @@ def _craft_old_files() -> Iterator[HostileFile]:
         parts = [MAGIC_NUMBER, 1001, {}, make_records(), ["0"]]
         data = write_old_format(tuple(parts), {"0": struct.pack("<q", stated) + make_storage()})
         yield make_file("old.pth", f"a storage of {stated} elements", data)
-
-
-def _craft_special_files() -> Iterator[HostileFile]:
-    def make_pipe(folder: Path) -> Path:
-        os.mkfifo(folder / "a.pth")
-        return folder / "a.pth"
-
-    def link(target: str, folder: Path) -> Path:
-        (folder / "a.pth").symlink_to(target)
-        return folder / "a.pth"
-
-    def make_sparse(start: bytes, folder: Path) -> Path:
-        write_bytes(lambda: start, folder)
-        os.truncate(folder / "a.pth", 4 * 2**30)
-        return folder / "a.pth"
-
-    yield HostileFile("a named pipe", make_pipe)
-    for target in ("/dev/zero", "/dev/stdin", "/proc/kmsg", "/proc/self/mem", "a.pth", "missing"):
-        yield HostileFile(f"a link to {target}", partial(link, target))
-    for start in (b"PK\3\4", b"\x80\x02", b"\x80\x04\x8e" + bytes(7) + b"\x10", bytes(8) + b"{"):
-        yield HostileFile(f"4 GiB that begin with {start!r}", partial(make_sparse, start))
-    for name in ("a.\x1b[2J", "a\n.pth", "\udcff.pth", "-.pth"):
-        yield make_file(name, f"the file name {name!r}", b"a" * 100)

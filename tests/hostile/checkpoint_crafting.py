@@ -6,13 +6,12 @@ import random
 import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from tests.helpers.hostile_text import HOSTILE_TEXT
-from tests.hostile.hostile_files import HostileFile
+from tests.hostile.hostile_files import HostileFile, make_lazy_file
 from tests.hostile.small_checkpoints import make_records, make_storage
 from tests.hostile.torch_records import (
     EXTREME_VALUES,
@@ -61,22 +60,15 @@ TEXTS = (
 def craft_contents(generator: random.Random) -> Iterator[HostileFile]:
     """Yield archives whose pickles contain something hostile."""
     for description, make_content in _list_contents(generator):
-        yield HostileFile(description, partial(_write_content, make_content))
+        yield make_lazy_file("a.pth", description, partial(_write_content, make_content))
     for description, pickled in _list_pickles():
         archive = partial(write_archive, pickled, {"0": make_storage()}, zipfile.ZIP_DEFLATED)
-        yield HostileFile(description, partial(write_bytes, archive))
+        yield make_lazy_file("a.pth", description, archive)
 
 
-def _write_content(make_content: Callable[[], Any], folder: Path) -> Path:
+def _write_content(make_content: Callable[[], Any]) -> bytes:
     storages = {"0": make_storage(), "1": make_storage()}
-    data = write_archive(write_pickle(make_content()), storages, zipfile.ZIP_DEFLATED)
-    return write_bytes(lambda: data, folder)
-
-
-def write_bytes(make_data: Callable[[], bytes], folder: Path) -> Path:
-    """Write a file whose bytes are made only now."""
-    (folder / "a.pth").write_bytes(make_data())
-    return folder / "a.pth"
+    return write_archive(write_pickle(make_content()), storages, zipfile.ZIP_DEFLATED)
 
 
 def _list_contents(generator: random.Random) -> Iterator[tuple[str, Callable[[], Any]]]:

@@ -1,18 +1,16 @@
-"""Crafted files that several loaders share: special files, bad JSON texts, extreme fields."""
+"""Crafted files that several loaders share: bad JSON texts and extreme fields."""
 
 from __future__ import annotations
 
 import copy
 import json
-import os
 import random
-import socket
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from tests.helpers.hostile_text import HOSTILE_TEXT
-from tests.hostile.hostile_files import HostileFile, make_file
+from tests.hostile.hostile_files import HostileFile, make_file, make_lazy_file
 
 EXTREME_VALUES: tuple[Any, ...] = (None, True, False, 0, 1, -1, 2, 2**31 - 1, 2**31, 2**32, 2**53)
 EXTREME_VALUES += (2**63 - 1, 2**63, -(2**63), 10**400, 0.5, -0.0, 1e-320, 1e15, 1e308, -1e308)
@@ -20,58 +18,6 @@ EXTREME_VALUES += (float("nan"), float("inf"), "", " ", "0", "NaN", HOSTILE_TEXT
 EXTREME_VALUES += ("../../CANARY", "\0", "a" * 100_000, "\x1b" * 100_000, "=1+1", "$(CANARY)")
 EXTREME_VALUES += ([], {}, [[]], [{}], {"": {}}, [None], [0] * 5000, [""] * 5000, [HOSTILE_TEXT])
 """Values that a field may have in a hostile file, whatever its type is."""
-
-_LINK_TARGETS = ("/dev/zero", "/dev/null", "/dev/full", "/dev/stdin", "/proc/kmsg")
-_LINK_TARGETS += ("/proc/self/mem", "/proc/self/environ", "/", "missing", "/sys/kernel/notes")
-
-
-def craft_special_files(name: str) -> Iterator[HostileFile]:
-    """Yield special files: pipes, sockets, links to devices, folders, sparse and empty files."""
-
-    def make_pipe(folder: Path) -> Path:
-        os.mkfifo(folder / name)
-        return folder / name
-
-    def make_socket(folder: Path) -> Path:
-        # The path of a socket is limited to about 100 bytes, so the folder is named by a number.
-        descriptor = os.open(folder, os.O_RDONLY)
-        with socket.socket(socket.AF_UNIX) as server:
-            server.bind(f"/proc/self/fd/{descriptor}/{name}")
-        os.close(descriptor)
-        return folder / name
-
-    def make_folder(folder: Path) -> Path:
-        (folder / name).mkdir()
-        return folder / name
-
-    yield HostileFile("a pipe without a writer", make_pipe)
-    yield HostileFile("a socket", make_socket)
-    yield HostileFile("a folder", make_folder)
-    for target in (*_LINK_TARGETS, name):
-        yield HostileFile(f"a link to {target}", _make_link_writer(name, target))
-    for exponent in (31, 34, 40):
-        yield HostileFile(f"2^{exponent} zeros", make_sparse_writer(name, 2**exponent))
-    yield make_file(name, "an empty file", b"")
-
-
-def _make_link_writer(name: str, target: str) -> Callable[[Path], Path]:
-    def write(folder: Path) -> Path:
-        (folder / name).symlink_to(target)
-        return folder / name
-
-    return write
-
-
-def make_sparse_writer(name: str, size_bytes: int, start: bytes = b"") -> Callable[[Path], Path]:
-    """Return a function that writes a file of zeros, after `start`, that takes no space."""
-
-    def write(folder: Path) -> Path:
-        with open(folder / name, "wb") as file:
-            file.write(start)
-            file.truncate(size_bytes)
-        return folder / name
-
-    return write
 
 
 def craft_json_texts(name: str, document: Any) -> Iterator[HostileFile]:
@@ -168,15 +114,4 @@ def craft_fields(
     """
     for _ in range(count):
         description, changed = change_field(document, generator)
-        yield HostileFile(description, _make_lazy_writer(name, changed, encode))
-
-
-def _make_lazy_writer(
-    name: str, document: Any, encode: Callable[[Any], bytes]
-) -> Callable[[Path], Path]:
-    def write(folder: Path) -> Path:
-        path = folder / name
-        path.write_bytes(encode(document))
-        return path
-
-    return write
+        yield make_lazy_file(name, description, partial(encode, changed))

@@ -26,10 +26,21 @@ class HostileFile:
 
 def make_file(name: str, description: str, data: bytes) -> HostileFile:
     """Make a hostile file from its name and its bytes."""
+    return make_lazy_file(name, description, lambda: data)
+
+
+def make_lazy_file(name: str, description: str, make: Callable[[], bytes]) -> HostileFile:
+    """Make a hostile file whose bytes are made when it is written.
+
+    Args:
+        name: Name of the file.
+        description: What is wrong with it.
+        make: Makes the bytes.
+    """
 
     def write(folder: Path) -> Path:
         path = folder / name
-        path.write_bytes(data)
+        path.write_bytes(make())
         return path
 
     return HostileFile(description, write)

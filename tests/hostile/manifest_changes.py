@@ -8,18 +8,14 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from tests.helpers.hostile_text import HOSTILE_TEXT
-
-_EXTREME_VALUES: tuple[Any, ...] = (None, True, 0, -1, 2**63, 10**400, 1e308, float("nan"))
-_EXTREME_VALUES += (float("inf"), "", HOSTILE_TEXT, "\ud800", "x" * 100_000, [], {}, [[]], {"": {}})
-_EXTREME_VALUES += ([0] * 10_000, {str(number): number for number in range(10_000)})
+from tests.hostile.mutations import EXTREME_JSON_VALUES
 
 
 def sign_manifest(document: dict[str, Any]) -> str:
     """Write a manifest as tinyvit-export does, with the digest of its text."""
     unsigned = {**document, "manifest_sha256": ""}
-    digest = hashlib.sha256(_write(unsigned).encode("ascii")).hexdigest()
-    return _write({**document, "manifest_sha256": digest})
+    digest = hashlib.sha256(format_manifest(unsigned).encode("ascii")).hexdigest()
+    return format_manifest({**document, "manifest_sha256": digest})
 
 
 def change_manifest(text: str, generator: random.Random, count: int) -> Iterator[tuple[str, str]]:
@@ -39,7 +35,7 @@ def change_manifest(text: str, generator: random.Random, count: int) -> Iterator
             if generator.random() < 0.9
             else places
         )
-        value = generator.choice(_EXTREME_VALUES)
+        value = generator.choice(EXTREME_JSON_VALUES)
         container[key] = value
         yield f"{name} is {value!r:.60}", sign_manifest(document)
 
@@ -54,5 +50,6 @@ def _list_places(container: Any, name: str = "manifest") -> Iterator[tuple[Any, 
             yield from _list_places(container[key], place)
 
 
-def _write(document: dict[str, Any]) -> str:
+def format_manifest(document: Any) -> str:
+    """Format a manifest, or any other JSON, as `Manifest.to_json` does."""
     return json.dumps(document, separators=(",", ":"), sort_keys=True)

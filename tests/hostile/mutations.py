@@ -20,9 +20,10 @@ _EXTREME_INTEGERS = (0, 1, -1, 2**7, 2**8 - 1, 2**15, 2**16 - 1, 2**31 - 1, 2**3
 _EXTREME_INTEGERS += (2**40, 2**62, 2**63 - 1, 2**64 - 1, -(2**31), -(2**63))
 _EXTREME_NUMBERS = (b"0", b"-1", b"1e308", b"1e999", b"-1e999", b"NaN", b"9" * 400, b"1e-400")
 _EXTREME_NUMBERS += (b"Infinity", b"-0", b"0x10", b"1_000", b"4294967296", b"9223372036854775808")
-_EXTREME_VALUES: tuple[Any, ...] = (None, True, 0, -1, 2**63, 10**400, 1e308, float("nan"))
-_EXTREME_VALUES += (float("inf"), "", HOSTILE_TEXT, "\ud800", "x" * 100_000, [], {}, [[]], {"": {}})
-_EXTREME_VALUES += ([0] * 10_000, {str(number): number for number in range(10_000)})
+EXTREME_JSON_VALUES: tuple[Any, ...] = (None, True, 0, -1, 2**63, 10**400, 1e308, float("nan"))
+EXTREME_JSON_VALUES += (float("inf"), "", HOSTILE_TEXT, "\ud800", "x" * 100_000, [], {}, [[]])
+EXTREME_JSON_VALUES += ({"": {}}, [0] * 10_000, {str(index): index for index in range(10_000)})
+"""Values that may replace any value in JSON."""
 
 _MAX_CHANGED_BYTES = 64
 _MAX_REPEATED_BYTES = 2**20
@@ -182,7 +183,7 @@ def mutate_json(data: bytes, generator: random.Random) -> bytes:
     container, key = generator.choice(places)
     action = generator.choice(("replace", "replace", "replace", "remove", "rename"))
     if action == "replace" or container is document:
-        container[key] = generator.choice(_EXTREME_VALUES)
+        container[key] = generator.choice(EXTREME_JSON_VALUES)
     elif action == "remove" or isinstance(container, list):
         del container[key]
     else:

@@ -13,6 +13,7 @@ from tinyvit.golden import CHIRP_FORMULA, CHIRP_PATTERNS
 from tinyvit.manifest import GoldenVectors, Manifest
 from tinyvit.runtimes.artifact import Artifact, content_sha256
 from tinyvit.runtimes.base import Runtime
+from tinyvit.runtimes.formats.trailer import add_archive, archive_members
 from tinyvit.runtimes.registry import open_runtime
 from tinyvit.runtimes.verify import make_golden_batch
 
@@ -42,6 +43,15 @@ def make_golden_manifest(runtime: Runtime, **changes: Any) -> Manifest:
 def open_bare(path: Path) -> Runtime:
     """Open a file without regard to a manifest in it."""
     return open_runtime(Artifact(path, None), choose_engine(path))
+
+
+def make_archive_saver(data: bytes) -> SaveWithManifest:
+    """Return a function that writes these bytes with the archive of a manifest behind them."""
+
+    def save(path: Path, manifest: Manifest) -> None:
+        path.write_bytes(add_archive(data, archive_members(manifest)))
+
+    return save
 
 
 def save_signed(path: Path, manifest: Manifest, save: SaveWithManifest) -> Path:

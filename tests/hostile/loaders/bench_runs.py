@@ -27,10 +27,9 @@ from tests.hostile.crafting import (
     EXTREME_VALUES,
     craft_fields,
     craft_json_texts,
-    craft_special_files,
-    make_sparse_writer,
 )
 from tests.hostile.hostile_files import HostileFile, Loader, make_file
+from tests.hostile.special_files import make_sparse_writer, yield_special_files
 from tinyvit.bench import cli
 from tinyvit.bench.devices import bundle
 from tinyvit.bench.failures import Failures
@@ -109,7 +108,7 @@ def craft_journals(generator: random.Random) -> Iterator[HostileFile]:
     """Yield journals with other settings, impossible predictions, and too many of them."""
     header, line = _make_journal_lines()
     settings, rows = json.loads(header), json.loads(line)
-    yield from craft_special_files(_JOURNAL)
+    yield from yield_special_files(_JOURNAL)
     yield from craft_json_texts(_JOURNAL, settings)
     write = partial(_make_journal, header)
     for number, name in enumerate(("classes", "score", "error")):

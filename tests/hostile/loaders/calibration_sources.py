@@ -15,7 +15,7 @@ from tests.helpers.hostile_text import HOSTILE_TEXT
 from tests.helpers.random_images import save_random_images
 from tests.hostile.hostile_files import GIB, HostileFile, Loader, make_file
 from tests.hostile.mutations import mutate_bytes
-from tests.hostile.odd_files import yield_special_files
+from tests.hostile.special_files import make_long_link, yield_special_files
 from tinyvit.preprocess import Preprocess
 from tinyvit.quant.calibration_data import MIN_IMAGES, read_calibration_split
 
@@ -120,6 +120,7 @@ def _make_npz(*contents: bytes, name: str = "a.npy") -> bytes:
 def craft_arrays(generator: random.Random) -> Iterator[HostileFile]:
     """Yield arrays with odd shapes, types and versions."""
     yield from yield_special_files("a.npz")
+    yield make_long_link("a.npz")
     shapes = ("()", "(1,)", "(0, 1, 1, 3)", "(-1, 1, 1, 3)", "(40, 1, 1, 3)", "(True, 1, 1, 3)")
     shapes += ("(200001, 1, 1, 3)", "(2**62, 1, 1, 3)", f"({10**400}, 1, 1, 3)", "(40, 2, 2, 4)")
     shapes += ("(40, 0.5, 1, 3)", "(40, None, 1, 3)", "[40, 1, 1, 3]", "(1,) * 99", "40", "'40'")

@@ -17,6 +17,7 @@ from tests.hostile.hostile_files import GIB, HostileFile, Loader, make_file
 from tests.hostile.loaders.torch_checkpoints import NAMES, export_checkpoint
 from tests.hostile.mutations import mutate_bytes, mutate_json
 from tests.hostile.small_checkpoints import list_shapes, make_records, make_storage
+from tests.hostile.special_files import make_special
 from tests.hostile.torch_records import EXTREME_VALUES, write_archive, write_pickle
 
 _JSON_VALUES = [value for value in EXTREME_VALUES if not isinstance(value, bytes)]
@@ -220,25 +221,22 @@ def _write_links(names: list[str], folder: Path) -> Path:
 
 def _write_special(index: str, folder: Path) -> Path:
     root = _write_folder(folder, {"model.safetensors.index.json": index})
-    os.mkfifo(root / "pipe")
-    (root / "loop").symlink_to("loop")
+    for kind in ("pipe", "loop"):
+        make_special(root / kind, kind)
     return root
 
 
 def _write_kind(name: str, kind: str, folder: Path) -> Path:
     root = _write_folder(folder, {"config.json": json.dumps(_CONFIG)})
     (root / name).unlink(missing_ok=True)
-    if kind == "pipe":
-        os.mkfifo(root / name)
-    elif kind == "folder":
-        (root / name / "a").mkdir(parents=True)
-    elif kind == "file":
+    if kind == "file":
         (root / name).write_text("a")
     else:
-        (root / name).symlink_to(name if kind == "loop" else kind)
+        make_special(root / name, kind)
     if name == "snapshots" and kind == "folder":
         (root / "pytorch_model.bin").rename(root / "snapshots" / "b")
-        (root / name / "a").rmdir()
+    elif kind == "folder":
+        (root / name / "a").mkdir()
     return root
 
 

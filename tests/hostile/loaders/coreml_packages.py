@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from tests.hostile.hostile_files import GIB, HostileFile, Loader
 from tests.hostile.message_mutations import mutate_message
 from tests.hostile.mutations import make_mutation
 from tests.hostile.signed_samples import make_golden_manifest, open_bare, save_signed
+from tests.hostile.special_files import make_sparse_writer, make_special
 from tests.hostile.trailer_attacks import list_manifests
 from tinyvit.manifest import MANIFEST_KEY, Manifest
 from tinyvit.runtimes.artifact import read_manifest
@@ -128,7 +128,7 @@ def craft(generator: random.Random) -> Iterator[HostileFile]:
 def _craft_folders() -> Iterator[HostileFile]:
     """Yield packages with special files, hostile indices, and many files."""
     for name in (_MODEL, _WEIGHTS, _INDEX):
-        for kind in ("fifo", "/dev/zero", "../../../CANARY", "folder", "sparse", "missing"):
+        for kind in ("pipe", "/dev/zero", "../../../CANARY", "folder", "sparse", "nothing"):
             yield HostileFile(f"{name} is {kind}", partial(_replace_file, name, kind))
     for value in (None, 1, "", "../../CANARY", "/etc/passwd", HOSTILE_TEXT, "a\0b", "x" * 5000, []):
         yield _package(f"the model path {value!a:.60}", partial(_set_index, value))
@@ -168,15 +168,10 @@ def _replace_file(name: str, kind: str, folder: Path) -> Path:
     path = _save(folder / "a.mlpackage", _build("float32"))
     file = path / name
     file.unlink()
-    if kind == "fifo":
-        os.mkfifo(file)
-    elif kind == "folder":
-        file.mkdir()
-    elif kind == "sparse":
-        with file.open("wb") as sparse:
-            sparse.truncate(2**40)
-    elif kind != "missing":
-        file.symlink_to(kind)
+    if kind == "sparse":
+        make_sparse_writer(file.name, 2**40)(file.parent)
+    else:
+        make_special(file, kind)
     return path
 
 

@@ -14,8 +14,13 @@ from pathlib import Path
 from tests.helpers.hostile_text import HOSTILE_TEXT
 from tests.helpers.random_images import make_random_image, save_random_images
 from tests.hostile.hostile_files import GIB, HostileFile, Loader, make_file
-from tests.hostile.odd_files import yield_special_files
 from tests.hostile.small_artifact import WNIDS, write_small_artifact
+from tests.hostile.special_files import (
+    make_long_link,
+    make_sparse_writer,
+    make_special,
+    yield_special_files,
+)
 from tinyvit.bench.commands import accuracy
 
 ODD_NAMES = (
@@ -80,7 +85,7 @@ def craft_folders(generator: random.Random) -> Iterator[HostileFile]:
             f"an image that is a link to {target}",
             lambda folder, target=target: (folder / WNIDS[0] / "a.jpg").symlink_to(target),
         )
-    yield _make_folder("a pipe", lambda folder: os.mkfifo(folder / WNIDS[0] / "a.jpg"))
+    yield _make_folder("a pipe", lambda folder: make_special(folder / WNIDS[0] / "a.jpg", "pipe"))
     yield _make_folder("a folder a.jpg", lambda folder: (folder / WNIDS[0] / "a.jpg").mkdir())
     yield _make_folder("400 levels", lambda folder: (folder / ("a/" * 400)).mkdir(parents=True))
     yield _make_folder("a sparse image of 10 GB", _make_sparse_image)
@@ -108,9 +113,7 @@ def _make_folder(description: str, change: Callable[[Path], object]) -> HostileF
 
 
 def _make_sparse_image(folder: Path) -> None:
-    path = folder / WNIDS[0] / "a.png"
-    path.write_bytes(b"\x89PNG\r\n\x1a\n")
-    os.truncate(path, 10 * GIB)
+    make_sparse_writer("a.png", 10 * GIB, b"\x89PNG\r\n\x1a\n")(folder / WNIDS[0])
 
 
 def _touch_many(folder: Path, pattern: str, is_folder: bool = False) -> None:
@@ -195,6 +198,7 @@ def mutate_tar(data: bytes, generator: random.Random) -> bytes:
 def craft_tars(generator: random.Random) -> Iterator[HostileFile]:
     """Yield tar files with odd names, links, sizes and numbers of members."""
     yield from yield_special_files("a.tar")
+    yield make_long_link("a.tar")
     good = [f"{wnid}/1.png" for wnid in WNIDS[:3]]
     for name in (*ODD_NAMES, "a/" * 30_000, "n" * 60_000, "\u0f73" * 15_000, "/abs", "../../x"):
         for place in (f"{WNIDS[0]}/{name}.png", f"{name}/1.png", f"{name}.png"):

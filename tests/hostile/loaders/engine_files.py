@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import random
 import struct
 import tempfile
@@ -19,9 +18,10 @@ import pytest
 from tests.helpers.fake_tensorrt import FakeDriver, FakeEngine, make_fake_tensorrt, make_manifest
 from tests.helpers.hostile_text import HOSTILE_TEXT
 from tests.hostile import artifact_commands
-from tests.hostile.hostile_files import HostileFile, Loader, make_file
+from tests.hostile.hostile_files import GIB, HostileFile, Loader, make_file
 from tests.hostile.mutations import make_mutation, mutate_bytes, mutate_json
 from tests.hostile.signed_samples import make_golden_manifest
+from tests.hostile.special_files import make_sparse_writer, make_special
 from tests.hostile.trailer_attacks import list_manifests
 from tinyvit.manifest import Manifest
 from tinyvit.runtimes import cuda
@@ -128,10 +128,12 @@ def craft(generator: random.Random) -> Iterator[HostileFile]:
     yield _saved("a manifest of the other product", _make_plan(), other)
     hostile = {HOSTILE_TEXT: HOSTILE_TEXT}
     yield _saved("hostile tools", _make_plan(), _sign(_make_plan(), tools=hostile))
-    yield HostileFile("a sparse plan of 3 GiB", lambda folder: _write_sparse(folder, 3 * 2**30))
-    yield HostileFile("a sparse plan of 1 TiB", lambda folder: _write_sparse(folder, 2**40))
+    for size_bytes in (3 * GIB, 2**40):
+        plan = _make_plan(stated_bytes=size_bytes)
+        writer = make_sparse_writer(_NAME, size_bytes, plan)
+        yield HostileFile(f"a sparse plan of {size_bytes} bytes", writer)
     for name in (_NAME, f"{_NAME}.json"):
-        for kind in ("fifo", "/dev/zero", "/proc/self/mem", "folder", "loop", "missing"):
+        for kind in ("pipe", "/dev/zero", "/proc/self/mem", "folder", "loop", "nothing"):
             yield HostileFile(f"{name} is {kind}", _make_special_writer(name, kind))
 
 
@@ -142,26 +144,13 @@ def _saved(description: str, plan: bytes, manifest: str | bytes | Callable[[], s
     return HostileFile(description, write)
 
 
-def _write_sparse(folder: Path, size_bytes: int) -> Path:
-    path = folder / _NAME
-    with path.open("wb") as file:
-        file.write(_make_plan(stated_bytes=size_bytes))
-        file.truncate(size_bytes)
-    return path
-
-
 def _make_special_writer(name: str, kind: str) -> Callable[[Path], Path]:
     """Make a function that replaces the plan or its manifest by something special."""
 
     def write(folder: Path) -> Path:
         path = _save(folder, _make_plan(), make_manifest().to_json())
         (folder / name).unlink()
-        if kind == "fifo":
-            os.mkfifo(folder / name)
-        elif kind == "folder":
-            (folder / name).mkdir()
-        elif kind != "missing":
-            (folder / name).symlink_to(name if kind == "loop" else kind)
+        make_special(folder / name, kind)
         return path
 
     return write

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import io
-import os
 import random
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, features
 
 from tests.helpers.hostile_text import HOSTILE_TEXT
-from tests.hostile.hostile_files import GIB, HostileFile, Loader, make_file
+from tests.hostile.hostile_files import GIB, HostileFile, Loader, make_file, make_lazy_file
 from tests.hostile.image_mutations import mutate_image
-from tests.hostile.odd_files import yield_special_files
 from tests.hostile.small_artifact import write_small_artifact
+from tests.hostile.special_files import make_long_link, make_sparse_writer, yield_special_files
 from tinyvit.runtimes.classifier import Classifier
 
 _SIDE = 24
@@ -88,6 +87,7 @@ def _list_forms() -> Iterator[tuple[str, str, dict[str, object]]]:
 def craft(generator: random.Random) -> Iterator[HostileFile]:
     """Yield images that need much time or memory, and files that are none."""
     yield from yield_special_files("a.png")
+    yield make_long_link("a.png")
     yield from _yield_large_images()
     yield from _yield_slow_files()
     yield from _yield_metadata()
@@ -106,7 +106,8 @@ def craft(generator: random.Random) -> Iterator[HostileFile]:
         yield make_file(f"a{suffix}", f"random bytes in a {suffix}", generator.randbytes(1000))
     for start in _STARTS:
         yield make_file("a.png", f"{start!r} and random bytes", start + generator.randbytes(3000))
-        yield _make_sparse(f"{start!r} and zeros up to a GiB", start, 2**30)
+        writer = make_sparse_writer("a.png", 2**30, start)
+        yield HostileFile(f"{start!r} and zeros up to a GiB", writer)
 
 
 _STARTS = (
@@ -123,29 +124,6 @@ _STARTS = (
 """First bytes of formats."""
 
 
-def _make_lazily(name: str, description: str, make: Callable[[], bytes]) -> HostileFile:
-    """Make a hostile file whose bytes are made when it is written."""
-
-    def write(folder: Path) -> Path:
-        path = folder / name
-        path.write_bytes(make())
-        return path
-
-    return HostileFile(description, write)
-
-
-def _make_sparse(description: str, start: bytes, size: int) -> HostileFile:
-    """Make a hostile file that begins with some bytes and goes on with zeros."""
-
-    def write(folder: Path) -> Path:
-        path = folder / "a.png"
-        path.write_bytes(start)
-        os.truncate(path, size)
-        return path
-
-    return HostileFile(description, write)
-
-
 def _save(image: Image.Image, format: str, **options: object) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format, **options)
@@ -158,7 +136,7 @@ def _yield_large_images() -> Iterator[HostileFile]:
     forms += [("TIFF", "RGBA", {"compression": "tiff_adobe_deflate"}), ("GIF", "L", {})]
     forms += [("JPEG", "L", {}), ("TIFF", "I;16", {"compression": "tiff_lzw"})]
     for format, mode, options in forms:
-        yield _make_lazily(
+        yield make_lazy_file(
             "a.png",
             f"{_LARGEST_SIDE} x {_LARGEST_SIDE} pixels of {mode} as {format}",
             lambda format=format, mode=mode, options=options: _save(
@@ -232,7 +210,7 @@ def _yield_slow_files() -> Iterator[HostileFile]:
         ),
     }
     for description, make in files.items():
-        yield _make_lazily("a.png", description, make)
+        yield make_lazy_file("a.png", description, make)
     assert first < second
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import random
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
 from tests.helpers.hostile_text import HOSTILE_TEXT
-from tests.hostile.hostile_files import HostileFile, Loader, make_file
+from tests.hostile.hostile_files import HostileFile, Loader, make_file, make_lazy_file
 from tests.hostile.mutations import mutate_bytes
+from tests.hostile.special_files import make_sparse_writer, yield_special_files
 from tinyvit.data.label_matching import shorten_names
 from tinyvit.labels import describe_labels, read_labels
 from tinyvit.safe_text import print_lines
@@ -114,7 +113,9 @@ def craft(generator: random.Random) -> Iterator[HostileFile]:
         yield make_file("a.json", encoding, '["caf\u00e9", "na\u00efve"]'.encode(encoding))
     for name in ("a.\x1b[2J", "\n.txt", "\udcff.txt", "-", "a,b.txt", "a" * 200 + ".json"):
         yield make_file(name, f"the file name {name!r:.40}", b"\xff")
-    yield from _craft_special_files()
+    yield from yield_special_files("a.txt")
+    for suffix in _SUFFIXES[:5]:
+        yield HostileFile(f"1 TiB{suffix}", make_sparse_writer(f"a{suffix}", 2**40))
 
 
 def _craft_large_files() -> Iterator[HostileFile]:
@@ -169,38 +170,7 @@ def _craft_large_files() -> Iterator[HostileFile]:
         "keys.yaml": lambda: "\n".join(f"{i}: a" for i in range(90_000)),
     }
     for name, make_text in bodies.items():
-        yield HostileFile(name, partial(_write_text, name, make_text))
-
-
-def _write_text(name: str, make_text: Callable[[], str], folder: Path) -> Path:
-    (folder / name).write_text(make_text())
-    return folder / name
-
-
-def _craft_special_files() -> Iterator[HostileFile]:
-    def make_pipe(folder: Path) -> Path:
-        os.mkfifo(folder / "a.txt")
-        return folder / "a.txt"
-
-    def link(target: str, folder: Path) -> Path:
-        (folder / "a.txt").symlink_to(target)
-        return folder / "a.txt"
-
-    def make_sparse(suffix: str, folder: Path) -> Path:
-        (folder / f"a{suffix}").touch()
-        os.truncate(folder / f"a{suffix}", 2**40)
-        return folder / f"a{suffix}"
-
-    def make_folder(folder: Path) -> Path:
-        (folder / "a" / "b").mkdir(parents=True)
-        return folder / "a"
-
-    yield HostileFile("a named pipe", make_pipe)
-    yield HostileFile("a folder", make_folder)
-    for target in ("/dev/zero", "/dev/stdin", "/proc/kmsg", "a.txt", "missing", "/"):
-        yield HostileFile(f"a link to {target}", partial(link, target))
-    for suffix in _SUFFIXES[:5]:
-        yield HostileFile(f"1 TiB{suffix}", partial(make_sparse, suffix))
+        yield make_lazy_file(name, name, lambda make_text=make_text: make_text().encode())
 
 
 LOADERS = (Loader("labels: file", load_labels, make_samples, craft, mutate=mutate),)

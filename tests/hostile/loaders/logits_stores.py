@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import random
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ from tests.helpers.hostile_text import HOSTILE_TEXT
 from tests.hostile.commands import run_command
 from tests.hostile.crafting import EXTREME_VALUES, change_field, craft_json_texts
 from tests.hostile.hostile_files import GIB, HostileFile, Loader
+from tests.hostile.special_files import make_special
 from tinyvit.data.class_folders import ImageFolder, read_image_folder
 from tinyvit.distill import cli
 from tinyvit.distill.augmentation.probe import get_library_versions, hash_probe_views
@@ -186,11 +186,9 @@ def _list_changes() -> Iterator[tuple[str, Change]]:
     for size in (4096, 4097):
         yield f"views of {size} pixels", partial(_set_field, "size", size)
     for name in (_EPOCH, HEADER_NAME):
-        yield f"{name} is a pipe", partial(_replace, name, os.mkfifo)
-        for target in ("/dev/zero", "missing", name, "/proc/kmsg", ".."):
-            link = partial(_link, target)
-            yield f"{name} is a link to {target}", partial(_replace, name, link)
-        yield f"{name} is a folder", partial(_replace, name, Path.mkdir)
+        for kind in ("pipe", "folder", "loop", "/dev/zero", "missing", "/proc/kmsg", ".."):
+            make = partial(make_special, kind=kind)
+            yield f"{name} is {kind}", partial(_replace, name, make)
         yield f"{name} has 2^40 zeros", partial(_replace, name, partial(_write_zeros, 2**40))
     for name in ("epoch-0001.part", f"epoch-{HOSTILE_TEXT[:20].replace(chr(0), '')}.part"):
         yield f"a file {name!a}", partial(_touch, name)
@@ -227,10 +225,9 @@ def _list_paper_changes() -> Iterator[tuple[str, Change]]:
     wide = "logits_top32768_epoch0"
     yield "wide records", partial(_write_paper, wide, b"\n" * 2**20, 2**20 * (4 + 4 * 32768))
     for name in ("rank0-keys.txt", "rank0-values.bin"):
-        for target in ("/dev/zero", "missing", name):
-            link = partial(_link, target)
-            yield f"{name} is a link to {target}", partial(_replace_in_paper, name, link)
-        yield f"{name} is a pipe", partial(_replace_in_paper, name, os.mkfifo)
+        for kind in ("pipe", "loop", "/dev/zero", "missing"):
+            make = partial(make_special, kind=kind)
+            yield f"{name} is {kind}", partial(_replace_in_paper, name, make)
         zeros = partial(_write_zeros, 2**31)
         yield f"{name} has 2^31 zeros", partial(_replace_in_paper, name, zeros)
 
@@ -238,10 +235,6 @@ def _list_paper_changes() -> Iterator[tuple[str, Change]]:
 def _replace(name: str, make: Callable[[Path], None], store: Path) -> None:
     (store / name).unlink()
     make(store / name)
-
-
-def _link(target: str, path: Path) -> None:
-    path.symlink_to(target)
 
 
 def _touch(name: str, store: Path) -> None:

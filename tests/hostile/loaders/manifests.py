@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import random
 import tempfile
@@ -23,6 +22,7 @@ from tests.hostile.crafting import (
     replace_at,
 )
 from tests.hostile.hostile_files import GIB, HostileFile, Loader
+from tests.hostile.manifest_changes import format_manifest, sign_manifest
 from tinyvit.bench import cli as bench_cli
 from tinyvit.manifest import MANIFEST_KEY
 from tinyvit.output_capture import silence_file_descriptors
@@ -102,18 +102,11 @@ def _make_artifact(description: str, preprocessing: str, manifest: Any) -> Hosti
     """Make a small classifier with another manifest, whose own digest is correct."""
 
     def write(folder: Path) -> Path:
-        text = _dump(manifest)
-        if isinstance(manifest, dict) and "manifest_sha256" in manifest:
-            digest = hashlib.sha256(_dump({**manifest, "manifest_sha256": ""}).encode()).hexdigest()
-            text = _dump({**manifest, "manifest_sha256": digest})
+        has_digest = isinstance(manifest, dict) and "manifest_sha256" in manifest
+        text = sign_manifest(manifest) if has_digest else format_manifest(manifest)
         return _save(folder, preprocessing, text.encode())
 
     return HostileFile(f"{preprocessing}: {description}", write)
-
-
-def _dump(manifest: Any) -> str:
-    """Format JSON as `Manifest.to_json` does."""
-    return json.dumps(manifest, sort_keys=True, separators=(",", ":"))
 
 
 def _make_artifact_of_text(description: str, file: HostileFile) -> HostileFile:

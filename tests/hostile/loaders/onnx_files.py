@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from collections.abc import Iterator, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,21 @@ import numpy as np
 import pytest
 
 from tests.helpers.small_classifiers import build_classifier
-from tests.hostile.hostile_files import GIB, HostileFile, Loader, make_file
+from tests.hostile.artifact_commands import inspect, predict, predict_batch, verify_artifact
+from tests.hostile.hostile_files import GIB, HostileFile, Loader, make_file, make_lazy_file
 from tests.hostile.hostile_graphs import GraphBuilder, list_hostile_graphs
-from tests.hostile.loaders.artifact_loading import inspect, predict, predict_batch, verify_artifact
 from tests.hostile.manifest_changes import change_manifest, sign_manifest
 from tests.hostile.message_mutations import mutate_message
-from tests.hostile.odd_paths import yield_odd_paths
+from tests.hostile.special_files import make_long_link, yield_special_files
 from tinyvit.manifest import Manifest
 from tinyvit.runtimes.artifact import content_sha256
 
 _MUTATIONS, _MANIFESTS = 40, 40
 """Number of changed models, and of changed manifests, among the crafted files."""
 _KEY = "tinyvit"
+
+_make_lazy_file = partial(make_lazy_file, "a.onnx")
+"""Makes a hostile file from a description and a function that makes its bytes."""
 
 
 def make_samples(folder: Path) -> Sequence[Path]:
@@ -120,32 +123,22 @@ def read_manifest_text() -> str:
     return str(texts[0])
 
 
-def make_model_file(description: str, make: Callable[[], bytes]) -> HostileFile:
-    """Make a hostile file whose bytes are made when it is written."""
-
-    def write(folder: Path) -> Path:
-        path = folder / "a.onnx"
-        path.write_bytes(make())
-        return path
-
-    return HostileFile(description, write)
-
-
 def craft(generator: random.Random) -> Iterator[HostileFile]:
     """Yield models that need much memory or time, changed models and manifests, and odd files."""
     for description, make in list_hostile_graphs():
-        yield make_model_file(description, lambda make=make: make().SerializeToString())
+        yield _make_lazy_file(description, lambda make=make: make().SerializeToString())
     for number in range(_MUTATIONS):
         seed = f"{generator.random()} {number}"
-        yield make_model_file(f"changed model {seed}", lambda seed=seed: _change_model(seed, False))
+        yield _make_lazy_file(f"changed model {seed}", lambda seed=seed: _change_model(seed, False))
     for number in range(_MUTATIONS):
         seed = f"{generator.random()} {number}"
-        yield make_model_file(
+        yield _make_lazy_file(
             f"changed and signed {seed}", lambda seed=seed: _change_model(seed, True)
         )
     for description, text in change_manifest(read_manifest_text(), generator, _MANIFESTS):
-        yield make_model_file(description, lambda text=text: _replace_manifest(text))
-    yield from yield_odd_paths("a.onnx", read_sample()[:200])
+        yield _make_lazy_file(description, lambda text=text: _replace_manifest(text))
+    yield from yield_special_files("a.onnx", read_sample()[:200])
+    yield make_long_link("a.onnx")
     yield from _craft_bytes(generator)
 
 
@@ -159,7 +152,7 @@ def craft_refused(generator: random.Random) -> Iterator[HostileFile]:
 def craft_bombs(generator: random.Random) -> Iterator[HostileFile]:
     """Yield models with a valid manifest that need much memory or time."""
     for description, make in list_hostile_graphs():
-        yield make_model_file(f"signed: {description}", lambda make=make: forge(make(), None))
+        yield _make_lazy_file(f"signed: {description}", lambda make=make: forge(make(), None))
 
 
 def _change_model(seed: str, signed: bool) -> bytes:

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.small_classifiers import build_classifier, hash_openvino_ir
+from tests.hostile.artifact_commands import inspect, predict, predict_batch, verify_artifact
 from tests.hostile.hostile_files import GIB, HostileFile, Loader
 from tests.hostile.hostile_ir import IrBuilder, list_hostile_ir
 from tests.hostile.loaders import onnx_files
-from tests.hostile.loaders.artifact_loading import inspect, predict, predict_batch, verify_artifact
 from tests.hostile.manifest_changes import change_manifest
 from tests.hostile.mutations import change_number, mutate_bytes
-from tests.hostile.odd_paths import yield_odd_paths
+from tests.hostile.special_files import yield_special_files
 
 _MUTATIONS, _MANIFESTS = 30, 20
 
@@ -124,8 +124,8 @@ def craft(generator: random.Random) -> Iterator[HostileFile]:
         yield _make_lazy_file(description, lambda new=new: (new, weights))
     for name, data in {"no weights": b"", "a byte": b"x", "too many": weights * 100}.items():
         yield _make_lazy_file(f".bin: {name}", lambda data=data: (xml, data))
-    yield from yield_odd_paths("a.xml", xml[:200])
-    for file in yield_odd_paths("a.bin", weights[:200]):
+    yield from yield_special_files("a.xml", xml[:200])
+    for file in yield_special_files("a.bin", weights[:200]):
         yield HostileFile(f".bin: {file.description}", _add_xml(file, xml))
 
 

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from collections.abc import Iterator, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.hostile.hostile_files import GIB, HostileFile, Loader, make_file
+from tests.hostile.artifact_commands import inspect, predict, predict_batch, verify_artifact
+from tests.hostile.hostile_files import GIB, HostileFile, Loader, make_file, make_lazy_file
 from tests.hostile.hostile_graphs import list_hostile_graphs
 from tests.hostile.loaders import onnx_files
-from tests.hostile.loaders.artifact_loading import inspect, predict, predict_batch, verify_artifact
 from tests.hostile.manifest_changes import change_manifest
 from tests.hostile.mutations import mutate_bytes, overwrite_integer
-from tests.hostile.odd_paths import yield_odd_paths
+from tests.hostile.signed_samples import make_archive_saver, save_signed
+from tests.hostile.special_files import make_long_link, yield_special_files
 from tinyvit.manifest import Manifest
-from tinyvit.runtimes.artifact import content_sha256
-from tinyvit.runtimes.formats.trailer import MANIFEST_FILE, add_archive, archive_members
+from tinyvit.runtimes.formats.trailer import MANIFEST_FILE, add_archive
 
 _MUTATIONS, _MANIFESTS = 30, 20
 _CONVERTED = ("of two vectors", " times ", "size from", "Conv: pads", "Conv: cost", "products")
 """Parts of the descriptions of the ONNX models that onnxruntime converts without computing them."""
 _NOT_CONVERTED = ("10,000 times", "3000 times", "Concat of many", "2^62", "times Add")
+
+_make_lazy_file = partial(make_lazy_file, "a.ort")
+"""Makes a hostile file from a description and a function that makes its bytes."""
 
 
 def convert(model: Any, optimize: bool) -> bytes:
@@ -56,9 +58,7 @@ def sign(network: bytes) -> bytes:
     manifest = Manifest.from_json(onnx_files.read_manifest_text())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.ort"
-        path.write_bytes(add_archive(network, archive_members(manifest)))
-        manifest = dataclasses.replace(manifest, content_sha256=content_sha256(path))
-    return add_archive(network, archive_members(manifest))
+        return save_signed(path, manifest, make_archive_saver(network)).read_bytes()
 
 
 @cache
@@ -84,17 +84,6 @@ def make_samples(folder: Path) -> Sequence[Path]:
 def make_samples_with_manifests(folder: Path) -> Sequence[Path]:
     """Make the samples that have a manifest."""
     return make_samples(folder)[:2]
-
-
-def _make_lazy_file(description: str, make: Callable[[], bytes]) -> HostileFile:
-    """Make a hostile file whose bytes are made when it is written."""
-
-    def write(folder: Path) -> Path:
-        path = folder / "a.ort"
-        path.write_bytes(make())
-        return path
-
-    return HostileFile(description, write)
 
 
 def craft_signed(generator: random.Random) -> Iterator[HostileFile]:
@@ -133,7 +122,8 @@ def craft(generator: random.Random) -> Iterator[HostileFile]:
     yield make_file("a.ort", "a vtable of 2^16 bytes", b"\x08\0\0\0ORTM\xf8\xff\xff\xff" * 1000)
     for count in (4, 8, 100, len(network) // 2):
         yield make_file("a.ort", f"the first {count} bytes", network[:count])
-    yield from yield_odd_paths("a.ort", network[:200])
+    yield from yield_special_files("a.ort", network[:200])
+    yield make_long_link("a.ort")
 
 
 def craft_all(generator: random.Random) -> Iterator[HostileFile]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,16 @@ import pytest
 from tests.hostile.artifact_commands import inspect, predict, verify_artifact
 from tests.hostile.hostile_files import GIB, MIB, HostileFile, Loader, make_file
 from tests.hostile.mutations import make_mutation
-from tests.hostile.signed_samples import make_golden_manifest, open_bare, save_signed
+from tests.hostile.signed_samples import (
+    make_archive_saver,
+    make_golden_manifest,
+    open_bare,
+    save_signed,
+)
 from tests.hostile.trailer_attacks import craft_trailers
 from tinyvit.manifest import Manifest
 from tinyvit.runtimes.artifact import read_manifest
 from tinyvit.runtimes.engines._pte import read_pte_program
-from tinyvit.runtimes.formats.trailer import add_archive, archive_members
 
 _INTEGERS = (0, 1, -1, 2, 4, 255, 2**15, 2**20, 2**24, 2**30, 2**31 - 1, 2**32 - 1)
 _HEADER_FIELDS = (0, 4, 8, 12, 16, 24, 32, 40)
@@ -54,15 +58,6 @@ def _export(marked: bool = False) -> bytes:
     return bytes(lowered.to_executorch().buffer)
 
 
-def _save_bytes(data: bytes) -> Callable[[Path, Manifest], Any]:
-    """Return a function that writes these bytes with the archive of a manifest."""
-
-    def save(path: Path, manifest: Manifest) -> None:
-        path.write_bytes(add_archive(data, archive_members(manifest)))
-
-    return save
-
-
 def make_signed_samples(folder: Path) -> Sequence[Path]:
     """Make a small classifier with a manifest."""
     return make_samples(folder)[:1]
@@ -76,7 +71,7 @@ def make_samples(folder: Path) -> Sequence[Path]:
     marked.write_bytes(_export(marked=True))
     with open_bare(bare) as runtime:
         manifest = make_golden_manifest(runtime, target="executorch")
-    save_signed(signed, manifest, _save_bytes(_export(marked=True)))
+    save_signed(signed, manifest, make_archive_saver(_export(marked=True)))
     return [signed, bare, marked]
 
 
@@ -98,7 +93,7 @@ def mutate_sample(sample: Path, seed: str) -> HostileFile:
         if manifest is None:
             path.write_bytes(data)
         else:
-            save_signed(path, manifest, _save_bytes(bytes(data)))
+            save_signed(path, manifest, make_archive_saver(bytes(data)))
         return path
 
     return HostileFile(f"changed numbers of {sample.name} with the seed {seed!r}", write)

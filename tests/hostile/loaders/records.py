@@ -17,11 +17,10 @@ from tests.hostile.commands import parse_strict_json, run_command
 from tests.hostile.crafting import (
     craft_fields,
     craft_json_texts,
-    craft_special_files,
-    make_sparse_writer,
 )
-from tests.hostile.hostile_files import GIB, HostileFile, Loader
+from tests.hostile.hostile_files import GIB, HostileFile, Loader, make_lazy_file
 from tests.hostile.report_checks import check_csv, check_html, check_markdown
+from tests.hostile.special_files import make_sparse_writer, yield_special_files
 from tinyvit.bench import cli
 from tinyvit.bench.record import Record, read_record
 from tinyvit.bench.report.console import (
@@ -97,7 +96,7 @@ def compare(path: Path) -> None:
 def craft(generator: random.Random) -> Iterator[HostileFile]:
     """Yield records with extreme fields, texts and numbers of entries."""
     latency, _, accuracy = (json.loads(record.to_json()) for record in _list_samples())
-    yield from craft_special_files(_NAME)
+    yield from yield_special_files(_NAME)
     yield from craft_json_texts(_NAME, latency)
     yield from _craft_texts(latency, accuracy)
     yield from _craft_long_texts(latency)
@@ -112,12 +111,11 @@ def craft(generator: random.Random) -> Iterator[HostileFile]:
 def _write(description: str, document: Any) -> HostileFile:
     """Make a file of a record, as JSON text that is made when it is written."""
 
-    def write(folder: Path) -> Path:
+    def make() -> bytes:
         # The encoder calls this function for each `_Repeated`.
-        (folder / _NAME).write_text(json.dumps(document, default=_Repeated.expand))
-        return folder / _NAME
+        return json.dumps(document, default=_Repeated.expand).encode()
 
-    return HostileFile(description, write)
+    return make_lazy_file(_NAME, description, make)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,18 @@ from typing import Any
 import pytest
 
 from tests.hostile.artifact_commands import inspect, predict, verify_artifact
-from tests.hostile.hostile_files import GIB, MIB, HostileFile, Loader, make_file
+from tests.hostile.hostile_files import GIB, MIB, HostileFile, Loader, make_file, make_lazy_file
 from tests.hostile.mutations import make_mutation
 from tests.hostile.object_mutations import mutate_object
-from tests.hostile.signed_samples import make_golden_manifest, open_bare, save_signed
+from tests.hostile.signed_samples import (
+    make_archive_saver,
+    make_golden_manifest,
+    open_bare,
+    save_signed,
+)
 from tests.hostile.trailer_attacks import craft_trailers
-from tinyvit.manifest import Manifest
 from tinyvit.runtimes.artifact import read_manifest
-from tinyvit.runtimes.formats.trailer import MARKER, add_archive, archive_members
+from tinyvit.runtimes.formats.trailer import MARKER
 
 _KINDS = {"float32": False, "int8": True}
 """Name of a sample -> whether its linear layer computes in int8."""
@@ -40,15 +44,6 @@ def _serialize(model: Any) -> bytes:
     return serialize_model(model)
 
 
-def _save_bytes(data: bytes) -> Callable[[Path, Manifest], Any]:
-    """Return a function that writes these bytes with the archive of a manifest."""
-
-    def save(path: Path, manifest: Manifest) -> None:
-        path.write_bytes(add_archive(data, archive_members(manifest)))
-
-    return save
-
-
 def make_samples(folder: Path) -> Sequence[Path]:
     """Make small classifiers in float32 and in int8, with and without a manifest."""
     pytest.importorskip("ai_edge_litert")
@@ -59,7 +54,7 @@ def make_samples(folder: Path) -> Sequence[Path]:
         with open_bare(bare) as runtime:
             manifest = make_golden_manifest(runtime, target="litert")
         signed = folder / f"{kind}-signed.tflite"
-        save_signed(signed, manifest, _save_bytes(bare.read_bytes()))
+        save_signed(signed, manifest, make_archive_saver(bare.read_bytes()))
         samples += [signed, bare]
     return samples
 
@@ -88,7 +83,7 @@ def mutate_sample(sample: Path, seed: str) -> HostileFile:
             if manifest is None:
                 path.write_bytes(data)
             else:
-                save_signed(path, manifest, _save_bytes(data))
+                save_signed(path, manifest, make_archive_saver(data))
             return path
 
     return HostileFile(f"changed values of {sample.name} with the seed {seed!r}", write)
@@ -104,19 +99,10 @@ def craft(generator: random.Random) -> Iterator[HostileFile]:
     from tests.hostile.loaders import tflite_networks
 
     for description, build in tflite_networks.list_crafted():
-        yield HostileFile(description, _make_writer(build))
+        yield make_lazy_file("a.tflite", description, build)
     yield from craft_trailers("a.tflite", lambda: _serialize_kind("float32"), generator)
     marked = MARKER.encode()
     yield make_file("a.tflite", "a marker only", b"\0\0\0\0TFL3" + struct.pack("<I", 12) + marked)
-
-
-def _make_writer(build: Callable[[], bytes]) -> Callable[[Path], Path]:
-    def write(folder: Path) -> Path:
-        path = folder / "a.tflite"
-        path.write_bytes(build())
-        return path
-
-    return write
 
 
 LOADERS = (

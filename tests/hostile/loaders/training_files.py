@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from tests.helpers.hostile_text import HOSTILE_TEXT
 from tests.hostile.hostile_files import HostileFile, Loader, make_file
 from tests.hostile.loaders.torch_checkpoints import mutate as mutate_torch
 from tests.hostile.mutations import mutate_bytes, mutate_json
+from tests.hostile.special_files import make_special, yield_special_files
 from tests.hostile.torch_records import (
     EXTREME_VALUES,
     Call,
@@ -169,19 +169,10 @@ def craft_settings(generator: random.Random) -> Iterator[HostileFile]:
     """Yield long, deep and wrong TOML, and special files."""
     for description, text in _TOMLS.items():
         yield make_file("a.toml", description, text.encode("utf-8", "surrogateescape"))
-    for kind in ("pipe", "/dev/zero", "a.toml", "missing", "/", "/proc/kmsg"):
-        yield HostileFile(f"it is {kind}", partial(_make_special, "a.toml", kind))
+    yield from yield_special_files("a.toml")
     names = ("a.\x1b[2J", "\udcff.toml", "a\n.toml")
     for name in names:
         yield make_file(name, f"the file name {name!r}", b"[")
-
-
-def _make_special(name: str, kind: str, folder: Path) -> Path:
-    if kind == "pipe":
-        os.mkfifo(folder / name)
-    else:
-        (folder / name).symlink_to(kind)
-    return folder / name
 
 
 def craft_runs(generator: random.Random) -> Iterator[HostileFile]:
@@ -232,7 +223,7 @@ def _write_run(name: str, data: bytes, folder: Path) -> Path:
 def _write_link(name: str, kind: str, folder: Path) -> Path:
     run = _make_run(folder / "run")
     (run / name).unlink()
-    _make_special(name, kind, run)
+    make_special(run / name, kind)
     return run
 
 
@@ -287,8 +278,7 @@ def craft_recipes(generator: random.Random) -> Iterator[HostileFile]:
         "\0",
     ):
         yield make_file("a.json", f"{text:.20}", text.encode())
-    for kind in ("pipe", "/dev/zero", "a.json", "missing", "/"):
-        yield HostileFile(f"it is {kind}", partial(_make_special, "a.json", kind))
+    yield from yield_special_files("a.json")
 
 
 LOADERS = (

@@ -16,10 +16,10 @@ import pytest
 
 from tests.helpers.hostile_text import HOSTILE_TEXT
 from tests.helpers.random_images import save_random_images
-from tests.hostile.hostile_files import GIB, HostileFile, Loader, make_file
+from tests.hostile.hostile_files import GIB, HostileFile, Loader, make_file, make_lazy_file
 from tests.hostile.loaders.datasets import ODD_NAMES, run_accuracy
-from tests.hostile.odd_files import yield_special_files
 from tests.hostile.small_artifact import WNIDS
+from tests.hostile.special_files import make_long_link, yield_special_files
 
 _IMAGES = 6
 
@@ -51,6 +51,7 @@ def make_truth_samples(folder: Path) -> Sequence[Path]:
 def craft_truths(generator: random.Random) -> Iterator[HostileFile]:
     """Yield truth files with odd cells, very many rows, and deep nesting."""
     yield from yield_special_files("a.csv")
+    yield make_long_link("a.csv")
     cells = (
         *ODD_NAMES,
         "",
@@ -102,12 +103,7 @@ _LARGE_TRUTHS: dict[str, Callable[[], bytes]] = {
 
 
 def _make_large(name: str, make: Callable[[], bytes]) -> HostileFile:
-    def write(folder: Path) -> Path:
-        path = folder / name
-        path.write_bytes(make())
-        return path
-
-    return HostileFile(f"large: {name}", write)
+    return make_lazy_file(name, f"large: {name}", make)
 
 
 def make_devkit_samples(folder: Path) -> Sequence[Path]:
@@ -148,6 +144,7 @@ def _make_devkit(table: bytes, numbers: bytes) -> bytes:
 def craft_devkits(generator: random.Random) -> Iterator[HostileFile]:
     """Yield kits with bombs, odd numbers, and changed tables."""
     yield from yield_special_files("a.tar.gz")
+    yield make_long_link("a.tar.gz")
     for numbers in (b"", b"0", b"-1", b"\xff", b"9" * 10_000, b"1 2 3 4 5 \x1b[2J", b"1\0" * 99):
         data = gzip.compress(_make_devkit(_make_table(), numbers))
         yield make_file("a.tar.gz", f"the numbers {numbers[:20]!r}", data)
