@@ -202,6 +202,15 @@ def test_the_sizes_in_a_manifest_are_checked(dtype: str) -> None:
         check_tensor_sizes((image,), (logits,), "a.onnx")
 
 
+@pytest.mark.parametrize("dtype", ["a,b\n=1", "\ud800", "(" * 100_000, "9" * 30 + "f4", "nothing"])
+def test_the_name_of_an_element_type_is_not_interpreted(dtype: str) -> None:
+    image = TensorSpec("image", (1, 3, 4096, 4096), dtype, "NCHW")
+    check_tensor_sizes((image,), (), "a.onnx")  # 48 MiB of elements of one byte
+    image = TensorSpec("image", (64, 3, 4096, 4096), dtype, "NCHW")
+    with pytest.raises(ArtifactError, match=r"takes 3\.0 GiB, more than 1"):
+        check_tensor_sizes((image,), (), "a.onnx")
+
+
 def test_comments_before_the_root_take_no_time(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     for piece in ("<!-- -->", "<!---->", "<!-- - -->", "<!--", "<?a?>", " "):
