@@ -24,7 +24,7 @@ from tinyvit.runtimes.formats.protobuf import (
     Buffer,
     encode_bytes_field,
     iterate_fields,
-    map_file,
+    open_file_bytes,
 )
 from tinyvit.serialization import read_json
 
@@ -59,7 +59,7 @@ class CoreMlFormat:
         files is refused before an engine opens it.
         """
         _list_files(path)
-        with map_file(find_model_file(path)) as data:
+        with open_file_bytes(find_model_file(path)) as data:
             try:
                 entries = [_read_entry(entry) for entry in _find_messages(data, _PATH_TO_ENTRIES)]
                 return [
@@ -94,7 +94,7 @@ class CoreMlFormat:
         for file in _list_files(path):
             digest.update(json.dumps(file.relative_to(path).as_posix()).encode("ascii"))
             if file == model:
-                with map_file(file) as data:
+                with open_file_bytes(file) as data:
                     try:
                         _update_hash_of_message(data, _PATH_TO_ENTRIES, digest)
                     except ValueError as error:
@@ -200,22 +200,21 @@ def _update_hash_of_message(
     is hashed as it is.
     """
     field_number, *remaining_path = field_path
-    with memoryview(message) as view:
-        for field in iterate_fields(message):
-            if (field.number, field.wire_type) != (field_number, BYTES):
-                digest.update(view[field.start : field.end])
-                continue
-            nested = bytes(view[field.value_start : field.end])
-            encoded_nested = encode_bytes_field(field_number, nested)
-            if remaining_path:
-                header_bytes = field.value_start - field.start
-                if view[field.start : field.value_start] != encoded_nested[:header_bytes]:
-                    digest.update(view[field.start : field.value_start])
-                digest.update(b"{")
-                _update_hash_of_message(nested, tuple(remaining_path), digest)
-                digest.update(b"}")
-            elif not _is_manifest_entry(nested) or view[field.start : field.end] != encoded_nested:
-                digest.update(view[field.start : field.end])
+    for field in iterate_fields(message):
+        if (field.number, field.wire_type) != (field_number, BYTES):
+            digest.update(message[field.start : field.end])
+            continue
+        nested = bytes(message[field.value_start : field.end])
+        encoded_nested = encode_bytes_field(field_number, nested)
+        if remaining_path:
+            header_bytes = field.value_start - field.start
+            if message[field.start : field.value_start] != encoded_nested[:header_bytes]:
+                digest.update(message[field.start : field.value_start])
+            digest.update(b"{")
+            _update_hash_of_message(nested, tuple(remaining_path), digest)
+            digest.update(b"}")
+        elif not _is_manifest_entry(nested) or message[field.start : field.end] != encoded_nested:
+            digest.update(message[field.start : field.end])
 
 
 def _read_entry(message: bytes) -> tuple[bytes, bytes]:

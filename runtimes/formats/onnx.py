@@ -21,7 +21,8 @@ from tinyvit.runtimes.formats.protobuf import (
     VARINT,
     encode_bytes_field,
     iterate_fields,
-    map_file,
+    open_file_bytes,
+    read_file,
 )
 
 # Field numbers of ModelProto, and of the entries of its metadata_props.
@@ -30,6 +31,8 @@ _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 
 PRODUCER_NAME = b"tinyvit-edge"
 """The producer that tinyvit-export states in its ONNX models."""
+
+_HASH_BLOCK_BYTES = 2**20
 
 
 class OnnxFormat:
@@ -40,19 +43,19 @@ class OnnxFormat:
 
     def recognizes(self, path: Path, head: bytes) -> bool:
         """Return whether a file has the fields of an ONNX model; the format has no magic number."""
-        try:
-            with map_file(path) as data:
+        with open_file_bytes(path) as data:
+            try:
                 fields = {(field.number, field.wire_type) for field in iterate_fields(data)}
-        except ValueError as error:
-            if path.suffix.lower() != self.suffix:
-                return False
-            raise damaged_error(path, error) from error
+            except ValueError:
+                if path.suffix.lower() != self.suffix:
+                    return False
+                raise
         return {(_IR_VERSION, VARINT), (_GRAPH, BYTES)} <= fields
 
     def read_manifests(self, path: Path) -> list[str]:
         """Read the values in `metadata_props` that have the key of the manifest."""
         manifests = []
-        with map_file(path) as data:
+        with open_file_bytes(path) as data:
             for field in iterate_fields(data):
                 if (field.number, field.wire_type) != (_METADATA_PROPS, BYTES):
                     continue
@@ -82,7 +85,7 @@ class OnnxFormat:
 
     def names_exporter(self, path: Path) -> bool:
         """Return whether the model states tinyvit-edge as its producer."""
-        with map_file(path) as data:
+        with open_file_bytes(path) as data:
             return any(
                 field.number == _PRODUCER_NAME
                 and data[field.value_start : field.end] == PRODUCER_NAME
@@ -92,16 +95,14 @@ class OnnxFormat:
     def find_foreign_operators(self, path: Path) -> tuple[str, ...]:
         """Return the operators that are not in `onnx_operators.ALLOWED_OPERATORS`."""
         try:
-            with map_file(path) as data, memoryview(data) as view:
-                return onnx_operators.find_foreign_operators(view)
+            return onnx_operators.find_foreign_operators(memoryview(read_file(path)))
         except ValueError as error:
             raise damaged_error(path, error) from error
 
     def read_graph(self, path: Path) -> NetworkGraph:
         """Read the operators of the model."""
         try:
-            with map_file(path) as data, memoryview(data) as view:
-                graph = read_graph(view)
+            graph = read_graph(memoryview(read_file(path)))
         except ValueError as error:
             raise damaged_error(path, error) from error
         for name in graph.external_files:
@@ -110,11 +111,12 @@ class OnnxFormat:
 
     def update_hash(self, path: Path, digest: hashlib._Hash) -> None:
         """Update a hash with all top-level fields except the manifest's entry, in file order."""
-        with map_file(path) as data, memoryview(data) as view:
+        with open_file_bytes(path) as data:
             for field in iterate_fields(data):
                 is_metadata = (field.number, field.wire_type) == (_METADATA_PROPS, BYTES)
-                if not is_metadata or not _is_manifest_field(bytes(view[field.start : field.end])):
-                    digest.update(view[field.start : field.end])
+                if not is_metadata or not _is_manifest_field(data[field.start : field.end]):
+                    for start in range(field.start, field.end, _HASH_BLOCK_BYTES):
+                        digest.update(data[start : min(start + _HASH_BLOCK_BYTES, field.end)])
 
 
 ONNX = OnnxFormat()

@@ -22,7 +22,7 @@ from tinyvit.runtimes.formats.flatbuffer_tables import (
 from tinyvit.runtimes.formats.network_graph import NetworkGraph
 from tinyvit.runtimes.formats.onnx_operators import name_if_foreign
 from tinyvit.runtimes.formats.ort_graph import read_graph
-from tinyvit.runtimes.formats.protobuf import map_file
+from tinyvit.runtimes.formats.protobuf import read_file
 from tinyvit.runtimes.formats.trailer import TrailerFormat
 
 # Numbers of the fields in the tables InferenceSession, Model, Graph and Node.
@@ -49,17 +49,15 @@ class OrtFormat(TrailerFormat):
     def find_foreign_operators(self, path: Path) -> tuple[str, ...]:
         """Return the operators that are not in `ALLOWED_OPERATORS` or `_FUSED_OPERATORS`."""
         try:
-            with map_file(path) as data:
-                session = read_root_table(data)
-                return tuple(sorted(set(_find_in_session(session))))
+            session = read_root_table(read_file(path))
+            return tuple(sorted(set(_find_in_session(session))))
         except READER_ERRORS as error:
             raise damaged_error(path, error) from error
 
     def read_graph(self, path: Path) -> NetworkGraph:
         """Read the operators of the network."""
         try:
-            with map_file(path) as data:
-                return read_graph(read_root_table(data))
+            return read_graph(read_root_table(read_file(path)))
         except READER_ERRORS as error:
             raise damaged_error(path, error) from error
 

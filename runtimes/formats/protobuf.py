@@ -2,39 +2,44 @@
 
 The `protobuf` package is not used, although every onnxruntime since 1.17 requires it. It parses the
 whole message and copies the weights, and it does not report at which byte a field begins. These
-positions are needed to hash everything except the manifest. This module maps the file into memory
-and reads only the headers of the fields. The table shows the time and the additional peak memory
-for reading the manifest of an .onnx file for the first time (protobuf 7.36, two cores of an Intel
-Xeon):
+positions are needed to hash everything except the manifest. This module reads only the headers of
+the fields, and those values that a caller asks for. The table shows the time and the additional
+peak memory for reading the manifest of an .onnx file for the first time (protobuf 7.36, two cores
+of an Intel Xeon):
 
     file size    protobuf              this module
     20 MiB        25 ms, +40 MiB       0.25 ms, +2 MiB
     90 MiB       118 ms, +180 MiB      0.25 ms, +2 MiB
     import        24 ms                3 ms
 
+The file is not mapped into memory: if another process shortens a mapped file, or if its disk or
+network fails, reading it ends this process with a signal (SIGBUS).
+
 Specification of the wire format: https://protobuf.dev/programming-guides/encoding.
 """
 
 from __future__ import annotations
 
-import mmap
+import io
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, overload
 
 from tinyvit.errors import ArtifactError
-from tinyvit.regular_files import open_regular_file
-from tinyvit.runtimes.formats.file_errors import unreadable_error
+from tinyvit.regular_files import open_regular_file, read_bounded
+from tinyvit.runtimes.formats import MAX_FILE_BYTES
+from tinyvit.runtimes.formats.file_errors import damaged_error, unreadable_error
 
-Buffer: TypeAlias = "mmap.mmap | memoryview | bytes"
+Buffer: TypeAlias = "FileBytes | memoryview | bytes"
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 """Wire types, which state how a value is encoded. Strings and nested messages are BYTES."""
 
 _MAX_FIELDS = 100_000
 _MAX_VARINT_BYTES = 10
+_BLOCK_BYTES = 4096
 _TRUNCATED = "it ends in the middle of a field"
 
 
@@ -59,9 +64,52 @@ class Field(NamedTuple):
 _make_field = Field._make
 
 
+class FileBytes:
+    """The bytes of an open file, which are read when a caller asks for some of them.
+
+    Reading raises ValueError if the file has become shorter. The message is a clause, in which "it"
+    is the file.
+    """
+
+    def __init__(self, file: io.BufferedReader | io.FileIO) -> None:
+        """Use an open file, which must stay open.
+
+        Args:
+            file: The file.
+        """
+        self._file = file
+        self._size = os.fstat(file.fileno()).st_size
+        self._block, self._block_start = b"", 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    @overload
+    def __getitem__(self, key: int) -> int: ...
+
+    @overload
+    def __getitem__(self, key: slice) -> bytes: ...
+
+    def __getitem__(self, key: int | slice) -> int | bytes:
+        if isinstance(key, slice):
+            start, stop, _step = key.indices(self._size)
+            return self._read(start, max(stop - start, 0))
+        if not 0 <= key - self._block_start < len(self._block):
+            self._block = self._read(key, min(_BLOCK_BYTES, self._size - key))
+            self._block_start = key
+        return self._block[key - self._block_start]
+
+    def _read(self, start: int, count: int) -> bytes:
+        self._file.seek(start)
+        content = self._file.read(count)
+        if len(content) != count:
+            raise ValueError("it became shorter while it was read")
+        return content
+
+
 @contextmanager
-def map_file(path: Path) -> Iterator[mmap.mmap]:
-    """Map a file into memory, read-only.
+def open_file_bytes(path: Path) -> Iterator[FileBytes]:
+    """Open a file whose bytes are read when they are needed.
 
     Args:
         path: Path of the file.
@@ -70,23 +118,48 @@ def map_file(path: Path) -> Iterator[mmap.mmap]:
         The file's bytes.
 
     Raises:
-        ArtifactError: If the file cannot be read, is empty, or is a folder.
+        ArtifactError: If the file cannot be read, is empty, or is a folder, or if the block raises
+            ValueError, which means that the file is damaged.
     """
     try:
         with open_regular_file(path) as file:
-            if not os.fstat(file.fileno()).st_size:
-                raise ArtifactError(f"{path} is empty: 0 bytes", "export it again")
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            data = FileBytes(file)
+            _require_content(len(data), path)
+            yield data
+    except IsADirectoryError as error:
+        raise ArtifactError(f"{path} is a folder", "give the exported file itself") from error
+    except OSError as error:
+        raise unreadable_error(path, error) from error
+    except ValueError as error:
+        raise damaged_error(path, error) from error
+
+
+def read_file(path: Path) -> bytes:
+    """Read all bytes of a file.
+
+    Args:
+        path: Path of the file.
+
+    Returns:
+        The file's bytes.
+
+    Raises:
+        ArtifactError: If the file cannot be read, is empty, is larger than 2 GiB, or is a folder.
+    """
+    try:
+        data = read_bounded(path, MAX_FILE_BYTES)
     except IsADirectoryError as error:
         raise ArtifactError(f"{path} is a folder", "give the exported file itself") from error
     except (OSError, ValueError) as error:
         raise unreadable_error(path, error) from error
-    try:
-        yield data
-    finally:
-        # The traceback of an error keeps slices of the file. It is then closed together with them.
-        with suppress(BufferError):
-            data.close()
+    _require_content(len(data), path)
+    return data
+
+
+def _require_content(size_bytes: int, path: Path) -> None:
+    """Raise ArtifactError if a file is empty."""
+    if not size_bytes:
+        raise ArtifactError(f"{path} is empty: 0 bytes", "export it again")
 
 
 def iterate_fields(data: Buffer) -> Iterator[Field]:

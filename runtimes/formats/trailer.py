@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import mmap
 import struct
 import sys
 import zipfile
@@ -27,7 +26,7 @@ from tinyvit.manifest import MAX_BYTES, Manifest
 from tinyvit.regular_files import open_regular_file
 from tinyvit.runtimes.formats.file_errors import unreadable_error
 from tinyvit.runtimes.formats.network_graph import NetworkGraph
-from tinyvit.runtimes.formats.protobuf import map_file
+from tinyvit.runtimes.formats.protobuf import read_file
 
 MANIFEST_FILE, LABELS_FILE = "tinyvit.json", "labels.txt"
 """Names of the two files (members) in the archive."""
@@ -130,8 +129,8 @@ class TrailerFormat:
 
     def names_exporter(self, path: Path) -> bool:
         """Return whether a file contains `MARKER` or a header of the member with the manifest."""
-        with map_file(path) as data:
-            return data.find(_ENCODED_MARKER) >= 0 or _contains_archive_header(data)
+        data = read_file(path)
+        return _ENCODED_MARKER in data or _contains_archive_header(data)
 
     def find_foreign_operators(self, path: Path) -> tuple[str, ...]:
         """Return (): the engines themselves check the operators of these files."""
@@ -200,7 +199,7 @@ def _make_archive(members: Mapping[str, bytes], archive_start: int) -> bytes:
     return buffer.getvalue()
 
 
-def _contains_archive_header(data: mmap.mmap) -> bool:
+def _contains_archive_header(data: bytes) -> bool:
     """Return whether a header of the member with the manifest is in a file, at any position."""
     name = MANIFEST_FILE.encode("ascii")
     position = data.find(name)

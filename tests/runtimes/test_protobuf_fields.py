@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from tinyvit.runtimes.formats.protobuf import (
     VARINT,
     Field,
     iterate_fields,
-    map_file,
+    open_file_bytes,
+    read_file,
 )
 
 
@@ -58,16 +60,33 @@ def test_the_largest_number_of_fields_is_allowed() -> None:
     assert len(list(iterate_fields(b"\x08\x01" * 100_000))) == 100_000
 
 
-def test_mapping_a_file(tmp_path: Path) -> None:
+def test_opening_a_file(tmp_path: Path) -> None:
     path = tmp_path / "message"
     path.write_bytes(b"\x08\x01")
-    with map_file(path) as data:
+    with open_file_bytes(path) as data:
         assert list(iterate_fields(data)) == [Field(1, VARINT, 0, 1, 2)]
+    assert read_file(path) == b"\x08\x01"
     path.write_bytes(b"")
     for wrong_path, reason in (
         (path, "is empty"),
         (tmp_path, "is a folder"),
         (tmp_path / "none", "cannot be read"),
     ):
-        with pytest.raises(ArtifactError, match=reason), map_file(wrong_path):
+        with pytest.raises(ArtifactError, match=reason), open_file_bytes(wrong_path):
             pass
+        with pytest.raises(ArtifactError, match=reason):
+            read_file(wrong_path)
+
+
+def test_a_file_that_becomes_shorter_while_it_is_read_is_an_error(tmp_path: Path) -> None:
+    """A file that is mapped into memory would end this process with SIGBUS."""
+    path = tmp_path / "message"
+    path.write_bytes(b"\x12\x07testing" * 5000)
+    with (
+        pytest.raises(ArtifactError, match=r"incomplete \(it became shorter while it was read\)"),
+        open_file_bytes(path) as data,
+    ):
+        assert data[2:9] == b"testing"
+        assert data[44_999] == 103  # g
+        os.truncate(path, 0)
+        data[9:18]
