@@ -22,6 +22,7 @@ from tinyvit.runtimes.formats.network_graph import NetworkGraph
 from tinyvit.runtimes.formats.protobuf import (
     BYTES,
     Buffer,
+    FieldBudget,
     encode_bytes_field,
     iterate_fields,
     open_file_bytes,
@@ -61,10 +62,16 @@ class CoreMlFormat:
         _list_files(path)
         with open_file_bytes(find_model_file(path)) as data:
             try:
-                entries = [_read_entry(entry) for entry in _find_messages(data, _PATH_TO_ENTRIES)]
-                return [
-                    value.decode("utf-8") for key, value in entries if key == MANIFEST_KEY.encode()
-                ]
+                budget = FieldBudget()
+                manifests, size_bytes = list[str](), 0
+                for message in _find_messages(data, _PATH_TO_ENTRIES, budget):
+                    key, value = _read_entry(message, budget)
+                    size_bytes += len(message)
+                    if size_bytes > MAX_BYTES:
+                        raise ValueError(f"its metadata are larger than {MAX_BYTES >> 20} MiB")
+                    if key == MANIFEST_KEY.encode():
+                        manifests.append(value.decode("utf-8"))
+                return manifests
             except ValueError as error:
                 raise damaged_error(path, error) from error
 
@@ -96,7 +103,7 @@ class CoreMlFormat:
             if file == model:
                 with open_file_bytes(file) as data:
                     try:
-                        _update_hash_of_message(data, _PATH_TO_ENTRIES, digest)
+                        _update_hash_of_message(data, _PATH_TO_ENTRIES, digest, FieldBudget())
                     except ValueError as error:
                         raise damaged_error(path, error) from error
             else:
@@ -174,22 +181,24 @@ def _list_files(path: Path) -> list[Path]:
     return sorted(files, key=lambda file: file.relative_to(path).as_posix())
 
 
-def _find_messages(message: Buffer, field_path: tuple[int, ...]) -> Iterator[bytes]:
+def _find_messages(
+    message: Buffer, field_path: tuple[int, ...], budget: FieldBudget
+) -> Iterator[bytes]:
     """Yield the nested messages at a path of field numbers, one number for each level."""
     field_number, *remaining_path = field_path
-    for field in iterate_fields(message):
+    for field in iterate_fields(message, budget):
         if (field.number, field.wire_type) == (field_number, BYTES):
             if field.end - field.value_start > MAX_BYTES:
                 raise ValueError(f"its metadata are larger than {MAX_BYTES >> 20} MiB")
             nested = bytes(message[field.value_start : field.end])
             if remaining_path:
-                yield from _find_messages(nested, tuple(remaining_path))
+                yield from _find_messages(nested, tuple(remaining_path), budget)
             else:
                 yield nested
 
 
 def _update_hash_of_message(
-    message: Buffer, field_path: tuple[int, ...], digest: hashlib._Hash
+    message: Buffer, field_path: tuple[int, ...], digest: hashlib._Hash, budget: FieldBudget
 ) -> None:
     """Update a hash with all fields of a message except the manifest.
 
@@ -200,7 +209,7 @@ def _update_hash_of_message(
     is hashed as it is.
     """
     field_number, *remaining_path = field_path
-    for field in iterate_fields(message):
+    for field in iterate_fields(message, budget):
         if (field.number, field.wire_type) != (field_number, BYTES):
             digest.update(message[field.start : field.end])
             continue
@@ -211,24 +220,27 @@ def _update_hash_of_message(
             if message[field.start : field.value_start] != encoded_nested[:header_bytes]:
                 digest.update(message[field.start : field.value_start])
             digest.update(b"{")
-            _update_hash_of_message(nested, tuple(remaining_path), digest)
+            _update_hash_of_message(nested, tuple(remaining_path), digest, budget)
             digest.update(b"}")
-        elif not _is_manifest_entry(nested) or message[field.start : field.end] != encoded_nested:
+        elif (
+            not _is_manifest_entry(nested, budget)
+            or message[field.start : field.end] != encoded_nested
+        ):
             digest.update(message[field.start : field.end])
 
 
-def _read_entry(message: bytes) -> tuple[bytes, bytes]:
+def _read_entry(message: bytes, budget: FieldBudget) -> tuple[bytes, bytes]:
     """Read key and value of an entry of the map; if a field is repeated, the last one counts."""
     values = {
         field.number: message[field.value_start : field.end]
-        for field in iterate_fields(message)
+        for field in iterate_fields(message, budget)
         if field.wire_type == BYTES
     }
     return values.get(_ENTRY_KEY, b""), values.get(_ENTRY_VALUE, b"")
 
 
-def _is_manifest_entry(message: bytes) -> bool:
+def _is_manifest_entry(message: bytes, budget: FieldBudget) -> bool:
     """Return whether an entry consists of the manifest's key and the manifest, and nothing else."""
-    key, value = _read_entry(message)
+    key, value = _read_entry(message, budget)
     usual_form = encode_bytes_field(_ENTRY_KEY, key) + encode_bytes_field(_ENTRY_VALUE, value)
     return key == MANIFEST_KEY.encode() and message == usual_form

@@ -19,6 +19,7 @@ from tinyvit.runtimes.formats.onnx_graph import read_graph
 from tinyvit.runtimes.formats.protobuf import (
     BYTES,
     VARINT,
+    FieldBudget,
     encode_bytes_field,
     iterate_fields,
     open_file_bytes,
@@ -54,18 +55,21 @@ class OnnxFormat:
 
     def read_manifests(self, path: Path) -> list[str]:
         """Read the values in `metadata_props` that have the key of the manifest."""
-        manifests = []
+        manifests: list[str] = []
+        budget, size_bytes = FieldBudget(), 0
         with open_file_bytes(path) as data:
             for field in iterate_fields(data):
                 if (field.number, field.wire_type) != (_METADATA_PROPS, BYTES):
                     continue
-                if field.end - field.value_start > MAX_BYTES:
+                # The sum, because a text in memory can be four times as large as in the file.
+                size_bytes += field.end - field.value_start
+                if size_bytes > MAX_BYTES:
                     raise ArtifactError(
                         f"the metadata of {path} is larger than {MAX_BYTES >> 20} MiB",
                         "the file is damaged or hostile: export it again",
                     )
                 try:
-                    key, value = _read_entry(data[field.value_start : field.end])
+                    key, value = _read_entry(data[field.value_start : field.end], budget)
                     if key == MANIFEST_KEY.encode():
                         manifests.append(value.decode("utf-8"))
                 except ValueError as error:
@@ -111,10 +115,11 @@ class OnnxFormat:
 
     def update_hash(self, path: Path, digest: hashlib._Hash) -> None:
         """Update a hash with all top-level fields except the manifest's entry, in file order."""
+        budget = FieldBudget()
         with open_file_bytes(path) as data:
             for field in iterate_fields(data):
                 is_metadata = (field.number, field.wire_type) == (_METADATA_PROPS, BYTES)
-                if not is_metadata or not _is_manifest_field(data[field.start : field.end]):
+                if not is_metadata or not _is_manifest_field(data[field.start : field.end], budget):
                     for start in range(field.start, field.end, _HASH_BLOCK_BYTES):
                         digest.update(data[start : min(start + _HASH_BLOCK_BYTES, field.end)])
 
@@ -141,13 +146,13 @@ def _check_external_file(path: Path, name: str) -> None:
         )
 
 
-def _is_manifest_field(field_bytes: bytes) -> bool:
+def _is_manifest_field(field_bytes: bytes, budget: FieldBudget) -> bool:
     """Return whether a field of `metadata_props` consists of the manifest and nothing else.
 
     A manifest that is not written in the usual form could hide other bytes.
     """
     (field,) = iterate_fields(field_bytes)
-    key, value = _read_entry(field_bytes[field.value_start :])
+    key, value = _read_entry(field_bytes[field.value_start :], budget)
     entry = encode_bytes_field(_ENTRY_KEY, MANIFEST_KEY.encode()) + encode_bytes_field(
         _ENTRY_VALUE, value
     )
@@ -155,9 +160,10 @@ def _is_manifest_field(field_bytes: bytes) -> bool:
     return key == MANIFEST_KEY.encode() and is_usual_form
 
 
-def _read_entry(message: bytes) -> tuple[bytes | None, bytes]:
+def _read_entry(message: bytes, budget: FieldBudget) -> tuple[bytes | None, bytes]:
     """Read key and value of an entry (StringStringEntryProto); the key is None if it is missing."""
     values = {
-        field.number: message[field.value_start : field.end] for field in iterate_fields(message)
+        field.number: message[field.value_start : field.end]
+        for field in iterate_fields(message, budget)
     }
     return values.get(_ENTRY_KEY), values.get(_ENTRY_VALUE, b"")

@@ -11,7 +11,7 @@ The field numbers come from onnx/onnx.proto3 in https://github.com/onnx/onnx.
 
 from __future__ import annotations
 
-from tinyvit.runtimes.formats.protobuf import BYTES, Field, iterate_fields
+from tinyvit.runtimes.formats.protobuf import BYTES, Field, FieldBudget, iterate_fields
 
 _ALLOWED_NAMES = """
 Abs Add And ArgMax ArgMin AveragePool BatchNormalization Cast Ceil Celu Clip Concat Constant Conv
@@ -55,10 +55,11 @@ def find_foreign_operators(model: memoryview) -> tuple[str, ...]:
             fields.
     """
     names: set[str] = set()
+    budget = FieldBudget()
     for field in iterate_fields(model):
         if (field.number, field.wire_type) == (_MODEL_GRAPH, BYTES):
             graph = _slice(model, field)
-            names.update(_find_in_graph(graph))
+            names.update(_find_in_graph(graph, budget))
         elif field.number == _MODEL_FUNCTIONS:
             names.add("a function")
     return tuple(sorted(names))
@@ -83,20 +84,20 @@ def name_if_foreign(domain: str, operator: str) -> str:
     return ""
 
 
-def _find_in_graph(graph: memoryview) -> set[str]:
+def _find_in_graph(graph: memoryview, budget: FieldBudget) -> set[str]:
     """Find the operators of a graph that are not allowed."""
     return {
         name
-        for field in iterate_fields(graph)
+        for field in iterate_fields(graph, budget)
         if (field.number, field.wire_type) == (_GRAPH_NODE, BYTES)
-        if (name := _check_node(_slice(graph, field)))
+        if (name := _check_node(_slice(graph, field), budget))
     }
 
 
-def _check_node(node: memoryview) -> str:
+def _check_node(node: memoryview, budget: FieldBudget) -> str:
     """Return the name of a node's operator if it is not allowed, otherwise ""."""
     operator, domain = b"", b""
-    for field in iterate_fields(node):
+    for field in iterate_fields(node, budget):
         if (field.number, field.wire_type) == (_NODE_OPERATOR, BYTES):
             operator = bytes(_slice(node, field))
         elif (field.number, field.wire_type) == (_NODE_DOMAIN, BYTES):
