@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from tinyvit.errors import ArtifactError
 from tinyvit.files import update_hash
 from tinyvit.manifest import MANIFEST_KEY, MAX_BYTES
-from tinyvit.runtimes.formats.file_errors import damaged_error
+from tinyvit.runtimes.formats.file_errors import damaged_error, unreadable_error
 from tinyvit.runtimes.formats.network_graph import NetworkGraph
 from tinyvit.runtimes.formats.protobuf import (
     BYTES,
@@ -133,6 +133,8 @@ def find_model_file(path: Path) -> Path:
         relative_path = PurePosixPath(model_entry["path"])
         if relative_path.is_absolute() or ".." in relative_path.parts:
             raise ValueError(f"{INDEX} names a file outside of the package")
+        if is_hidden(relative_path):
+            raise ValueError(f"{INDEX} names a hidden file")
         file = path / "Data" / relative_path
         # A link could lead to a file outside of the package.
         if not file.is_file() or path.resolve() not in file.resolve().parents:
@@ -157,11 +159,21 @@ def _read_index(path: Path) -> Any:
 def _list_files(path: Path) -> list[Path]:
     """List the files of a package that are not hidden, sorted.
 
-    Raises ArtifactError if the package has links, or more than 1000 files and folders.
+    Raises ArtifactError if the package has links, more than 1000 files and folders, or a folder
+    that cannot be listed.
     """
+    try:
+        files = _walk_files(path)
+    except OSError as error:
+        raise unreadable_error(path, error, "copy the whole package again") from error
+    return sorted(files, key=lambda file: file.relative_to(path).as_posix())
+
+
+def _walk_files(path: Path) -> list[Path]:
+    """List the files of a package in any order; raise OSError if a folder cannot be listed."""
     files: list[Path] = []
     entry_count = 0
-    for folder, folder_names, file_names in os.walk(path):
+    for folder, folder_names, file_names in os.walk(path, onerror=_raise):
         # Changed in place, so that os.walk does not enter hidden folders.
         folder_names[:] = [name for name in folder_names if not name.startswith(".")]
         subfolders = [Path(folder) / name for name in folder_names]
@@ -178,7 +190,17 @@ def _list_files(path: Path) -> list[Path]:
                 f"{path} contains more than {_MAX_FILES} files and folders",
                 "a Core ML package has three: export it again",
             )
-    return sorted(files, key=lambda file: file.relative_to(path).as_posix())
+    return files
+
+
+def _raise(error: OSError) -> None:
+    """Raise an error for a folder that cannot be listed, whose files would not be hashed."""
+    raise error
+
+
+def is_hidden(path: PurePosixPath) -> bool:
+    """Return whether a path in a package leads to a hidden file or folder, which is not hashed."""
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _find_messages(

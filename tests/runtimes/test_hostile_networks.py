@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -285,6 +286,33 @@ def test_a_package_with_links_or_many_files_is_refused_first(tmp_path: Path) -> 
     for number in range(1001):
         (package / "Data" / f"folder{number}").mkdir()
     with pytest.raises(ArtifactError, match="more than 1000 files and folders"):
+        read_manifest(package)
+
+
+def test_a_package_with_a_hidden_model_or_an_unreadable_folder_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither would be part of the hash."""
+    package = tmp_path / "a.mlpackage"
+    model = package / "Data" / ".model.mlmodel"
+    model.parent.mkdir(parents=True)
+    model.write_bytes(b"\x08\x01")
+    index = '{"rootModelIdentifier": "x", "itemInfoEntries": {"x": {"path": "%s"}}}'
+    (package / "Manifest.json").write_text(index % ".model.mlmodel")
+    with pytest.raises(ArtifactError, match="names a hidden file"):
+        read_manifest(package)
+    model.rename(package / "Data" / "model.mlmodel")
+    (package / "Manifest.json").write_text(index % "model.mlmodel")
+    assert read_manifest(package) is None
+    folder = package
+    for _ in range(3):
+        folder /= "d" * 255
+        folder.mkdir()
+    monkeypatch.chdir(folder)
+    for _ in range(20):  # longer than a path may be
+        os.mkdir("d" * 255)
+        os.chdir("d" * 255)
+    with pytest.raises(ArtifactError, match="cannot be read \\(File name too long\\)"):
         read_manifest(package)
 
 
