@@ -24,6 +24,14 @@ MAX_BATCH_BYTES = 2**30
 """Largest input tensor of one batch, in bytes. Preparing a batch needs up to three times as much
 memory."""
 
+_ELEMENT_TYPES = (
+    *("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"),
+    *("float16", "float32", "float64"),
+)
+_ELEMENT_BYTES = {name: np.dtype(name).itemsize for name in _ELEMENT_TYPES}
+"""Maps the name of an element type to the size of one element in bytes. numpy never interprets the
+name that a manifest states, because it raises errors of many kinds for text that is no type."""
+
 
 def check_tensor_sizes(
     inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], file_name: str
@@ -97,10 +105,7 @@ def _check_bytes(spec: TensorSpec, file_name: str) -> None:
 
 def _count_element_bytes(dtype: str) -> int:
     """Return the size of one element in bytes. A manifest may name a type that does not exist."""
-    try:
-        return np.dtype(dtype).itemsize
-    except TypeError:
-        return 1
+    return _ELEMENT_BYTES.get(dtype, 1)
 
 
 def _join(spec: TensorSpec) -> str:

@@ -77,6 +77,7 @@ def test_missing_fields_have_their_defaults() -> None:
         ({"limits": [0, float("nan")]}, "an entry of limits is not a finite number"),
         ({"limits": [0, float("inf")]}, "an entry of limits is not a finite number"),
         ({"limits": [0, 10**400]}, "an entry of limits is not a finite number"),
+        ({"limits": [0, 2**63]}, "an entry of limits is a number of more than 64 bits"),
         ({"limits": [0, True]}, "an entry of limits is not a finite number"),
         ({"counts": []}, "counts is not an object"),
         ({"counts": {"conv": 1.5}}, "an entry of counts is not a whole number"),

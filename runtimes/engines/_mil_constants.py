@@ -13,11 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from tinyvit.regular_files import read_bounded
 from tinyvit.runtimes.engines._mil_types import (
     MAX_PROGRAM_ELEMENTS,
     MAX_TENSOR_ELEMENTS,
     Array,
 )
+from tinyvit.runtimes.formats import MAX_FILE_BYTES
+from tinyvit.runtimes.formats.coreml import is_hidden
 
 _STRING = "str"
 """Type name of a string, which numpy calls "str" too."""
@@ -144,17 +147,19 @@ class ConstantReader:
         return data[start : start + size_bytes].view(dtype).reshape(shape)
 
     def _open_weight_file(self, name: str) -> Array:
-        """Map a weight file into memory as bytes; the file must be inside the model's folder."""
+        """Read a weight file as bytes; it must be inside the model's folder, and not hidden."""
         if name not in self._weight_files:
             relative = PurePosixPath(name.removeprefix("@model_path/"))
             file = self._folder / relative
             is_inside_folder = (
                 not relative.is_absolute()
-                and ".." not in relative.parts
+                and not is_hidden(relative)
                 and file.is_file()
                 and self._folder.resolve() in file.resolve().parents
             )
             if not is_inside_folder:
                 raise ValueError(f"the package has no weight file called {relative}")
-            self._weight_files[name] = np.memmap(file, np.uint8, "r")
+            # A file that is mapped into memory and becomes shorter ends the process (SIGBUS).
+            data = read_bounded(file, MAX_FILE_BYTES)
+            self._weight_files[name] = np.frombuffer(data, np.uint8)
         return self._weight_files[name]

@@ -18,14 +18,15 @@ from tinyvit.errors import ArtifactError
 from tinyvit.files import update_hash
 from tinyvit.manifest import MANIFEST_KEY, MAX_BYTES
 from tinyvit.runtimes.formats import MAX_FILE_BYTES
-from tinyvit.runtimes.formats.file_errors import damaged_error
+from tinyvit.runtimes.formats.file_errors import damaged_error, unreadable_error
 from tinyvit.runtimes.formats.network_graph import NetworkGraph
 from tinyvit.runtimes.formats.protobuf import (
     BYTES,
     Buffer,
+    FieldBudget,
     encode_bytes_field,
     iterate_fields,
-    map_file,
+    open_file_bytes,
 )
 from tinyvit.serialization import read_json
 
@@ -60,12 +61,18 @@ class CoreMlFormat:
         files is refused before an engine opens it.
         """
         _list_files(path)
-        with map_file(find_model_file(path)) as data:
+        with open_file_bytes(find_model_file(path)) as data:
             try:
-                entries = [_read_entry(entry) for entry in _find_messages(data, _PATH_TO_ENTRIES)]
-                return [
-                    value.decode("utf-8") for key, value in entries if key == MANIFEST_KEY.encode()
-                ]
+                budget = FieldBudget()
+                manifests, size_bytes = list[str](), 0
+                for message in _find_messages(data, _PATH_TO_ENTRIES, budget):
+                    key, value = _read_entry(message, budget)
+                    size_bytes += len(message)
+                    if size_bytes > MAX_BYTES:
+                        raise ValueError(f"its metadata are larger than {MAX_BYTES >> 20} MiB")
+                    if key == MANIFEST_KEY.encode():
+                        manifests.append(value.decode("utf-8"))
+                return manifests
             except ValueError as error:
                 raise damaged_error(path, error) from error
 
@@ -91,9 +98,9 @@ class CoreMlFormat:
         for file in _list_files(path):
             digest.update(json.dumps(file.relative_to(path).as_posix()).encode("ascii"))
             if file == model:
-                with map_file(file) as data:
+                with open_file_bytes(file) as data:
                     try:
-                        _update_hash_of_message(data, _PATH_TO_ENTRIES, digest)
+                        _update_hash_of_message(data, _PATH_TO_ENTRIES, digest, FieldBudget())
                     except ValueError as error:
                         raise damaged_error(path, error) from error
             else:
@@ -123,6 +130,8 @@ def find_model_file(path: Path) -> Path:
         relative_path = PurePosixPath(model_entry["path"])
         if relative_path.is_absolute() or ".." in relative_path.parts:
             raise ValueError(f"{INDEX} names a file outside of the package")
+        if is_hidden(relative_path):
+            raise ValueError(f"{INDEX} names a hidden file")
         file = path / "Data" / relative_path
         # A link could lead to a file outside of the package.
         if not file.is_file() or path.resolve() not in file.resolve().parents:
@@ -147,12 +156,21 @@ def _read_index(path: Path) -> Any:
 def _list_files(path: Path) -> list[Path]:
     """List the files of a package that are not hidden, sorted.
 
-    Raises ArtifactError if the package has links, more than 1000 files and folders, or files of
-    more than 2 GiB in all.
+    Raises ArtifactError if the package has links, more than 1000 files and folders, files of more
+    than 2 GiB in all, or a folder that cannot be listed.
     """
+    try:
+        files = _walk_files(path)
+    except OSError as error:
+        raise unreadable_error(path, error, "copy the whole package again") from error
+    return sorted(files, key=lambda file: file.relative_to(path).as_posix())
+
+
+def _walk_files(path: Path) -> list[Path]:
+    """List the files of a package in any order; raise OSError if a folder cannot be listed."""
     files: list[Path] = []
     entry_count = 0
-    for folder, folder_names, file_names in os.walk(path):
+    for folder, folder_names, file_names in os.walk(path, onerror=_raise):
         # Changed in place, so that os.walk does not enter hidden folders.
         folder_names[:] = [name for name in folder_names if not name.startswith(".")]
         subfolders = [Path(folder) / name for name in folder_names]
@@ -175,25 +193,37 @@ def _list_files(path: Path) -> list[Path]:
             f"{path} has {size_bytes / 2**30:.1f} GiB, and the largest file that is opened has 2",
             "give an exported file",
         )
-    return sorted(files, key=lambda file: file.relative_to(path).as_posix())
+    return files
 
 
-def _find_messages(message: Buffer, field_path: tuple[int, ...]) -> Iterator[bytes]:
+def _raise(error: OSError) -> None:
+    """Raise an error for a folder that cannot be listed, whose files would not be hashed."""
+    raise error
+
+
+def is_hidden(path: PurePosixPath) -> bool:
+    """Return whether a path in a package leads to a hidden file or folder, which is not hashed."""
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _find_messages(
+    message: Buffer, field_path: tuple[int, ...], budget: FieldBudget
+) -> Iterator[bytes]:
     """Yield the nested messages at a path of field numbers, one number for each level."""
     field_number, *remaining_path = field_path
-    for field in iterate_fields(message):
+    for field in iterate_fields(message, budget):
         if (field.number, field.wire_type) == (field_number, BYTES):
             if field.end - field.value_start > MAX_BYTES:
                 raise ValueError(f"its metadata are larger than {MAX_BYTES >> 20} MiB")
             nested = bytes(message[field.value_start : field.end])
             if remaining_path:
-                yield from _find_messages(nested, tuple(remaining_path))
+                yield from _find_messages(nested, tuple(remaining_path), budget)
             else:
                 yield nested
 
 
 def _update_hash_of_message(
-    message: Buffer, field_path: tuple[int, ...], digest: hashlib._Hash
+    message: Buffer, field_path: tuple[int, ...], digest: hashlib._Hash, budget: FieldBudget
 ) -> None:
     """Update a hash with all fields of a message except the manifest.
 
@@ -204,36 +234,38 @@ def _update_hash_of_message(
     is hashed as it is.
     """
     field_number, *remaining_path = field_path
-    with memoryview(message) as view:
-        for field in iterate_fields(message):
-            if (field.number, field.wire_type) != (field_number, BYTES):
-                digest.update(view[field.start : field.end])
-                continue
-            nested = bytes(view[field.value_start : field.end])
-            encoded_nested = encode_bytes_field(field_number, nested)
-            if remaining_path:
-                header_bytes = field.value_start - field.start
-                if view[field.start : field.value_start] != encoded_nested[:header_bytes]:
-                    digest.update(view[field.start : field.value_start])
-                digest.update(b"{")
-                _update_hash_of_message(nested, tuple(remaining_path), digest)
-                digest.update(b"}")
-            elif not _is_manifest_entry(nested) or view[field.start : field.end] != encoded_nested:
-                digest.update(view[field.start : field.end])
+    for field in iterate_fields(message, budget):
+        if (field.number, field.wire_type) != (field_number, BYTES):
+            digest.update(message[field.start : field.end])
+            continue
+        nested = bytes(message[field.value_start : field.end])
+        encoded_nested = encode_bytes_field(field_number, nested)
+        if remaining_path:
+            header_bytes = field.value_start - field.start
+            if message[field.start : field.value_start] != encoded_nested[:header_bytes]:
+                digest.update(message[field.start : field.value_start])
+            digest.update(b"{")
+            _update_hash_of_message(nested, tuple(remaining_path), digest, budget)
+            digest.update(b"}")
+        elif (
+            not _is_manifest_entry(nested, budget)
+            or message[field.start : field.end] != encoded_nested
+        ):
+            digest.update(message[field.start : field.end])
 
 
-def _read_entry(message: bytes) -> tuple[bytes, bytes]:
+def _read_entry(message: bytes, budget: FieldBudget) -> tuple[bytes, bytes]:
     """Read key and value of an entry of the map; if a field is repeated, the last one counts."""
     values = {
         field.number: message[field.value_start : field.end]
-        for field in iterate_fields(message)
+        for field in iterate_fields(message, budget)
         if field.wire_type == BYTES
     }
     return values.get(_ENTRY_KEY, b""), values.get(_ENTRY_VALUE, b"")
 
 
-def _is_manifest_entry(message: bytes) -> bool:
+def _is_manifest_entry(message: bytes, budget: FieldBudget) -> bool:
     """Return whether an entry consists of the manifest's key and the manifest, and nothing else."""
-    key, value = _read_entry(message)
+    key, value = _read_entry(message, budget)
     usual_form = encode_bytes_field(_ENTRY_KEY, key) + encode_bytes_field(_ENTRY_VALUE, value)
     return key == MANIFEST_KEY.encode() and message == usual_form

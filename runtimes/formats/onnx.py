@@ -19,9 +19,11 @@ from tinyvit.runtimes.formats.onnx_graph import read_graph
 from tinyvit.runtimes.formats.protobuf import (
     BYTES,
     VARINT,
+    FieldBudget,
     encode_bytes_field,
     iterate_fields,
-    map_file,
+    open_file_bytes,
+    read_file,
 )
 
 # Field numbers of ModelProto, and of the entries of its metadata_props.
@@ -30,6 +32,8 @@ _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 
 PRODUCER_NAME = b"tinyvit-edge"
 """The producer that tinyvit-export states in its ONNX models."""
+
+_HASH_BLOCK_BYTES = 2**20
 
 
 class OnnxFormat:
@@ -40,29 +44,32 @@ class OnnxFormat:
 
     def recognizes(self, path: Path, head: bytes) -> bool:
         """Return whether a file has the fields of an ONNX model; the format has no magic number."""
-        try:
-            with map_file(path) as data:
+        with open_file_bytes(path) as data:
+            try:
                 fields = {(field.number, field.wire_type) for field in iterate_fields(data)}
-        except ValueError as error:
-            if path.suffix.lower() != self.suffix:
-                return False
-            raise damaged_error(path, error) from error
+            except ValueError:
+                if path.suffix.lower() != self.suffix:
+                    return False
+                raise
         return {(_IR_VERSION, VARINT), (_GRAPH, BYTES)} <= fields
 
     def read_manifests(self, path: Path) -> list[str]:
         """Read the values in `metadata_props` that have the key of the manifest."""
-        manifests = []
-        with map_file(path) as data:
+        manifests: list[str] = []
+        budget, size_bytes = FieldBudget(), 0
+        with open_file_bytes(path) as data:
             for field in iterate_fields(data):
                 if (field.number, field.wire_type) != (_METADATA_PROPS, BYTES):
                     continue
-                if field.end - field.value_start > MAX_BYTES:
+                # The sum, because a text in memory can be four times as large as in the file.
+                size_bytes += field.end - field.value_start
+                if size_bytes > MAX_BYTES:
                     raise ArtifactError(
                         f"the metadata of {path} is larger than {MAX_BYTES >> 20} MiB",
                         "the file is damaged or hostile: export it again",
                     )
                 try:
-                    key, value = _read_entry(data[field.value_start : field.end])
+                    key, value = _read_entry(data[field.value_start : field.end], budget)
                     if key == MANIFEST_KEY.encode():
                         manifests.append(value.decode("utf-8"))
                 except ValueError as error:
@@ -82,7 +89,7 @@ class OnnxFormat:
 
     def names_exporter(self, path: Path) -> bool:
         """Return whether the model states tinyvit-edge as its producer."""
-        with map_file(path) as data:
+        with open_file_bytes(path) as data:
             return any(
                 field.number == _PRODUCER_NAME
                 and data[field.value_start : field.end] == PRODUCER_NAME
@@ -92,8 +99,7 @@ class OnnxFormat:
     def read_graph(self, path: Path) -> NetworkGraph:
         """Read the operators of the model."""
         try:
-            with map_file(path) as data, memoryview(data) as view:
-                graph = read_graph(view)
+            graph = read_graph(memoryview(read_file(path)))
         except ValueError as error:
             raise damaged_error(path, error) from error
         for name in graph.external_files:
@@ -102,11 +108,13 @@ class OnnxFormat:
 
     def update_hash(self, path: Path, digest: hashlib._Hash) -> None:
         """Update a hash with all top-level fields except the manifest's entry, in file order."""
-        with map_file(path) as data, memoryview(data) as view:
+        budget = FieldBudget()
+        with open_file_bytes(path) as data:
             for field in iterate_fields(data):
                 is_metadata = (field.number, field.wire_type) == (_METADATA_PROPS, BYTES)
-                if not is_metadata or not _is_manifest_field(bytes(view[field.start : field.end])):
-                    digest.update(view[field.start : field.end])
+                if not is_metadata or not _is_manifest_field(data[field.start : field.end], budget):
+                    for start in range(field.start, field.end, _HASH_BLOCK_BYTES):
+                        digest.update(data[start : min(start + _HASH_BLOCK_BYTES, field.end)])
 
 
 ONNX = OnnxFormat()
@@ -131,13 +139,13 @@ def _check_external_file(path: Path, name: str) -> None:
         )
 
 
-def _is_manifest_field(field_bytes: bytes) -> bool:
+def _is_manifest_field(field_bytes: bytes, budget: FieldBudget) -> bool:
     """Return whether a field of `metadata_props` consists of the manifest and nothing else.
 
     A manifest that is not written in the usual form could hide other bytes.
     """
     (field,) = iterate_fields(field_bytes)
-    key, value = _read_entry(field_bytes[field.value_start :])
+    key, value = _read_entry(field_bytes[field.value_start :], budget)
     entry = encode_bytes_field(_ENTRY_KEY, MANIFEST_KEY.encode()) + encode_bytes_field(
         _ENTRY_VALUE, value
     )
@@ -145,9 +153,10 @@ def _is_manifest_field(field_bytes: bytes) -> bool:
     return key == MANIFEST_KEY.encode() and is_usual_form
 
 
-def _read_entry(message: bytes) -> tuple[bytes | None, bytes]:
+def _read_entry(message: bytes, budget: FieldBudget) -> tuple[bytes | None, bytes]:
     """Read key and value of an entry (StringStringEntryProto); the key is None if it is missing."""
     values = {
-        field.number: message[field.value_start : field.end] for field in iterate_fields(message)
+        field.number: message[field.value_start : field.end]
+        for field in iterate_fields(message, budget)
     }
     return values.get(_ENTRY_KEY), values.get(_ENTRY_VALUE, b"")

@@ -28,6 +28,7 @@ from tinyvit.runtimes.formats.protobuf import (
     VARINT,
     Buffer,
     Field,
+    FieldBudget,
     iterate_fields,
     read_varint,
 )
@@ -59,51 +60,52 @@ def read_graph(model: memoryview) -> NetworkGraph:
 
     Raises:
         ValueError: If the bytes are not a ModelProto, if a message in it has more than 100,000
-            fields, or if it contains a sparse tensor.
+            fields, if all have more than `protobuf.MAX_FILE_FIELDS`, or if it contains a sparse
+            tensor.
     """
-    graph = NetworkGraph()
-    for field in iterate_fields(model):
+    graph, budget = NetworkGraph(), FieldBudget()
+    for field in iterate_fields(model, budget):
         if (field.number, field.wire_type) == (_MODEL_GRAPH, BYTES):
-            _add_graph(_slice(model, field), graph)
+            _add_graph(_slice(model, field), graph, budget)
         elif field.number == _MODEL_FUNCTIONS:
             graph.foreign_operators.add("a function")
     return graph
 
 
-def _add_graph(message: memoryview, graph: NetworkGraph) -> None:
+def _add_graph(message: memoryview, graph: NetworkGraph, budget: FieldBudget) -> None:
     """Add the contents of a part of the graph (GraphProto)."""
-    for field in iterate_fields(message):
+    for field in iterate_fields(message, budget):
         if field.wire_type != BYTES:
             continue
         if field.number == _GRAPH_NODE:
-            node = _read_node(bytes(_slice(message, field)))
+            node = _read_node(bytes(_slice(message, field)), budget)
             graph.add_node(node, name_if_foreign(node.domain, node.operator))
         elif field.number == _GRAPH_INITIALIZER:
             tensor = _slice(message, field)
-            name, constant = _read_tensor(tensor)
+            name, constant = _read_tensor(tensor, budget)
             graph.constants[name] = constant
-            graph.external_files |= _list_external_files(tensor)
+            graph.external_files |= _list_external_files(tensor, budget)
         elif field.number == _GRAPH_INPUT:
-            name, sizes = _read_input(bytes(_slice(message, field)))
+            name, sizes = _read_input(bytes(_slice(message, field)), budget)
             graph.inputs[name] = sizes
         elif field.number == _GRAPH_SPARSE_INITIALIZER:
             raise ValueError(_SPARSE)
 
 
-def _list_messages(message: memoryview, number: int) -> Iterator[memoryview]:
+def _list_messages(message: memoryview, number: int, budget: FieldBudget) -> Iterator[memoryview]:
     """Yield the messages in the fields of a message that have a number."""
-    for field in iterate_fields(message):
+    for field in iterate_fields(message, budget):
         if (field.number, field.wire_type) == (number, BYTES):
             yield _slice(message, field)
 
 
-def _read_node(message: bytes) -> Node:
+def _read_node(message: bytes, budget: FieldBudget) -> Node:
     """Read a node (NodeProto)."""
     inputs: list[str] = []
     outputs: list[str] = []
     attributes: dict[str, Any] = {}
     operator = domain = ""
-    for number, wire_type, _start, value_start, end in iterate_fields(message):
+    for number, wire_type, _start, value_start, end in iterate_fields(message, budget):
         if wire_type != BYTES:
             continue
         value = message[value_start:end]
@@ -116,27 +118,27 @@ def _read_node(message: bytes) -> Node:
         elif number == _NODE_DOMAIN:
             domain = value.decode("utf-8", "replace")
         elif number == _NODE_ATTRIBUTE:
-            name, attribute = _read_attribute(value)
+            name, attribute = _read_attribute(value, budget)
             attributes[name] = attribute
     return Node(operator, domain, tuple(inputs), tuple(outputs), attributes)
 
 
-def _read_attribute(message: bytes) -> tuple[str, Any]:
+def _read_attribute(message: bytes, budget: FieldBudget) -> tuple[str, Any]:
     """Read the name and the value of an attribute (AttributeProto)."""
     name, value = "", None
     numbers: list[Any] = []
-    for field in iterate_fields(message):
+    for field in iterate_fields(message, budget):
         data = message[field.value_start : field.end]
         if field.number == _ATTRIBUTE_NAME:
             name = data.decode("utf-8", "replace")
         elif field.number in (_ATTRIBUTE_INT, _ATTRIBUTE_STRING, _ATTRIBUTE_FLOAT):
-            value = _read_scalar(field, message)
+            value = _read_scalar(field, message, budget)
         elif field.number == _ATTRIBUTE_TENSOR and field.wire_type == BYTES:
-            if _list_external_files(memoryview(data)):
+            if _list_external_files(memoryview(data), budget):
                 raise ValueError("the value of an attribute is in another file")
-            _name, value = _read_tensor(memoryview(data))
+            _name, value = _read_tensor(memoryview(data), budget)
         elif field.number == _ATTRIBUTE_INTS:
-            numbers += _read_integers(field, message)
+            numbers += _read_integers(field, message, budget)
             value = numbers
         elif field.number == _ATTRIBUTE_FLOATS:
             numbers += _read_floats(field, message)
@@ -146,20 +148,22 @@ def _read_attribute(message: bytes) -> tuple[str, Any]:
     return name, value
 
 
-def _read_scalar(field: Field, message: Buffer) -> Any:
+def _read_scalar(field: Field, message: Buffer, budget: FieldBudget) -> Any:
     """Read a number or a text, by its wire type."""
     if field.wire_type == VARINT:
-        return _read_integers(field, message)[0]
+        return _read_integers(field, message, budget)[0]
     if field.wire_type == FIXED32:
         return _read_floats(field, message)[0]
     return bytes(message[field.value_start : field.end])
 
 
-def _read_integers(field: Field, message: Buffer) -> list[int]:
+def _read_integers(field: Field, message: Buffer, budget: FieldBudget) -> list[int]:
     """Read a signed number, or a list of them."""
     position, numbers = field.value_start, []
     if field.wire_type not in (VARINT, BYTES):
         return []
+    # A number has at least one byte.
+    budget.spend(field.end - position)
     while position < field.end:
         number, position = read_varint(message, position, field.end)
         numbers.append((number + 2**63) % 2**64 - 2**63)
@@ -174,39 +178,41 @@ def _read_floats(field: Field, message: Buffer) -> list[float]:
     return list(struct.unpack(f"<{len(data) // 4}f", data))
 
 
-def _read_tensor(message: memoryview) -> tuple[str, Constant]:
+def _read_tensor(message: memoryview, budget: FieldBudget) -> tuple[str, Constant]:
     """Read the name and the description of a constant (TensorProto)."""
     name, element_type, dims = "", 0, list[int]()
-    fields = list(iterate_fields(message))
+    fields = list(iterate_fields(message, budget))
     for field in fields:
         if field.number == _TENSOR_NAME:
             name = bytes(_slice(message, field)).decode("utf-8", "replace")
         elif field.number == _TENSOR_DIMS:
-            dims += _read_integers(field, message)
+            dims += _read_integers(field, message, budget)
         elif field.number == _TENSOR_TYPE and field.wire_type == VARINT:
-            element_type = _read_integers(field, message)[0]
+            element_type = _read_integers(field, message, budget)[0]
     shape = tuple(dims)
     check_rank(shape)
     count = prod(shape)
     if count > MAX_KNOWN_VALUES or min(shape, default=0) < 0:
         return name, make_constant(shape, element_type, None)
     return name, make_constant(
-        shape, element_type, _read_data(message, fields, element_type, count)
+        shape, element_type, _read_data(message, fields, element_type, count, budget)
     )
 
 
-def _list_external_files(tensor: memoryview) -> set[str]:
+def _list_external_files(tensor: memoryview, budget: FieldBudget) -> set[str]:
     """Return the names of the files that contain the data of a constant."""
     names = set()
-    for entry in _list_messages(tensor, _TENSOR_EXTERNAL):
-        values = {field.number: bytes(_slice(entry, field)) for field in iterate_fields(entry)}
+    for entry in _list_messages(tensor, _TENSOR_EXTERNAL, budget):
+        values = {
+            field.number: bytes(_slice(entry, field)) for field in iterate_fields(entry, budget)
+        }
         if values.get(_ENTRY_KEY) == b"location":
             names.add(values.get(_ENTRY_VALUE, b"").decode("utf-8", "replace"))
     return names
 
 
 def _read_data(
-    message: memoryview, fields: list[Field], element_type: int, count: int
+    message: memoryview, fields: list[Field], element_type: int, count: int, budget: FieldBudget
 ) -> bytes | None:
     """Read the data of a small constant; None if it is in another form than expected."""
     parts: list[Any] = []
@@ -214,7 +220,7 @@ def _read_data(
         if (field.number, field.wire_type) == (_TENSOR_RAW_DATA, BYTES):
             return bytes(_slice(message, field))
         if field.number in (_TENSOR_INT64S, _TENSOR_INT32S):
-            parts += _read_integers(field, message)
+            parts += _read_integers(field, message, budget)
         elif field.number == _TENSOR_FLOATS:
             parts += _read_floats(field, message)
     types = {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_}
@@ -227,26 +233,29 @@ def _read_data(
     )
 
 
-def _read_input(message: bytes) -> tuple[str, tuple[int | None, ...]]:
+def _read_input(message: bytes, budget: FieldBudget) -> tuple[str, tuple[int | None, ...]]:
     """Read the name and the sizes of an input (ValueInfoProto)."""
     name, sizes = "", list[int | None]()
-    for field in iterate_fields(message):
+    for field in iterate_fields(message, budget):
         if field.number == _INFO_NAME:
             name = message[field.value_start : field.end].decode("utf-8", "replace")
-    for info_type in _list_messages(memoryview(message), _INFO_TYPE):
-        for tensor in _list_messages(info_type, _TYPE_TENSOR):
-            for shape in _list_messages(tensor, _TYPE_SHAPE):
-                sizes += [_read_dimension(dim) for dim in _list_messages(shape, _SHAPE_DIM)]
+    for info_type in _list_messages(memoryview(message), _INFO_TYPE, budget):
+        for tensor in _list_messages(info_type, _TYPE_TENSOR, budget):
+            for shape in _list_messages(tensor, _TYPE_SHAPE, budget):
+                sizes += [
+                    _read_dimension(dim, budget)
+                    for dim in _list_messages(shape, _SHAPE_DIM, budget)
+                ]
     check_rank(sizes)
     return name, tuple(sizes)
 
 
-def _read_dimension(message: memoryview) -> int | None:
+def _read_dimension(message: memoryview, budget: FieldBudget) -> int | None:
     """Return a size; None if the caller chooses it."""
     size = None
-    for field in iterate_fields(message):
+    for field in iterate_fields(message, budget):
         if (field.number, field.wire_type) == (_DIM_VALUE, VARINT):
-            size = _read_integers(field, message)[0]
+            size = _read_integers(field, message, budget)[0]
     return size if size is not None and size > 0 else None
 
 

@@ -8,7 +8,7 @@ from tinyvit.runtimes.formats.file_errors import damaged_error
 from tinyvit.runtimes.formats.flatbuffer_tables import READER_ERRORS, read_root_table
 from tinyvit.runtimes.formats.network_graph import NetworkGraph
 from tinyvit.runtimes.formats.ort_graph import read_graph
-from tinyvit.runtimes.formats.protobuf import map_file
+from tinyvit.runtimes.formats.protobuf import read_file
 from tinyvit.runtimes.formats.trailer import TrailerFormat
 
 
@@ -18,8 +18,7 @@ class OrtFormat(TrailerFormat):
     def read_graph(self, path: Path) -> NetworkGraph:
         """Read the operators of the network."""
         try:
-            with map_file(path) as data:
-                return read_graph(read_root_table(data))
+            return read_graph(read_root_table(read_file(path)))
         except READER_ERRORS as error:
             raise damaged_error(path, error) from error
 

@@ -2,39 +2,49 @@
 
 The `protobuf` package is not used, although every onnxruntime since 1.17 requires it. It parses the
 whole message and copies the weights, and it does not report at which byte a field begins. These
-positions are needed to hash everything except the manifest. This module maps the file into memory
-and reads only the headers of the fields. The table shows the time and the additional peak memory
-for reading the manifest of an .onnx file for the first time (protobuf 7.36, two cores of an Intel
-Xeon):
+positions are needed to hash everything except the manifest. This module reads only the headers of
+the fields, and those values that a caller asks for. The table shows the time and the additional
+peak memory for reading the manifest of an .onnx file for the first time (protobuf 7.36, two cores
+of an Intel Xeon):
 
     file size    protobuf              this module
     20 MiB        25 ms, +40 MiB       0.25 ms, +2 MiB
     90 MiB       118 ms, +180 MiB      0.25 ms, +2 MiB
     import        24 ms                3 ms
 
+The file is not mapped into memory: if another process shortens a mapped file, or if its disk or
+network fails, reading it ends this process with a signal (SIGBUS).
+
 Specification of the wire format: https://protobuf.dev/programming-guides/encoding.
 """
 
 from __future__ import annotations
 
-import mmap
+import io
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, overload
 
 from tinyvit.errors import ArtifactError
-from tinyvit.regular_files import open_regular_file
-from tinyvit.runtimes.formats.file_errors import unreadable_error
+from tinyvit.regular_files import open_regular_file, read_bounded
+from tinyvit.runtimes.formats import MAX_FILE_BYTES
+from tinyvit.runtimes.formats.file_errors import damaged_error, unreadable_error
 
-Buffer: TypeAlias = "mmap.mmap | memoryview | bytes"
+Buffer: TypeAlias = "FileBytes | memoryview | bytes"
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 """Wire types, which state how a value is encoded. Strings and nested messages are BYTES."""
 
 _MAX_FIELDS = 100_000
 _MAX_VARINT_BYTES = 10
+
+MAX_FILE_FIELDS = 2_000_000
+"""Largest number of fields in all messages of a file that are read, together with the numbers in
+lists. A TinyViT has fewer than 100,000. Each takes about a microsecond."""
+
+_BLOCK_BYTES = 4096
 _TRUNCATED = "it ends in the middle of a field"
 
 
@@ -59,9 +69,82 @@ class Field(NamedTuple):
 _make_field = Field._make
 
 
+class FieldBudget:
+    """Limits the number of fields in all messages of a file together.
+
+    Messages contain other messages, so a file of a few megabytes could contain millions of fields
+    without any message that has more than 100,000.
+    """
+
+    def __init__(self, max_fields: int = MAX_FILE_FIELDS) -> None:
+        """Allow a number of fields.
+
+        Args:
+            max_fields: The number.
+        """
+        self._max_fields = self._left = max_fields
+
+    def spend(self, count: int) -> None:
+        """Subtract a number of fields, or of numbers in a list.
+
+        Args:
+            count: The number.
+
+        Raises:
+            ValueError: If it is larger than what is left. The message is a clause, in which "it" is
+                the file.
+        """
+        self._left -= count
+        if self._left < 0:
+            raise ValueError(f"it has more than {self._max_fields} fields and numbers in all")
+
+
+class FileBytes:
+    """The bytes of an open file, which are read when a caller asks for some of them.
+
+    Reading raises ValueError if the file has become shorter. The message is a clause, in which "it"
+    is the file.
+    """
+
+    def __init__(self, file: io.BufferedReader | io.FileIO) -> None:
+        """Use an open file, which must stay open.
+
+        Args:
+            file: The file.
+        """
+        self._file = file
+        self._size = os.fstat(file.fileno()).st_size
+        self._block, self._block_start = b"", 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    @overload
+    def __getitem__(self, key: int) -> int: ...
+
+    @overload
+    def __getitem__(self, key: slice) -> bytes: ...
+
+    def __getitem__(self, key: int | slice) -> int | bytes:
+        if isinstance(key, slice):
+            start, stop, _step = key.indices(self._size)
+            return self._read(start, max(stop - start, 0))
+        if not 0 <= key - self._block_start < len(self._block):
+            self._block = self._read(key, min(_BLOCK_BYTES, self._size - key))
+            self._block_start = key
+        return self._block[key - self._block_start]
+
+    def _read(self, start: int, count: int) -> bytes:
+        self._file.seek(start)
+        content = self._file.read(count)
+        if len(content) != count:
+            raise ValueError("it became shorter while it was read")
+        return content
+
+
 @contextmanager
-def map_file(path: Path) -> Iterator[mmap.mmap]:
-    """Map a file into memory, read-only.
+def open_file_bytes(path: Path) -> Iterator[FileBytes]:
+    """Open a file whose bytes are read when they are needed.
 
     Args:
         path: Path of the file.
@@ -70,40 +153,70 @@ def map_file(path: Path) -> Iterator[mmap.mmap]:
         The file's bytes.
 
     Raises:
-        ArtifactError: If the file cannot be read, is empty, or is a folder.
+        ArtifactError: If the file cannot be read, is empty, or is a folder, or if the block raises
+            ValueError, which means that the file is damaged.
     """
     try:
         with open_regular_file(path) as file:
-            if not os.fstat(file.fileno()).st_size:
-                raise ArtifactError(f"{path} is empty: 0 bytes", "export it again")
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            data = FileBytes(file)
+            _require_content(len(data), path)
+            yield data
+    except IsADirectoryError as error:
+        raise ArtifactError(f"{path} is a folder", "give the exported file itself") from error
+    except OSError as error:
+        raise unreadable_error(path, error) from error
+    except ValueError as error:
+        raise damaged_error(path, error) from error
+
+
+def read_file(path: Path) -> bytes:
+    """Read all bytes of a file.
+
+    Args:
+        path: Path of the file.
+
+    Returns:
+        The file's bytes.
+
+    Raises:
+        ArtifactError: If the file cannot be read, is empty, is larger than 2 GiB, or is a folder.
+    """
+    try:
+        data = read_bounded(path, MAX_FILE_BYTES)
     except IsADirectoryError as error:
         raise ArtifactError(f"{path} is a folder", "give the exported file itself") from error
     except (OSError, ValueError) as error:
         raise unreadable_error(path, error) from error
-    try:
-        yield data
-    finally:
-        # The traceback of an error keeps slices of the file. It is then closed together with them.
-        with suppress(BufferError):
-            data.close()
+    _require_content(len(data), path)
+    return data
 
 
-def iterate_fields(data: Buffer) -> Iterator[Field]:
+def _require_content(size_bytes: int, path: Path) -> None:
+    """Raise ArtifactError if a file is empty."""
+    if not size_bytes:
+        raise ArtifactError(f"{path} is empty: 0 bytes", "export it again")
+
+
+def iterate_fields(data: Buffer, budget: FieldBudget | None = None) -> Iterator[Field]:
     """Find the top-level fields of a message. Nested messages are not entered.
 
     Args:
         data: The whole message.
+        budget: What is left for all messages of the file. At the end of the message, the number of
+            its fields is subtracted. None for no limit except that of one message.
 
     Yields:
         The fields in the order of the message.
 
     Raises:
-        ValueError: If the bytes are not a message, or if the message has more than 100,000 fields.
+        ValueError: If the bytes are not a message, or if the message has more than 100,000 fields,
+            or if the budget is used up.
     """
     position, end = 0, len(data)
-    for _ in range(_MAX_FIELDS):
+    for count in range(_MAX_FIELDS):
         if position == end:
+            if budget:
+                budget.spend(count)
             return
         # Most fields are short texts or messages, with one byte for the tag and one for the length.
         # Reading a graph takes half the time with this shortcut.
@@ -120,6 +233,8 @@ def iterate_fields(data: Buffer) -> Iterator[Field]:
         field = _read_field(data, position, end)
         yield field
         position = field.end
+    if budget:
+        budget.spend(_MAX_FIELDS)
     if position < end:
         raise ValueError(f"it has more than {_MAX_FIELDS} fields")
 

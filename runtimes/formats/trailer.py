@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-import mmap
 import struct
+import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,10 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinyvit.errors import ArtifactError
+from tinyvit.limited_reader import LimitedReader
 from tinyvit.manifest import MAX_BYTES, Manifest
+from tinyvit.regular_files import open_regular_file
 from tinyvit.runtimes.formats.file_errors import unreadable_error
 from tinyvit.runtimes.formats.network_graph import NetworkGraph
-from tinyvit.runtimes.formats.protobuf import map_file
+from tinyvit.runtimes.formats.protobuf import read_file
 
 MANIFEST_FILE, LABELS_FILE = "tinyvit.json", "labels.txt"
 """Names of the two files (members) in the archive."""
@@ -44,6 +46,13 @@ second in the table of contents."""
 
 _MAX_MEMBERS = 64
 """Largest number of files in an archive. tinyvit-export writes two."""
+
+_MAX_DIRECTORY_BYTES = 2**20
+"""Largest size of the table of contents, which zipfile reads before the number of files is known.
+An entry that tinyvit-export writes has about 60 bytes. A file of 2 GiB could have 44 million."""
+
+_MAX_ARCHIVE_BYTES = 2 * MAX_BYTES
+"""Largest size of all files in an archive together, which are in memory while they are hashed."""
 
 _CHUNK_BYTES = 2**20
 _UNIX_SYSTEM = 3
@@ -120,8 +129,8 @@ class TrailerFormat:
 
     def names_exporter(self, path: Path) -> bool:
         """Return whether a file contains `MARKER` or a header of the member with the manifest."""
-        with map_file(path) as data:
-            return data.find(_ENCODED_MARKER) >= 0 or _contains_archive_header(data)
+        data = read_file(path)
+        return _ENCODED_MARKER in data or _contains_archive_header(data)
 
     def list_companions(self, path: Path) -> tuple[Path, ...]:
         """Return (): everything is in the file."""
@@ -186,7 +195,7 @@ def _make_archive(members: Mapping[str, bytes], archive_start: int) -> bytes:
     return buffer.getvalue()
 
 
-def _contains_archive_header(data: mmap.mmap) -> bool:
+def _contains_archive_header(data: bytes) -> bool:
     """Return whether a header of the member with the manifest is in a file, at any position."""
     name = MANIFEST_FILE.encode("ascii")
     position = data.find(name)
@@ -206,17 +215,16 @@ def _open_archive(path: Path) -> Iterator[zipfile.ZipFile | None]:
     Raises ArtifactError if the archive is damaged or hostile, also while the caller reads it.
     """
     try:
-        if not zipfile.is_zipfile(path):
-            yield None
-            return
-        with zipfile.ZipFile(path) as archive:
-            if len(archive.infolist()) > _MAX_MEMBERS:
-                raise ArtifactError(
-                    f"the archive at the end of {path} has {len(archive.infolist())} files, more"
-                    f" than {_MAX_MEMBERS}",
-                    "the file is damaged or hostile: export it again",
-                )
-            yield archive
+        with LimitedReader(open_regular_file(path).detach()) as file:
+            file.set_limit(_MAX_DIRECTORY_BYTES)
+            if not zipfile.is_zipfile(file):
+                yield None
+                return
+            file.set_limit(_MAX_DIRECTORY_BYTES)
+            with zipfile.ZipFile(file) as archive:
+                _check_members(archive, path)
+                file.set_limit(sys.maxsize)
+                yield archive
     except (
         zipfile.BadZipFile,
         NotImplementedError,
@@ -230,6 +238,22 @@ def _open_archive(path: Path) -> Iterator[zipfile.ZipFile | None]:
         ) from error
     except OSError as error:
         raise unreadable_error(path, error) from error
+
+
+def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
+    """Raise ArtifactError if the archive at the end of `path` has too many or too large files."""
+    infos = archive.infolist()
+    size_bytes = sum(info.file_size for info in infos)
+    if len(infos) > _MAX_MEMBERS:
+        reason = f"{len(infos)} files, more than {_MAX_MEMBERS}"
+    elif size_bytes > _MAX_ARCHIVE_BYTES:
+        reason = f"{size_bytes >> 20} MiB of files, more than {_MAX_ARCHIVE_BYTES >> 20}"
+    else:
+        return
+    raise ArtifactError(
+        f"the archive at the end of {path} has {reason}",
+        "the file is damaged or hostile: export it again",
+    )
 
 
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> bytes:

@@ -103,9 +103,9 @@ def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
 def parse_dataclass(dataclass_type: type[T], data: object, name: str = "") -> T:
     """Convert plain values into a dataclass; the inverse of `dataclasses.asdict`.
 
-    Supported field types are str, int (at most MAX_INTEGER), float (finite; an int is accepted and
-    stays an int), bool, None, Literal, dataclasses, tuples (from lists or tuples), dicts, and
-    unions of these. A missing field gets its default value, if it has one.
+    Supported field types are str, int (at most MAX_INTEGER), float (finite; an int, at most
+    MAX_INTEGER, is accepted and stays an int), bool, None, Literal, dataclasses, tuples (from lists
+    or tuples), dicts, and unions of these. A missing field gets its default value, if it has one.
 
     Args:
         dataclass_type: The dataclass to create.
@@ -214,7 +214,8 @@ def _parse_scalar(declared_type: type, data: Any, name: str) -> Any:
         is_valid = type(data) is declared_type
     if not is_valid:
         raise ValueError(f"{name} is not {_SCALAR_DESCRIPTIONS[declared_type]}")
-    if declared_type is int and abs(data) > MAX_INTEGER:
+    # In a float field too: numpy makes an array of objects of such a number.
+    if type(data) is int and abs(data) > MAX_INTEGER:
         raise ValueError(f"{name} is a number of more than 64 bits")
     return data
 

@@ -202,6 +202,7 @@ HOSTILE_EDITS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "another shape": (lambda model: set_first_dimension(model, 7), "declared"),
     "no fixed shape": (remove_first_dimension, "no fixed shape"),
     "weights above the folder": (set_blob(fileName="@model_path/../../../x"), "no weight file"),
+    "hidden weights": (set_blob(fileName="@model_path/.weights/weight.bin"), "no weight file"),
     "weights anywhere": (set_blob(fileName="/etc/passwd"), "no weight file"),
     "weights after the end": (set_blob(offset=2**63), "ends before"),
     "weights between others": (set_blob(offset=65), "has no float32"),

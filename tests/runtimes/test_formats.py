@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
 import zipfile
 from pathlib import Path
 
@@ -135,3 +136,25 @@ def test_a_special_file_beside_an_engine_file_is_refused(tmp_path: Path, kind: s
         read_manifest(path)
     manifest.unlink() if kind != "folder" else manifest.rmdir()
     assert read_manifest(path) is None
+
+
+def test_an_archive_with_a_large_table_of_contents_is_refused_before_it_is_read(
+    tmp_path: Path,
+) -> None:
+    """The table has 100,000 entries of 47 bytes, 4.7 MB, of which 1 MiB may be read."""
+    entry = b"PK\1\2" + bytes([20, 3, 20]) + bytes(21) + b"\1\0" + bytes(16) + b"a"
+    end = b"PK\5\6" + struct.pack("<4H2LH", 0, 0, 65535, 65535, 4_700_000, len(BODY), 0)
+    path = tmp_path / "a.tflite"
+    path.write_bytes(BODY + entry * 100_000 + end)
+    with pytest.raises(ArtifactError, match=r"is damaged \(a header is too long\)"):
+        TRAILER.read_manifests(path)
+
+
+def test_an_archive_with_large_files_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tflite"
+    path.write_bytes(BODY)
+    with zipfile.ZipFile(path, "a") as archive:
+        for name in ("a", "b", "c"):
+            archive.writestr(name, b"\0" * (48 * 2**20))
+    with pytest.raises(ArtifactError, match="has 144 MiB of files, more than 128"):
+        TRAILER.read_manifests(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from tinyvit.manifest import TensorSpec
 from tinyvit.runtimes.artifact import content_sha256, detect_format, read_artifact, read_manifest
 from tinyvit.runtimes.base import RuntimeOptions
 from tinyvit.runtimes.classifier import Classifier
+from tinyvit.runtimes.formats.protobuf import encode_bytes_field
 from tinyvit.runtimes.registry import open_runtime
 from tinyvit.runtimes.tensor_limits import check_tensor_sizes
 
@@ -202,6 +204,44 @@ def test_the_sizes_in_a_manifest_are_checked(dtype: str) -> None:
         check_tensor_sizes((image,), (logits,), "a.onnx")
 
 
+@pytest.mark.parametrize("dtype", ["a,b\n=1", "\ud800", "(" * 100_000, "9" * 30 + "f4", "nothing"])
+def test_the_name_of_an_element_type_is_not_interpreted(dtype: str) -> None:
+    image = TensorSpec("image", (1, 3, 4096, 4096), dtype, "NCHW")
+    check_tensor_sizes((image,), (), "a.onnx")  # 48 MiB of elements of one byte
+    image = TensorSpec("image", (64, 3, 4096, 4096), dtype, "NCHW")
+    with pytest.raises(ArtifactError, match=r"takes 3\.0 GiB, more than 1"):
+        check_tensor_sizes((image,), (), "a.onnx")
+
+
+@pytest.mark.parametrize(
+    ("number", "value"),
+    [
+        (7, b"\x0a\xa0\x8d\x06" + b"\x0a\0" * 50_000),  # a graph with a node of 50,000 inputs
+        (14, b"\x12\0" * 50_000),  # metadata with an entry of 50,000 texts
+    ],
+)
+def test_an_onnx_file_with_millions_of_fields_is_refused(
+    tmp_path: Path, number: int, value: bytes
+) -> None:
+    """The file has 5 MB and 2.5 million fields, and no message has more than 50,000."""
+    path = tmp_path / "a.onnx"
+    smallest_model = b"\x08\x09" + encode_bytes_field(7, b"")
+    path.write_bytes(smallest_model + encode_bytes_field(number, value) * 50)
+    artifact_format = detect_format(path)
+    read = artifact_format.read_graph if number == 7 else artifact_format.read_manifests
+    with pytest.raises(ArtifactError, match="more than 2000000 fields and numbers in all"):
+        read(path)
+
+
+def test_an_onnx_file_with_large_metadata_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.onnx"
+    entry = encode_bytes_field(1, b"tinyvit") + encode_bytes_field(2, b"0" * (33 << 20))
+    smallest_model = b"\x08\x09" + encode_bytes_field(7, b"")
+    path.write_bytes(smallest_model + encode_bytes_field(14, entry) * 2)
+    with pytest.raises(ArtifactError, match="is larger than 64 MiB"):
+        detect_format(path).read_manifests(path)
+
+
 def test_comments_before_the_root_take_no_time(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     for piece in ("<!-- -->", "<!---->", "<!-- - -->", "<!--", "<?a?>", " "):
@@ -251,6 +291,33 @@ def test_a_package_with_links_or_many_files_is_refused_first(tmp_path: Path) -> 
     for number in range(1001):
         (package / "Data" / f"folder{number}").mkdir()
     with pytest.raises(ArtifactError, match="more than 1000 files and folders"):
+        read_manifest(package)
+
+
+def test_a_package_with_a_hidden_model_or_an_unreadable_folder_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither would be part of the hash."""
+    package = tmp_path / "a.mlpackage"
+    model = package / "Data" / ".model.mlmodel"
+    model.parent.mkdir(parents=True)
+    model.write_bytes(b"\x08\x01")
+    index = '{"rootModelIdentifier": "x", "itemInfoEntries": {"x": {"path": "%s"}}}'
+    (package / "Manifest.json").write_text(index % ".model.mlmodel")
+    with pytest.raises(ArtifactError, match="names a hidden file"):
+        read_manifest(package)
+    model.rename(package / "Data" / "model.mlmodel")
+    (package / "Manifest.json").write_text(index % "model.mlmodel")
+    assert read_manifest(package) is None
+    folder = package
+    for _ in range(3):
+        folder /= "d" * 255
+        folder.mkdir()
+    monkeypatch.chdir(folder)
+    for _ in range(20):  # longer than a path may be
+        os.mkdir("d" * 255)
+        os.chdir("d" * 255)
+    with pytest.raises(ArtifactError, match="cannot be read \\(File name too long\\)"):
         read_manifest(package)
 
 

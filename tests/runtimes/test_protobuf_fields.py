@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ from tinyvit.runtimes.formats.protobuf import (
     FIXED64,
     VARINT,
     Field,
+    FieldBudget,
     iterate_fields,
-    map_file,
+    open_file_bytes,
+    read_file,
 )
 
 
@@ -58,16 +61,41 @@ def test_the_largest_number_of_fields_is_allowed() -> None:
     assert len(list(iterate_fields(b"\x08\x01" * 100_000))) == 100_000
 
 
-def test_mapping_a_file(tmp_path: Path) -> None:
+def test_opening_a_file(tmp_path: Path) -> None:
     path = tmp_path / "message"
     path.write_bytes(b"\x08\x01")
-    with map_file(path) as data:
+    with open_file_bytes(path) as data:
         assert list(iterate_fields(data)) == [Field(1, VARINT, 0, 1, 2)]
+    assert read_file(path) == b"\x08\x01"
     path.write_bytes(b"")
     for wrong_path, reason in (
         (path, "is empty"),
         (tmp_path, "is a folder"),
         (tmp_path / "none", "cannot be read"),
     ):
-        with pytest.raises(ArtifactError, match=reason), map_file(wrong_path):
+        with pytest.raises(ArtifactError, match=reason), open_file_bytes(wrong_path):
             pass
+        with pytest.raises(ArtifactError, match=reason):
+            read_file(wrong_path)
+
+
+def test_a_file_that_becomes_shorter_while_it_is_read_is_an_error(tmp_path: Path) -> None:
+    """A file that is mapped into memory would end this process with SIGBUS."""
+    path = tmp_path / "message"
+    path.write_bytes(b"\x12\x07testing" * 5000)
+
+    def shorten_and_read() -> None:
+        with open_file_bytes(path) as data:
+            os.truncate(path, 0)
+            data[9:18]
+
+    with pytest.raises(ArtifactError, match=r"incomplete \(it became shorter while it was read\)"):
+        shorten_and_read()
+
+
+def test_the_fields_of_all_messages_of_a_file_are_limited() -> None:
+    budget = FieldBudget(250_000)
+    for _ in range(2):
+        assert len(list(iterate_fields(b"\x08\x01" * 100_000, budget))) == 100_000
+    with pytest.raises(ValueError, match="it has more than 250000 fields and numbers in all"):
+        list(iterate_fields(b"\x08\x01" * 50_001, budget))
