@@ -45,6 +45,8 @@ def test_scalars_stay_strings(text: str, value: YamlValue | None) -> None:
         ("a: [b\n", "it is not YAML: .* in line 2"),
         ("a: b: c\n", "it is not YAML: .* in line 1"),
         ("a: \0\n", "it is not YAML: unacceptable character"),
+        (r'a: "\UFFFFFFFF"', "it is not YAML: .* too large"),
+        (r'a: "\U00110000"', "chr.. arg not in range"),
         ("[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1), "nested deeper than 32 levels"),
         ("[" * 100_000, "nested deeper than 32 levels"),
         ("{" * 100_000, "nested deeper than 32 levels"),

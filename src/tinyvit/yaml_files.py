@@ -51,7 +51,8 @@ def parse_yaml(text: str) -> YamlValue:
     except yaml.MarkedYAMLError as error:
         line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ValueError(f"it is not YAML: {error.problem}{line}") from error
-    except yaml.YAMLError as error:
+    # PyYAML raises OverflowError for an escape such as "\UFFFFFFFF", which is no character.
+    except (yaml.YAMLError, OverflowError) as error:
         raise ValueError(f"it is not YAML: {error}") from error
 
 

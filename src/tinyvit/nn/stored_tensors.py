@@ -265,7 +265,8 @@ argument of _v3 is the dtype."""
 def _find_dtype(record: Any) -> torch.dtype:
     """Return the dtype of torch that a `PickledName` names; raise ValueError for anything else."""
     name = record.name.rpartition(".")[2] if isinstance(record, PickledName) else ""
-    dtype = getattr(torch, name, None)
+    # `getattr` would import a module of torch that is not imported yet.
+    dtype = vars(torch).get(name)
     if not isinstance(dtype, torch.dtype):
         raise ValueError(f"a tensor of the unknown type {name}")
     return dtype
