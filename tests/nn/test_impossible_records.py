@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytest.importorskip("torch")
+import numpy as np
 import torch
 
+from tests.helpers.state_dicts import Save, make_state, refusal
+from tinyvit.errors import CheckpointError
 from tinyvit.nn.numpy_records import read_array, read_dtype
 from tinyvit.nn.pickle_machine import read_pickle
 from tinyvit.nn.pickle_records import (
@@ -21,6 +25,7 @@ from tinyvit.nn.pickle_records import (
 from tinyvit.nn.plain_values import PlainConverter
 from tinyvit.nn.stored_tensors import make_stored_tensor
 from tinyvit.nn.strided_copy import copy_strided
+from tinyvit.nn.weight_files import read_weights
 
 _STORAGE = StoredStorage("torch.FloatStorage", "0")
 
@@ -97,3 +102,19 @@ def test_the_type_of_a_tensor_imports_no_module(monkeypatch: pytest.MonkeyPatch)
         make_stored_tensor(
             PickledObject("torch._utils._rebuild_tensor_v3", arguments), read_four_zeros
         )
+
+
+@pytest.mark.parametrize("value", [5, [1.0], np.array([None] * 7), np.array(["a"] * 7)])
+def test_a_bias_that_is_no_tensor_is_not_left_out(save: Save, value: Any) -> None:
+    path = save({**make_state(), "head.fc.bias": value})
+    assert "head.fc.bias" in refusal(path)
+    assert "is not a tensor" in refusal(path)
+
+
+def test_many_operations_before_the_content_of_an_old_file_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "old.pth"
+    path.write_bytes(
+        b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19." + b"\x80\x02N" + b"2" * 1001 + b"."
+    )
+    with pytest.raises(CheckpointError, match="damaged or truncated"):
+        read_weights(path)

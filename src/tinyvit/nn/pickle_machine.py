@@ -44,11 +44,12 @@ class _Mark:
     """Marks where the arguments of an operation begin; the class itself is put on the stack."""
 
 
-def read_pickle(file: BinaryIO) -> Pickle:
+def read_pickle(file: BinaryIO, max_operations: int = _MAX_OPERATIONS) -> Pickle:
     """Read one pickle from the current position of a file.
 
     Args:
         file: A binary file. Afterwards, its position is after the pickle.
+        max_operations: A pickle of more operations is refused.
 
     Returns:
         The content.
@@ -60,7 +61,7 @@ def read_pickle(file: BinaryIO) -> Pickle:
     machine = _Machine()
     try:
         for count, (operation, argument, _) in enumerate(pickletools.genops(file)):
-            if count > _MAX_OPERATIONS:
+            if count > max_operations:
                 raise PickleRecordError("it is too long")
             machine.run(operation.name, argument)
         return Pickle(machine.pop(), tuple(machine.storages))

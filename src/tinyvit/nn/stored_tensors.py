@@ -128,6 +128,15 @@ def make_quantized_tensor() -> StoredTensor:
     return _make_unusable((), _QUANTIZED)
 
 
+def make_unusable_tensor(problem: str) -> StoredTensor:
+    """Return a tensor without a known shape that cannot be used.
+
+    Args:
+        problem: Why, as the end of a sentence that begins with the name of the tensor.
+    """
+    return _make_unusable((), problem)
+
+
 def _make_from_array(array: np.ndarray[Any, Any]) -> StoredTensor:
     """Convert a NumPy array."""
 
