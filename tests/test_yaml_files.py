@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tinyvit.errors import MissingDependencyError
-from tinyvit.yaml_files import MAX_CHARACTERS, MAX_DEPTH, YamlValue, parse_yaml
+from tinyvit.yaml_files import MAX_CHARACTERS, MAX_DEPTH, MAX_EVENTS, YamlValue, parse_yaml
 
 pytest.importorskip("yaml")
 
@@ -45,12 +45,15 @@ def test_scalars_stay_strings(text: str, value: YamlValue | None) -> None:
         ("a: [b\n", "it is not YAML: .* in line 2"),
         ("a: b: c\n", "it is not YAML: .* in line 1"),
         ("a: \0\n", "it is not YAML: unacceptable character"),
+        (r'a: "\UFFFFFFFF"', "it is not YAML: .* too large"),
+        (r'a: "\U00110000"', "chr.. arg not in range"),
         ("[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1), "nested deeper than 32 levels"),
         ("[" * 100_000, "nested deeper than 32 levels"),
         ("{" * 100_000, "nested deeper than 32 levels"),
         ("- " * 100_000, "nested deeper than 32 levels"),
         ("? " * 100_000, "nested deeper than 32 levels"),
         ("[a: " * 10_000, "nested deeper than 32 levels"),
+        ("[" + "a," * MAX_EVENTS + "]", "more than 250000 values"),
         ("a" * (MAX_CHARACTERS + 1), "longer than 1048576 characters"),
     ],
 )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
+import os
 import shlex
 import subprocess
-import tempfile
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO, NamedTuple
@@ -21,6 +21,10 @@ SSH_FAILURE_CODE = 255
 
 _MAX_ERROR_BYTES = 4000
 """Maximum number of bytes that are kept from the end of standard error."""
+_BLOCK_BYTES = 2**16
+"""Number of bytes that are read from a pipe at a time."""
+_PIPE_END_S = 1.0
+"""Seconds to wait for the end of a pipe after the end of the process."""
 _MAX_REASON_CHARACTERS = 200
 """Number of characters of the last line that the error for a failed command shows."""
 _MAX_COMMAND_CHARACTERS = 80
@@ -126,29 +130,31 @@ def run_process(
         RequestError: The program cannot be started, takes too long, or prints more than
             `MAX_OUTPUT_BYTES`.
     """
-    with tempfile.TemporaryFile() as stderr:
-        try:
-            process = subprocess.Popen(
-                list(command),
-                stdin=stdin or subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                cwd=cwd,
-            )
-        except OSError as error:
-            raise RequestError(
-                f"{command[0]} cannot be started ({error.strerror})",
-                "check whether it is installed",
-            ) from error
-        output, has_timed_out = _read_output(process, timeout_s)
-        _require_within_limits(command, device_name, output, timeout_s if has_timed_out else None)
-        stderr_bytes = stderr.seek(0, io.SEEK_END)
-        stderr.seek(max(0, stderr_bytes - _MAX_ERROR_BYTES))
-        return CompletedCommand(
-            exit_code=process.returncode,
-            stdout=output.decode("utf-8", "replace"),
-            stderr=stderr.read().decode("utf-8", "replace"),
+    try:
+        process = subprocess.Popen(
+            list(command),
+            stdin=stdin or subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=cwd,
         )
+    except OSError as error:
+        raise RequestError(
+            f"{command[0]} cannot be started ({error.strerror})",
+            "check whether it is installed",
+        ) from error
+    except ValueError as error:  # a device can state a path with a null character
+        raise RequestError(
+            f"{command[0]} cannot be started for {device_name} (a path has a null character)",
+            "run the command there by hand to find the cause",
+        ) from error
+    output, stderr, has_timed_out = _read_output(process, timeout_s)
+    _require_within_limits(command, device_name, output, timeout_s if has_timed_out else None)
+    return CompletedCommand(
+        exit_code=process.returncode,
+        stdout=output.decode("utf-8", "replace"),
+        stderr=stderr.decode("utf-8", "replace"),
+    )
 
 
 def _require_within_limits(
@@ -194,30 +200,68 @@ def make_device_error(device_name: str, result: CompletedCommand, description: s
     )
 
 
-def _read_output(process: subprocess.Popen[bytes], timeout_s: float) -> tuple[bytes, bool]:
-    """Read the standard output of a process until it ends, and kill it if it exceeds a limit.
+def _read_output(process: subprocess.Popen[bytes], timeout_s: float) -> tuple[bytes, bytes, bool]:
+    """Read what a process prints until it ends, and kill it if it exceeds a limit.
+
+    Another process that it started can keep its pipes open after its end. This is waited for until
+    the time limit for standard output, and not for standard error, which ssh's master keeps open.
 
     Returns:
-        The output, at most one byte more than `MAX_OUTPUT_BYTES`; and whether the process exceeded
-        the time limit.
+        The standard output, at most one byte more than `MAX_OUTPUT_BYTES`; the end of standard
+        error; and whether the process exceeded the time limit.
     """
-    has_timed_out = threading.Event()
-
-    def stop() -> None:
-        has_timed_out.set()
-        process.kill()
-
-    timer = threading.Timer(timeout_s, stop)
-    timer.start()
+    assert process.stdout is not None  # run_process opens pipes
+    assert process.stderr is not None
+    stdout = _PipeReader(process.stdout, MAX_OUTPUT_BYTES + 1, keeps_end=False)
+    stderr = _PipeReader(process.stderr, _MAX_ERROR_BYTES, keeps_end=True)
+    end_s = time.monotonic() + timeout_s
+    has_timed_out = False
     try:
-        assert process.stdout is not None  # run_process opens a pipe
-        with process.stdout as stream:
-            output = stream.read(MAX_OUTPUT_BYTES + 1)
-        if len(output) > MAX_OUTPUT_BYTES:
-            process.kill()
-        process.wait()
+        stdout.join(timeout_s)
+        if not stdout.is_alive() and len(stdout.content) <= MAX_OUTPUT_BYTES:
+            process.wait(max(0, end_s - time.monotonic()))
+        else:
+            has_timed_out = stdout.is_alive()
+    except subprocess.TimeoutExpired:
+        has_timed_out = True
     finally:
-        timer.cancel()
         process.kill()  # an exception, such as KeyboardInterrupt, must not leave it running
         process.wait()
-    return output, has_timed_out.is_set()
+    for reader in (stdout, stderr):
+        reader.join(_PIPE_END_S)
+    return bytes(stdout.content), bytes(stderr.content), has_timed_out
+
+
+class _PipeReader(threading.Thread):
+    """Reads a pipe in its own thread, and keeps a limited part of the content.
+
+    Attributes:
+        content: The part that is kept.
+    """
+
+    def __init__(self, pipe: IO[bytes], max_bytes: int, keeps_end: bool) -> None:
+        """Start reading.
+
+        Args:
+            pipe: The pipe, which is closed at its end.
+            max_bytes: Number of bytes that are kept.
+            keeps_end: Whether the end of the content is kept, however long it is. Otherwise,
+                reading ends as soon as `max_bytes` bytes are read.
+        """
+        super().__init__(daemon=True)
+        self.content = bytearray()
+        self._pipe = pipe
+        self._max_bytes = max_bytes
+        self._keeps_end = keeps_end
+        self.start()
+
+    def run(self) -> None:
+        """Read the pipe."""
+        with self._pipe as pipe:
+            while block := os.read(pipe.fileno(), _BLOCK_BYTES):
+                if self._keeps_end:
+                    self.content = (self.content + block)[-self._max_bytes :]
+                    continue
+                self.content += block[: self._max_bytes - len(self.content)]
+                if len(self.content) == self._max_bytes:
+                    return

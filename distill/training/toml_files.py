@@ -24,6 +24,10 @@ _LONG_KEY = re.compile(
 """Matches a key of too many parts, such as "a.a.a...". Python's reader takes quadratic time for
 them."""
 
+_MAX_LINE_PERIODS = 500
+"""Largest number of periods in a line. Keys are within a line, and `_LONG_KEY` finds none whose
+parts contain escaped quotes."""
+
 
 def parse_toml(text: str) -> dict[str, Any]:
     """Read the tables of a TOML file.
@@ -39,6 +43,8 @@ def parse_toml(text: str) -> dict[str, Any]:
     """
     if _LONG_KEY.search(text):
         raise ValueError(f"it has a key of more than {MAX_DEPTH} parts")
+    if any(line.count(".") > _MAX_LINE_PERIODS for line in text.split("\n")):
+        raise ValueError(f"it has a line with more than {_MAX_LINE_PERIODS} periods")
     try:
         tables = tomllib.loads(text)
     except RecursionError as error:

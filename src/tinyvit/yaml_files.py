@@ -15,6 +15,10 @@ from tinyvit.errors import MissingDependencyError
 MAX_CHARACTERS = 2**20
 """Longest YAML text that is parsed. PyYAML reads only about 100,000 characters per second."""
 
+MAX_EVENTS = 250_000
+"""Largest number of values in a YAML text; the start and the end of a list or map count too. PyYAML
+reads 30,000 of them per second. The labels of ImageNet-22k have 44,000."""
+
 MAX_DEPTH = 32
 """Largest accepted depth to which lists and maps in a YAML text may be nested."""
 
@@ -51,7 +55,8 @@ def parse_yaml(text: str) -> YamlValue:
     except yaml.MarkedYAMLError as error:
         line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ValueError(f"it is not YAML: {error.problem}{line}") from error
-    except yaml.YAMLError as error:
+    # PyYAML raises OverflowError for an escape such as "\UFFFFFFFF", which is no character.
+    except (yaml.YAMLError, OverflowError) as error:
         raise ValueError(f"it is not YAML: {error}") from error
 
 
@@ -63,7 +68,7 @@ class _Builder:
     """
 
     def __init__(self, events: Iterator[Any]) -> None:
-        self._events = events
+        self._events = _limit_events(events)
 
     def build_document(self) -> YamlValue:
         """Return the value of the only document; an empty string if there is no document."""
@@ -111,6 +116,14 @@ class _Builder:
                 raise ValueError(f"the key {key[:_SHOWN_KEY_CHARACTERS]} occurs twice")
             values[key] = self._build_value(next(self._events), depth)
         return values
+
+
+def _limit_events(events: Iterator[Any]) -> Iterator[Any]:
+    """Yield the events; raise ValueError if there are more than `MAX_EVENTS`."""
+    for count, event in enumerate(events, 1):
+        if count > MAX_EVENTS:
+            raise ValueError(f"it has more than {MAX_EVENTS} values")
+        yield event
 
 
 def _get_kind(event: Any) -> str:

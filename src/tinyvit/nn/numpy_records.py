@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 
 from tinyvit.nn.pickle_records import PickledObject
+
+_TYPE_CODE = re.compile(r"\?|[biuf][0-9]{1,2}|[US][0-9]{1,9}")
+"""Matches the code of a type of numbers or texts: its kind, and its size in bytes or characters."""
 
 
 def read_array(record: PickledObject) -> np.ndarray[Any, Any] | None:
@@ -38,7 +42,8 @@ def read_dtype(record: Any) -> np.dtype[Any] | None:
         return None
     code = record.args[0]
     code = code.decode() if isinstance(code, bytes) else code
-    if record.name != "numpy.dtype" or not isinstance(code, str) or code[:1] not in "?biufUS":
+    # NumPy would parse longer codes, such as "f4,(2,3)i4", with Python's parser.
+    if record.name != "numpy.dtype" or not isinstance(code, str) or not _TYPE_CODE.fullmatch(code):
         return None
     state = record.state
     order = state[1] if isinstance(state, tuple) and len(state) > 1 else "<"

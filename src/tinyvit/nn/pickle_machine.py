@@ -30,6 +30,9 @@ and a list of a million labels has 2 million. Four million take ten seconds."""
 _MAX_INTEGER_BITS = 2048
 """A larger integer is refused, because computing with it can take long."""
 
+_MAX_OFFSET = 2**40
+"""Offsets of parts of storages, in elements, are smaller."""
+
 _MAX_COPIED_BYTES = 512 * 2**20
 """A pickle whose operations copy more than this is refused. Texts are counted in characters,
 containers in bytes of memory. Without this limit, a small file could fill the memory: an operation
@@ -41,11 +44,12 @@ class _Mark:
     """Marks where the arguments of an operation begin; the class itself is put on the stack."""
 
 
-def read_pickle(file: BinaryIO) -> Pickle:
+def read_pickle(file: BinaryIO, max_operations: int = _MAX_OPERATIONS) -> Pickle:
     """Read one pickle from the current position of a file.
 
     Args:
         file: A binary file. Afterwards, its position is after the pickle.
+        max_operations: A pickle of more operations is refused.
 
     Returns:
         The content.
@@ -57,7 +61,7 @@ def read_pickle(file: BinaryIO) -> Pickle:
     machine = _Machine()
     try:
         for count, (operation, argument, _) in enumerate(pickletools.genops(file)):
-            if count > _MAX_OPERATIONS:
+            if count > max_operations:
                 raise PickleRecordError("it is too long")
             machine.run(operation.name, argument)
         return Pickle(machine.pop(), tuple(machine.storages))
@@ -227,6 +231,9 @@ def _load_persistent(machine: _Machine, argument: Any) -> None:
     # key, offset and size.
     view = identifier[5] if len(identifier) > 5 else None
     offset = view[1] if view else 0
+    # With a negative offset, a tensor would begin before its storage.
+    if type(offset) is not int or not 0 <= offset < _MAX_OFFSET:
+        raise PickleRecordError("it has a part of a storage with an impossible offset")
     storage = StoredStorage(identifier[1].name, str(identifier[2]), offset)
     machine.storages.append(storage)
     machine.stack.append(storage)

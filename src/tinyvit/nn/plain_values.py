@@ -193,7 +193,8 @@ class _Converter:
         try:
             array = read_array(record)
             if array is not None and array.size <= _MAX_VALUES:
-                return array.tolist()
+                # The list of an array of shape (10**9, 0) would have a billion entries.
+                return array.tolist() if array.size else []
         # NumPy raises SystemError for texts that contain numbers beyond Unicode.
         except (ValueError, TypeError, OverflowError, SystemError):
             return None
@@ -241,6 +242,8 @@ def _convert_tensor(tensor: StoredTensor) -> Any:
     """Convert a small tensor to a number or nested lists of numbers; return None for others."""
     if tensor.problem or math.prod(tensor.shape) > _MAX_TENSOR_ELEMENTS:
         return None
+    if 0 in tensor.shape:
+        return []  # the list of a tensor of shape (10**9, 0) would have a billion entries
     try:
         return tensor.load().tolist()
     except ValueError:

@@ -75,12 +75,17 @@ class StoredTensor:
     storage_key: str = ""
 
 
-def make_loaded_tensor(tensor: Tensor) -> StoredTensor:
-    """Return a stored tensor whose values are already in memory."""
-    problem = _find_type_problem(tensor.dtype)
-    return StoredTensor(
-        tuple(tensor.shape), storage_slice=None, load=lambda: tensor, problem=problem
-    )
+def make_file_tensor(
+    shape: tuple[int, ...], dtype: torch.dtype, load: Callable[[], Tensor]
+) -> StoredTensor:
+    """Return a tensor of a file that has no storages.
+
+    Args:
+        shape: Its shape.
+        dtype: Type of its elements.
+        load: Reads and returns the values; raises ValueError if they are damaged.
+    """
+    return StoredTensor(shape, storage_slice=None, load=load, problem=_find_type_problem(dtype))
 
 
 def make_stored_tensor(record: Any, read_storage: ReadStorage) -> StoredTensor | None:
@@ -126,6 +131,15 @@ def _make_from_record(record: PickledObject, read_storage: ReadStorage) -> Store
 def make_quantized_tensor() -> StoredTensor:
     """Return a tensor that cannot be used because it is quantized."""
     return _make_unusable((), _QUANTIZED)
+
+
+def make_unusable_tensor(problem: str) -> StoredTensor:
+    """Return a tensor without a known shape that cannot be used.
+
+    Args:
+        problem: Why, as the end of a sentence that begins with the name of the tensor.
+    """
+    return _make_unusable((), problem)
 
 
 def _make_from_array(array: np.ndarray[Any, Any]) -> StoredTensor:
@@ -265,7 +279,8 @@ argument of _v3 is the dtype."""
 def _find_dtype(record: Any) -> torch.dtype:
     """Return the dtype of torch that a `PickledName` names; raise ValueError for anything else."""
     name = record.name.rpartition(".")[2] if isinstance(record, PickledName) else ""
-    dtype = getattr(torch, name, None)
+    # `getattr` would import a module of torch that is not imported yet.
+    dtype = vars(torch).get(name)
     if not isinstance(dtype, torch.dtype):
         raise ValueError(f"a tensor of the unknown type {name}")
     return dtype

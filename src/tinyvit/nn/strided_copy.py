@@ -12,6 +12,9 @@ from torch import Tensor
 _MAX_REPEATED_BYTES = 2**20
 """Largest size in bytes of a tensor that has more elements than its storage (after `expand`)."""
 
+_MAX_SIZE_PRODUCT = 2**40
+"""Largest product of the sizes of an empty tensor that are not 0."""
+
 
 def copy_strided(
     content: bytes,
@@ -31,10 +34,16 @@ def copy_strided(
         A contiguous tensor, which does not keep the storage in memory.
 
     Raises:
-        ValueError: The tensor is not within its storage, or has many more elements.
+        ValueError: The tensor is not within its storage, has many more elements, or is empty with
+            sizes that no computation needs.
     """
     shape, strides = geometry
+    if start < 0 or min((*shape, *strides), default=0) < 0:
+        raise ValueError("a tensor begins before its storage")
     if 0 in shape:
+        # torch and NumPy multiply the other sizes too, which must not overflow.
+        if math.prod(filter(None, shape)) > _MAX_SIZE_PRODUCT:
+            raise ValueError("an empty tensor has an impossible shape")
         return torch.zeros(shape, dtype=dtype)
     last = start + sum((side - 1) * step for side, step in zip(shape, strides))
     if (last + 1) * dtype.itemsize > len(content):

@@ -11,6 +11,7 @@ from tinyvit.nn.stored_tensors import (
     StoredTensor,
     make_quantized_tensor,
     make_stored_tensor,
+    make_unusable_tensor,
 )
 
 _MAX_MODULES = 20_000
@@ -19,6 +20,9 @@ _MAX_MODULES = 20_000
 _MAX_NAME_LENGTH = 1000
 """Tensors and modules with longer names, in characters, are left out. Without this limit, the names
 of modules inside each other could fill the memory."""
+
+_WEIGHT_NAMES = (".weight", ".bias")
+"""Endings of the names of parameters, without which a network can have another meaning."""
 
 MAX_TENSORS = 200_000
 """Largest number of tensors that are collected from one file. A TinyViT has about 400. The same
@@ -76,14 +80,27 @@ class TensorCollector:
     def _collect_items(
         self, prefix: str, items: dict[Any, Any]
     ) -> Iterator[tuple[str, StoredTensor]]:
-        """Return the names, with a prefix, and the tensors in a dict."""
+        """Return the names, with a prefix, and the tensors in a dict.
+
+        A weight or a bias that is something else than a tensor becomes one that cannot be used if
+        the dict also contains tensors. Without it, the network could seem to have no such bias.
+        """
         self._count(entry_count=len(items))
+        has_tensors = False
+        others: list[str] = []
         for key, entry in items.items():
             if isinstance(key, str) and len(prefix) + len(key) <= _MAX_NAME_LENGTH:
+                name = f"{prefix}{key}"
                 tensor = self._find_tensor(entry)
                 if tensor is not None:
+                    has_tensors = True
                     self._count(tensor_count=1)
-                    yield f"{prefix}{key}", tensor
+                    yield name, tensor
+                elif entry is not None and name.endswith(_WEIGHT_NAMES):
+                    others.append(name)
+        for name in others if has_tensors else ():
+            self._count(tensor_count=1)
+            yield name, make_unusable_tensor("is not a tensor")
 
     def _collect_parameters(self, module: PickledObject) -> Iterator[tuple[str, StoredTensor]]:
         """Return the names and tensors in the state dict of a pickled module."""

@@ -49,6 +49,9 @@ was read in between."""
 _MAX_PICKLE_BYTES = 512 * 2**20
 """Larger pickles (without the contents of the tensors) are refused."""
 
+_MAX_HEADER_OPERATIONS = 1000
+"""Largest number of operations of a pickle before the content in old files. torch writes 30."""
+
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 """The first object in a file of `torch.save` that is not a zip archive."""
 
@@ -200,10 +203,10 @@ def _read_entry(archive: BoundedZipFile, entry: zipfile.ZipInfo, path: Path) -> 
     return content
 
 
-def _read_pickle(file: BinaryIO, path: Path) -> Pickle:
-    """Read one pickle of a file of torch."""
+def _read_pickle(file: BinaryIO, path: Path, is_header: bool = False) -> Pickle:
+    """Read one pickle of a file of torch; a header has few operations."""
     try:
-        return read_pickle(file)
+        return read_pickle(file, _MAX_HEADER_OPERATIONS) if is_header else read_pickle(file)
     except DangerousNameError as error:
         raise CheckpointError(
             f"{path} contains Python objects other than tensors (`{error.name}`), and loading them"
@@ -223,11 +226,11 @@ def _read_old_format(path: Path) -> FileContent:
     """
     with LimitedReader(open_regular_file(path).detach()) as file:
         file.set_limit(_MAX_PICKLE_BYTES)
-        first = _read_pickle(file, path)
+        first = _read_pickle(file, path, is_header=True)
         if first.root != _MAGIC_NUMBER:
             raise explain_pickle(path)
-        _read_pickle(file, path)
-        machine = _read_pickle(file, path).root
+        _read_pickle(file, path, is_header=True)
+        machine = _read_pickle(file, path, is_header=True).root
         content = _read_pickle(file, path)
         keys = _read_pickle(file, path).root
         file.set_limit(sys.maxsize)

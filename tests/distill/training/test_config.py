@@ -24,6 +24,7 @@ from tinyvit.distill.training.presets import (
     select_image_size,
 )
 from tinyvit.distill.training.run_folder import open_run_folder
+from tinyvit.distill.training.toml_files import parse_toml
 from tinyvit.errors import RequestError
 from tinyvit.variants import VARIANTS
 
@@ -211,3 +212,10 @@ def test_the_default_batch_in_documents_and_help_is_that_of_the_preset(
     assert (
         "which is 4096 for pretrain-22k, 64 for transfer, 32 for qat, and 1024 for all others"
     ) in help_text
+
+
+@pytest.mark.parametrize("key", ['"\\"x"', '"\\"."', "a"])
+def test_keys_of_thousands_of_parts_are_refused_at_once(key: str) -> None:
+    for text in ("{} = 1", "[{}]", "a = {{{} = 1}}"):
+        with pytest.raises(ValueError, match="more than"):
+            parse_toml(text.format(".".join([key] * 100_000)))
