@@ -225,6 +225,7 @@ def load_checkpoint(
         CheckpointError: The file cannot be read or does not contain a TinyViT, its classifier has
             only one output, its settings tell that an image can have several labels, or its
             training used a preprocessing that artifacts do not offer.
+        MissingDependencyError: The file is in safetensors format, and safetensors is not installed.
     """
     weights = read_weights(path)
     weights = replace(weights, metadata=expand_settings_texts(weights.metadata))

@@ -75,17 +75,12 @@ class StoredTensor:
     storage_key: str = ""
 
 
-def make_file_tensor(
-    shape: tuple[int, ...], dtype: torch.dtype, load: Callable[[], Tensor]
-) -> StoredTensor:
-    """Return a tensor of a file that has no storages.
-
-    Args:
-        shape: Its shape.
-        dtype: Type of its elements.
-        load: Reads and returns the values; raises ValueError if they are damaged.
-    """
-    return StoredTensor(shape, storage_slice=None, load=load, problem=_find_type_problem(dtype))
+def make_loaded_tensor(tensor: Tensor) -> StoredTensor:
+    """Return a stored tensor whose values are already in memory."""
+    problem = _find_type_problem(tensor.dtype)
+    return StoredTensor(
+        tuple(tensor.shape), storage_slice=None, load=lambda: tensor, problem=problem
+    )
 
 
 def make_stored_tensor(record: Any, read_storage: ReadStorage) -> StoredTensor | None:

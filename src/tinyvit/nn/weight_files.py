@@ -111,6 +111,7 @@ def read_weights(path: Path) -> Weights:
         CheckpointError: The file cannot be read, is damaged, is too large, contains Python objects
             that could run code, does not contain a TinyViT with a classifier, or contains several
             with different weights.
+        MissingDependencyError: The file is in safetensors format, and safetensors is not installed.
     """
     files = find_weight_files(path)
     content, metadata = _read_file(files[0]) if len(files) == 1 else _read_parts(files)
