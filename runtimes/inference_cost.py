@@ -54,7 +54,7 @@ _REMEDY = (
 
 @dataclass
 class InferenceCost:
-    """What a network needs for one run; raises ArtifactError when a limit is exceeded.
+    """Adds up what a network needs for one run; raises ArtifactError above a limit.
 
     Attributes:
         file_name: Name of the file for messages.

@@ -19,7 +19,7 @@ class UnknownCostError(Exception):
 
 @dataclass(frozen=True)
 class Tensor:
-    """What is known about a tensor.
+    """Describes a tensor whose values may be unknown.
 
     Attributes:
         shape: Its sizes.

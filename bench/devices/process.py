@@ -15,7 +15,7 @@ from tinyvit.errors import RequestError
 from tinyvit.python_process import read_last_line
 
 MAX_OUTPUT_BYTES = 256 * 2**20
-"""Maximum number of bytes that a command may print on standard output."""
+"""Largest number of bytes that a command may print on standard output if a caller sets no other."""
 SSH_FAILURE_CODE = 255
 """Exit code of ssh if ssh itself failed; otherwise ssh returns that of the command (man 1 ssh)."""
 
@@ -115,6 +115,7 @@ def run_process(
     timeout_s: float,
     stdin: IO[bytes] | None = None,
     cwd: str | None = None,
+    max_output_bytes: int | None = None,
 ) -> CompletedCommand:
     """Run a program on this machine, with limits on its time and output.
 
@@ -125,11 +126,15 @@ def run_process(
         timeout_s: Seconds after which the program is killed.
         stdin: Standard input of the program; empty if None.
         cwd: Working directory of the program; the current one if None.
+        max_output_bytes: Largest number of bytes that it may print on standard output;
+            `MAX_OUTPUT_BYTES` if None.
 
     Raises:
         RequestError: The program cannot be started, takes too long, or prints more than
-            `MAX_OUTPUT_BYTES`.
+            `max_output_bytes`.
     """
+    if max_output_bytes is None:
+        max_output_bytes = MAX_OUTPUT_BYTES
     try:
         process = subprocess.Popen(
             list(command),
@@ -148,8 +153,13 @@ def run_process(
             f"{command[0]} cannot be started for {device_name} (a path has a null character)",
             "run the command there by hand to find the cause",
         ) from error
-    output, stderr, has_timed_out = _read_output(process, timeout_s)
-    _require_within_limits(command, device_name, output, timeout_s if has_timed_out else None)
+    output, stderr, has_timed_out = _read_output(process, timeout_s, max_output_bytes)
+    if len(output) > max_output_bytes:
+        raise _make_limit_error(
+            command, device_name, f"printed more than {max_output_bytes >> 20} MiB"
+        )
+    if has_timed_out:
+        raise _make_limit_error(command, device_name, f"took more than {timeout_s:g} s")
     return CompletedCommand(
         exit_code=process.returncode,
         stdout=output.decode("utf-8", "replace"),
@@ -157,18 +167,10 @@ def run_process(
     )
 
 
-def _require_within_limits(
-    command: Sequence[str], device_name: str, output: bytes, exceeded_timeout_s: float | None
-) -> None:
-    """Raise RequestError if the output is too long, or if a time limit was exceeded."""
-    if len(output) > MAX_OUTPUT_BYTES:
-        excess = f"printed more than {MAX_OUTPUT_BYTES >> 20} MiB"
-    elif exceeded_timeout_s is not None:
-        excess = f"took more than {exceeded_timeout_s:g} s"
-    else:
-        return
+def _make_limit_error(command: Sequence[str], device_name: str, excess: str) -> RequestError:
+    """Make the error for a command that exceeded a limit, such as "took more than 5 s"."""
     end_of_command = " ".join(command)[-_MAX_COMMAND_CHARACTERS:]
-    raise RequestError(
+    return RequestError(
         f"the command '{end_of_command}' on {device_name} {excess}",
         "give a longer --timeout, or run the command there by hand to find the cause",
     )
@@ -200,25 +202,27 @@ def make_device_error(device_name: str, result: CompletedCommand, description: s
     )
 
 
-def _read_output(process: subprocess.Popen[bytes], timeout_s: float) -> tuple[bytes, bytes, bool]:
+def _read_output(
+    process: subprocess.Popen[bytes], timeout_s: float, max_output_bytes: int
+) -> tuple[bytes, bytes, bool]:
     """Read what a process prints until it ends, and kill it if it exceeds a limit.
 
     Another process that it started can keep its pipes open after its end. This is waited for until
     the time limit for standard output, and not for standard error, which ssh's master keeps open.
 
     Returns:
-        The standard output, at most one byte more than `MAX_OUTPUT_BYTES`; the end of standard
+        The standard output, at most one byte more than `max_output_bytes`; the end of standard
         error; and whether the process exceeded the time limit.
     """
     assert process.stdout is not None  # run_process opens pipes
     assert process.stderr is not None
-    stdout = _PipeReader(process.stdout, MAX_OUTPUT_BYTES + 1, keeps_end=False)
+    stdout = _PipeReader(process.stdout, max_output_bytes + 1, keeps_end=False)
     stderr = _PipeReader(process.stderr, _MAX_ERROR_BYTES, keeps_end=True)
     end_s = time.monotonic() + timeout_s
     has_timed_out = False
     try:
         stdout.join(timeout_s)
-        if not stdout.is_alive() and len(stdout.content) <= MAX_OUTPUT_BYTES:
+        if not stdout.is_alive() and len(stdout.content) <= max_output_bytes:
             process.wait(max(0, end_s - time.monotonic()))
         else:
             has_timed_out = stdout.is_alive()
@@ -256,7 +260,7 @@ class _PipeReader(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        """Read the pipe."""
+        """Read the pipe until its end, or until enough is kept. The thread runs this method."""
         with self._pipe as pipe:
             while block := os.read(pipe.fileno(), _BLOCK_BYTES):
                 if self._keeps_end:

@@ -12,10 +12,10 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
-import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from tinyvit.bench.devices.process import run_process
 from tinyvit.bench.failures import Failures
 from tinyvit.bench.latency.benchmark_tools import BENCHMARK_TOOLS, BenchmarkTool
 from tinyvit.bench.latency.interleave import Timing, TurnPlan, run_interleaved, run_plan
@@ -43,6 +43,8 @@ _TOOL_RUNS = 100
 _TOOL_WARMUP_RUNS = 10
 """Runs of the artifact before its timed runs in each round; the tools have their own warm-up."""
 _TOOL_TIMEOUT_S = 600
+_MAX_TOOL_OUTPUT_BYTES = 16 * 2**20
+"""Largest number of bytes that a benchmark tool may print. They print a few kilobytes."""
 _MAX_RESULT_BYTES = 2**20
 """Largest JSON file of a tool that is read. The tools write a few kilobytes."""
 _PRECISION_OPTIONS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
@@ -217,7 +219,7 @@ def run_tool(
         The median latency that the tool reports, in milliseconds, above 0.
 
     Raises:
-        RequestError: The tool takes too long, or reports no such latency.
+        RequestError: The tool takes too long, prints too much, or reports no such latency.
     """
     # For an int8 artifact the engine reports "int8, the rest float32"; the option is for the rest.
     precision = open_artifact.runtime.describe().precision.rpartition(" ")[2]
@@ -233,18 +235,14 @@ def run_tool(
         }
         command = [program_path, *(word.format(**values) for word in tool.arguments.split())]
         try:
-            process = subprocess.run(
+            process = run_process(
                 command,
-                capture_output=True,
-                encoding="utf-8",
-                errors="replace",
-                timeout=_TOOL_TIMEOUT_S,
+                "this machine",
+                _TOOL_TIMEOUT_S,
+                max_output_bytes=_MAX_TOOL_OUTPUT_BYTES,
             )
-        except subprocess.TimeoutExpired as error:
-            raise RequestError(
-                f"{tool.program} took more than {_TOOL_TIMEOUT_S} s",
-                "leave 'tool' out of --compare-to",
-            ) from error
+        except RequestError as error:
+            raise RequestError(error.cause, "leave 'tool' out of --compare-to") from error
         output = process.stdout + process.stderr
         if result_file.is_file():
             output += _format_json_file(result_file, tool.program)

@@ -39,7 +39,7 @@ copies, which are four times as large as the records."""
 
 @dataclass(frozen=True)
 class ReleasedLogits:
-    """What the files that the paper's code wrote do not state.
+    """Describes files that the paper's code wrote with values that the files do not contain.
 
     Attributes:
         num_classes: Number of classes of the teacher.

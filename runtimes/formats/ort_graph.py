@@ -92,7 +92,7 @@ def read_graph(session: Table) -> NetworkGraph:
 
 
 def _read_node(table: Table) -> Node:
-    """Read an operator."""
+    """Convert the table of an operator (Node in the schema) to a node."""
     return Node(
         read_string(table, _NODE_OPERATOR),
         read_string(table, _NODE_DOMAIN),
@@ -130,7 +130,7 @@ def _read_attribute(table: Table) -> tuple[str, Any]:
 
 
 def _read_tensor(table: Table) -> Constant:
-    """Read a constant."""
+    """Convert the table of a constant (Tensor in the schema); only small values are kept."""
     shape = tuple(read_numbers(table, _TENSOR_DIMS, "<i8"))
     element_type = read_scalar(table, _TENSOR_TYPE, number_types.Int32Flags)
     check_rank(shape)

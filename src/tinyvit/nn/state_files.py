@@ -94,7 +94,7 @@ class _Restorer:
         return type(value)(self.restore(entry, depth + 1) for entry in value)
 
     def _restore_tensor(self, record: PickledObject) -> torch.Tensor:
-        """Read a tensor."""
+        """Convert a record to a tensor; raise ValueError if it is none, or is too large."""
         tensor = make_stored_tensor(record, self._read_storage)
         if tensor is None or tensor.problem:
             raise ValueError(f"it has an object of the class {record.name[:100]}")

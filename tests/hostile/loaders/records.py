@@ -34,7 +34,7 @@ _NAME = "record.json"
 _FIXED_TEXTS = ("kind", "scenario", "schema")
 """Fields in which not every text is possible."""
 _FORMULAS = ("=1+1", "+1", "-1", "@SUM(1)", "  =1", "a;=1", ';"=1', "\t=1", "\r=1", "x\r\n=1,2")
-_FORMULAS += ("＝1", "a;\t=1", "a; =1", "'=1", '"=1"', "\u00a0=1", "\ufeff=1", ";;=1", "\0=1")  # noqa: RUF001
+_FORMULAS += ("\uff1d1", "a;\t=1", "a; =1", "'=1", '"=1"', "\u00a0=1", "\ufeff=1", ";;=1", "\0=1")
 _MARKUP = ("<script>", "</td></tr></table>", "<!--", "--><b>", "]]>", "&#27;", "&lt;", "{css}")
 _MARKUP += ("$\\frac{a}{$", "a|b", "`", "![x](y)", "<svg onload=x>", '" onload="x', "' x='", "{}")
 _MARKUP += ("#010203", "font: 'x sans-serif", " xmlns='x'", ' width="1"', "\u2028# x", "x\n# y")
