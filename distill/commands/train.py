@@ -55,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_network_arguments(parser)
     _add_config_arguments(parser)
+    _add_batch_arguments(parser)
     _add_qat_arguments(parser)
 
 
@@ -152,6 +153,25 @@ def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
         "--epochs", type=positive_int, metavar="N", help="number of epochs (default: the preset's)"
     )
     group.add_argument(
+        "--lr",
+        type=float,
+        metavar="RATE",
+        help="peak learning rate for 512 images per step; another --batch scales it in proportion "
+        "(default: the preset's)",
+    )
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="change one setting, such as label_weight=0.5; the run.toml that every run writes to "
+        "its output folder lists all settings",
+    )
+
+
+def _add_batch_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("batch and memory")
+    group.add_argument(
         "--batch",
         type=positive_int,
         metavar="N",
@@ -172,21 +192,6 @@ def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
         const=True,
         help="compute activations again in the backward pass instead of keeping them, which needs "
         "less memory and more time",
-    )
-    group.add_argument(
-        "--lr",
-        type=float,
-        metavar="RATE",
-        help="peak learning rate for 512 images per step; another --batch scales it in proportion "
-        "(default: the preset's)",
-    )
-    group.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="change one setting, such as label_weight=0.5; the run.toml that every run writes to "
-        "its output folder lists all settings",
     )
 
 

@@ -147,18 +147,29 @@ def test_real_tool_of_an_engine_is_run(engine: str, demo: dict[str, Path]) -> No
     assert result.ratio.low <= result.ratio.median <= result.ratio.high
 
 
+def write_program(folder: Path, script: str) -> Path:
+    """Write a benchmark program that runs a shell script."""
+    program = folder / "tool"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    return program
+
+
+def check_refusal(tool: str, program: Path, artifact: Path, message: str) -> None:
+    """Check that a program in place of a benchmark tool is refused."""
+    with (
+        open_in_engine(str(artifact), "onnxruntime", RuntimeOptions()) as open_artifact,
+        pytest.raises(RequestError, match=message),
+    ):
+        run_tool(BENCHMARK_TOOLS[tool], str(program), open_artifact, 1)
+
+
 @pytest.mark.parametrize("number", [".", "1.2.3", "0", "9e99", "9" * 400, "1e-99", "nan", "-1"])
 def test_a_number_that_is_no_latency_is_refused(
     number: str, small_classifier: Path, tmp_path: Path
 ) -> None:
-    program = tmp_path / "tool"
-    program.write_text(f'#!/bin/sh\necho "P50 Latency: {number} s"\n')
-    program.chmod(0o755)
-    with (
-        open_in_engine(str(small_classifier), "onnxruntime", RuntimeOptions()) as open_artifact,
-        pytest.raises(RequestError, match="reported no median latency"),
-    ):
-        run_tool(BENCHMARK_TOOLS["onnxruntime"], str(program), open_artifact, 1)
+    program = write_program(tmp_path, f'echo "P50 Latency: {number} s"')
+    check_refusal("onnxruntime", program, small_classifier, "reported no median latency")
 
 
 @pytest.mark.parametrize("text", ["{", "[" * 100_000, '{"a": ' + "9" * 5000 + "}", " " * 2**21])
@@ -166,11 +177,13 @@ def test_a_damaged_json_file_of_a_tool_is_refused(
     text: str, small_classifier: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "text").write_text(text)
-    program = tmp_path / "tool"
-    program.write_text(f'#!/bin/sh\nfor last; do :; done\ncat {tmp_path}/text > "$last"\n')
-    program.chmod(0o755)
-    with (
-        open_in_engine(str(small_classifier), "onnxruntime", RuntimeOptions()) as open_artifact,
-        pytest.raises(RequestError, match="the JSON file of litert-benchmark cannot be read"),
-    ):
-        run_tool(BENCHMARK_TOOLS["litert"], str(program), open_artifact, 1)
+    program = write_program(tmp_path, f'for last; do :; done\ncat {tmp_path}/text > "$last"')
+    message = "the JSON file of litert-benchmark cannot be read"
+    check_refusal("litert", program, small_classifier, message)
+
+
+def test_endless_output_of_a_tool_is_refused(small_classifier: Path, tmp_path: Path) -> None:
+    program = write_program(tmp_path, "yes")
+    check_refusal(
+        "onnxruntime", program, small_classifier, "printed more than 16 MiB: leave 'tool'"
+    )

@@ -207,21 +207,23 @@ def _encode_length(length: int) -> bytes:
     return encoded + bytes([length])
 
 
-_MEMORY = 3 * GIB + GIB
+MEMORY_BYTES = 3 * GIB + GIB
 """docs/security.md states 3 GiB for the results of operators in one run. The rest is for weights,
 images and the engine itself."""
 
 LOADERS = (
-    Loader("ONNX: predict", predict, make_samples, craft, memory_bytes=_MEMORY),
-    Loader("ONNX: batch", predict_batch, make_samples, craft, memory_bytes=_MEMORY),
-    Loader("ONNX: signed", verify_artifact, make_no_samples, craft_bombs, memory_bytes=_MEMORY),
+    Loader("ONNX: predict", predict, make_samples, craft, memory_bytes=MEMORY_BYTES),
+    Loader("ONNX: batch", predict_batch, make_samples, craft, memory_bytes=MEMORY_BYTES),
+    Loader(
+        "ONNX: signed", verify_artifact, make_no_samples, craft_bombs, memory_bytes=MEMORY_BYTES
+    ),
     Loader(
         "ONNX: verify",
         verify_artifact,
         make_samples_with_manifests,
         craft_refused,
         must_refuse=True,
-        memory_bytes=_MEMORY,
+        memory_bytes=MEMORY_BYTES,
     ),
     Loader("ONNX: inspect", inspect, make_samples, craft),
 )

@@ -13,7 +13,7 @@ import pytest
 
 from tests.helpers.small_classifiers import build_classifier, hash_openvino_ir
 from tests.hostile.artifact_commands import inspect, predict, predict_batch, verify_artifact
-from tests.hostile.hostile_files import GIB, HostileFile, Loader
+from tests.hostile.hostile_files import HostileFile, Loader
 from tests.hostile.hostile_ir import IrBuilder, list_hostile_ir
 from tests.hostile.loaders import onnx_files
 from tests.hostile.manifest_changes import change_manifest
@@ -149,12 +149,17 @@ def craft_all(generator: random.Random) -> Iterator[HostileFile]:
     yield from craft(generator)
 
 
-_MEMORY = 3 * GIB + GIB
-"""As for ONNX."""
+_MEMORY = onnx_files.MEMORY_BYTES
 
 LOADERS = (
     Loader("OpenVINO: predict", predict, make_samples, craft_all, memory_bytes=_MEMORY),
-    Loader("OpenVINO: batch", predict_batch, make_samples, craft_signed, memory_bytes=_MEMORY),
+    Loader(
+        "OpenVINO: batch",
+        predict_batch,
+        make_samples,
+        craft_signed,
+        memory_bytes=_MEMORY,
+    ),
     Loader(
         "OpenVINO: verify",
         verify_artifact,

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.hostile.artifact_commands import inspect, predict, predict_batch, verify_artifact
-from tests.hostile.hostile_files import GIB, HostileFile, Loader, make_file, make_lazy_file
+from tests.hostile.hostile_files import HostileFile, Loader, make_file, make_lazy_file
 from tests.hostile.hostile_graphs import list_hostile_graphs
 from tests.hostile.loaders import onnx_files
 from tests.hostile.manifest_changes import change_manifest
@@ -132,12 +132,17 @@ def craft_all(generator: random.Random) -> Iterator[HostileFile]:
     yield from craft(generator)
 
 
-_MEMORY = 3 * GIB + GIB
-"""As for ONNX."""
+_MEMORY = onnx_files.MEMORY_BYTES
 
 LOADERS = (
     Loader("ORT: predict", predict, make_samples, craft_all, memory_bytes=_MEMORY),
-    Loader("ORT: batch", predict_batch, make_samples, craft_signed, memory_bytes=_MEMORY),
+    Loader(
+        "ORT: batch",
+        predict_batch,
+        make_samples,
+        craft_signed,
+        memory_bytes=_MEMORY,
+    ),
     Loader(
         "ORT: verify",
         verify_artifact,
