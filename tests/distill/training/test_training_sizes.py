@@ -52,7 +52,7 @@ def test_the_checkpoint_is_exported_at_its_size(data: Path, tmp_path: Path, size
     checkpoint = train(data, tmp_path / "run", size)
     artifact = export(ExportConfig(checkpoint=checkpoint, output=tmp_path / "model.onnx"))
     classifier = Classifier(artifact.path)
-    assert classifier.manifest.preprocess.size == size
+    assert artifact.manifest.preprocess.size == size
     assert len(classifier.labels) == 3
 
 
