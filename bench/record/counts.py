@@ -32,6 +32,10 @@ from them."""
 MAX_CLASSES = 30_000
 """Largest number of classes of an accuracy result; ImageNet-22k has 21,841."""
 
+MAX_UNITS = 4096
+"""Largest number of units (quantized layers and attention modules) of a sensitivity result. The
+largest TinyViT has 86 of them."""
+
 MAX_ENTRIES = 5_000_000
 """Largest number of entries in all lists and objects of a record together. Most are samples, one
 for each query, or predicted classes, one for each image."""
@@ -77,6 +81,7 @@ def require_possible_counts(data: dict[str, Any]) -> None:
     for result in results if isinstance(results, list) else []:
         if isinstance(result, dict):
             _require_lengths(result, _RESULT_LIMITS)
+            _require_lengths(_get_object(result, "network"), {"units": MAX_UNITS})
             stages.update(_get_object(result, "stages_ms"))
     if len(stages) > MAX_STAGES:
         raise ValueError(f"its results have {len(stages)} different stages, more than {MAX_STAGES}")
