@@ -102,7 +102,8 @@ def compare_records(
 
     Raises:
         RequestError: The records are of sensitivity; they differ in kind, dataset or, unless
-            `across_devices`, device; no results match; or a record has several results for one artifact and the same settings.
+            `across_devices`, device; no results match; or a record has several results for one
+            artifact and the same settings.
     """
     _require_comparable(before, after, across_devices)
     ambiguous_keys = _find_ambiguous_keys(before) | _find_ambiguous_keys(after)
@@ -183,9 +184,13 @@ def _get_dataset_hash(record: Record) -> object:
     return record.dataset.get("names_and_classes_sha256")
 
 
+def _list_results(record: Record) -> list[LatencyResult | AccuracyResult]:
+    return [*record.latency, *record.accuracy]
+
+
 def _find_ambiguous_keys(record: Record) -> set[_MatchKey]:
     """Return each key that several results of a record have, as those of x/a.onnx and y/a.onnx."""
-    counts = Counter(_make_match_key(result) for result in (*record.latency, *record.accuracy))
+    counts = Counter(_make_match_key(result) for result in _list_results(record))
     return {key for key, count in counts.items() if count > 1}
 
 
@@ -194,7 +199,7 @@ def _index_results(
 ) -> dict[_MatchKey, LatencyResult | AccuracyResult]:
     """Return the results of a record by key, in which a path replaces an ambiguous file name."""
     results: dict[_MatchKey, LatencyResult | AccuracyResult] = {}
-    for result in (*record.latency, *record.accuracy):
+    for result in _list_results(record):
         key = _make_match_key(result)
         if key in ambiguous_keys:
             key = (result.artifact.path, *key[1:])

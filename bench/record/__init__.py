@@ -1,8 +1,8 @@
 """Benchmark records: the device, the date, and the results of each artifact (exported model file).
 
-`tinyvit-bench latency --json`, `accuracy --json` and `sensitivity --json` print one record. The subcommands
-`report` and `compare` read records. In a latency result, a baseline is another implementation, such
-as timm's model in PyTorch, that was timed alternately with the artifact.
+`tinyvit-bench latency --json`, `accuracy --json` and `sensitivity --json` print one record. The
+subcommands `report` and `compare` read records. In a latency result, a baseline is another
+implementation, such as timm's model in PyTorch, that was timed alternately with the artifact.
 """
 
 from tinyvit.bench.record.accuracy import AccuracyResult, ClassAccuracy, ReferenceComparison

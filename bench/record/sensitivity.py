@@ -43,6 +43,7 @@ class NetworkSensitivity:
     """The error of a quantized network's logits, and the part of each unit in it.
 
     Attributes:
+        image_count: Number of images on which the errors were measured.
         mean_square_error: Mean square difference of the logits of the quantized network and those
             of the float32 network.
         snr_db: Signal-to-noise ratio of the logits in decibels; None if they are exact or 0.
@@ -50,6 +51,7 @@ class NetworkSensitivity:
         units: The units, the largest share of the error first.
     """
 
+    image_count: int
     mean_square_error: float
     snr_db: float | None
     cosine: float | None
@@ -67,12 +69,10 @@ class SensitivityResult:
         is_simulated: False if the artifact's own graph ran in the engine, with single units
             replaced by those of the float32 network; True if PyTorch computed with the scales of
             the artifact's recipe.
-        image_count: Number of images on which the errors were measured.
         network: The error of the logits, and the part of each unit in it.
     """
 
     artifact: ArtifactInfo
     reference: str
     is_simulated: bool
-    image_count: int
     network: NetworkSensitivity

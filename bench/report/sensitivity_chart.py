@@ -15,6 +15,7 @@ from tinyvit.bench.report.charts import (
     make_label,
     open_figure,
 )
+from tinyvit.bench.report.sensitivity_tables import format_share_of_error
 
 MAX_BARS = 25
 """Largest number of units in a chart."""
@@ -38,12 +39,12 @@ def draw_sensitivity_chart(network: NetworkSensitivity) -> str:
             percent = 100 * unit.share
             axes.barh(y, percent, height=BAR_HEIGHT, color=STRONG if unit.share > 0 else PALE)
             snr = "" if unit.snr_db is None else f", {unit.snr_db:.1f} dB"
-            draw_text(axes, max(percent, 0), y, f"{percent:.1f}%{snr}")
+            draw_text(axes, max(percent, 0), y, f"{format_share_of_error(unit.share)}{snr}")
         axes.axvline(0, color=INK, linewidth=0.8)
         caption = (
             "share of the logits' squared error, %; beside it, the signal-to-noise ratio of the"
             " unit's output"
         )
         label_rows(axes, [make_label(unit.unit) for unit in units], caption)
-        texts = [f"{make_label(unit.unit)} {unit.share:.1%}" for unit in units]
+        texts = [f"{make_label(unit.unit)} {format_share_of_error(unit.share)}" for unit in units]
         return export_svg(figure, "Most sensitive units", texts)

@@ -10,6 +10,7 @@ from tinyvit.bench.report.rows import describe_engine
 from tinyvit.bench.report.sensitivity_tables import (
     UNIT_HEADER,
     describe_computation,
+    format_share_of_error,
     format_unit_cells,
 )
 from tinyvit.bench.report.tables import format_number
@@ -39,7 +40,7 @@ def _format_result(result: SensitivityResult) -> list[str]:
     return [
         f"{Path(artifact.path).name} compared with the float32 weights of"
         f" {Path(result.reference).name}, {describe_computation(result)}"
-        f" {describe_engine(artifact.engine)}, {result.image_count} images",
+        f" {describe_engine(artifact.engine)}, {result.network.image_count} images",
     ]
 
 
@@ -61,9 +62,9 @@ def format_units(network: NetworkSensitivity, row_count: int) -> list[str]:
         *(format_table_row(format_unit_cells(unit, total_macs)) for unit in units[:row_count]),
     ]
     if len(units) > row_count:
-        share = sum(unit.share for unit in units[row_count:])
+        share = format_share_of_error(sum(unit.share for unit in units[row_count:]))
         lines.append(
-            f"{len(units) - row_count} further units have {share:.1%} of the error together; --json"
-            " lists them"
+            f"{len(units) - row_count} further units have {share} of the error together (--json"
+            " lists them)"
         )
     return lines

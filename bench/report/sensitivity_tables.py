@@ -39,11 +39,16 @@ def format_unit_cells(unit: UnitSensitivity, total_macs: int) -> tuple[str, ...]
     """
     return (
         unit.unit,
-        f"{unit.share:.1%}",
+        format_share_of_error(unit.share),
         format_number(unit.snr_db),
         "" if unit.cosine is None else f"{unit.cosine:.5f}",
         f"{unit.macs / total_macs:.1%}" if total_macs else "",
     )
+
+
+def format_share_of_error(share: float) -> str:
+    """Format a share of the error in percent with one decimal; it can be negative."""
+    return f"{round(share, 3) + 0.0:.1%}"  # adding 0.0 turns -0.0 into 0.0
 
 
 def _make_network_table(results: Sequence[tuple[DeviceInfo, SensitivityResult]]) -> Table:
@@ -66,7 +71,7 @@ def _make_network_table(results: Sequence[tuple[DeviceInfo, SensitivityResult]])
                 device.name,
                 Path(result.reference).name,
                 f"{describe_computation(result)} {describe_engine(result.artifact.engine)}",
-                str(result.image_count),
+                str(network.image_count),
                 f"{network.mean_square_error:.3g}",
                 format_number(network.snr_db),
                 "" if network.cosine is None else f"{network.cosine:.5f}",

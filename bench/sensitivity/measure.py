@@ -35,6 +35,11 @@ class SwitchableNetwork(Protocol):
         """The names of the units that are quantized."""
         ...
 
+    @property
+    def image_count(self) -> int:
+        """The number of images."""
+        ...
+
     def compute_logits(self, float_units: Collection[str]) -> npt.NDArray[np.float32]:
         """Compute the logits of all images.
 
@@ -90,7 +95,11 @@ def measure_sensitivity(
         progress.advance("measuring the sensitivity of units", unit_count, len(units))
     sensitivities.sort(key=_ordering_key)
     return NetworkSensitivity(
-        int8.mean_square_error, int8.snr_db, int8.cosine, tuple(sensitivities)
+        image_count=network.image_count,
+        mean_square_error=int8.mean_square_error,
+        snr_db=int8.snr_db,
+        cosine=int8.cosine,
+        units=tuple(sensitivities),
     )
 
 

@@ -44,6 +44,11 @@ class OnnxNetwork:
         """The names of the units that are quantized."""
         return [unit.name for unit in self._model.units]
 
+    @property
+    def image_count(self) -> int:
+        """The number of images."""
+        return self._inputs.image_count
+
     def compute_logits(self, float_units: Collection[str]) -> npt.NDArray[np.float32]:
         """Compute the logits of all images; see `measure.SwitchableNetwork.compute_logits`."""
         session = self._open(self._model.restore(float_units))

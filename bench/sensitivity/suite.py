@@ -87,7 +87,6 @@ def record_sensitivity(
         artifact=info,
         reference=str(options.reference),
         is_simulated=False,
-        image_count=inputs.image_count,
         network=measure_sensitivity(network, progress),
     )
     return make_record((result,), inputs.source, inputs.warnings, options.device_name, date)
@@ -117,7 +116,7 @@ def make_record(
         settings={},
         warnings=warnings,
         sensitivity=results,
-        dataset={"source": source, "images": results[0].image_count},
+        dataset={"source": source, "images": results[0].network.image_count},
     )
 
 
