@@ -14,6 +14,10 @@ from tinyvit.nesting_limits import exceeds_entry_count
 MAX_RESULTS = 256
 """Largest number of results, or of baselines, in a record. The project's own have at most 30."""
 
+MAX_SENSITIVITY_RESULTS = 32
+"""Largest number of results in a sensitivity record. A report draws a chart for each result;
+tinyvit-export writes one for each target."""
+
 MAX_STAGES = 32
 """Largest number of different stages in all results together. tinyvit-bench measures six. A chart
 has a bar for each result and stage."""
@@ -75,6 +79,8 @@ def require_possible_counts(data: dict[str, Any]) -> None:
     if any(len(text) > MAX_CHARACTERS for text in _iterate_texts(data)):
         raise ValueError(f"it has a text of more than {MAX_CHARACTERS} characters")
     _require_lengths(data, _RECORD_LIMITS)
+    if data.get("kind") == "sensitivity":
+        _require_lengths(data, {"results": MAX_SENSITIVITY_RESULTS})
     _require_lengths(_get_object(data, "device"), {"cpu_features": MAX_LINES})
     results = data.get("results")
     stages: set[str] = set()

@@ -104,9 +104,7 @@ def read_inputs(data: Path, model_io: ModelIO, limit: int) -> NetworkInputs:
         batches=tuple(batches),
         image_count=len(pixels),
         source=", ".join([*notes, *listing.notes]),
-        warnings=(f"{format_count(len(errors), 'image')} cannot be read and are left out",)
-        if errors
-        else (),
+        warnings=(f"unreadable images that were left out: {len(errors)}",) if errors else (),
     )
 
 

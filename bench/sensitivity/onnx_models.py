@@ -136,13 +136,13 @@ class Int8Model:
 
     def _add_quantized_copy(self, graph: Any, unit: OnnxUnit) -> None:
         """Add the nodes of a unit once more, with other names of the tensors that they compute."""
-        originals = [self._message.graph.node[index] for index in unit.nodes]
-        computed = {name for node in originals for name in node.output}
+        originals = {index: self._message.graph.node[index] for index in unit.nodes}
+        computed = {name for node in originals.values() for name in node.output}
         prefix = f"{_QUANTIZED_ALONE}{unit.name}: "
-        for original in originals:
+        for index, original in originals.items():
             node = graph.node.add()
             node.CopyFrom(original)
-            node.name = f"{prefix}{original.name}"
+            node.name = f"{prefix}node {index}"  # names must be unique, and may be missing
             for names in (node.input, node.output):
                 names[:] = [f"{prefix}{name}" if name in computed else name for name in names]
 

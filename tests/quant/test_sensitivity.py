@@ -13,7 +13,7 @@ from tinyvit.nn.cost import count_macs
 from tinyvit.nn.model import TinyViT
 from tinyvit.quant.quantized_network import attention_modules, quantizable_layers
 from tinyvit.quant.recipe import Recipe
-from tinyvit.quant.sensitivity import count_unit_macs, rank_sensitivity
+from tinyvit.quant.sensitivity import SimulatedNetwork, count_unit_macs, rank_sensitivity
 from tinyvit.quant_scheme import FLOAT_LAYERS, QuantScheme
 
 
@@ -54,13 +54,13 @@ def test_the_most_sensitive_layer_is_found(folded_network: TinyViT) -> None:
     recipe = recipe_of_equal_scales(folded_network, **{f"{coarse}:in": 5.0})
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     progress = RecordedProgress()
-    ranking = rank_sensitivity(
+    network = SimulatedNetwork(
         folded_network,
         recipe.with_more_float_units((left_out,)),
         QuantScheme(attention=False),
         images,
-        progress,
     )
+    ranking = rank_sensitivity(network, progress)
     most_sensitive = max(ranking, key=lambda sensitivity: sensitivity.error)
     assert most_sensitive.unit == coarse
     assert most_sensitive.error > 0
@@ -69,3 +69,36 @@ def test_the_most_sensitive_layer_is_found(folded_network: TinyViT) -> None:
     assert left_out not in units
     assert not units & set(dict(attention_modules(folded_network)))
     assert progress.steps[-1][1:] == (len(ranking), len(ranking))
+
+
+def test_each_output_is_compared_with_only_its_unit_in_int8(folded_network: TinyViT) -> None:
+    """A layer whose input is rounded to 0, and an attention module with rounded operands."""
+    empty, attention = "stages.0.blocks.0.conv1", "stages.3.blocks.1.attn"
+    recipe = recipe_of_equal_scales(folded_network, **{f"{empty}:in": 1e6})
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    network = SimulatedNetwork(folded_network, recipe, QuantScheme(), images)
+    outputs = network.compare_outputs()
+    assert list(outputs) == network.units
+    inputs: dict[str, torch.Tensor] = {}
+    layer = folded_network.get_submodule(empty)
+
+    def keep_input(module: torch.nn.Module, arguments: tuple[torch.Tensor]) -> None:
+        inputs[empty] = arguments[0]
+
+    handle = layer.register_forward_pre_hook(keep_input)
+    with torch.inference_mode():
+        folded_network(images)
+        exact = layer(inputs[empty]).double()
+    handle.remove()
+    # Only the bias is left of the output of a layer whose input is 0.
+    bias = layer.get_parameter("bias").detach().double().reshape(1, -1, 1, 1)
+    noise = (exact - bias).square().sum()
+    expected_snr_db = 10 * float(torch.log10(exact.square().sum() / noise))
+    assert outputs[empty].error.snr_db == pytest.approx(expected_snr_db, abs=0.05)
+    attention_snr_db = outputs[attention].error.snr_db
+    assert attention_snr_db is not None
+    assert 5 < attention_snr_db < 60
+    assert outputs[empty].macs == count_unit_macs(folded_network)[empty]
+    float32 = network.compute_logits(network.units)
+    with torch.inference_mode():
+        assert float32 == pytest.approx(folded_network(images).numpy(), abs=1e-6)
