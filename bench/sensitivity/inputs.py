@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -68,44 +68,59 @@ def read_inputs(data: Path, model_io: ModelIO, limit: int) -> NetworkInputs:
     """
     listing = list_calibration_images(data)
     ordered = order_calibration_images(listing.images, seed=0)
+    pixels, unreadable_count = _prepare_images(
+        (image.get_source for image in ordered), model_io, limit, data
+    )
+    if model_io.batch_size is not None and len(pixels) > model_io.batch_size:
+        del pixels[len(pixels) - len(pixels) % model_io.batch_size :]
+    facts = [f"the first {len(pixels)} of {format_count(len(ordered), 'image')} in {data.name}"]
+    warnings: tuple[str, ...] = ()
+    if unreadable_count:
+        warnings = (f"unreadable images that were left out: {unreadable_count}",)
+    return NetworkInputs(
+        batches=_make_batches(pixels, model_io.batch_size),
+        image_count=len(pixels),
+        source=", ".join([*facts, *listing.notes]),
+        warnings=warnings,
+    )
+
+
+def _prepare_images(
+    getters: Iterable[SourceGetter], model_io: ModelIO, limit: int, data: Path
+) -> tuple[list[Pixels], int]:
+    """Return the inputs for the first `limit` readable images, and the number of unreadable ones.
+
+    Raises RequestError if more than `limit` images are unreadable, so that a list of a million
+    missing files ends soon, and ImageError if no image can be read.
+    """
     pixels: list[Pixels] = []
     errors: list[ImageError] = []
     threads = choose_decoding_threads()
-    prepared: Iterator[Pixels | ImageError] = map_ahead(
-        partial(_prepare, model_io),
-        (image.get_source for image in ordered),
-        threads=threads,
-        ahead=2 * threads,
-    )
-    for image in prepared:
+    for image in map_ahead(partial(_prepare, model_io), getters, threads, ahead=2 * threads):
         if not isinstance(image, ImageError):
             pixels.append(image)
-            if len(pixels) == limit:
-                break
-            continue
-        errors.append(image)
+        else:
+            errors.append(image)
         if len(errors) > limit:
             raise RequestError(
                 f"{len(errors)} of the first {len(errors) + len(pixels)} images of {data} cannot"
                 f" be read; the first error: {errors[0].cause}",
                 errors[0].remedy,
             )
+        if len(pixels) == limit:
+            break
     if not pixels:
         raise errors[0]
-    size = model_io.batch_size or min(_DYNAMIC_BATCH_SIZE, len(pixels))
-    if model_io.batch_size is not None and len(pixels) > size:
-        del pixels[len(pixels) - len(pixels) % size :]
+    return pixels, len(errors)
+
+
+def _make_batches(pixels: Sequence[Pixels], batch_size: int | None) -> tuple[Pixels, ...]:
+    """Stack inputs in batches; the last input is repeated until a fixed batch size is reached."""
+    size = batch_size or _DYNAMIC_BATCH_SIZE
     batches = [np.stack(pixels[start : start + size]) for start in range(0, len(pixels), size)]
-    if model_io.batch_size is not None:
-        batches[-1] = pad_batch(batches[-1], size)
-    notes = [f"the first {len(pixels)} of {format_count(len(ordered), 'image')} in {data.name}"]
-    notes += [f"{len(errors)} unreadable"] if errors else []
-    return NetworkInputs(
-        batches=tuple(batches),
-        image_count=len(pixels),
-        source=", ".join([*notes, *listing.notes]),
-        warnings=(f"unreadable images that were left out: {len(errors)}",) if errors else (),
-    )
+    if batch_size is not None:
+        batches[-1] = pad_batch(batches[-1], batch_size)
+    return tuple(batches)
 
 
 def make_golden_inputs(manifest: Manifest) -> NetworkInputs:

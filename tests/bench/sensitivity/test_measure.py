@@ -58,7 +58,7 @@ def test_figures_are_those_computed_by_hand(batches: list[list[list[float]]]) ->
         assert unit.share == pytest.approx(0.75, rel=1e-4)
         assert unit.snr_db == pytest.approx(22.8556, abs=1e-3)
         assert unit.macs == 4
-    assert units["first"].cosine == pytest.approx(0.998203, abs=1e-6)  # 2 / sqrt(1.93 * 2.08)
+    assert units["first"].cosine == pytest.approx(0.998205, abs=1e-6)  # 2 / sqrt(1.93 * 2.08)
     assert units["second"].cosine == pytest.approx(0.997925, abs=1e-6)  # 1.86 / sqrt(1.93 * 1.8)
 
 
@@ -72,10 +72,30 @@ def test_an_exact_network_has_no_error() -> None:
 def test_a_quantized_tensor_outside_of_layers_is_refused() -> None:
     layers = TwoLayers()
     hidden = layers.linear("image", "first", 0.4, "hidden")
-    layers.add("Relu", [layers.round(hidden, "other", 0.1)], "logits")
+    layers.add("Add", [hidden, layers.round("image", "other", 0.1)], "logits")
     with pytest.raises(RequestError, match="1 layers have integer weights, and 2 nodes") as error:
         Int8Model(layers.serialize(), WEIGHTS, "two.onnx")
     assert error.value.remedy == "give an int8 .onnx file that tinyvit-export wrote"
+
+
+def test_a_quantized_output_belongs_to_its_layer() -> None:
+    """The output (1.2, 0.8) is rounded to multiples of 0.5: (1.0, 1.0)."""
+    layers = TwoLayers()
+    hidden = layers.linear("image", "first", 0.4, "hidden")
+    layers.add("Identity", [layers.round(hidden, "output", 0.5)], "logits")
+    arrays = (np.array([[1.2, 0.7]], np.float32),)
+    network = OnnxNetwork(
+        Artifact(Path("one.onnx"), None),
+        Int8Model(layers.serialize(), WEIGHTS, "one.onnx"),
+        NetworkInputs(arrays, image_count=1, source="by hand"),
+        threads=1,
+    )
+    assert network.units == ["first"]
+    assert network.compute_logits(()).tolist() == [[1.0, 1.0]]
+    assert network.compute_logits(("first",)) == pytest.approx(arrays[0])
+    (unit,) = measure_sensitivity(network).units
+    assert unit.share == pytest.approx(1)
+    assert unit.snr_db == pytest.approx(10 * math.log10(SIGNAL / (0.2**2 + 0.3**2)), abs=1e-3)
 
 
 def test_a_file_without_quantized_layers_is_refused() -> None:
