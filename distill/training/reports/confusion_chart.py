@@ -87,7 +87,8 @@ def _compute_shares(table: ConfusionTable) -> npt.NDArray[np.float64]:
     """
     counts = table.counts.astype(np.float64)
     totals = counts.sum(axis=1, keepdims=True)
-    shares = np.divide(100 * counts, totals, out=np.full_like(counts, np.nan), where=totals > 0)
+    shares = np.full_like(counts, np.nan)
+    np.divide(100 * counts, totals, out=shares, where=totals > 0)
     if table.has_other_classes:
         shares[-1, -1] = np.nan
     return shares

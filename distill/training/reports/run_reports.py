@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from torch import nn
-
 from tinyvit.distill.training.device import ComputeDevice
 from tinyvit.distill.training.evaluate import ImagePredictions, predict_images
 from tinyvit.distill.training.qat import add_fake_quantization
@@ -52,7 +50,7 @@ def _predict_with_best_network(
     The best epoch may be an earlier one, or one before an interruption, so its network is read from
     the checkpoint. This has only the outputs that the run keeps.
     """
-    model: nn.Module = load_checkpoint(task.folder / BEST_CHECKPOINT).build()
+    model = load_checkpoint(task.folder / BEST_CHECKPOINT).build()
     if task.recipe is not None:
         model = add_fake_quantization(fold_model(model), task.recipe)
     return predict_images(device.move_module(model), validation, device)
