@@ -9,6 +9,7 @@ from tinyvit.distill.training.request import TrainingRequest
 from tinyvit.distill.training.run_folder import BEST_CHECKPOINT, RECIPE_FILE
 from tinyvit.distill.training.task import TrainingTask
 from tinyvit.quant.calibration_data import MIN_IMAGES
+from tinyvit.quant.config import CPU_WEIGHT_BITS
 from tinyvit.safe_text import quote_argument
 
 EXPORTED_FILE = "best.int8.onnx"
@@ -32,6 +33,8 @@ def make_export_command(request: TrainingRequest, task: TrainingTask) -> str:
     arguments: list[str | Path] = ["--checkpoint", folder / BEST_CHECKPOINT, "--int8"]
     if task.recipe is not None:
         arguments += ["--recipe", folder / RECIPE_FILE]
+        if task.recipe.weight_bits == CPU_WEIGHT_BITS["vnni"]:
+            arguments += ["--cpu", "vnni"]
     # At least one image is held out from calibration.
     if len(images) > MIN_IMAGES:
         arguments += ["--calib-data", images.folder]

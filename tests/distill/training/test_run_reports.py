@@ -5,21 +5,27 @@ from __future__ import annotations
 import csv
 import json
 import shlex
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.distill_data import write_class_folders
+from tests.helpers.random_images import save_random_images
 from tests.helpers.recorded_progress import RecordedProgress
 from tinyvit.distill.cli import main
+from tinyvit.distill.logits.save import save_logits
+from tinyvit.distill.logits.teacher_predictions import LogitsRequest
 from tinyvit.distill.training import train
 from tinyvit.distill.training.presets import PRESETS
 from tinyvit.distill.training.request import TrainingRequest
 from tinyvit.distill.training.run_folder import load_state
+from tinyvit.distill.training.student import save_checkpoint
 from tinyvit.distill.training.train import train_student
 from tinyvit.errors import RequestError
 from tinyvit.export.cli import main as export_main
+from tinyvit.nn.hub import load_released
 from tinyvit.runtimes.classifier import Classifier
 
 REPORT_FILES = (
@@ -149,9 +155,8 @@ def test_the_export_command_works_as_printed(
     write_class_folders(data / "train", images_per_class=40)
     write_class_folders(data / "val", seed=9, images_per_class=40)
     arguments = ["train", "--student", "tiny_vit_5m_224", "--img-size", "32", "--workers", "0"]
-    arguments += ["--epochs", "2", "--batch", "12", "--data", str(data), "-o", "-run; ls"]
     # A value that begins with a hyphen needs "=".
-    arguments[-2:] = ["--output=-run; ls"]
+    arguments += ["--epochs", "2", "--batch", "12", "--data", str(data), "--output=-run; ls"]
     assert main(arguments) == 0
     command = shlex.split(capsys.readouterr().err.splitlines()[-1].partition(": ")[2])
     assert command == [
@@ -193,4 +198,68 @@ def test_evaluate_writes_the_same_files_as_the_run(
     assert main([*arguments, "--overwrite", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["files"] == [
         str(output / name) for name in read_files(folder)
+    ]
+
+
+def test_evaluate_needs_matplotlib_only_for_its_files(
+    run_messages: tuple[Path, list[str]],
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    arguments = ["evaluate", str(run_messages[0] / "best.safetensors"), "--data", str(data)]
+    assert main([*arguments, "-o", str(tmp_path / "out")]) == 1
+    assert capsys.readouterr() == (
+        "",
+        "error: matplotlib is not installed: pip install 'tinyvit-edge[train]'\n",
+    )
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.startswith("best.safetensors: top-1 ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("weight_bits", "cpu"), [(7, []), (8, ["--cpu", "vnni"])])
+def test_the_reports_of_quantization_aware_training_are_those_of_the_quantized_network(
+    weight_bits: int, cpu: list[str], tmp_path: Path
+) -> None:
+    source = load_released("demo").at_size(32, "scaled")
+    init = tmp_path / "init.safetensors"
+    assert source.labels is not None
+    save_checkpoint(init, source.state_dict, source.labels, source.preprocess, "mit")
+    images = tmp_path / "images"
+    for number, label in enumerate(source.labels[:3]):
+        save_random_images(images / label.name, range(40 * number, 40 * number + 40))
+    store = save_logits(
+        LogitsRequest(images, (str(init),), 1, tmp_path / "s", top_k=10, precision="float32")
+    )
+    request = TrainingRequest(
+        images,
+        tmp_path / "run",
+        replace(PRESETS["qat"], epochs=1, batch=30, precision="float32"),
+        init=init,
+        val_data=images,
+        logits=store.folder,
+        classes="teacher",
+        workers=0,
+        qat="",
+        weight_bits=weight_bits,
+    )
+    progress = RecordedProgress()
+    best_checkpoint = train_student(request, progress)
+    rows = list(csv.DictReader((tmp_path / "run" / "class_accuracy.csv").read_text().splitlines()))
+    correct_count = sum(int(row["correct"]) for row in rows)
+    best_top1 = load_state(tmp_path / "run", {}, "cpu", 4, 1).best_top1
+    assert best_top1 == pytest.approx(100 * correct_count / 120)
+    command = shlex.split(progress.messages[-1].partition(": ")[2])
+    assert command[:4] == ["tinyvit-export", "--checkpoint", str(best_checkpoint), "--int8"]
+    assert command[4:-2] == [
+        "--recipe",
+        str(tmp_path / "run" / "recipe.json"),
+        *cpu,
+        "--calib-data",
+        str(images),
+        "--val-data",
+        str(images),
     ]
