@@ -84,7 +84,7 @@ def _format_report(records: Sequence[Record], suffix: str, title: str) -> str:
     """Format the report as HTML, Markdown or CSV, depending on the suffix of its file."""
     from tinyvit.bench.report.page import format_page
     from tinyvit.bench.report.rows import make_rows
-    from tinyvit.bench.report.text_formats import format_csv, format_markdown
+    from tinyvit.bench.report.text_formats import format_markdown, format_summary_csv
 
     rows = make_rows(records)
     if suffix == ".html":
@@ -97,4 +97,4 @@ def _format_report(records: Sequence[Record], suffix: str, title: str) -> str:
             " have neither",
             "give -o a name that ends with .html or .md",
         )
-    return format_csv(rows)
+    return format_summary_csv(rows)
