@@ -114,10 +114,12 @@ def _prepare_images(
     return pixels, len(errors)
 
 
-def _make_batches(pixels: Sequence[Pixels], batch_size: int | None) -> tuple[Pixels, ...]:
+def _make_batches(pixels: Sequence[Pixels], batch_size: int | None) -> tuple[npt.NDArray[Any], ...]:
     """Stack inputs in batches; the last input is repeated until a fixed batch size is reached."""
     size = batch_size or _DYNAMIC_BATCH_SIZE
-    batches = [np.stack(pixels[start : start + size]) for start in range(0, len(pixels), size)]
+    batches: list[npt.NDArray[Any]] = [
+        np.stack(pixels[start : start + size]) for start in range(0, len(pixels), size)
+    ]
     if batch_size is not None:
         batches[-1] = pad_batch(batches[-1], batch_size)
     return tuple(batches)
