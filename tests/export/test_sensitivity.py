@@ -120,7 +120,6 @@ def test_the_spoiled_unit_comes_first(record: Record) -> None:
     assert record.dataset["images"] == network.image_count == IMAGE_COUNT
     worst, *others = network.units
     assert worst.unit == SPOILED_UNIT
-    assert worst.share > 2 * others[0].share
     assert worst.share > 0.3
     assert worst.snr_db is not None
     assert worst.snr_db < 20
@@ -156,7 +155,7 @@ def test_the_table_begins_with_the_spoiled_unit(
     arguments = ["sensitivity", str(int8_path), "--reference", reference, "--data", str(images)]
     assert bench_cli.main([*arguments, "--top", "3"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].startswith("the first 2 of 2 images in images; ")
+    assert lines[1].startswith("the first 2 of 2 images in images, ")
     header = lines.index("| unit | share of error | SNR, dB | cosine | MACs |")
     assert lines[header + 2].startswith(f"| {SPOILED_UNIT} | ")
     assert lines[header + 5].endswith("of the error together (--json lists them)")
