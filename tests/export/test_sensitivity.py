@@ -148,14 +148,14 @@ def test_onnxruntime_and_pytorch_agree_on_the_figures(
 def test_the_table_begins_with_the_spoiled_unit(
     int8_path: Path,
     float32_artifacts: dict[str, Any],
-    images: Path,
+    crops: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     reference = str(float32_artifacts["onnx"].path)
-    arguments = ["sensitivity", str(int8_path), "--reference", reference, "--data", str(images)]
-    assert bench_cli.main([*arguments, "--top", "3"]) == 0
+    arguments = ["sensitivity", str(int8_path), "--reference", reference, "--data", str(crops)]
+    assert bench_cli.main([*arguments, "--limit", str(IMAGE_COUNT), "--top", "3"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].startswith("the first 2 of 2 images in images, ")
+    assert lines[1].startswith(f"the first 8 of 120 images in {crops.name}; ")
     header = lines.index("| unit | share of error | SNR, dB | cosine | MACs |")
     assert lines[header + 2].startswith(f"| {SPOILED_UNIT} | ")
     assert lines[header + 5].endswith("of the error together (--json lists them)")
