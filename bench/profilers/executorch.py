@@ -9,7 +9,6 @@ products here.
 
 from __future__ import annotations
 
-import json
 import re
 import statistics
 import struct
@@ -19,16 +18,17 @@ from importlib import resources
 from itertools import islice
 from math import prod
 from pathlib import Path
-from subprocess import SubprocessError
 from typing import Any
 
 from tinyvit.bench.profilers import RUNS, ExecutedNode, random_input
+from tinyvit.bounded_process import ProcessLimitError, RunLimits, run_bounded
 from tinyvit.errors import ArtifactError, MissingDependencyError
 from tinyvit.output_capture import quiet_loggers, silence_file_descriptors
 from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.base import RuntimeOptions
 from tinyvit.runtimes.engine_helpers import load_error
 from tinyvit.runtimes.registry import open_runtime
+from tinyvit.serialization import read_json
 from tinyvit.staging import temporary_folder
 
 _KERNEL_PREFIXES = {
@@ -52,6 +52,13 @@ _MAX_GRAPHS = 256
 """Largest number of XNNPACK graphs in a file. A process is started for each of them."""
 _MAX_GRAPH_BYTES = 2**24
 """Largest size of an XNNPACK graph, which contains no weights."""
+_FLATC_OPTIONS = ("--raw-binary", "--json", "--defaults-json", "--strict-json")
+"""Options with which flatc, the compiler of FlatBuffers, writes all fields of a file as JSON."""
+_MAX_JSON_BYTES = 2**26
+"""Largest size of a graph as JSON. A graph can contain one table many times, so that its JSON is
+larger than the graph; that of a TinyViT has 300 kB."""
+_FLATC_LIMITS = RunLimits(seconds=60, output_bytes=2**20, file_bytes=_MAX_JSON_BYTES)
+"""Limits on flatc, which takes less than a second."""
 _MAGIC_POSITION = 4
 """Position of the magic number in the header, in bytes."""
 
@@ -86,10 +93,10 @@ def list_executed_nodes(path: Path, threads: int) -> list[ExecutedNode]:
     data = path.read_bytes()
     try:
         remaining_products = _read_products(data)
-    # The schema's names may be missing, and flatc may fail.
-    except (LookupError, TypeError, ValueError, struct.error, SubprocessError) as error:
+    # The schema's names may be missing, and flatc may fail or reach a limit.
+    except (LookupError, TypeError, AttributeError, ValueError, OSError, struct.error) as error:
         raise ArtifactError(
-            f"the XNNPACK graphs of {path.name} are damaged ({type(error).__name__})",
+            f"the XNNPACK graphs of {path.name} are damaged ({type(error).__name__}: {error})",
             "export the file again",
         ) from error
     nodes = []
@@ -188,7 +195,7 @@ def _extract_graph(data: bytes, header: re.Match[bytes]) -> bytes:
 
 def _decode_graph(data: bytes) -> dict[str, Any]:
     """Decode an XNNPACK graph with ExecuTorch's own flatc and schema."""
-    from executorch.exir._serialize._flatbuffer import _flatc_decompile
+    from executorch.exir._serialize._flatbuffer import _get_flatc_path
 
     schema = resources.files("executorch.backends.xnnpack.serialization").joinpath(
         "runtime_schema.fbs"
@@ -197,9 +204,15 @@ def _decode_graph(data: bytes) -> dict[str, Any]:
         schema_file, graph_file = folder / "graph.fbs", folder / "graph.bin"
         schema_file.write_bytes(schema.read_bytes())
         graph_file.write_bytes(data)
-        _flatc_decompile(str(folder), str(schema_file), str(graph_file), ["--raw-binary"])
-        text = (folder / "graph.json").read_text(encoding="utf-8")
-    graph: dict[str, Any] = json.loads(text)
+        command = [_get_flatc_path(), *_FLATC_OPTIONS, "-o", str(folder)]
+        command += [str(schema_file), "--", str(graph_file)]
+        try:
+            process = run_bounded(command, _FLATC_LIMITS)
+        except ProcessLimitError as error:
+            raise ValueError(f"flatc {error}") from error
+        if process.exit_code:
+            raise ValueError(f"flatc ended with the exit code {process.exit_code}")
+        graph: dict[str, Any] = read_json(folder / "graph.json", _MAX_JSON_BYTES)
     return graph
 
 
