@@ -111,7 +111,24 @@ def profile_file(path: Path, tensors: InputOutput) -> list[LiteRtKernel]:
             f"the process that profiled {path.name} with LiteRT {error}",
             "check with tinyvit-verify whether the file is damaged; if it is, export it again",
         ) from error
-    output = process.stdout.decode("utf-8", "replace")
+    kernels = parse_summary(process.stdout.decode("utf-8", "replace"))
+    if process.exit_code or not kernels:
+        raise ArtifactError(
+            f"LiteRT printed no profile of {path.name}",
+            "install the version of ai-edge-litert that constraints.txt names",
+        )
+    return kernels
+
+
+def parse_summary(output: str) -> list[LiteRtKernel]:
+    """Parse the summary that LiteRT's profiler prints. It contains names from the file.
+
+    Args:
+        output: What the process that profiled printed.
+
+    Returns:
+        The kernels in the order of execution; none if the output contains no summary.
+    """
     # The first table of the summary has the title "Run Order" and ends with an empty line.
     table = output.partition("Run Order")[2].partition("\n\n")[0]
     kernels = []
@@ -120,11 +137,6 @@ def profile_file(path: Path, tensors: InputOutput) -> list[LiteRtKernel]:
         # Every kernel is called once per run.
         if row and int(row[3]) == RUNS:
             kernels.append(LiteRtKernel(name=row[1], time_ms=float(row[2])))
-    if process.exit_code or not kernels:
-        raise ArtifactError(
-            f"LiteRT printed no profile of {path.name}",
-            "install the version of ai-edge-litert that constraints.txt names",
-        )
     return kernels
 
 
