@@ -372,4 +372,4 @@ def test_a_file_that_becomes_shorter_while_it_is_read_is_refused(store_copy: Sto
 
 def test_another_process_opens_the_file_itself(store: Store) -> None:
     records = pickle.loads(pickle.dumps(store.read_epoch(1)))
-    assert records[3:5].tolist() == store.read_epoch(1)[3:5].tolist()
+    assert records[3:5].tobytes() == store.read_epoch(1)[3:5].tobytes()
