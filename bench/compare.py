@@ -101,8 +101,9 @@ def compare_records(
         The change of each result that is in both records, and the names of the other results.
 
     Raises:
-        RequestError: The records differ in kind, dataset or, unless `across_devices`, device; no
-            results match; or a record has several results for one artifact and the same settings.
+        RequestError: The records are of sensitivity; they differ in kind, dataset or, unless
+            `across_devices`, device; no results match; or a record has several results for one
+            artifact and the same settings.
     """
     _require_comparable(before, after, across_devices)
     ambiguous_keys = _find_ambiguous_keys(before) | _find_ambiguous_keys(after)
@@ -150,11 +151,17 @@ def _consider_disturbances(change: Change, disturbed_names: Sequence[str]) -> Ch
 
 
 def _require_comparable(before: Record, after: Record, across_devices: bool) -> None:
-    """Raise RequestError if the records differ in kind, dataset or, unless allowed, device."""
+    """Raise RequestError if the records differ, or are of a kind that cannot be compared."""
     if before.kind != after.kind:
         raise RequestError(
             f"the records are of different kinds, {before.kind} and {after.kind}",
             "compare two records of the same kind",
+        )
+    if before.kind == "sensitivity":
+        raise RequestError(
+            "sensitivity records cannot be compared",
+            "give two latency records or two accuracy records; tinyvit-bench report shows"
+            " sensitivity records side by side",
         )
     old_device, new_device = before.device, after.device
     is_same_device = (
@@ -177,9 +184,13 @@ def _get_dataset_hash(record: Record) -> object:
     return record.dataset.get("names_and_classes_sha256")
 
 
+def _list_results(record: Record) -> list[LatencyResult | AccuracyResult]:
+    return [*record.latency, *record.accuracy]
+
+
 def _find_ambiguous_keys(record: Record) -> set[_MatchKey]:
     """Return each key that several results of a record have, as those of x/a.onnx and y/a.onnx."""
-    counts = Counter(_make_match_key(result) for result in record.results)
+    counts = Counter(_make_match_key(result) for result in _list_results(record))
     return {key for key, count in counts.items() if count > 1}
 
 
@@ -188,7 +199,7 @@ def _index_results(
 ) -> dict[_MatchKey, LatencyResult | AccuracyResult]:
     """Return the results of a record by key, in which a path replaces an ambiguous file name."""
     results: dict[_MatchKey, LatencyResult | AccuracyResult] = {}
-    for result in record.results:
+    for result in _list_results(record):
         key = _make_match_key(result)
         if key in ambiguous_keys:
             key = (result.artifact.path, *key[1:])

@@ -25,7 +25,8 @@ from tinyvit.bench.report.console import format_table_row
 from tinyvit.cli import make_parser, positive_int, run_guarded
 from tinyvit.errors import RequestError
 from tinyvit.runtimes.artifact import known_suffixes, read_artifact
-from tinyvit.runtimes.registry import engines_for_format
+from tinyvit.runtimes.base import RuntimeOptions
+from tinyvit.runtimes.registry import engines_for_format, open_runtime
 from tinyvit.safe_text import print_lines
 
 _PROGRAM = "python -m tinyvit.bench.kernel_profile"
@@ -83,16 +84,23 @@ class KernelProfile:
         return self.integer_macs / max(1, self.integer_macs + self.float_macs)
 
 
-def profile_kernels(path: Path, threads: int = 2, engine_name: str | None = None) -> KernelProfile:
+def profile_kernels(
+    path: Path,
+    threads: int = 2,
+    engine_name: str | None = None,
+    allow_foreign_operators: bool = False,
+) -> KernelProfile:
     """Run an artifact on random input, and count its multiply-accumulates per kernel.
 
-    A dynamic batch size is set to 1.
+    A dynamic batch size is set to 1. The artifact is first opened as `open_runtime` does it, which
+    refuses hostile files.
 
     Args:
         path: Path of the artifact.
         threads: Number of CPU threads.
         engine_name: One of `profiler_names()`; None for the best installed engine that opens the
             artifact's format.
+        allow_foreign_operators: See `RuntimeOptions`.
 
     Returns:
         The kernels, with the number of multiply-accumulates of each.
@@ -113,6 +121,8 @@ def profile_kernels(path: Path, threads: int = 2, engine_name: str | None = None
             if supported
             else "export for another target; no engine reports its kernels for this format",
         )
+    options = RuntimeOptions(threads=threads, allow_foreign_operators=allow_foreign_operators)
+    open_runtime(path, name, options).close()
     nodes_by_kernel: dict[tuple[str, bool], list[ExecutedNode]] = defaultdict(list)
     for node in get_profiler(name)(path, threads):
         nodes_by_kernel[node.kernel_name, node.is_integer].append(node)

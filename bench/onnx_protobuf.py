@@ -33,7 +33,7 @@ import numpy.typing as npt
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
-_ELEMENT_TYPES = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6}
+ELEMENT_TYPES = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6}
 """Name of a numpy dtype -> value of ONNX's enumeration TensorProto.DataType."""
 
 _INT_ATTRIBUTE = 2
@@ -156,7 +156,7 @@ def read_graph(model: bytes) -> OnnxGraph:
     Raises:
         ValueError: `model` is not a serialized ModelProto.
     """
-    graph = _parse(model).graph
+    graph = parse_model(model).graph
     nodes = {}
     for node in graph.node:
         int_attributes = {
@@ -181,7 +181,7 @@ def with_unique_node_names(model: bytes) -> bytes:
     Raises:
         ValueError: `model` is not a serialized ModelProto.
     """
-    message = _parse(model)
+    message = parse_model(model)
     for index, node in enumerate(message.graph.node):
         node.name = f"node{index}"
     return bytes(message.SerializeToString())
@@ -214,7 +214,7 @@ def build_matrix_product_model(
     graph.node.add(input=["x", "w"], output=["y"], op_type=op_type)
     graph.initializer.add(
         dims=weights.shape,
-        data_type=_ELEMENT_TYPES[weights.dtype.name],
+        data_type=ELEMENT_TYPES[weights.dtype.name],
         name="w",
         raw_data=weights.tobytes(),
     )
@@ -223,8 +223,18 @@ def build_matrix_product_model(
     return bytes(model.SerializeToString())
 
 
-def _parse(model: bytes) -> Any:
-    """Parse a serialized model, and raise ValueError instead of protobuf's own error."""
+def parse_model(model: bytes) -> Any:
+    """Parse a serialized model into a message that can be changed.
+
+    Args:
+        model: A serialized ModelProto.
+
+    Returns:
+        A message with the fields of `_FIELDS`.
+
+    Raises:
+        ValueError: `model` is not a serialized ModelProto.
+    """
     try:
         return _Model.FromString(model)
     except DecodeError as error:
@@ -244,6 +254,6 @@ def _is_int(attribute: Any) -> bool:
 
 def _describe_value(value: Any, dtype: str, shape: tuple[int, ...]) -> None:
     """Set the element type and the shape of a ValueInfo message."""
-    value.type.tensor_type.elem_type = _ELEMENT_TYPES[dtype]
+    value.type.tensor_type.elem_type = ELEMENT_TYPES[dtype]
     for size in shape:
         value.type.tensor_type.shape.dim.add(dim_value=size)

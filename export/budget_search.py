@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from tinyvit.bench.kernel_profile import can_profile_kernels, profile_kernels
+from tinyvit.bench.record import UnitSensitivity
 from tinyvit.errors import RequestError
 from tinyvit.export.baseline_timing import compare_with_float32
 from tinyvit.export.manifest_builder import RELATIVE_TOLERANCE
@@ -30,7 +31,7 @@ from tinyvit.quant.accuracy_budget import (
 from tinyvit.quant.quantized_network import quantize_network, quantized_units
 from tinyvit.quant.quantizer import PreparedQuantization
 from tinyvit.quant.recipe import Recipe
-from tinyvit.quant.sensitivity import UnitSensitivity, count_unit_macs, rank_sensitivity
+from tinyvit.quant.sensitivity import SimulatedNetwork, count_unit_macs, rank_sensitivity
 from tinyvit.quant_scheme import QuantScheme
 from tinyvit.runtimes.artifact import Artifact
 
@@ -233,13 +234,13 @@ def _rank_units(
         f"the accuracy budget is missed{share_of_one_image}: measuring how sensitive each layer is "
         "to int8, which takes minutes"
     )
-    return rank_sensitivity(
+    network = SimulatedNetwork(
         workspace.folded,
         quantization.recipe,
         workspace.target.scheme,
         quantization.make_sensitivity_images(),
-        progress,
     )
+    return rank_sensitivity(network, progress)
 
 
 def _choose_float_units(ranking: list[UnitSensitivity], trial_count: int) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinyvit.cli import run_guarded
@@ -14,6 +15,7 @@ from tinyvit.export.arguments import config_from_arguments, make_export_parser
 from tinyvit.export.config import ALL_TARGETS, ExportConfig
 from tinyvit.export.model_list import format_model_list, make_model_records
 from tinyvit.export.plan import requests_several
+from tinyvit.files import refuse_existing, write_atomically
 from tinyvit.progress import Progress, make_progress
 from tinyvit.safe_text import print_lines, print_traceback
 from tinyvit.variants import DEFAULT_MODEL
@@ -54,16 +56,37 @@ def _run_export(arguments: argparse.Namespace) -> int:
             f" {DEFAULT_MODEL}.",
             stream=sys.stderr,
         )
+    record_path = _choose_record_path(arguments)
     try:
         config = config_from_arguments(arguments)
+        if record_path is not None:
+            refuse_existing(record_path, arguments.overwrite)
         report = _export(config, make_progress(json_output=arguments.json))
     except TinyViTError:
         if arguments.verbose:
             print_traceback()
         raise
+    if record_path is not None:
+        _write_sensitivity_record(record_path, config, report)
     _print_report(report, arguments.json)
     skips_are_failures = ALL_TARGETS not in config.targets
     return int(any(skips_are_failures or not failure.is_skipped for failure in report.failures))
+
+
+def _choose_record_path(arguments: argparse.Namespace) -> Path | None:
+    """Return the path of the record of --sensitivity FILE; None if no record is requested."""
+    requested = arguments.sensitivity
+    return Path(requested) if isinstance(requested, str) else None
+
+
+def _write_sensitivity_record(path: Path, config: ExportConfig, report: ExportReport) -> None:
+    """Write the sensitivity of all artifacts as a record, unless there are no artifacts."""
+    from tinyvit.export.sensitivity_record import make_sensitivity_record
+
+    if report.artifacts:
+        assert config.quantization is not None
+        record = make_sensitivity_record(report.artifacts, config.quantization)
+        write_atomically(path, record.to_json())
 
 
 def _export(config: ExportConfig, progress: Progress) -> ExportReport:

@@ -22,6 +22,7 @@ _INT8_OPTIONS = (
     "min_speedup",
     "cpu",
     "force",
+    "sensitivity",
 )
 """Options that are refused unless --int8 or --int8-weights-only is given.
 
@@ -52,6 +53,20 @@ def add_int8_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_calibration_arguments(group)
     _add_budget_arguments(group)
+    _add_sensitivity_argument(group)
+
+
+def _add_sensitivity_argument(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--sensitivity",
+        nargs="?",
+        const=True,
+        metavar="FILE",
+        help="Print which layers lose most in int8: for each layer, its share of the error of the "
+        "logits and the signal-to-noise ratio of its output, simulated in PyTorch on 16 images. "
+        "Takes a minute or more for each target. With FILE, also write a record for tinyvit-bench "
+        "report.",
+    )
 
 
 def _add_calibration_arguments(group: argparse._ArgumentGroup) -> None:
@@ -163,6 +178,8 @@ def quantization_from_arguments(arguments: argparse.Namespace) -> QuantizationCo
     for name in ("recipe", "val_data"):
         if name in values:
             values[name] = Path(values[name])
+    # The value can also be the path of a record, which the command writes.
+    values["sensitivity"] = arguments.sensitivity is not None
     return QuantizationConfig(**values, budget=budget, weights_only=arguments.int8_weights_only)
 
 

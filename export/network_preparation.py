@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from tinyvit.bench.machine import describe_cpu
+from tinyvit.bench.sensitivity.measure import measure_sensitivity
 from tinyvit.errors import RequestError
 from tinyvit.export.baseline_timing import SpeedComparison, compare_with_float32
 from tinyvit.export.budget_search import (
@@ -30,6 +31,7 @@ from tinyvit.nn.model import TinyViT
 from tinyvit.progress import Progress
 from tinyvit.quant.quantized_network import with_exact_arithmetic
 from tinyvit.quant.quantizer import PreparedQuantization, prepare_quantization
+from tinyvit.quant.sensitivity import SimulatedNetwork
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,8 @@ class QuantizedPreparer:
             candidate = self._search(target)
         else:
             candidate = self._search_with_substitute(target)
+        if self.quantization.config.sensitivity:
+            candidate = self._measure_sensitivity(target, candidate)
         manifest = build_manifest(
             self.source.checkpoint,
             self.source.labels,
@@ -155,6 +159,18 @@ class QuantizedPreparer:
             candidate=candidate,
             notes=self.source.checkpoint.notes,
         )
+
+    def _measure_sensitivity(
+        self, target: Target, candidate: QuantizedCandidate
+    ) -> QuantizedCandidate:
+        """Measure the error that int8 causes in each unit of the network for a target."""
+        images = self.quantization.make_sensitivity_images()
+        network = SimulatedNetwork(self.source.folded, candidate.recipe, target.scheme, images)
+        self.progress.message(
+            f"measuring in PyTorch how sensitive the {len(network.units)} units of the"
+            f" {target.name} network are to int8"
+        )
+        return replace(candidate, sensitivity=measure_sensitivity(network, self.progress))
 
     def _search(self, target: Target) -> QuantizedCandidate:
         """Search for an int8 network in the target's own engine, and check --min-speedup."""

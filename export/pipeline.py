@@ -23,7 +23,8 @@ from tinyvit.export.plan import (
     make_write_error,
     requests_several,
 )
-from tinyvit.export.source_network import load_source_network
+from tinyvit.export.run_cost import explain_run_cost
+from tinyvit.export.source_network import SourceNetwork, load_source_network
 from tinyvit.export.targets import check_supported, explain_unsupported
 from tinyvit.nn.weight_files import check_format
 from tinyvit.progress import NullProgress, Progress
@@ -82,7 +83,11 @@ def export(config: ExportConfig, progress: Progress = NullProgress()) -> Exporte
     (planned,) = plan.artifacts
     check_supported(planned.target, config.precision, config.preprocess, config.batch)
     with _report_files_on_interrupt(config, finished=()):
-        preparer = _load_and_prepare(plan, progress)
+        source = load_source_network(plan, progress)
+        cost_error = _explain_run_cost(planned, source)
+        if cost_error is not None:
+            raise cost_error
+        preparer = make_preparer(config, source, progress)
         try:
             return _make_artifact(planned, preparer, config.overwrite, progress)
         except OSError as error:
@@ -110,8 +115,12 @@ def export_all(config: ExportConfig, progress: Progress = NullProgress()) -> Exp
         return ExportReport(artifacts=(), failures=tuple(failures))
     artifacts: list[ExportedArtifact] = []
     with _report_files_on_interrupt(config, finished=artifacts):
-        preparer = _load_and_prepare(plan, progress)
-        for planned in supported:
+        source = load_source_network(plan, progress)
+        remaining = _leave_out_too_large(supported, source, failures)
+        if not remaining:
+            return ExportReport(artifacts=(), failures=tuple(failures))
+        preparer = make_preparer(config, source, progress)
+        for planned in remaining:
             try:
                 with restore_interrupt():
                     written = _make_artifact(planned, preparer, config.overwrite, progress)
@@ -184,8 +193,23 @@ def _split_by_support(
     return supported, unsupported
 
 
-def _load_and_prepare(plan: ExportPlan, progress: Progress) -> NetworkPreparer:
-    return make_preparer(plan.config, load_source_network(plan, progress), progress)
+def _explain_run_cost(planned: PlannedArtifact, source: SourceNetwork) -> RequestError | None:
+    """Explain why this package would not open the artifact; see `run_cost.explain_run_cost`."""
+    return explain_run_cost(source.graph) if planned.target.has_run_cost_limit else None
+
+
+def _leave_out_too_large(
+    planned: Sequence[PlannedArtifact], source: SourceNetwork, failures: list[FailedTarget]
+) -> list[PlannedArtifact]:
+    """Return the artifacts that this package would open; add the others to the failures."""
+    remaining: list[PlannedArtifact] = []
+    for artifact in planned:
+        error = _explain_run_cost(artifact, source)
+        if error is None:
+            remaining.append(artifact)
+        else:
+            failures.append(FailedTarget(artifact.target.name, error, is_skipped=False))
+    return remaining
 
 
 def _make_artifact(

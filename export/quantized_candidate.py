@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from tinyvit.bench.record import NetworkSensitivity
 from tinyvit.export.baseline_timing import SpeedComparison
 from tinyvit.export.targets import LoweredModel
 from tinyvit.export.tracing import Graph
@@ -66,6 +67,8 @@ class QuantizedCandidate:
             integer kernels, 0 to 1; None if the engine does not run here or does not report its
             kernels.
         speed: Latency compared with the float32 artifact; None if the engine does not run here.
+        sensitivity: The error that int8 causes in each unit, simulated in PyTorch; None if it was
+            not requested.
     """
 
     network: TinyViT
@@ -75,6 +78,7 @@ class QuantizedCandidate:
     lowered: LoweredModel | None
     integer_kernel_share: float | None = None
     speed: SpeedComparison | None = None
+    sensitivity: NetworkSensitivity | None = None
 
     @property
     def comparison(self) -> PairedComparison | None:

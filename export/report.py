@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from tinyvit.bench.machine import describe_cpu
+from tinyvit.bench.report.sensitivity_lines import format_units
 from tinyvit.metrics import FLOAT32_NETWORK
 from tinyvit.preprocess_settings import format_setting
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 MAX_USEFUL_TIME_RATIO = 0.9
 """Ratio of int8 latency to float32 latency above which float32 is recommended instead."""
+
+SENSITIVITY_ROWS = 20
+"""Number of units in the table of --sensitivity. --json prints all units."""
 
 _NOT_MEASURED = "the accuracy was not measured (--val-data, or --calib-data synthetic, measures it)"
 """Line of the summary for an int8 artifact that was not compared with float32."""
@@ -52,6 +56,20 @@ def format_summary(artifact: ExportedArtifact) -> list[str]:
         f"{parity.reference}",
         *(f"  note:   {note}" for note in artifact.notes),
         f"  use:    from tinyvit import Classifier; print({example})",
+        *_describe_sensitivity(artifact),
+    ]
+
+
+def _describe_sensitivity(artifact: ExportedArtifact) -> list[str]:
+    """Return the table of the most sensitive units; no lines if it was not requested."""
+    if artifact.candidate is None or artifact.candidate.sensitivity is None:
+        return []
+    sensitivity = artifact.candidate.sensitivity
+    return [
+        "",
+        f"sensitivity of the units of {artifact.path.name} to int8, simulated in PyTorch with the"
+        f" scales of its recipe on {sensitivity.image_count} images",
+        *format_units(sensitivity, SENSITIVITY_ROWS),
     ]
 
 
@@ -158,6 +176,7 @@ def make_artifact_record(artifact: ExportedArtifact) -> dict[str, Any]:
     """
     manifest, parity = artifact.manifest, artifact.manifest.parity
     assert parity is not None
+    sensitivity = None if artifact.candidate is None else artifact.candidate.sensitivity
     return {
         "artifact": str(artifact.path),
         "files": [str(file) for file in artifact.files],
@@ -178,6 +197,7 @@ def make_artifact_record(artifact: ExportedArtifact) -> dict[str, Any]:
         "notes": list(artifact.notes),
         "content_sha256": manifest.content_sha256,
         "quantization": manifest.quantization and asdict(manifest.quantization),
+        "sensitivity": None if sensitivity is None else asdict(sensitivity),
     }
 
 

@@ -9,6 +9,7 @@ from tinyvit.data.label_matching import shorten_names
 from tinyvit.errors import RequestError
 from tinyvit.export.config import ExportConfig
 from tinyvit.export.plan import ExportPlan
+from tinyvit.export.run_cost import check_batch_bytes
 from tinyvit.export.tracing import Graph, trace
 from tinyvit.labels import Label, describe_labels, numbered_labels
 from tinyvit.nn.checkpoint import Checkpoint, load_checkpoint
@@ -52,7 +53,8 @@ def load_source_network(plan: ExportPlan, progress: Progress) -> SourceNetwork:
 
     Raises:
         CheckpointError: The checkpoint cannot be read or is not a TinyViT.
-        RequestError: The number of labels is not the number of classes.
+        RequestError: The number of labels is not the number of classes, or a batch is too large
+            for every runtime.
         ArtifactError: torch cannot trace the network.
     """
     config = plan.config
@@ -71,8 +73,9 @@ def load_source_network(plan: ExportPlan, progress: Progress) -> SourceNetwork:
                 "the checkpoint has the same labels in another order; those of --labels are used"
             )
         checkpoint = replace(checkpoint, labels_source=_name_labels_source(config))
-    original = checkpoint.build()
     size = checkpoint.img_size
+    check_batch_bytes(config.batch, size, checkpoint.num_classes)
+    original = checkpoint.build()
     progress.message(
         f"tracing {checkpoint.variant.name}, {checkpoint.num_classes} classes, {size} x {size}"
     )

@@ -47,6 +47,8 @@ class QuantizationConfig:
         force: Whether an artifact is written even if it misses the budget.
         weights_only: Whether only the weights are quantized. `recipe` and `cpu` must then have
             their defaults.
+        sensitivity: Whether the error that int8 causes in each unit is measured for the artifact
+            (`quant.sensitivity`). This needs images, which are synthetic if none are given.
     """
 
     calib_data: str | Path | None = None
@@ -59,6 +61,7 @@ class QuantizationConfig:
     cpu: str = "any"
     force: bool = False
     weights_only: bool = False
+    sensitivity: bool = False
 
     @property
     def precision(self) -> Precision:

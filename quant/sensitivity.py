@@ -1,20 +1,28 @@
 """Measures the sensitivity of each unit of the network: how much it adds to the error of int8.
 
 A unit is a part of the network that is quantized as a whole: one layer, or the two matrix products
-of one attention module. If an int8 artifact misses its accuracy budget, units are returned to
-float32, first those that cause the largest error per multiply-accumulate. The order does not depend
-on measured times, so that the same network, recipe and images give the same order on every machine.
+of one attention module. The figures are those of `tinyvit.bench.sensitivity`, computed in PyTorch
+with the scales of a recipe. tinyvit-export --sensitivity shows them.
+
+The search for an int8 network within the accuracy budget uses the same figures: if an artifact
+misses its budget, units are returned to float32, first those that cause the largest error per
+multiply-accumulate. The order does not depend on measured times, so that the same network, recipe
+and images give the same order on every machine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from tinyvit.bench.record import UnitSensitivity
+from tinyvit.bench.sensitivity.measure import UnitOutput, measure_sensitivity
+from tinyvit.metrics import ApproximationError
 from tinyvit.nn.model import TinyViT
 from tinyvit.progress import NullProgress, Progress
 from tinyvit.quant.quantized_network import (
@@ -31,57 +39,97 @@ BATCH_SIZE = 16
 """Number of images that pass through the network together."""
 
 
-@dataclass(frozen=True)
-class UnitSensitivity:
-    """The sensitivity of one unit.
+class SimulatedNetwork:
+    """A network that PyTorch quantizes with a recipe; a `measure.SwitchableNetwork`."""
 
-    Attributes:
-        unit: Name of the layer or of the attention module.
-        error: The error that the unit causes: the mean square error of the logits with all units in
-            int8, minus the mean square error with this unit in float32. It can be negative.
-        macs: Number of multiply-accumulates of the unit for one image.
-    """
+    def __init__(
+        self, folded: TinyViT, recipe: Recipe, scheme: QuantScheme, images: Tensor
+    ) -> None:
+        """Store the arguments. Nothing is computed yet.
 
-    unit: str
-    error: float
-    macs: int
+        Args:
+            folded: The folded float32 network (`tinyvit.nn.fold`).
+            recipe: The recipe, which contains the scales. Its `float_units` are not measured.
+            scheme: Which tensors the target's engine quantizes.
+            images: Normalized images, float32 (N, 3, S, S).
+        """
+        self._folded = folded
+        self._recipe = recipe
+        self._scheme = scheme
+        self._images = images
+
+    @property
+    def units(self) -> Sequence[str]:
+        """The names of the units that are quantized."""
+        return quantized_units(self._folded, self._recipe, self._scheme)
+
+    @property
+    def image_count(self) -> int:
+        """The number of images."""
+        return len(self._images)
+
+    def compute_logits(self, float_units: Collection[str]) -> npt.NDArray[np.float32]:
+        """Compute the logits of all images; see `measure.SwitchableNetwork.compute_logits`."""
+        return self._run(self._quantize_without(float_units))
+
+    def compare_outputs(self) -> dict[str, UnitOutput]:
+        """Compare the output of every unit; see `measure.SwitchableNetwork.compare_outputs`.
+
+        The output of an attention module is that of its last layer, which stays float32 here.
+        """
+        errors = {unit: ApproximationError() for unit in self.units}
+        layers = [name for name, _ in quantizable_layers(self._folded)]
+        attentions = [name for name, _ in attention_modules(self._folded)]
+        # An attention module contains layers, so that the two kinds are not quantized together.
+        networks = {
+            **dict.fromkeys(layers, self._quantize_without(attentions)),
+            **dict.fromkeys(attentions, self._quantize_without(layers)),
+        }
+
+        def make_hook(unit: str) -> Callable[[nn.Module, Any, Tensor], None]:
+            quantized = networks[unit].get_submodule(unit)
+
+            def compare(_: nn.Module, inputs: Any, output: Tensor) -> None:
+                errors[unit].add(output.numpy(), quantized(*inputs).numpy())
+
+            return compare
+
+        handles = [
+            self._folded.get_submodule(unit).register_forward_hook(make_hook(unit))
+            for unit in errors
+        ]
+        self._run(self._folded)
+        for handle in handles:
+            handle.remove()
+        macs = count_unit_macs(self._folded)
+        return {unit: UnitOutput(error, macs[unit]) for unit, error in errors.items()}
+
+    def _quantize_without(self, float_units: Collection[str]) -> TinyViT:
+        """Quantize the network, except for some more units than those of the recipe."""
+        recipe = self._recipe.with_more_float_units(tuple(float_units))
+        return quantize_network(self._folded, recipe, self._scheme)
+
+    def _run(self, network: TinyViT) -> npt.NDArray[np.float32]:
+        """Return the logits of a network for all images, float32 (N, classes)."""
+        with torch.inference_mode():
+            logits = torch.cat([network(batch) for batch in torch.split(self._images, BATCH_SIZE)])
+        array: npt.NDArray[np.float32] = logits.numpy()
+        return array
 
 
 def rank_sensitivity(
-    folded: TinyViT,
-    recipe: Recipe,
-    scheme: QuantScheme,
-    images: Tensor,
-    progress: Progress = NullProgress(),
+    network: SimulatedNetwork, progress: Progress = NullProgress()
 ) -> list[UnitSensitivity]:
-    """Measure the sensitivity of every unit that the recipe quantizes.
+    """Measure the sensitivity of every unit, and order the units for the accuracy budget.
 
     Args:
-        folded: The folded float32 network (`tinyvit.nn.fold`).
-        recipe: The recipe, which contains the scales. Its `float_units` are not measured.
-        scheme: Which tensors the target's engine quantizes.
-        images: Normalized images, float32 (N, 3, S, S).
+        network: The network and the images.
         progress: Receives the number of units that have been measured.
 
     Returns:
         The sensitivities, the largest error per multiply-accumulate first.
     """
-    reference = _compute_logits(folded, images)
-
-    def measure_error(measured_recipe: Recipe) -> float:
-        """Return the mean square error of the logits of the network that a recipe quantizes."""
-        network = quantize_network(folded, measured_recipe, scheme)
-        return _mean_square_error(_compute_logits(network, images), reference)
-
-    int8_error = measure_error(recipe)
-    macs = count_unit_macs(folded)
-    units = quantized_units(folded, recipe, scheme)
-    sensitivities = []
-    for unit_count, unit in enumerate(units, start=1):
-        error = int8_error - measure_error(recipe.with_more_float_units((unit,)))
-        sensitivities.append(UnitSensitivity(unit, error, macs[unit]))
-        progress.advance("ranking layers by sensitivity", unit_count, len(units))
-    return sorted(sensitivities, key=_ranking_key)
+    return sorted(measure_sensitivity(network, progress).units, key=_ranking_key)
 
 
 def count_unit_macs(folded: TinyViT) -> dict[str, int]:
@@ -130,13 +178,3 @@ def count_unit_macs(folded: TinyViT) -> dict[str, int]:
 def _ranking_key(sensitivity: UnitSensitivity) -> tuple[float, str]:
     """Return the sort key: the largest error per multiply-accumulate first, then by name."""
     return (-sensitivity.error / sensitivity.macs, sensitivity.unit)
-
-
-def _compute_logits(network: TinyViT, images: Tensor) -> Tensor:
-    """Return the logits, float32 (N, classes), for images (N, 3, S, S)."""
-    with torch.inference_mode():
-        return torch.cat([network(batch) for batch in torch.split(images, BATCH_SIZE)])
-
-
-def _mean_square_error(logits: Tensor, reference: Tensor) -> float:
-    return float((logits - reference).double().square().mean())

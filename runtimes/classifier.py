@@ -75,6 +75,7 @@ class Classifier:
         preprocess: Preprocess | None = None,
         labels: LabelArgument | None = None,
         allow_foreign_operators: bool = False,
+        skip_trial: bool = False,
     ) -> None:
         """Open an exported file.
 
@@ -97,6 +98,9 @@ class Classifier:
             allow_foreign_operators: Whether the file may contain operators that image classifiers
                 do not need, such as loops, which may never end. Set it only for a file from someone
                 you trust.
+            skip_trial: Whether a .tflite or .pte file is opened without running it once in another
+                process before, which takes 0.5 to 2.5 s. Set it only for a file that you made
+                yourself, because a hostile one can crash this process, or do more.
 
         Raises:
             ArtifactError: If the file cannot be opened, or is not an image classifier.
@@ -110,7 +114,9 @@ class Classifier:
         artifact = read_artifact(path)
         self._path = artifact.path
         self._manifest = artifact.manifest
-        options = RuntimeOptions(device, threads, precision, cache, allow_foreign_operators)
+        options = RuntimeOptions(
+            device, threads, precision, cache, allow_foreign_operators, skip_trial
+        )
         self._runtime = ReopeningRuntime(artifact, engine_name, options)
         try:
             self._model_io = resolve_model_io(artifact, self._runtime, preprocess, labels)

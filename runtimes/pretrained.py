@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 
 from tinyvit import __version__
+from tinyvit.bounded_process import ProcessLimitError, RunLimits, run_bounded
 from tinyvit.errors import ArtifactError, CheckpointError, MissingDependencyError, RequestError
 from tinyvit.files import expand_home, find_cache_folder, publish_files
 from tinyvit.python_process import make_module_command, read_last_line
@@ -21,6 +21,10 @@ _NEEDED_PACKAGES = ("torch", "onnx")
 """Packages that an export needs and that the extra "export" installs."""
 
 _EXPORT_MODULE = "tinyvit.export.cli"
+
+_EXPORT_LIMITS = RunLimits(seconds=2 * 3600, output_bytes=2**20)
+"""Limits on the process that downloads a checkpoint and exports it. This takes minutes, or an hour
+with a slow network."""
 """The module of the command tinyvit-export. It runs in another process, because importing torch in
 this one would double the memory of a small server."""
 
@@ -82,16 +86,17 @@ def _is_usable(path: Path) -> bool:
 
 def _run_export(model: str, path: Path) -> None:
     """Run tinyvit-export in another process; raise its error as a CheckpointError."""
-    process = subprocess.run(
-        make_module_command(_EXPORT_MODULE, "--model", model, "-o", str(path), "--json"),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    if process.returncode != 0:
-        exit_code = f"exit code {process.returncode}"
+    command = make_module_command(_EXPORT_MODULE, "--model", model, "-o", str(path), "--json")
+    try:
+        process = run_bounded(command, _EXPORT_LIMITS)
+    except ProcessLimitError as error:
+        raise CheckpointError(
+            f"{model} cannot be exported: the process {error}",
+            f"export it by hand (tinyvit-export --model {model}), then open the file with"
+            " Classifier(PATH)",
+        ) from error
+    if process.exit_code != 0:
+        exit_code = f"exit code {process.exit_code}"
         last_line = read_last_line(process.stderr, if_empty=exit_code, max_characters=None)
         # One line with the cause and the remedy of the export's own error.
         export_error = last_line.removeprefix("error: ")

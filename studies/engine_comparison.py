@@ -164,7 +164,9 @@ class EngineComparison:
 
     def _measure_integer_share(self, path: Path) -> float:
         """Return the share of multiply-accumulates that the engine runs in integer kernels."""
-        return profile_kernels(path, self._config.threads, self._engine).integer_share
+        return profile_kernels(
+            path, self._config.threads, self._engine, allow_foreign_operators=True
+        ).integer_share
 
 
 def _format_row(cells: Sequence[str]) -> str:

@@ -28,8 +28,9 @@ import numpy as np
 from tinyvit.cli import make_parser, positive_int, run_guarded
 from tinyvit.errors import ArtifactError, TinyViTError
 from tinyvit.progress import Progress, make_progress
-from tinyvit.python_process import make_module_command, read_last_line
+from tinyvit.python_process import make_module_command
 from tinyvit.runtimes.artifact import content_sha256, read_artifact
+from tinyvit.studies.export_process import EXPORT_MODULE, run_export
 
 _PROGRAM = "python -m tinyvit.studies.faults"
 _CALIBRATION_IMAGES = 32
@@ -86,8 +87,7 @@ class KillableExport:
         images = folder / "images.npz"
         shape = (2 * _CALIBRATION_IMAGES, img_size, img_size, 3)
         np.savez(images, np.random.default_rng(0).integers(0, 256, shape, np.uint8))
-        self._command = make_module_command(
-            "tinyvit.export.cli",
+        self._options = (
             *("--model", "demo", "--img-size", str(img_size)),
             *("--int8", "--calib-data", str(images), "--calib-count", str(_CALIBRATION_IMAGES)),
             # Random images may be hard for int8, and accuracy does not matter here.
@@ -102,7 +102,7 @@ class KillableExport:
     def start(self) -> subprocess.Popen[bytes]:
         """Start an export and return its process."""
         return subprocess.Popen(
-            self._command,
+            make_module_command(EXPORT_MODULE, *self._options),
             env=self._environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -115,10 +115,8 @@ class KillableExport:
             TinyViTError: The export failed.
         """
         start_s = time.perf_counter()
-        process = self.start()
-        _, message = process.communicate()
-        if process.returncode != 0:
-            reason = read_last_line(message, if_empty="no message")
+        reason = run_export(self._options, self._environment)
+        if reason is not None:
             raise TinyViTError(f"the export failed ({reason})", "run the same export alone")
         return time.perf_counter() - start_s
 

@@ -10,7 +10,6 @@ records that are already in the folder --records, are used again.
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -27,7 +26,7 @@ from tinyvit.cli import make_parser, run_guarded
 from tinyvit.data.dataset import DatasetLocation, open_dataset
 from tinyvit.errors import ArtifactError
 from tinyvit.progress import Progress, make_progress
-from tinyvit.python_process import make_module_command, read_last_line
+from tinyvit.studies.export_process import run_export
 from tinyvit.studies.figures_page import SUFFIXES, VARIANTS, FigureRecords, format_page
 from tinyvit.studies.peers import convert_with_executorch, convert_with_litert_torch, export_pair
 
@@ -242,21 +241,18 @@ def _export_demo(folder: Path, calib_data: Path) -> None:
     """
     options = ["--model", "demo", "--target", "all", "-o", str(folder), "--overwrite"]
     if not (folder / "demo.onnx").is_file():
-        _run_export(options)
+        _run_shown_export(options)
     if not (folder / "demo.int8.onnx").is_file():
-        _run_export([*options, "--int8", "--calib-data", str(calib_data)])
+        _run_shown_export([*options, "--int8", "--calib-data", str(calib_data)])
 
 
-def _run_export(options: Sequence[str]) -> None:
+def _run_shown_export(options: Sequence[str]) -> None:
     """Run tinyvit-export in another process; show the command on standard error."""
     print(" ".join(["tinyvit-export", *options]), file=sys.stderr)
-    command = make_module_command("tinyvit.export.cli", *options)
-    process = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    if process.returncode:
-        raise ArtifactError(
-            f"the command 'tinyvit-export {' '.join(options)}' failed",
-            read_last_line(process.stderr, if_empty="run it to see the error; it printed none"),
-        )
+    export_error = run_export(options)
+    if export_error is not None:
+        command = f"tinyvit-export {' '.join(options)}"
+        raise ArtifactError(f"the command '{command}' failed", export_error)
 
 
 if __name__ == "__main__":

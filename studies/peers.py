@@ -7,7 +7,6 @@ that one of them makes is called "stock".
 from __future__ import annotations
 
 import importlib
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,9 +16,9 @@ from tinyvit.bench.profilers import random_input
 from tinyvit.errors import ArtifactError, MissingDependencyError
 from tinyvit.nn.timm_models import export_with_torch, import_timm, make_timm_model
 from tinyvit.output_capture import silence_file_descriptors, silence_libraries
-from tinyvit.python_process import make_module_command, read_last_line
 from tinyvit.runtimes.base import RuntimeOptions
 from tinyvit.runtimes.registry import open_runtime
+from tinyvit.studies.export_process import run_export
 from tinyvit.variants import VARIANTS
 
 if TYPE_CHECKING:
@@ -77,13 +76,8 @@ def export_pair(variant: str, folder: Path) -> tuple[Path, Path]:
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     save_file(tensors, weights_path)
     options = ("--checkpoint", str(weights_path), "--target", "onnx", "-o", str(own_path))
-    command = make_module_command("tinyvit.export.cli", *options)
-    process = subprocess.run(command, capture_output=True, text=True)
-    if process.returncode:
-        exit_code = f"exit code {process.returncode}"
-        last_line = read_last_line(process.stderr, if_empty=exit_code, max_characters=None)
-        # One line with the cause and the remedy of the export's own error.
-        export_error = last_line.removeprefix("error: ")
+    export_error = run_export(options)
+    if export_error is not None:
         raise ArtifactError(f"tinyvit-export cannot export {variant}", export_error)
     image = random_input((1, 3, size, size), "float32")
     foreign = RuntimeOptions(allow_foreign_operators=True)  # Another tool wrote this file.

@@ -12,7 +12,6 @@ for each kind. The command prints a table for docs/training.md.
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from tinyvit.bench.latency.interleave import run_interleaved
 from tinyvit.bench.latency.percentiles import ratio_interval
 from tinyvit.bench.machine import describe_cpu, read_peak_memory_bytes
 from tinyvit.bench.report.tables import format_ratio
+from tinyvit.bounded_process import RunLimits, run_bounded
 from tinyvit.cli import make_parser, positive_int, run_guarded
 from tinyvit.data.class_folders import ImageFolder, read_image_folder
 from tinyvit.distill.allocator import keep_freed_memory
@@ -49,6 +49,7 @@ from tinyvit.studies.record_reading import time_record_reading
 STUDENT = "tiny_vit_5m_224"
 FROM_LABELS, FROM_STORE = "no teacher (labels)", "from a store"
 """Names of two kinds of steps in the table."""
+_MEMORY_LIMITS = RunLimits(seconds=3600, output_bytes=2**20)
 _MEMORY_STEPS = 3
 """Number of steps after which the peak memory is read."""
 _EXAMPLES = """\
@@ -171,7 +172,7 @@ def _measure_peak_memory(name: str) -> str:
     """
     options = (*sys.argv[1:], "--measure-memory-of", name)
     command = make_module_command("tinyvit.studies.teacher_overhead", *options)
-    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    return run_bounded(command, _MEMORY_LIMITS).stdout.decode().strip()
 
 
 def _print_peak_memory(args: argparse.Namespace) -> int:

@@ -54,6 +54,16 @@ def make_run_lengths() -> bytes:
     return start + header + bytes(1024) + runs
 
 
+def make_jpeg2000() -> bytes:
+    """Make a JPEG 2000 image of 8 x 8 pixels whose header states 4096 x 4097."""
+    codestream = bytearray(encode_image(Image.new("L", (8, 8)), "JPEG2000", no_jp2=True))
+    # The marker of the size is at byte 2; its parameters are Lsiz, Rsiz, Xsiz, Ysiz, XOsiz, YOsiz,
+    # XTsiz and YTsiz (ISO/IEC 15444-1, A.5.1).
+    assert codestream[2:4] == b"\xff\x51"
+    struct.pack_into(">IIIIII", codestream, 8, 4096, 4097, 0, 0, 4096, 4097)
+    return bytes(codestream)
+
+
 PNG_HEADER = b"\x89PNG\r\n\x1a\n" + make_chunk(
     b"IHDR", struct.pack(">IIBBBBB", 4, 4, 8, 0, 0, 0, 0)
 )
@@ -86,6 +96,7 @@ SLOW: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "TIFF strips": (lambda: make_tiff(273, 200_001), "its tag 273 has 200001 values"),
     "TIFF bits": (lambda: make_tiff(258, 200_001), "its tag 258 has 200001 values"),
+    "JPEG 2000": (make_jpeg2000, "it has 16781312 pixels, more than 16777216 for JPEG 2000"),
     "BMP runs": (make_run_lengths, "it has 89400000 values, more than 16777216"),
 }
 

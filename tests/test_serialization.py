@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -142,3 +144,17 @@ def test_readable_json_can_be_encoded_and_is_read_unchanged() -> None:
     text = dump_readable_json(data)
     assert text.encode() == b'{"\xc3\xa9\\udcff": ["\\ud83d", "plain", 1.5]}'
     assert parse_json(text) == data
+
+
+@pytest.mark.parametrize("encode", [str, str.encode], ids=["text", "bytes"])
+@pytest.mark.parametrize("item", ["{}", "[]", '"["'])
+def test_the_number_of_lists_and_objects_is_limited_before_parsing(
+    encode: Callable[[str], str | bytes], item: str
+) -> None:
+    # Of the 2,000,000 brackets that are allowed, the first one is that of the list itself.
+    allowed = "[" + ",".join([item] * 1_999_999) + "]"
+    assert len(parse_json(encode(allowed))) == 1_999_999
+    start_s = time.process_time()
+    with pytest.raises(ValueError, match="it has more than 2000000 lists and objects"):
+        parse_json(encode("[" + ",".join([item] * 2_000_000) + "]"))
+    assert time.process_time() - start_s < 1

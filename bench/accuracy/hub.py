@@ -14,6 +14,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+from tinyvit.bench.accuracy.parquet_files import read_labels
 from tinyvit.bench.failures import shorten_reason
 from tinyvit.data.dataset import Dataset, DatasetLocation, Sample, open_dataset
 from tinyvit.errors import MissingDependencyError, RequestError
@@ -73,8 +74,9 @@ def open_hub_dataset(repo: str) -> Dataset:
 def read_parquet_dataset(files: Sequence[Path], name: str) -> Dataset:
     """List the labeled images of parquet files.
 
-    Only the labels are read here. The images of a row group (a block of rows of a parquet file) are
-    read together when the first of them is needed.
+    The labels are read here, in another process, which also tries to read the images. The images of
+    a row group (a block of rows of a parquet file) are read again, together, when the first of them
+    is needed.
 
     Args:
         files: Parquet files with the columns "image" and "label".
@@ -85,14 +87,12 @@ def read_parquet_dataset(files: Sequence[Path], name: str) -> Dataset:
         MissingDependencyError: pyarrow is not installed.
     """
     try:
-        from pyarrow import parquet
+        import pyarrow  # noqa: F401 (needed by another process)
     except ImportError as error:
         raise MissingDependencyError.for_package("pyarrow", extra="bench") from error
     try:
-        samples = [
-            sample for file in files for sample in _list_samples(file, parquet.ParquetFile(file))
-        ]
-    except Exception as error:  # errors of pyarrow have no common base class
+        samples = [sample for file in files for sample in _list_samples(file, read_labels(file))]
+    except (OSError, ValueError) as error:
         cause = f"the dataset {name} does not have the columns of a Hub image dataset ({error})"
         raise RequestError(
             cause[:_MAX_CAUSE_CHARACTERS],
@@ -106,20 +106,19 @@ def read_parquet_dataset(files: Sequence[Path], name: str) -> Dataset:
     return Dataset(f"{len(samples)} images, {_SPLIT} split of {name}", tuple(samples))
 
 
-def _list_samples(file: Path, table: Any) -> list[Sample]:
+def _list_samples(file: Path, groups: Sequence[Sequence[int]]) -> list[Sample]:
     """List the images of a parquet file.
 
     Args:
         file: Path of the file.
-        table: The file, opened as a `pyarrow.parquet.ParquetFile`.
+        groups: The class numbers of the rows of each row group.
     """
     samples = []
-    for group in range(table.num_row_groups):
-        labels = table.read_row_group(group, columns=["label"]).column(0).to_pylist()
+    for group, labels in enumerate(groups):
         for row, label in enumerate(labels):
             name = f"{file.name}/{group}/{row}"
             read = partial(_read_image, file, group, row)
-            class_name = f"#{int(label)}"  # how `Sample.classes` states a class number
+            class_name = f"#{label}"  # how `Sample.classes` states a class number
             samples.append(Sample(name, (class_name,), read))
     return samples
 

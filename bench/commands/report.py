@@ -14,7 +14,7 @@ from tinyvit.safe_text import print_lines
 if TYPE_CHECKING:
     from tinyvit.bench.record import Record
 
-HELP = "write a report from latency and accuracy records"
+HELP = "write a report from latency, accuracy and sensitivity records"
 EXAMPLES = """\
   tinyvit-bench report latency.json accuracy.json -o report.html
   tinyvit-bench report jetson.json pi.json -o report.md --overwrite"""
@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=Path,
         metavar="RECORD",
-        help="Records: files with the output of tinyvit-bench latency --json or accuracy --json."
-        " They may be from several devices.",
+        help="Records: files with the output of tinyvit-bench latency --json, accuracy --json or"
+        " sensitivity --json. They may be from several devices.",
     )
     add(
         "-o",
@@ -57,8 +57,8 @@ def run(args: argparse.Namespace) -> int:
         Exit code 0.
 
     Raises:
-        RequestError: The suffix of the report is unknown, the file exists, or a record cannot be
-            read.
+        RequestError: The suffix of the report is unknown, the file exists, a record cannot be
+            read, or the format cannot show what the records contain.
     """
     from tinyvit.bench.record import read_record
 
@@ -84,11 +84,17 @@ def _format_report(records: Sequence[Record], suffix: str, title: str) -> str:
     """Format the report as HTML, Markdown or CSV, depending on the suffix of its file."""
     from tinyvit.bench.report.page import format_page
     from tinyvit.bench.report.rows import make_rows
-    from tinyvit.bench.report.text_formats import format_csv, format_markdown
+    from tinyvit.bench.report.text_formats import format_markdown, format_summary_csv
 
     rows = make_rows(records)
     if suffix == ".html":
         return format_page(records, rows, title)
     if suffix == ".md":
         return format_markdown(records, rows)
-    return format_csv(rows)
+    if not rows:
+        raise RequestError(
+            "a .csv report contains only the summary of latencies and accuracies, and the records"
+            " have neither",
+            "give -o a name that ends with .html or .md",
+        )
+    return format_summary_csv(rows)

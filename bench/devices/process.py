@@ -1,16 +1,13 @@
-"""Runs programs with limits on time and output, and makes the error for a failed command."""
+"""Runs the commands of devices with limits, and makes the errors for those that fail."""
 
 from __future__ import annotations
 
-import os
 import shlex
-import subprocess
-import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO, NamedTuple
 
+from tinyvit.bounded_process import ProcessLimitError, RunLimits, run_bounded
 from tinyvit.errors import RequestError
 from tinyvit.python_process import read_last_line
 
@@ -19,12 +16,6 @@ MAX_OUTPUT_BYTES = 256 * 2**20
 SSH_FAILURE_CODE = 255
 """Exit code of ssh if ssh itself failed; otherwise ssh returns that of the command (man 1 ssh)."""
 
-_MAX_ERROR_BYTES = 4000
-"""Maximum number of bytes that are kept from the end of standard error."""
-_BLOCK_BYTES = 2**16
-"""Number of bytes that are read from a pipe at a time."""
-_PIPE_END_S = 1.0
-"""Seconds to wait for the end of a pipe after the end of the process."""
 _MAX_REASON_CHARACTERS = 200
 """Number of characters of the last line that the error for a failed command shows."""
 _MAX_COMMAND_CHARACTERS = 80
@@ -135,44 +126,29 @@ def run_process(
     """
     if max_output_bytes is None:
         max_output_bytes = MAX_OUTPUT_BYTES
+    limits = RunLimits(timeout_s, max_output_bytes)
     try:
-        process = subprocess.Popen(
-            list(command),
-            stdin=stdin or subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=cwd,
-        )
+        process = run_bounded(command, limits, stdin or b"", cwd)
     except OSError as error:
         raise RequestError(
             f"{command[0]} cannot be started ({error.strerror})",
             "check whether it is installed",
+        ) from error
+    except ProcessLimitError as error:
+        end_of_command = " ".join(command)[-_MAX_COMMAND_CHARACTERS:]
+        raise RequestError(
+            f"the command '{end_of_command}' on {device_name} {error}",
+            "give a longer --timeout, or run the command there by hand to find the cause",
         ) from error
     except ValueError as error:  # a device can state a path with a null character
         raise RequestError(
             f"{command[0]} cannot be started for {device_name} (a path has a null character)",
             "run the command there by hand to find the cause",
         ) from error
-    output, stderr, has_timed_out = _read_output(process, timeout_s, max_output_bytes)
-    if len(output) > max_output_bytes:
-        raise _make_limit_error(
-            command, device_name, f"printed more than {max_output_bytes >> 20} MiB"
-        )
-    if has_timed_out:
-        raise _make_limit_error(command, device_name, f"took more than {timeout_s:g} s")
     return CompletedCommand(
-        exit_code=process.returncode,
-        stdout=output.decode("utf-8", "replace"),
-        stderr=stderr.decode("utf-8", "replace"),
-    )
-
-
-def _make_limit_error(command: Sequence[str], device_name: str, excess: str) -> RequestError:
-    """Make the error for a command that exceeded a limit, such as "took more than 5 s"."""
-    end_of_command = " ".join(command)[-_MAX_COMMAND_CHARACTERS:]
-    return RequestError(
-        f"the command '{end_of_command}' on {device_name} {excess}",
-        "give a longer --timeout, or run the command there by hand to find the cause",
+        exit_code=process.exit_code,
+        stdout=process.stdout.decode("utf-8", "replace"),
+        stderr=process.stderr.decode("utf-8", "replace"),
     )
 
 
@@ -200,72 +176,3 @@ def make_device_error(device_name: str, result: CompletedCommand, description: s
         f"{description} on {device_name} ({result.last_line[:_MAX_REASON_CHARACTERS]})",
         "run the command there by hand to find the cause",
     )
-
-
-def _read_output(
-    process: subprocess.Popen[bytes], timeout_s: float, max_output_bytes: int
-) -> tuple[bytes, bytes, bool]:
-    """Read what a process prints until it ends, and kill it if it exceeds a limit.
-
-    Another process that it started can keep its pipes open after its end. This is waited for until
-    the time limit for standard output, and not for standard error, which ssh's master keeps open.
-
-    Returns:
-        The standard output, at most one byte more than `max_output_bytes`; the end of standard
-        error; and whether the process exceeded the time limit.
-    """
-    assert process.stdout is not None  # run_process opens pipes
-    assert process.stderr is not None
-    stdout = _PipeReader(process.stdout, max_output_bytes + 1, keeps_end=False)
-    stderr = _PipeReader(process.stderr, _MAX_ERROR_BYTES, keeps_end=True)
-    end_s = time.monotonic() + timeout_s
-    has_timed_out = False
-    try:
-        stdout.join(timeout_s)
-        if not stdout.is_alive() and len(stdout.content) <= max_output_bytes:
-            process.wait(max(0, end_s - time.monotonic()))
-        else:
-            has_timed_out = stdout.is_alive()
-    except subprocess.TimeoutExpired:
-        has_timed_out = True
-    finally:
-        process.kill()  # an exception, such as KeyboardInterrupt, must not leave it running
-        process.wait()
-    for reader in (stdout, stderr):
-        reader.join(_PIPE_END_S)
-    return bytes(stdout.content), bytes(stderr.content), has_timed_out
-
-
-class _PipeReader(threading.Thread):
-    """Reads a pipe in its own thread, and keeps a limited part of the content.
-
-    Attributes:
-        content: The part that is kept.
-    """
-
-    def __init__(self, pipe: IO[bytes], max_bytes: int, keeps_end: bool) -> None:
-        """Start reading.
-
-        Args:
-            pipe: The pipe, which is closed at its end.
-            max_bytes: Number of bytes that are kept.
-            keeps_end: Whether the end of the content is kept, however long it is. Otherwise,
-                reading ends as soon as `max_bytes` bytes are read.
-        """
-        super().__init__(daemon=True)
-        self.content = bytearray()
-        self._pipe = pipe
-        self._max_bytes = max_bytes
-        self._keeps_end = keeps_end
-        self.start()
-
-    def run(self) -> None:
-        """Read the pipe until its end, or until enough is kept. The thread runs this method."""
-        with self._pipe as pipe:
-            while block := os.read(pipe.fileno(), _BLOCK_BYTES):
-                if self._keeps_end:
-                    self.content = (self.content + block)[-self._max_bytes :]
-                    continue
-                self.content += block[: self._max_bytes - len(self.content)]
-                if len(self.content) == self._max_bytes:
-                    return

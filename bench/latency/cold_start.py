@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from contextlib import suppress
 from dataclasses import asdict
 
 from tinyvit.bench.record import ColdStart
+from tinyvit.bounded_process import ProcessLimitError, RunLimits, run_bounded
 from tinyvit.errors import ArtifactError, TinyViTError
 from tinyvit.files import expand_home
 from tinyvit.python_process import make_module_command, read_last_line
@@ -30,7 +30,8 @@ from tinyvit.serialization import parse_dataclass, parse_json
 
 _RUNS_AFTER_FIRST = 10
 """Number of inferences after the first one, so that the peak memory is that of repeated use."""
-_TIMEOUT_S = 600
+_LIMITS = RunLimits(seconds=600, output_bytes=2**20)
+"""Limits on the new process, which prints one JSON object of less than 1 kB."""
 
 
 def measure_cold_start(path: str, arguments: Sequence[str], process_count: int = 3) -> ColdStart:
@@ -99,15 +100,11 @@ def _start_process(command: Sequence[str], path: str) -> ColdStart:
     """Run the command of this module in a new process, and parse the JSON that it prints."""
     remedy = "check whether tinyvit-verify can run the file"
     try:
-        process = subprocess.run(
-            command, capture_output=True, encoding="utf-8", errors="replace", timeout=_TIMEOUT_S
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ArtifactError(
-            f"a new process did not run {path} within {_TIMEOUT_S} s", remedy
-        ) from error
+        process = run_bounded(command, _LIMITS)
+    except ProcessLimitError as error:
+        raise ArtifactError(f"a new process that ran {path} {error}", remedy) from error
     try:
-        return parse_dataclass(ColdStart, parse_json(process.stdout))
+        return parse_dataclass(ColdStart, parse_json(process.stdout.decode("utf-8", "replace")))
     except ValueError as error:
         reason = read_last_line(process.stderr, if_empty="the process printed no error")
         raise ArtifactError(f"a new process cannot run {path} ({reason})", remedy) from error

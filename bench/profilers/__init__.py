@@ -23,6 +23,9 @@ import numpy as np
 
 from tinyvit.discovery import list_plugins, load_plugin
 
+REPORT_REMEDY = "if tinyvit-export wrote the file, report a bug of tinyvit-edge, with the file"
+"""Remedy for a file whose profile contradicts its network."""
+
 RUNS = 9
 """Number of runs for a profile. The time of a node is the median of its times in these runs, or
 their average if the engine reports only the average."""

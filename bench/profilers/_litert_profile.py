@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import ctypes
 import re
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from tinyvit.bench.profilers import RUNS
 from tinyvit.bench.program_output import remove_long_lines
+from tinyvit.bounded_process import ProcessLimitError, RunLimits, run_bounded
 from tinyvit.errors import ArtifactError, MissingDependencyError
 from tinyvit.python_process import make_module_command
 
@@ -26,6 +26,9 @@ _FLOAT32, _UINT8 = 1, 3
 """Two values of the C library's enumeration LiteRtElementType."""
 _MAX_RANK = 8
 """The C library's constant LITERT_TENSOR_MAX_RANK."""
+_LIMITS = RunLimits(seconds=600, output_bytes=2**24)
+"""Limits on the process that profiles. Ten runs take less than 30 s, and the summary of a TinyViT
+has about 100 kB."""
 _SUMMARY_ROW = re.compile(
     r"\s*(?:Delegate/)?(\S.*?)\s{2,}[\d.]+\s+[\d.]+\s+([\d.]+)\s+[\d.]+%.*?\s(\d+)\s+\["
 )
@@ -92,7 +95,7 @@ def profile_file(path: Path, tensors: InputOutput) -> list[LiteRtKernel]:
         The kernels in the order of execution.
 
     Raises:
-        ArtifactError: The process failed, or printed no profile.
+        ArtifactError: The process failed, reached a limit, or printed no profile.
     """
     command = make_module_command(
         "tinyvit.bench.profilers._litert_profile",
@@ -101,20 +104,39 @@ def profile_file(path: Path, tensors: InputOutput) -> list[LiteRtKernel]:
         ",".join(map(str, tensors.output_shape)),
         str(int(tensors.is_uint8)),
     )
-    process = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
+    try:
+        process = run_bounded(command, _LIMITS)
+    except ProcessLimitError as error:
+        raise ArtifactError(
+            f"the process that profiled {path.name} with LiteRT {error}",
+            "check with tinyvit-verify whether the file is damaged; if it is, export it again",
+        ) from error
+    kernels = parse_summary(process.stdout.decode("utf-8", "replace"))
+    if process.exit_code or not kernels:
+        raise ArtifactError(
+            f"LiteRT printed no profile of {path.name}",
+            "install the version of ai-edge-litert that constraints.txt names",
+        )
+    return kernels
+
+
+def parse_summary(output: str) -> list[LiteRtKernel]:
+    """Parse the summary that LiteRT's profiler prints. It contains names from the file.
+
+    Args:
+        output: What the process that profiled printed.
+
+    Returns:
+        The kernels in the order of execution; none if the output contains no summary.
+    """
     # The first table of the summary has the title "Run Order" and ends with an empty line.
-    table = process.stdout.partition("Run Order")[2].partition("\n\n")[0]
+    table = output.partition("Run Order")[2].partition("\n\n")[0]
     kernels = []
     for line in remove_long_lines(table).splitlines():
         row = _SUMMARY_ROW.match(line)
         # Every kernel is called once per run.
         if row and int(row[3]) == RUNS:
             kernels.append(LiteRtKernel(name=row[1], time_ms=float(row[2])))
-    if process.returncode or not kernels:
-        raise ArtifactError(
-            f"LiteRT printed no profile of {path.name}",
-            "install the version of ai-edge-litert that constraints.txt names",
-        )
     return kernels
 
 

@@ -9,7 +9,6 @@ products here.
 
 from __future__ import annotations
 
-import json
 import re
 import statistics
 import struct
@@ -19,16 +18,17 @@ from importlib import resources
 from itertools import islice
 from math import prod
 from pathlib import Path
-from subprocess import SubprocessError
 from typing import Any
 
-from tinyvit.bench.profilers import RUNS, ExecutedNode, random_input
+from tinyvit.bench.profilers import REPORT_REMEDY, RUNS, ExecutedNode, random_input
+from tinyvit.bounded_process import ProcessLimitError, RunLimits, run_bounded
 from tinyvit.errors import ArtifactError, MissingDependencyError
 from tinyvit.output_capture import quiet_loggers, silence_file_descriptors
 from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.base import RuntimeOptions
 from tinyvit.runtimes.engine_helpers import load_error
 from tinyvit.runtimes.registry import open_runtime
+from tinyvit.serialization import read_json
 from tinyvit.staging import temporary_folder
 
 _KERNEL_PREFIXES = {
@@ -52,6 +52,15 @@ _MAX_GRAPHS = 256
 """Largest number of XNNPACK graphs in a file. A process is started for each of them."""
 _MAX_GRAPH_BYTES = 2**24
 """Largest size of an XNNPACK graph, which contains no weights."""
+_MAX_RANK = 6
+"""XNNPACK's largest number of dimensions of a tensor (XNN_MAX_TENSOR_DIMS in xnnpack.h)."""
+_FLATC_OPTIONS = ("--raw-binary", "--json", "--defaults-json", "--strict-json")
+"""Options with which flatc, the compiler of FlatBuffers, writes all fields of a file as JSON."""
+_MAX_JSON_BYTES = 2**26
+"""Largest size of a graph as JSON. A graph can contain one table many times, so that its JSON is
+larger than the graph; that of a TinyViT has 300 kB."""
+_FLATC_LIMITS = RunLimits(seconds=60, output_bytes=2**20, file_bytes=_MAX_JSON_BYTES)
+"""Limits on flatc, which takes less than a second."""
 _MAGIC_POSITION = 4
 """Position of the magic number in the header, in bytes."""
 
@@ -84,14 +93,7 @@ def list_executed_nodes(path: Path, threads: int) -> list[ExecutedNode]:
         MissingDependencyError: ExecuTorch is not installed.
     """
     data = path.read_bytes()
-    try:
-        remaining_products = _read_products(data)
-    # The schema's names may be missing, and flatc may fail.
-    except (LookupError, TypeError, ValueError, struct.error, SubprocessError) as error:
-        raise ArtifactError(
-            f"the XNNPACK graphs of {path.name} are damaged ({type(error).__name__})",
-            "export the file again",
-        ) from error
+    remaining_products = read_products(data, path.name)
     nodes = []
     for event in _run_with_profiler(path, data, threads):
         # The name of an event is that of the kernel, followed by " #" and a number.
@@ -103,7 +105,7 @@ def list_executed_nodes(path: Path, threads: int) -> list[ExecutedNode]:
                 raise ArtifactError(
                     f"ExecuTorch executed the kernel {kernel_name} of {path.name} in another order"
                     " than the file's graph states",
-                    "report this as a bug of tinyvit-edge, with the file",
+                    REPORT_REMEDY,
                 )
             macs = remaining_products.pop(0).macs
         is_integer = macs > 0 and _INTEGER_TYPES.search(kernel_name) is not None
@@ -112,7 +114,7 @@ def list_executed_nodes(path: Path, threads: int) -> list[ExecutedNode]:
     if remaining_products:
         raise ArtifactError(
             f"{len(remaining_products)} products of {path.name} did not run in XNNPACK",
-            "report this as a bug of tinyvit-edge, with the file",
+            REPORT_REMEDY,
         )
     return nodes
 
@@ -131,7 +133,6 @@ def _run_with_profiler(path: Path, data: bytes, threads: int) -> list[Any]:
     with silence_file_descriptors(), quiet_loggers("torch", "torchao", "executorch", "root"):
         try:
             import torch
-            from executorch.devtools import Inspector
             from executorch.extension.pybindings import portable_lib
         except ImportError as error:
             raise MissingDependencyError.for_package("executorch", extra="executorch") from error
@@ -148,9 +149,32 @@ def _run_with_profiler(path: Path, data: bytes, threads: int) -> list[Any]:
             except RuntimeError as error:
                 raise load_error(path, "ExecuTorch", error) from error
             with temporary_folder() as folder:
-                trace = str(folder / "trace.etdp")
-                module.write_etdump_result_to_file(trace)
-                blocks = Inspector(etdump_path=trace).event_blocks
+                module.write_etdump_result_to_file(str(folder / "trace.etdp"))
+                return read_trace(folder / "trace.etdp", path.name)
+
+
+def read_trace(trace: Path, file_name: str) -> list[Any]:
+    """Read the events of XNNPACK's kernels in an event trace of ExecuTorch (ETDump).
+
+    Args:
+        trace: The trace.
+        file_name: Name of the .pte file, for messages.
+
+    Returns:
+        The `executorch.devtools.inspector.Event` of each executed XNNPACK kernel, in order.
+
+    Raises:
+        ArtifactError: The trace is damaged.
+    """
+    from executorch.devtools import Inspector
+
+    try:
+        blocks = Inspector(etdump_path=str(trace)).event_blocks
+    except Exception as error:  # flatbuffers and the Inspector raise errors of many kinds
+        raise ArtifactError(
+            f"ExecuTorch's trace of {file_name} cannot be read ({type(error).__name__})",
+            "export the file again",
+        ) from error
     # Only the names of XNNPACK's kernels contain a space.
     return [
         event
@@ -160,16 +184,31 @@ def _run_with_profiler(path: Path, data: bytes, threads: int) -> list[Any]:
     ]
 
 
-def _read_products(data: bytes) -> list[_Product]:
-    """Read the products of all XNNPACK graphs in a .pte file, in the order of the file."""
+def read_products(data: bytes, file_name: str) -> list[_Product]:
+    """Read the products of all XNNPACK graphs in a .pte file, in the order of the file.
+
+    Args:
+        data: Content of the file.
+        file_name: Name of the file, for messages.
+
+    Raises:
+        ArtifactError: A graph is damaged, or larger than a limit of this module.
+    """
     headers = list(islice(_GRAPH_HEADER.finditer(data), _MAX_GRAPHS + 1))
-    if len(headers) > _MAX_GRAPHS:
-        raise ValueError(f"there are more than {_MAX_GRAPHS} graphs")
-    return [
-        product
-        for header in headers
-        for product in _iterate_products(_decode_graph(_extract_graph(data, header)))
-    ]
+    try:
+        if len(headers) > _MAX_GRAPHS:
+            raise ValueError(f"there are more than {_MAX_GRAPHS} graphs")
+        return [
+            product
+            for header in headers
+            for product in _iterate_products(_decode_graph(_extract_graph(data, header)))
+        ]
+    # The schema's names may be missing, and flatc may fail or reach a limit.
+    except (LookupError, TypeError, AttributeError, ValueError, OSError, struct.error) as error:
+        raise ArtifactError(
+            f"the XNNPACK graphs of {file_name} are damaged ({type(error).__name__}: {error})",
+            "export the file again",
+        ) from error
 
 
 def _extract_graph(data: bytes, header: re.Match[bytes]) -> bytes:
@@ -188,7 +227,7 @@ def _extract_graph(data: bytes, header: re.Match[bytes]) -> bytes:
 
 def _decode_graph(data: bytes) -> dict[str, Any]:
     """Decode an XNNPACK graph with ExecuTorch's own flatc and schema."""
-    from executorch.exir._serialize._flatbuffer import _flatc_decompile
+    from executorch.exir._serialize._flatbuffer import _get_flatc_path
 
     schema = resources.files("executorch.backends.xnnpack.serialization").joinpath(
         "runtime_schema.fbs"
@@ -197,9 +236,15 @@ def _decode_graph(data: bytes) -> dict[str, Any]:
         schema_file, graph_file = folder / "graph.fbs", folder / "graph.bin"
         schema_file.write_bytes(schema.read_bytes())
         graph_file.write_bytes(data)
-        _flatc_decompile(str(folder), str(schema_file), str(graph_file), ["--raw-binary"])
-        text = (folder / "graph.json").read_text(encoding="utf-8")
-    graph: dict[str, Any] = json.loads(text)
+        command = [_get_flatc_path(), *_FLATC_OPTIONS, "-o", str(folder)]
+        command += [str(schema_file), "--", str(graph_file)]
+        try:
+            process = run_bounded(command, _FLATC_LIMITS)
+        except ProcessLimitError as error:
+            raise ValueError(f"flatc {error}") from error
+        if process.exit_code:
+            raise ValueError(f"flatc ended with the exit code {process.exit_code}")
+        graph: dict[str, Any] = read_json(folder / "graph.json", _MAX_JSON_BYTES)
     return graph
 
 
@@ -209,6 +254,8 @@ def _iterate_products(graph: dict[str, Any]) -> Iterator[_Product]:
     for value in graph["xvalues"]:
         # A quantized tensor contains its shape one level deeper, in "tensor_value".
         tensor = value["xvalue_union"].get("tensor_value", value["xvalue_union"])
+        if len(tensor["dims"]) > _MAX_RANK:
+            raise ValueError(f"a tensor has more than {_MAX_RANK} dimensions")
         shapes[tensor["id_out"]] = tensor["dims"]
     for node in graph["xnodes"]:
         node_type, fields = node["xnode_union_type"], node["xnode_union"]

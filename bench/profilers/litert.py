@@ -10,7 +10,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from tinyvit.bench.profilers import ExecutedNode
+from tinyvit.bench.profilers import REPORT_REMEDY, ExecutedNode
 from tinyvit.bench.profilers._litert_profile import InputOutput, LiteRtKernel, profile_file
 from tinyvit.errors import ArtifactError, MissingDependencyError
 from tinyvit.runtimes.engines import _tflite
@@ -62,7 +62,7 @@ def list_executed_nodes(path: Path, threads: int) -> list[ExecutedNode]:
     if sum(map(_is_product, kernels)) != len(product_macs):
         raise ArtifactError(
             f"LiteRT's profile of {path.name} does not list all products of the file",
-            "report this as a bug of tinyvit-edge, with the file",
+            REPORT_REMEDY,
         )
     remaining_macs = iter(product_macs)
     return [

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit.bench.onnx_protobuf import OnnxGraph, OnnxNode, read_graph, with_unique_node_names
-from tinyvit.bench.profilers import RUNS, ExecutedNode, random_input
+from tinyvit.bench.profilers import REPORT_REMEDY, RUNS, ExecutedNode, random_input
 from tinyvit.errors import ArtifactError
 from tinyvit.runtimes.artifact import detect_format
 from tinyvit.runtimes.engine_helpers import load_error
@@ -103,7 +103,7 @@ def _make_node(name: str, profile: _NodeProfile, graph: OnnxGraph, path: Path) -
     if kernel_name in _UNCOUNTED_KERNELS or name not in graph.nodes:
         raise ArtifactError(
             f"the multiply-accumulates of {kernel_name} in {path.name} cannot be counted",
-            "report this as a bug of tinyvit-edge, with the file",
+            REPORT_REMEDY,
         )
     try:
         macs = _count_macs(graph.nodes[name], profile.event_args, graph.constant_shapes)

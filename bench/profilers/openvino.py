@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyvit.bench.profilers import RUNS, ExecutedNode, random_input
+from tinyvit.bench.profilers import REPORT_REMEDY, RUNS, ExecutedNode, random_input
 from tinyvit.errors import ArtifactError
 from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.engine_helpers import load_error
@@ -56,7 +56,7 @@ def list_executed_nodes(path: Path, threads: int) -> list[ExecutedNode]:
         raise ArtifactError(
             f"{path.name} has {file_macs} multiply-accumulates, but {executed_macs} were found in"
             " the graph that OpenVINO executed",
-            "report this as a bug of tinyvit-edge, with the file",
+            REPORT_REMEDY,
         )
     return nodes
 

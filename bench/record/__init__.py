@@ -1,8 +1,8 @@
 """Benchmark records: the device, the date, and the results of each artifact (exported model file).
 
-`tinyvit-bench latency --json` and `tinyvit-bench accuracy --json` print one record. The subcommands
-`report` and `compare` read records. In a latency result, a baseline is another implementation, such
-as timm's model in PyTorch, that was timed alternately with the artifact.
+`tinyvit-bench latency --json`, `accuracy --json` and `sensitivity --json` print one record. The
+subcommands `report` and `compare` read records. In a latency result, a baseline is another
+implementation, such as timm's model in PyTorch, that was timed alternately with the artifact.
 """
 
 from tinyvit.bench.record.accuracy import AccuracyResult, ClassAccuracy, ReferenceComparison
@@ -25,6 +25,11 @@ from tinyvit.bench.record.record import (
     current_time,
     read_record,
 )
+from tinyvit.bench.record.sensitivity import (
+    NetworkSensitivity,
+    SensitivityResult,
+    UnitSensitivity,
+)
 
 __all__ = [
     "BASELINES",
@@ -37,6 +42,7 @@ __all__ = [
     "DeviceInfo",
     "LatencyRatio",
     "LatencyResult",
+    "NetworkSensitivity",
     "OperatorTime",
     "PeakRates",
     "Record",
@@ -44,6 +50,8 @@ __all__ = [
     "ReferenceComparison",
     "Scalar",
     "Scenario",
+    "SensitivityResult",
+    "UnitSensitivity",
     "current_time",
     "read_record",
 ]

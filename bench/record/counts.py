@@ -14,6 +14,10 @@ from tinyvit.nesting_limits import exceeds_entry_count
 MAX_RESULTS = 256
 """Largest number of results, or of baselines, in a record. The project's own have at most 30."""
 
+MAX_SENSITIVITY_RESULTS = 32
+"""Largest number of results in a sensitivity record. A report draws a chart for each result;
+tinyvit-export writes one for each target."""
+
 MAX_STAGES = 32
 """Largest number of different stages in all results together. tinyvit-bench measures six. A chart
 has a bar for each result and stage."""
@@ -31,6 +35,10 @@ from them."""
 
 MAX_CLASSES = 30_000
 """Largest number of classes of an accuracy result; ImageNet-22k has 21,841."""
+
+MAX_UNITS = 4096
+"""Largest number of units (quantized layers and attention modules) of a sensitivity result. The
+largest TinyViT has 86 of them."""
 
 MAX_ENTRIES = 5_000_000
 """Largest number of entries in all lists and objects of a record together. Most are samples, one
@@ -71,12 +79,15 @@ def require_possible_counts(data: dict[str, Any]) -> None:
     if any(len(text) > MAX_CHARACTERS for text in _iterate_texts(data)):
         raise ValueError(f"it has a text of more than {MAX_CHARACTERS} characters")
     _require_lengths(data, _RECORD_LIMITS)
+    if data.get("kind") == "sensitivity":
+        _require_lengths(data, {"results": MAX_SENSITIVITY_RESULTS})
     _require_lengths(_get_object(data, "device"), {"cpu_features": MAX_LINES})
     results = data.get("results")
     stages: set[str] = set()
     for result in results if isinstance(results, list) else []:
         if isinstance(result, dict):
             _require_lengths(result, _RESULT_LIMITS)
+            _require_lengths(_get_object(result, "network"), {"units": MAX_UNITS})
             stages.update(_get_object(result, "stages_ms"))
     if len(stages) > MAX_STAGES:
         raise ValueError(f"its results have {len(stages)} different stages, more than {MAX_STAGES}")

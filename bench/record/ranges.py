@@ -50,6 +50,8 @@ def _find_range(name: str) -> tuple[float, float]:
     """Return the smallest and the largest possible number in the field of this name."""
     if name in _PERCENTAGES:
         return 0, 100
+    if name == "cosine":
+        return -1, 1
     return (MIN_TIME_MS if name in _QUERY_TIMES else -MAX_NUMBER), MAX_NUMBER
 
 

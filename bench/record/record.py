@@ -14,6 +14,7 @@ from tinyvit.bench.record.artifact_and_device import DeviceInfo
 from tinyvit.bench.record.counts import require_possible_counts
 from tinyvit.bench.record.latency import BaselineResult, LatencyResult, PeakRates
 from tinyvit.bench.record.ranges import require_possible_numbers
+from tinyvit.bench.record.sensitivity import SensitivityResult
 from tinyvit.errors import RequestError
 from tinyvit.regular_files import open_regular_file
 from tinyvit.serialization import parse_dataclass, parse_json
@@ -24,9 +25,12 @@ PACKAGE_VERSION = f"tinyvit-edge {__version__}"
 """Name and version of this package, for `Record.package`."""
 MAX_BYTES = 256 * 2**20
 """Size of the largest record file that is read. A file may come from an untrusted source."""
-_REMEDY = "give a file with the output of tinyvit-bench latency --json or accuracy --json"
+_REMEDY = (
+    "give a file with the output of tinyvit-bench latency --json, accuracy --json or sensitivity"
+    " --json"
+)
 
-RecordKind = Literal["latency", "accuracy"]
+RecordKind = Literal["latency", "accuracy", "sensitivity"]
 Scalar: TypeAlias = "str | int | float | bool | None"
 """Type of the values in `Record.settings` and `Record.dataset`."""
 
@@ -41,7 +45,7 @@ class Record:
     """The results of one run of tinyvit-bench.
 
     Attributes:
-        kind: Whether latency or accuracy was measured.
+        kind: Whether latency, accuracy or sensitivity was measured.
         date: Start of the run, UTC, ISO 8601.
         package: Name and version of this package.
         device: The machine on which the artifacts were measured.
@@ -49,10 +53,12 @@ class Record:
         warnings: Sentences about anything that makes the results less reliable.
         failures: One line per artifact or baseline that could not be measured: its name and the
             reason.
-        latency: Results of a latency record; empty for an accuracy record.
-        accuracy: Results of an accuracy record; empty for a latency record.
-        dataset: Facts about the images of an accuracy record: "source" (a description), "images"
-            (their number) and "names_and_classes_sha256". Empty for a latency record.
+        latency: Results of a latency record; empty for other kinds.
+        accuracy: Results of an accuracy record; empty for other kinds.
+        sensitivity: Results of a sensitivity record; empty for other kinds.
+        dataset: Facts about the images of an accuracy or sensitivity record: "source" (a
+            description), "images" (their number) and, for accuracy, "names_and_classes_sha256".
+            Empty for a latency record.
         peak_rates: Highest measured rates of the device; None if not measured.
         baselines: Baselines that were measured alternately with the artifacts of a latency record.
     """
@@ -66,23 +72,19 @@ class Record:
     failures: tuple[str, ...] = ()
     latency: tuple[LatencyResult, ...] = ()
     accuracy: tuple[AccuracyResult, ...] = ()
+    sensitivity: tuple[SensitivityResult, ...] = ()
     dataset: dict[str, Scalar] = field(default_factory=dict)
     peak_rates: PeakRates | None = None
     baselines: tuple[BaselineResult, ...] = ()
-
-    @property
-    def results(self) -> tuple[LatencyResult, ...] | tuple[AccuracyResult, ...]:
-        """The latency results or the accuracy results, depending on `kind`."""
-        return self.latency if self.kind == "latency" else self.accuracy
 
     def to_json(self) -> str:
         """Return the record as one line of JSON.
 
         The JSON object has the key "schema" and the fields of the record as keys, except that
-        "results" replaces "latency" and "accuracy".
+        "results" replaces "latency", "accuracy" and "sensitivity".
         """
         data = asdict(self)
-        results = {"latency": data.pop("latency"), "accuracy": data.pop("accuracy")}[self.kind]
+        results = {kind: data.pop(kind) for kind in get_args(RecordKind)}[self.kind]
         return json.dumps({"schema": SCHEMA, **data, "results": results}, allow_nan=False)
 
     @classmethod

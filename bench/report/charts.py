@@ -23,11 +23,11 @@ from tinyvit.errors import MissingDependencyError
 from tinyvit.output_capture import quiet_loggers
 from tinyvit.safe_text import escape_text
 
-_INK, _FAINT, _STRONG, _PALE = "#010203", "#040506", "#070809", "#0a0b0c"
+INK, _FAINT, STRONG, PALE = "#010203", "#040506", "#070809", "#0a0b0c"
 """Placeholder colors of text, of lines, of bars and emphasized points, and of other points."""
 _STAGE_COLORS = ("#0d0e0f", "#101112", "#131415", "#161718")
 """Placeholder colors of the stages of a query, in their order."""
-_VARIABLES = {_INK: "--ink", _FAINT: "--faint", _STRONG: "--strong", _PALE: "--pale"} | {
+_VARIABLES = {INK: "--ink", _FAINT: "--faint", STRONG: "--strong", PALE: "--pale"} | {
     color: f"--stage{i}" for i, color in enumerate(_STAGE_COLORS)
 }
 """Placeholder color -> the CSS variable (defined in page.css) that replaces it."""
@@ -36,12 +36,12 @@ _LABEL_OFFSETS_PT = (6, -15, 20, -29)
 points do not overlap."""
 _LABEL_SPACE_PT = 6
 """Horizontal distance of labels from their points."""
-_BAR_HEIGHT = 0.55
+BAR_HEIGHT = 0.55
 """Height of a bar as a fraction of the distance between bars."""
 _WIDTH_IN = 8.2
 _PARETO_HEIGHT_IN = 4.2
-_ROW_HEIGHT_IN = 0.42
-_AXIS_HEIGHT_IN = 0.9
+ROW_HEIGHT_IN = 0.42
+AXIS_HEIGHT_IN = 0.9
 _LEGEND_HEIGHT_IN = 0.4
 _FONT_PT = 9
 _MAX_NAME_CHARACTERS = 60
@@ -64,7 +64,7 @@ def draw_pareto_chart(rows: Sequence[Row]) -> str:
         An SVG element; "" if fewer than two rows have both a latency and an accuracy.
     """
     points = [
-        _Point(_make_label(row.label), row.latency.median_ms, row.accuracy)
+        _Point(make_label(row.label), row.latency.median_ms, row.accuracy)
         for row in rows
         if row.latency and row.accuracy
     ]
@@ -72,18 +72,18 @@ def draw_pareto_chart(rows: Sequence[Row]) -> str:
         return ""
     points.sort(key=lambda point: point.median_ms)
     front = find_pareto_front([(point.median_ms, point.accuracy.top1) for point in points])
-    with _open_figure(_PARETO_HEIGHT_IN) as (figure, axes):
+    with open_figure(_PARETO_HEIGHT_IN) as (figure, axes):
         front_ms = [points[i].median_ms for i in front]
         front_top1 = [points[i].accuracy.top1 for i in front]
         axes.step(front_ms, front_top1, where="post", color=_FAINT, linewidth=1.2, zorder=1)
         for i, point in enumerate(points):
-            _draw_point(axes, point, _STRONG if i in front else _PALE)
+            _draw_point(axes, point, STRONG if i in front else PALE)
             axes.annotate(
                 point.label,
                 (point.median_ms, point.accuracy.top1),
                 (_LABEL_SPACE_PT, _LABEL_OFFSETS_PT[i % len(_LABEL_OFFSETS_PT)]),
                 textcoords="offset points",
-                color=_INK,
+                color=INK,
                 fontsize=_FONT_PT,
             )
         axes.set_xlabel("median latency, ms (lower is better)")
@@ -95,7 +95,7 @@ def draw_pareto_chart(rows: Sequence[Row]) -> str:
             f"{point.label} {point.median_ms:.2f} ms, {point.accuracy.top1:.2f}%"
             for point in points
         ]
-        return _export_svg(figure, "Accuracy against latency", texts)
+        return export_svg(figure, "Accuracy against latency", texts)
 
 
 def draw_latency_chart(rows: Sequence[Row]) -> str:
@@ -107,17 +107,17 @@ def draw_latency_chart(rows: Sequence[Row]) -> str:
     labeled_latencies = _select_latencies(rows)
     if not labeled_latencies:
         return ""
-    with _open_figure(_AXIS_HEIGHT_IN + _ROW_HEIGHT_IN * len(labeled_latencies)) as (figure, axes):
+    with open_figure(AXIS_HEIGHT_IN + ROW_HEIGHT_IN * len(labeled_latencies)) as (figure, axes):
         for y, (_, latency) in enumerate(labeled_latencies):
             samples = [ms for turn in latency.turns_ms for ms in turn] or [latency.median_ms]
             low, high = np.quantile(samples, (0.1, 0.9))
-            axes.barh(y, latency.median_ms, height=_BAR_HEIGHT, color=_STRONG)
-            axes.plot([low, high], [y, y], color=_INK, linewidth=1.2)
-            _draw_text(axes, max(high, latency.median_ms), y, f"{latency.median_ms:.2f}")
+            axes.barh(y, latency.median_ms, height=BAR_HEIGHT, color=STRONG)
+            axes.plot([low, high], [y, y], color=INK, linewidth=1.2)
+            draw_text(axes, max(high, latency.median_ms), y, f"{latency.median_ms:.2f}")
         caption = "median ms; the line spans the 10th to the 90th percentile"
-        _label_rows(axes, [label for label, _ in labeled_latencies], caption)
+        label_rows(axes, [label for label, _ in labeled_latencies], caption)
         texts = [f"{label} {latency.median_ms:.2f} ms" for label, latency in labeled_latencies]
-        return _export_svg(figure, "Latency", texts)
+        return export_svg(figure, "Latency", texts)
 
 
 def draw_stage_chart(rows: Sequence[Row]) -> str:
@@ -134,38 +134,38 @@ def draw_stage_chart(rows: Sequence[Row]) -> str:
     if not labeled_stages:
         return ""
     stage_names = list(dict.fromkeys(name for _, stages_ms in labeled_stages for name in stages_ms))
-    height_in = _AXIS_HEIGHT_IN + _LEGEND_HEIGHT_IN + _ROW_HEIGHT_IN * len(labeled_stages)
-    with _open_figure(height_in) as (figure, axes):
+    height_in = AXIS_HEIGHT_IN + _LEGEND_HEIGHT_IN + ROW_HEIGHT_IN * len(labeled_stages)
+    with open_figure(height_in) as (figure, axes):
         for y, (_, stages_ms) in enumerate(labeled_stages):
             start_ms = 0.0
             for i, name in enumerate(stage_names):
                 stage_ms = stages_ms.get(name, 0.0)
                 color = _STAGE_COLORS[i % len(_STAGE_COLORS)]
                 # The legend has one entry per stage, not one per bar.
-                legend_entry = _make_label(name) if y == 0 else None
+                legend_entry = make_label(name) if y == 0 else None
                 axes.barh(
                     y,
                     stage_ms,
                     left=start_ms,
-                    height=_BAR_HEIGHT,
+                    height=BAR_HEIGHT,
                     color=color,
                     label=legend_entry,
                 )
                 start_ms += stage_ms
-        _label_rows(axes, [label for label, _ in labeled_stages], "median ms of each stage")
+        label_rows(axes, [label for label, _ in labeled_stages], "median ms of each stage")
         axes.legend(
             loc="lower left",
             bbox_to_anchor=(0, 1),
             ncols=len(stage_names),
             frameon=False,
-            labelcolor=_INK,
+            labelcolor=INK,
             fontsize=_FONT_PT,
         )
         texts = []
         for row_label, stages_ms in labeled_stages:
             times = ", ".join(f"{name} {ms:.2f} ms" for name, ms in stages_ms.items())
             texts.append(f"{row_label} {times}")
-        return _export_svg(figure, "Stages", texts)
+        return export_svg(figure, "Stages", texts)
 
 
 def draw_accuracy_chart(rows: Sequence[Row]) -> str:
@@ -179,28 +179,28 @@ def draw_accuracy_chart(rows: Sequence[Row]) -> str:
     for row in rows:
         if row.accuracy:
             key = (row.artifact.sha256, row.engine, row.accuracy.preprocess)
-            accuracies_by_key[key] = (_make_label(row.label), row.accuracy)
+            accuracies_by_key[key] = (make_label(row.label), row.accuracy)
     if not accuracies_by_key:
         return ""
     labeled_accuracies = list(accuracies_by_key.values())
-    with _open_figure(_AXIS_HEIGHT_IN + _ROW_HEIGHT_IN * len(labeled_accuracies)) as (figure, axes):
+    with open_figure(AXIS_HEIGHT_IN + ROW_HEIGHT_IN * len(labeled_accuracies)) as (figure, axes):
         for y, (_, accuracy) in enumerate(labeled_accuracies):
             low, high = accuracy.top1_interval
             axes.plot([low, high], [y, y], color=_FAINT, linewidth=4, solid_capstyle="butt")
-            axes.plot([accuracy.top1], [y], "o", color=_STRONG)
-            _draw_text(axes, high, y, f"{accuracy.top1:.2f}%")
+            axes.plot([accuracy.top1], [y], "o", color=STRONG)
+            draw_text(axes, high, y, f"{accuracy.top1:.2f}%")
         caption = "top-1 accuracy, % (with 95% interval)"
-        _label_rows(axes, [label for label, _ in labeled_accuracies], caption)
+        label_rows(axes, [label for label, _ in labeled_accuracies], caption)
         texts = [f"{label} {accuracy.top1:.2f}%" for label, accuracy in labeled_accuracies]
-        return _export_svg(figure, "Accuracy", texts)
+        return export_svg(figure, "Accuracy", texts)
 
 
 def _select_latencies(rows: Sequence[Row]) -> list[tuple[str, LatencyResult]]:
     """Return label and latency of the rows that have a latency."""
-    return [(_make_label(row.label), row.latency) for row in rows if row.latency]
+    return [(make_label(row.label), row.latency) for row in rows if row.latency]
 
 
-def _make_label(name: str) -> str:
+def make_label(name: str) -> str:
     """Return a name as it is shown in a chart: control characters are escaped, and it is short."""
     # A name may have thousands of characters, and escaping makes it longer, never shorter.
     label = escape_text(name[: _MAX_NAME_CHARACTERS + 1])
@@ -218,12 +218,12 @@ def _draw_point(axes: Any, point: _Point, color: str) -> None:
     )
 
 
-def _draw_text(axes: Any, x: float, y: float, text: str) -> None:
+def draw_text(axes: Any, x: float, y: float, text: str) -> None:
     """Write a text to the right of a position."""
-    axes.text(x, y, f" {text}", va="center", color=_INK, fontsize=_FONT_PT)
+    axes.text(x, y, f" {text}", va="center", color=INK, fontsize=_FONT_PT)
 
 
-def _label_rows(axes: Any, labels: Sequence[str], caption: str) -> None:
+def label_rows(axes: Any, labels: Sequence[str], caption: str) -> None:
     """Write a label beside each row, the first row at the top, and a caption below."""
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)
@@ -232,7 +232,7 @@ def _label_rows(axes: Any, labels: Sequence[str], caption: str) -> None:
 
 
 @contextmanager
-def _open_figure(height_in: float) -> Iterator[tuple[Any, Any]]:
+def open_figure(height_in: float) -> Iterator[tuple[Any, Any]]:
     """Create an empty matplotlib figure with one pair of axes, in the style of the page.
 
     Yields:
@@ -256,16 +256,16 @@ def _open_figure(height_in: float) -> Iterator[tuple[Any, Any]]:
     with mpl.rc_context(style):
         figure = Figure(figsize=(_WIDTH_IN, height_in), layout="constrained")
         axes = figure.add_subplot()
-        axes.tick_params(colors=_INK)
-        axes.xaxis.label.set_color(_INK)
-        axes.yaxis.label.set_color(_INK)
+        axes.tick_params(colors=INK)
+        axes.xaxis.label.set_color(INK)
+        axes.yaxis.label.set_color(INK)
         for side, spine in axes.spines.items():
             spine.set_visible(side in ("left", "bottom"))
             spine.set_color(_FAINT)
         yield figure, axes
 
 
-def _export_svg(figure: Any, title: str, texts: Sequence[str]) -> str:
+def export_svg(figure: Any, title: str, texts: Sequence[str]) -> str:
     """Convert the figure to an SVG element for an HTML page.
 
     This removes the XML prolog, the fixed size and matplotlib's fonts, and replaces the placeholder

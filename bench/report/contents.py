@@ -10,6 +10,7 @@ from tinyvit.bench.record import Record
 from tinyvit.bench.report.accuracy_tables import make_accuracy_tables
 from tinyvit.bench.report.latency_tables import make_latency_tables
 from tinyvit.bench.report.rows import Row
+from tinyvit.bench.report.sensitivity_tables import make_sensitivity_tables
 from tinyvit.bench.report.tables import (
     Table,
     make_device_table,
@@ -73,6 +74,7 @@ def list_tables(records: Sequence[Record], rows: Sequence[Row]) -> list[Table]:
         make_summary_table(rows),
         *make_latency_tables(records, rows),
         *make_accuracy_tables(rows),
+        *make_sensitivity_tables(records),
         make_device_table(records),
         make_settings_table(records),
     ]

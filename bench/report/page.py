@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from importlib import resources
+from pathlib import Path
 
 from tinyvit.bench.record import Record
 from tinyvit.bench.report import charts
@@ -12,6 +13,8 @@ from tinyvit.bench.report.accuracy_tables import ACCURACY_TITLE
 from tinyvit.bench.report.contents import Note, list_notes, list_tables
 from tinyvit.bench.report.latency_tables import LATENCY_TITLE, STAGES_TITLE
 from tinyvit.bench.report.rows import Row, device_key, list_devices
+from tinyvit.bench.report.sensitivity_chart import draw_sensitivity_chart
+from tinyvit.bench.report.sensitivity_tables import SENSITIVITY_TITLE, list_sensitivities
 from tinyvit.bench.report.tables import SUMMARY_TITLE, Table
 from tinyvit.safe_text import escape_text
 
@@ -77,6 +80,13 @@ def _draw_figures(records: Sequence[Record], rows: Sequence[Row]) -> dict[str, l
         ):
             figures[title].append(_format_figure(heading + suffix, svg))
     figures[ACCURACY_TITLE] = [_format_figure("Accuracy chart", charts.draw_accuracy_chart(rows))]
+    figures[SENSITIVITY_TITLE] = [
+        _format_figure(
+            f"Most sensitive units of {Path(result.artifact.path).name}",
+            draw_sensitivity_chart(result.network),
+        )
+        for _, result in list_sensitivities(records)
+    ]
     return figures
 
 

@@ -75,7 +75,7 @@ def check_store(folder: Path, data: Path | None, teachers: tuple[str, ...]) -> I
     images = read_image_folder(data)
     require_matching_images(header, folder, images)
     for epoch in range(store.epochs):
-        seeds = store.read_epoch(epoch)["seed"].tolist()
+        seeds = store.read_epoch(epoch).read_field("seed").tolist()
         check_ordered_seeds(header, epoch, images.keys, seeds)
     yield (
         f"The store was made from the {format_count(len(images), 'image')} in {data}, and this "

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit.distill.logits.header import StoreHeader
+from tinyvit.distill.logits.record_files import RECORDS_PER_BLOCK, RecordFile
 from tinyvit.distill.logits.record_keys import find_released_keys, make_record_keys
 from tinyvit.distill.logits.records import Records
 from tinyvit.distill.logits.seeds import check_ordered_seeds
@@ -112,9 +113,9 @@ class PaperLogits:
         keys = [
             line.strip() for line in text.decode("utf-8", "surrogateescape").split("\n")[:key_count]
         ]
-        if not keys:  # np.memmap fails on an empty file
+        if not keys:
             return RankRecords(keys, np.zeros(0, dtype))
-        records = np.memmap(values_path, dtype, mode="r", shape=(len(keys),))
+        records = RecordFile(values_path, dtype, len(keys))[:]
         _validate_records(records, values_path)
         return RankRecords(keys, records)
 
@@ -187,7 +188,10 @@ def write_paper_logits(store: Store, keys: tuple[str, ...], folder: Path) -> lis
     for epoch in range(store.epochs):
         records = store.read_epoch(epoch)
         store.verify_records(epoch, start=0, records=records)
-        values = _copy_fields(records, make_paper_record_dtype(header.top_k))
+        values = np.zeros(len(records), make_paper_record_dtype(header.top_k))
+        for start in range(0, len(records), RECORDS_PER_BLOCK):
+            block = slice(start, start + RECORDS_PER_BLOCK)
+            values[block] = _copy_fields(records[block], values.dtype)
         epoch_folder = folder / f"logits_top{header.top_k}_epoch{epoch}"
         with staging_folder(epoch_folder / "rank0-values.bin") as staged:
             keys_path, values_path = staged / "rank0-keys.txt", staged / "rank0-values.bin"

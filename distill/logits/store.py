@@ -22,6 +22,7 @@ from tinyvit.data.class_folders import ImageFolder
 from tinyvit.distill.augmentation.probe import get_library_versions, hash_probe_views
 from tinyvit.distill.augmentation.views import ViewSource
 from tinyvit.distill.logits.header import HEADER_NAME, StoreHeader, read_header
+from tinyvit.distill.logits.record_files import RECORDS_PER_BLOCK, RecordFile
 from tinyvit.distill.logits.records import (
     Records,
     TeacherPredictions,
@@ -32,9 +33,6 @@ from tinyvit.errors import RequestError
 from tinyvit.files import name_file_in_errors
 from tinyvit.plurals import format_count
 from tinyvit.regular_files import check_regular_file
-
-_RECORDS_PER_BLOCK = 2**14
-"""Number of records that are verified at once, which limits the memory for the results."""
 
 
 @dataclass(frozen=True)
@@ -80,14 +78,14 @@ class Store:
         """
         return self.folder / f"epoch-{epoch:04d}.bin"
 
-    def read_epoch(self, epoch: int) -> Records:
-        """Open the records of a finished epoch as a memory map, which reads them when needed.
+    def read_epoch(self, epoch: int) -> RecordFile:
+        """Open the records of a finished epoch, which are read when they are indexed.
 
         Args:
             epoch: Epoch, from 0.
 
         Returns:
-            All records of the epoch, (records_per_epoch,), not yet verified.
+            All records of the epoch, not yet verified.
 
         Raises:
             RequestError: The epoch does not exist, or its file is truncated.
@@ -107,9 +105,9 @@ class Store:
                 "belongs to another store",
                 "delete this file and run the same save-logits command again",
             )
-        return np.memmap(path, header.dtype, mode="r", shape=(header.records_per_epoch,))
+        return RecordFile(path, header.dtype, header.records_per_epoch)
 
-    def read_record(self, epoch: int, records: Records, position: int) -> TeacherRecord:
+    def read_record(self, epoch: int, records: RecordFile, position: int) -> TeacherRecord:
         """Read one record and verify it.
 
         Args:
@@ -118,17 +116,18 @@ class Store:
             position: Position of the record in the epoch.
 
         Raises:
-            RequestError: The record is damaged.
+            RequestError: The record is damaged, or the file has become shorter.
         """
-        self.verify_records(epoch, position, records[position : position + 1])
-        record = records[position]
+        one_record = records.read_range(position, position + 1)
+        self.verify_records(epoch, position, one_record)
+        record = one_record[0]
         return TeacherRecord(
             seed=int(record["seed"]),
             classes=record["classes"].astype(np.int64),
             probabilities=record["probabilities"].astype(np.float32),
         )
 
-    def verify_records(self, epoch: int, start: int, records: Records) -> None:
+    def verify_records(self, epoch: int, start: int, records: Records | RecordFile) -> None:
         """Verify the checksums and value ranges of consecutive records.
 
         Args:
@@ -139,8 +138,8 @@ class Store:
         Raises:
             RequestError: A record is damaged.
         """
-        for block_start in range(0, len(records), _RECORDS_PER_BLOCK):
-            block = records[block_start : block_start + _RECORDS_PER_BLOCK]
+        for block_start in range(0, len(records), RECORDS_PER_BLOCK):
+            block = records[block_start : block_start + RECORDS_PER_BLOCK]
             is_valid = self._find_valid_records(block, start + block_start)
             if not is_valid.all():
                 first_damaged = start + block_start + int(np.flatnonzero(~is_valid)[0])

@@ -15,6 +15,7 @@ import torch
 
 from tinyvit.distill.training.config import TrainingConfig
 from tinyvit.distill.training.history import EpochSummary
+from tinyvit.distill.training.reports.evaluation_files import EVALUATION_FILES
 from tinyvit.distill.training.run_comparison import find_differences
 from tinyvit.distill.training.toml_files import format_toml
 from tinyvit.errors import RequestError
@@ -30,7 +31,14 @@ RECIPE_FILE = "recipe.json"
 CURVES_FILE = "curves.png"
 TENSORBOARD_FOLDER = "tensorboard"
 VALIDATION_FILE = "validation_images.txt"
-_RESULT_FILES = (STATE_FILE, BEST_CHECKPOINT, LAST_CHECKPOINT, RECIPE_FILE, VALIDATION_FILE)
+_RESULT_FILES = (
+    STATE_FILE,
+    BEST_CHECKPOINT,
+    LAST_CHECKPOINT,
+    RECIPE_FILE,
+    VALIDATION_FILE,
+    *EVALUATION_FILES,
+)
 """Files of an earlier run that a new run removes, so that nobody takes them for the new results."""
 
 _MAX_NUMBER = 1e12

@@ -67,7 +67,7 @@ def find_validation_images(
             class folders, a class has too few images for a split, the store mixes images, or the
             request states a patience but there are no validation images.
     """
-    source = ValidationSource(folder=_find_folder(request))
+    source = ValidationSource(folder=find_validation_folder(request))
     val_split = request.config.val_split
     if source.folder is None and val_split and _has_class_folders(request, images):
         _refuse_mixed_images(store)
@@ -86,8 +86,15 @@ def find_validation_images(
     return source
 
 
-def _find_folder(request: TrainingRequest) -> Path | None:
-    """Return the folder of --val-data or, without it, of the split "val" in --data."""
+def find_validation_folder(request: TrainingRequest) -> Path | None:
+    """Return the folder of --val-data or, without it, of the split "val" in --data.
+
+    Args:
+        request: The request to train.
+
+    Returns:
+        The folder; None if there is neither.
+    """
     if request.val_data is not None:
         return find_split_folder(request.val_data, "val")
     return list_splits(Path(request.data)).get("val")

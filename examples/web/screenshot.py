@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,9 @@ CHROMIUM_FLAGS = (
     "--use-fake-device-for-media-stream",  # a camera that shows a test image
     "--use-fake-ui-for-media-stream",  # permission to use the camera, without a dialog
 )
+
+START_TIMEOUT_S = 60
+"""How long the server of the page may take to start."""
 
 TIMEOUT_MS = 60_000
 """How long the page may take to show predictions."""
@@ -53,11 +57,15 @@ def serve_page(folder: Path) -> Iterator[str]:
     with subprocess.Popen(
         command, cwd=folder, stdout=subprocess.PIPE, text=True, env=environment
     ) as server:
+        # A server that prints no address is killed, which ends the search for it.
+        timer = threading.Timer(START_TIMEOUT_S, server.kill)
+        timer.start()
         try:
             assert server.stdout is not None
             # Vite prints a line that ends with the address.
             addresses = (line.split()[-1] for line in server.stdout if "http://" in line)
             address = next(addresses, None)
+            timer.cancel()
             if address is None:
                 raise SystemExit(
                     f"error: vite ended without serving {folder}: run 'npm ci' and 'npm run build'"
@@ -65,7 +73,8 @@ def serve_page(folder: Path) -> Iterator[str]:
                 )
             yield address
         finally:
-            server.terminate()
+            timer.cancel()
+            server.kill()
 
 
 @contextmanager

@@ -109,6 +109,8 @@ class Target(ABC):
             own engine; "reference", the evaluator called `reference_engine`; or "graph",
             onnxruntime with the ONNX model that the artifact is built from.
         reference_engine: Name of the engine for the parity method "reference".
+        has_run_cost_limit: Whether this package refuses files of this target that need too much
+            memory or time for one run; False for a target whose engine runs in the memory of a GPU.
         options: The options of tinyvit-export that only this target has.
     """
 
@@ -123,6 +125,7 @@ class Target(ABC):
     layout: Literal["NCHW", "NHWC"] = "NCHW"
     parity_method: ParityMethod = "engine"
     reference_engine: str | None = None
+    has_run_cost_limit: bool = True
     options: tuple[TargetOption, ...] = ()
 
     @abstractmethod

@@ -69,7 +69,8 @@ class ExecuTorchEngine(Engine):
         precision = read_stated_precision(artifact, options, "ExecuTorch")
         portable_lib = _import_portable_lib()
         file_bytes = read_checked_file(artifact)
-        run_trial(artifact.path, file_bytes, "ExecuTorch", run_once)
+        if not options.skip_trial:
+            run_trial(artifact.path, file_bytes, "ExecuTorch", run_once)
         with _POOL_LOCK, _silence_executorch():
             threads = _set_threads(portable_lib, options.threads)
             try:

@@ -60,7 +60,8 @@ class LiteRTEngine(Engine):
             )
         precision = read_stated_precision(artifact, options, "LiteRT")
         file_bytes = _tflite.read_checked_model(artifact.path, options.allow_foreign_operators)
-        run_trial(artifact.path, file_bytes, "LiteRT", run_once)
+        if not options.skip_trial:
+            run_trial(artifact.path, file_bytes, "LiteRT", run_once)
         # LiteRT's own default is one thread.
         threads = options.threads or count_physical_cores()
         try:

@@ -60,7 +60,7 @@ class TensorRTEngine(Engine):
         precision = read_stated_precision(artifact, options, "TensorRT")
         tensorrt = cuda.import_tensorrt(flavor)
         driver = cuda.load_driver()
-        if artifact.manifest is None:
+        if artifact.manifest is None and not options.skip_trial:
             run_trial(artifact.path, plan, cuda.PRODUCTS[flavor].name, run_once)
         gpu_number = _parse_gpu_number(options)
         try:

@@ -39,6 +39,10 @@ MAX_SLOW_VALUES = 2**24
 """Largest number of pixels times channels in formats that Pillow decodes in Python: PPM with
 numbers in text, and BMP with run lengths."""
 
+MAX_JPEG2000_PIXELS = 2**24
+"""Largest number of pixels of a JPEG 2000 image. A small file can state that all pixels have one
+color, and decoding them takes 0.4 s and 35 MB for each million pixels."""
+
 MAX_PPM_COMMENTS = 1000
 """Largest number of comments in a PPM file with numbers in text. Each costs a copy of a MiB."""
 
@@ -156,6 +160,8 @@ def limit_decoding(image: Image.Image) -> None:
         max_reads += 4 * value_count
         if image.tile[0][0] == "ppm_plain" and _count_signs(file, b"#") > MAX_PPM_COMMENTS:
             raise ReadLimitError(f"it has more than {MAX_PPM_COMMENTS} comments")
+    elif image.tile[0][0] == "jpeg2k":
+        _check_jpeg2000_size(image.width * image.height)
     elif image.tile[0][0] == "jpeg":
         _check_jpeg_segments(file)
     _set_limits(file, max_reads)
@@ -194,6 +200,14 @@ def _count_signs(file: IO[bytes], sign: bytes) -> int:
         count += block.count(sign)
     file.seek(position)
     return count
+
+
+def _check_jpeg2000_size(pixel_count: int) -> None:
+    """Raise ReadLimitError if a JPEG 2000 image has too many pixels."""
+    if pixel_count > MAX_JPEG2000_PIXELS:
+        raise ReadLimitError(
+            f"it has {pixel_count} pixels, more than {MAX_JPEG2000_PIXELS} for JPEG 2000"
+        )
 
 
 def _check_jpeg_segments(file: IO[bytes]) -> None:

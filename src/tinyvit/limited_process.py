@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+from tinyvit.bounded_process import ProcessLimitError, RunLimits, run_bounded
 from tinyvit.python_process import make_python_command, read_last_line
 
 _CODE = (
@@ -27,6 +27,10 @@ _CODE = (
 _THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """Environment variables for the number of threads of libraries of linear algebra. They reserve
 memory for each thread, which counts towards the limit."""
+
+MAX_RESULT_BYTES = 2**24
+"""Largest result of a function in the other process, in bytes. The largest one, the table of
+ImageNet's classes, has less than 1 MiB."""
 
 _MAX_REASON_LENGTH = 200
 
@@ -69,20 +73,18 @@ def call_in_process(
     )
     environment = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, "1")}
     try:
-        process = subprocess.run(
+        process = run_bounded(
             make_python_command(code),
-            input=argument,
-            capture_output=True,
-            timeout=limits.seconds,
-            env=environment,
-            check=False,
+            RunLimits(limits.seconds, MAX_RESULT_BYTES),
+            stdin=argument,
+            environment=environment,
         )
-    except subprocess.TimeoutExpired as error:
-        raise ValueError(f"reading it takes more than {limits.seconds} s") from error
+    except ProcessLimitError as error:
+        raise ValueError(f"the process that reads it {error}") from error
     # Python reports a signal as a negative code.
-    if process.returncode < 0:
+    if process.exit_code < 0:
         raise ValueError("the library that reads it crashes")
-    if process.returncode != 0:
+    if process.exit_code != 0:
         raise ValueError(read_last_line(process.stderr, "no reason", _MAX_REASON_LENGTH))
     return process.stdout
 

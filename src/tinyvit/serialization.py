@@ -21,7 +21,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from tinyvit.nesting_limits import MAX_DEPTH, check_depth
+from tinyvit.nesting_limits import MAX_DEPTH, check_depth, require_few_openings
 from tinyvit.regular_files import read_bounded, require_size
 
 MAX_BYTES = 64 * 2**20
@@ -55,10 +55,11 @@ def parse_json(text: str | bytes, max_bytes: int = MAX_BYTES) -> Any:
         Nested dicts, lists, strings, numbers, booleans and None, as `json.loads` returns them.
 
     Raises:
-        ValueError: The text is too long, is not valid UTF-8 or JSON, or is nested deeper than
-            MAX_DEPTH.
+        ValueError: The text is too long, has more than `MAX_OPENINGS` lists and objects, is not
+            valid UTF-8 or JSON, or is nested deeper than MAX_DEPTH.
     """
     require_size(len(text), max_bytes)
+    require_few_openings(text)
     try:
         data = json.loads(text if isinstance(text, str) else text.decode("utf-8"))
     except RecursionError as error:
@@ -94,8 +95,7 @@ def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
 
     Raises:
         OSError: The file cannot be read, or is a pipe or a device.
-        ValueError: The file is too large, is not valid UTF-8 or JSON, or is nested deeper than
-            MAX_DEPTH.
+        ValueError: As for `parse_json`.
     """
     return parse_json(read_bounded(path, max_bytes), max_bytes)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import platform
-import subprocess
 import time
 import traceback
 from collections.abc import Callable
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 
 from tinyvit.bench.machine import count_cores, describe_cpu
+from tinyvit.bounded_process import ProcessLimitError, RunLimits, run_bounded
 from tinyvit.files import write_atomically
 
 SIGNIFICANT_DIGITS = 5
@@ -226,7 +226,7 @@ def _read_cudnn_version() -> int | None:
 def _read_driver_version() -> str | None:
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        process = subprocess.run(command, capture_output=True, text=True, timeout=20)
-    except (OSError, subprocess.TimeoutExpired):
+        process = run_bounded(command, RunLimits(seconds=20, output_bytes=2**20))
+    except (OSError, ProcessLimitError):
         return None
-    return next(iter(process.stdout.split()), None)
+    return next(iter(process.stdout.decode("utf-8", "replace").split()), None)

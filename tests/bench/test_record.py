@@ -13,6 +13,7 @@ from tests.helpers.records import (
     make_full_records,
     make_latency,
     make_latency_record,
+    make_sensitivity_record,
 )
 from tinyvit.bench.record import LatencyRatio, Record, read_record
 from tinyvit.errors import RequestError
@@ -30,6 +31,32 @@ def test_settings_and_predictions_are_read_as_they_were_written() -> None:
     result = make_full_records()[2].accuracy[0]
     record = make_accuracy_record(result, settings=SETTINGS)
     assert Record.from_json(record.to_json(), "test") == record
+
+
+def test_a_sensitivity_record_is_read_as_it_was_written() -> None:
+    record = make_sensitivity_record()
+    data = json.loads(record.to_json())
+    assert data["kind"] == "sensitivity"
+    assert not {"latency", "accuracy", "sensitivity"} & data.keys()
+    (result,) = data["results"]
+    assert result["is_simulated"] is False
+    assert result["network"]["image_count"] == 64
+    assert result["network"]["units"][0] == {
+        "unit": "stages.0.conv",
+        "error": 0.02008,
+        "share": 0.8,
+        "snr_db": 17.25,
+        "cosine": 0.9875,
+        "macs": 3_000_000,
+    }
+    assert Record.from_json(record.to_json(), "test") == record
+
+
+def test_a_cosine_above_one_is_refused() -> None:
+    data = json.loads(make_sensitivity_record().to_json())
+    data["results"][0]["network"]["units"][0]["cosine"] = 1.5
+    with pytest.raises(RequestError, match="cosine is not from -1 to 1"):
+        Record.from_json(json.dumps(data), "test")
 
 
 def test_a_record_has_the_documented_keys() -> None:

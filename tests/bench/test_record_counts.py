@@ -31,6 +31,14 @@ from tinyvit.errors import RequestError
             {"results": [{"stages_ms": {str(i): 1}} for i in range(33)]},
             "its results have 33 different stages, more than 32",
         ),
+        (
+            {"results": [{"network": {"units": [{}] * 4097}}]},
+            "units has 4097 entries, more than 4096",
+        ),
+        (
+            {"kind": "sensitivity", "results": [{}] * 33},
+            "results has 33 entries, more than 32",
+        ),
         ({"results": [{"turns_ms": [[]] * 100_001}]}, "turns_ms has 100001 entries"),
         ({"device": {"cpu_features": [""] * 1001}}, "cpu_features has 1001 entries"),
         ({"date": "x" * 10_001}, "it has a text of more than 10000 characters"),
@@ -52,6 +60,8 @@ def test_the_largest_counts_are_accepted() -> None:
     }
     require_possible_counts({"results": [result] * 2, "warnings": [""] * 1000})
     require_possible_counts({"results": [{}] * 256})
+    unit_result = {"network": {"units": [{}] * 4096}}
+    require_possible_counts({"kind": "sensitivity", "results": [unit_result] * 32})
     require_possible_counts({"results": "no list", "device": "no object"})
     require_possible_counts({"warnings": ["x" * 10_000], "results": [{"stages_ms": [1]}]})
 

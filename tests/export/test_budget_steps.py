@@ -12,6 +12,7 @@ pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
 from tests.helpers.recorded_progress import RecordedProgress
+from tinyvit.bench.record import UnitSensitivity
 from tinyvit.errors import RequestError
 from tinyvit.export import budget_search
 from tinyvit.export.budget_search import SharedMeasurements, search_within_budget
@@ -19,7 +20,6 @@ from tinyvit.metrics import PairedComparison
 from tinyvit.quant.accuracy_budget import AccuracyBudget
 from tinyvit.quant.quantizer import QuantizationConfig
 from tinyvit.quant.recipe import Recipe
-from tinyvit.quant.sensitivity import UnitSensitivity
 
 UNITS = tuple("abcdefgh")
 """The units, the most harmful first; int8 does no harm to the last one."""
@@ -55,9 +55,19 @@ def ranked_recipes(monkeypatch: pytest.MonkeyPatch) -> list[Recipe]:
     """The recipes whose sensitivity was ranked; each unit in float32 adds one percent."""
     ranked: list[Recipe] = []
 
-    def rank(folded: Any, recipe: Recipe, *rest: Any) -> list[UnitSensitivity]:
-        ranked.append(recipe)
-        return [UnitSensitivity(unit, 0.0 if unit == UNITS[-1] else 1.0, 1) for unit in UNITS]
+    def rank(network: Recipe, progress: Any) -> list[UnitSensitivity]:
+        ranked.append(network)
+        return [
+            UnitSensitivity(
+                unit,
+                error=0.0 if unit == UNITS[-1] else 1.0,
+                share=0.1,
+                snr_db=20.0,
+                cosine=1.0,
+                macs=1,
+            )
+            for unit in UNITS
+        ]
 
     def compare(int8: Recipe, float32: Any) -> PairedComparison:
         return PairedComparison(IMAGES, 90.0 + len(int8.float_units))
@@ -66,6 +76,7 @@ def ranked_recipes(monkeypatch: pytest.MonkeyPatch) -> list[Recipe]:
         "quantize_network": lambda folded, recipe, scheme: recipe,
         "quantized_units": lambda folded, recipe, scheme: set(UNITS) - set(recipe.float_units),
         "count_unit_macs": lambda folded: dict.fromkeys(UNITS, 10),
+        "SimulatedNetwork": lambda folded, recipe, scheme, images: recipe,
         "rank_sensitivity": rank,
         "compare_outputs": compare,
     }.items():

@@ -17,10 +17,13 @@ from tinyvit.bench.record import (
     DeviceInfo,
     LatencyRatio,
     LatencyResult,
+    NetworkSensitivity,
     OperatorTime,
     PeakRates,
     Record,
     ReferenceComparison,
+    SensitivityResult,
+    UnitSensitivity,
 )
 from tinyvit.runtimes.base import RuntimeInfo
 
@@ -165,6 +168,34 @@ def make_accuracy_record(
         dataset={"source": "1000 images", "names_and_classes_sha256": "abc"},
     )
     return replace(record, **changes)
+
+
+def make_sensitivity_record(device: DeviceInfo = DESK) -> Record:
+    """Make a record of the sensitivity of three units of demo.int8.onnx on 64 images."""
+    network = NetworkSensitivity(
+        image_count=64,
+        mean_square_error=0.0251,
+        snr_db=24.125,
+        cosine=0.99875,
+        units=(
+            UnitSensitivity("stages.0.conv", 0.02008, 0.8, 17.25, 0.9875, macs=3_000_000),
+            UnitSensitivity(HOSTILE, 0.001, 0.04, 31.5, 0.99925, macs=1_000_000),
+            UnitSensitivity("stages.3.exact", -0.0003, -0.012, None, 1.0, macs=0),
+        ),
+    )
+    result = SensitivityResult(
+        make_artifact("demo.int8.onnx", precision="int8"), "demo.onnx", False, network
+    )
+    return Record(
+        kind="sensitivity",
+        date="2026-01-04T03:04:05+00:00",
+        package="tinyvit-edge 1",
+        device=device,
+        settings={},
+        warnings=("two images cannot be read",),
+        sensitivity=(result,),
+        dataset={"source": "the first 64 of 100 images in val", "images": 64},
+    )
 
 
 def make_full_records() -> list[Record]:

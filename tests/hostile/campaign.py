@@ -13,7 +13,6 @@ import random
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from pathlib import Path
@@ -24,6 +23,7 @@ from tests.hostile.child_process import Outcome, Trial, try_file
 from tests.hostile.hostile_files import HostileFile, Loader
 from tests.hostile.loaders import LOADERS
 from tests.hostile.mutations import make_mutation
+from tinyvit.data.decoding import map_ahead
 
 WHOLE_COUNT = 10_000
 """Number of files of the whole campaign."""
@@ -97,10 +97,14 @@ def run_loader(loader: Loader, files: Iterable[HostileFile], workers: int) -> Lo
         files: The hostile files.
         workers: Number of files to try at once.
     """
+
+    def try_one(file: HostileFile) -> tuple[HostileFile, Trial]:
+        return file, try_file(loader, file)
+
     result = LoaderResult(loader)
-    with ThreadPoolExecutor(workers) as pool:
-        for file, trial in pool.map(lambda file: (file, try_file(loader, file)), files):
-            result.add(file, trial)
+    # Some files keep their bytes, hundreds of megabytes, so few of them exist at a time.
+    for file, trial in map_ahead(try_one, files, threads=workers, ahead=4 * workers):
+        result.add(file, trial)
     return result
 
 

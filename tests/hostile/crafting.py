@@ -16,6 +16,7 @@ EXTREME_VALUES: tuple[Any, ...] = (None, True, False, 0, 1, -1, 2, 2**31 - 1, 2*
 EXTREME_VALUES += (2**63 - 1, 2**63, -(2**63), 10**400, 0.5, -0.0, 1e-320, 1e15, 1e308, -1e308)
 EXTREME_VALUES += (float("nan"), float("inf"), "", " ", "0", "NaN", HOSTILE_TEXT, "\ud800", "/")
 EXTREME_VALUES += ("../../CANARY", "\0", "a" * 100_000, "\x1b" * 100_000, "=1+1", "$(CANARY)")
+EXTREME_VALUES += ([0] * 10_000, {str(index): index for index in range(10_000)})
 EXTREME_VALUES += ([], {}, [[]], [{}], {"": {}}, [None], [0] * 5000, [""] * 5000, [HOSTILE_TEXT])
 """Values that a field may have in a hostile file, whatever its type is."""
 
@@ -77,7 +78,11 @@ def change_field(document: Any, generator: random.Random) -> tuple[str, Any]:
     Returns:
         A description, and the changed document.
     """
-    place = generator.choice(list_places(document)[1:])
+    places = list_places(document)[1:]
+    if not places:  # an empty list or object, or a single value
+        value = generator.choice(EXTREME_VALUES)
+        return f"only {value!a:.40}", value
+    place = generator.choice(places)
     *parents, key = place
     container = document
     for parent in parents:

@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from tests.hostile.mutations import EXTREME_JSON_VALUES
+from tests.hostile.crafting import EXTREME_VALUES
 
 
 def sign_manifest(document: dict[str, Any]) -> str:
@@ -35,7 +35,7 @@ def change_manifest(text: str, generator: random.Random, count: int) -> Iterator
             if generator.random() < 0.9
             else places
         )
-        value = generator.choice(EXTREME_JSON_VALUES)
+        value = generator.choice(EXTREME_VALUES)
         container[key] = value
         yield f"{name} is {value!r:.60}", sign_manifest(document)
 

@@ -9,9 +9,9 @@ import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from tests.helpers.hostile_text import HOSTILE_TEXT
+from tests.hostile.crafting import change_field
 from tests.hostile.hostile_files import HostileFile
 
 Mutation = Callable[[bytes, random.Random], bytes]
@@ -20,11 +20,6 @@ _EXTREME_INTEGERS = (0, 1, -1, 2**7, 2**8 - 1, 2**15, 2**16 - 1, 2**31 - 1, 2**3
 _EXTREME_INTEGERS += (2**40, 2**62, 2**63 - 1, 2**64 - 1, -(2**31), -(2**63))
 _EXTREME_NUMBERS = (b"0", b"-1", b"1e308", b"1e999", b"-1e999", b"NaN", b"9" * 400, b"1e-400")
 _EXTREME_NUMBERS += (b"Infinity", b"-0", b"0x10", b"1_000", b"4294967296", b"9223372036854775808")
-EXTREME_JSON_VALUES: tuple[Any, ...] = (None, True, 0, -1, 2**63, 10**400, 1e308, float("nan"))
-EXTREME_JSON_VALUES += (float("inf"), "", HOSTILE_TEXT, "\ud800", "x" * 100_000, [], {}, [[]])
-EXTREME_JSON_VALUES += ({"": {}}, [0] * 10_000, {str(index): index for index in range(10_000)})
-"""Values that may replace any value in JSON."""
-
 _MAX_CHANGED_BYTES = 64
 _MAX_REPEATED_BYTES = 2**20
 
@@ -161,9 +156,9 @@ def mutate_bytes(data: bytes, generator: random.Random) -> bytes:
 
 
 def mutate_json(data: bytes, generator: random.Random) -> bytes:
-    """Replace, remove or duplicate a random value of a JSON text, or of a line of JSON."""
+    """Change a random field of a JSON text, or of a line of JSON; see `crafting.change_field`."""
     try:
-        document = [json.loads(data)]
+        document = json.loads(data)
     except ValueError:
         lines = data.splitlines(keepends=True)
         number = generator.randrange(len(lines))
@@ -171,24 +166,8 @@ def mutate_json(data: bytes, generator: random.Random) -> bytes:
             return mutate_bytes(data, generator)
         lines[number] = mutate_json(lines[number].strip(), generator) + b"\n"
         return b"".join(lines)
-    places: list[tuple[Any, Any]] = []
-    unvisited: list[Any] = [document]
-    while unvisited:
-        container = unvisited.pop()
-        keys = container if isinstance(container, dict) else range(len(container))
-        for key in keys:
-            places.append((container, key))
-            if isinstance(container[key], (dict, list)):
-                unvisited.append(container[key])
-    container, key = generator.choice(places)
-    action = generator.choice(("replace", "replace", "replace", "remove", "rename"))
-    if action == "replace" or container is document:
-        container[key] = generator.choice(EXTREME_JSON_VALUES)
-    elif action == "remove" or isinstance(container, list):
-        del container[key]
-    else:
-        container[HOSTILE_TEXT] = container.pop(key)
-    return json.dumps(document[0]).encode()
+    _description, changed = change_field(document, generator)
+    return json.dumps(changed).encode()
 
 
 def mutate_zip(data: bytes, generator: random.Random) -> bytes:

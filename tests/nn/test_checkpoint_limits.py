@@ -18,6 +18,7 @@ from tinyvit.errors import CheckpointError
 from tinyvit.nn.checkpoint import load_checkpoint
 from tinyvit.nn.label_sources import find_labels
 from tinyvit.nn.model import TinyViT
+from tinyvit.nn.safetensors_files import read_safetensors
 from tinyvit.nn.weight_files import read_weights
 from tinyvit.variants import VARIANTS
 
@@ -243,3 +244,18 @@ def test_negative_variances_are_refused(save: Save) -> None:
     message = r"contains variances below 0 \(patch_embed\.conv1\.bn\.running_var\)"
     with pytest.raises(CheckpointError, match=message):
         load_checkpoint(save(state))
+
+
+def test_a_safetensors_file_may_become_shorter_after_reading(tmp_path: Path) -> None:
+    """A file that is mapped into memory would end the process with SIGBUS here."""
+    from safetensors.torch import save_file
+
+    path = tmp_path / "a.safetensors"
+    save_file({"b": torch.full((1000, 1000), 2.0), "a": torch.ones(3)}, path, {"x": "[1]"})
+    content, metadata = read_safetensors(path)
+    path.write_bytes(b"")
+    assert list(content.root) == ["a", "b"]
+    assert content.root["b"].load().sum() == 2_000_000
+    assert metadata == {"x": [1]}
+    with pytest.raises(CheckpointError, match="damaged or truncated safetensors file"):
+        read_safetensors(path)

@@ -13,7 +13,7 @@ from tinyvit.nn.cost import count_macs
 from tinyvit.nn.model import TinyViT
 from tinyvit.quant.quantized_network import attention_modules, quantizable_layers
 from tinyvit.quant.recipe import Recipe
-from tinyvit.quant.sensitivity import count_unit_macs, rank_sensitivity
+from tinyvit.quant.sensitivity import SimulatedNetwork, count_unit_macs, rank_sensitivity
 from tinyvit.quant_scheme import FLOAT_LAYERS, QuantScheme
 
 
@@ -54,13 +54,13 @@ def test_the_most_sensitive_layer_is_found(folded_network: TinyViT) -> None:
     recipe = recipe_of_equal_scales(folded_network, **{f"{coarse}:in": 5.0})
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     progress = RecordedProgress()
-    ranking = rank_sensitivity(
+    network = SimulatedNetwork(
         folded_network,
         recipe.with_more_float_units((left_out,)),
         QuantScheme(attention=False),
         images,
-        progress,
     )
+    ranking = rank_sensitivity(network, progress)
     most_sensitive = max(ranking, key=lambda sensitivity: sensitivity.error)
     assert most_sensitive.unit == coarse
     assert most_sensitive.error > 0
@@ -69,3 +69,26 @@ def test_the_most_sensitive_layer_is_found(folded_network: TinyViT) -> None:
     assert left_out not in units
     assert not units & set(dict(attention_modules(folded_network)))
     assert progress.steps[-1][1:] == (len(ranking), len(ranking))
+
+
+def test_each_output_is_compared_with_only_its_unit_in_int8(folded_network: TinyViT) -> None:
+    """The scale of a layer's input is so large that the input and the bias are rounded to 0.
+
+    The output is 0 then, and the noise is as large as the exact output, which is 0 decibels.
+    """
+    empty, attention = "stages.0.blocks.0.conv1", "stages.3.blocks.1.attn"
+    recipe = recipe_of_equal_scales(folded_network, **{f"{empty}:in": 1e6})
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    network = SimulatedNetwork(folded_network, recipe, QuantScheme(), images)
+    outputs = network.compare_outputs()
+    assert list(outputs) == network.units
+    assert outputs[empty].error.snr_db == pytest.approx(0, abs=1e-9)
+    assert outputs[empty].error.cosine is None
+    # All units behind this one get the inputs of the float32 network.
+    others = [output.error.snr_db for unit, output in outputs.items() if unit != empty]
+    assert min(snr_db for snr_db in others if snr_db is not None) > 3
+    assert outputs[attention].error.snr_db is not None
+    assert outputs[empty].macs == count_unit_macs(folded_network)[empty]
+    float32 = network.compute_logits(network.units)
+    with torch.inference_mode():
+        assert float32 == pytest.approx(folded_network(images).numpy(), abs=1e-6)

@@ -22,7 +22,7 @@ from tinyvit.manifest import Manifest, SourceCheckpoint, TensorSpec
 from tinyvit.preprocess import Preprocess
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Runtime, RuntimeInfo, RuntimeOptions
-from tinyvit.runtimes.engines import _executorch_file
+from tinyvit.runtimes.engines import _executorch_file, executorch
 from tinyvit.runtimes.engines._pte import PteProgram, read_pte_program
 from tinyvit.runtimes.engines.executorch import ENGINE
 from tinyvit.runtimes.formats import flatbuffer_tables
@@ -292,3 +292,14 @@ def test_content_must_have_the_hash_in_the_manifest(
     other_manifest = dataclasses.replace(manifest, content_sha256="2" * 64)
     with pytest.raises(ArtifactError, match="is damaged"):
         open_file(Artifact(artifact.path, other_manifest))
+
+
+def test_a_trial_is_skipped_only_on_request(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: list[str] = []
+    monkeypatch.setattr(executorch, "run_trial", lambda path, *_: names.append(path.name))
+    open_file(artifact, skip_trial=True).close()
+    assert names == []
+    open_file(artifact).close()
+    assert names == [artifact.path.name]

@@ -215,7 +215,7 @@ def test_a_network_of_unknown_cost_is_first_run_in_another_process(
     open_runtime(path).close()
     assert trial.get_trial_seconds() > before_s
     monkeypatch.setattr(limited_trial, "TIMEOUT_S", 0)
-    with pytest.raises(ArtifactError, match=r"unknown sizes.*takes more than 0 s"):
+    with pytest.raises(ArtifactError, match=r"unknown sizes.*took more than 0 s"):
         open_runtime(path)
 
 

@@ -24,6 +24,7 @@ from tests.helpers.tflite_model import (
     serialize_model,
 )
 from tests.hostile.loaders.tflite_networks import repeat_table
+from tinyvit import Classifier
 from tinyvit.errors import ArtifactError, RequestError
 from tinyvit.manifest import TensorSpec
 from tinyvit.runtimes import trial
@@ -353,3 +354,22 @@ print(open_count)"""
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
     assert 0 < int(process.stdout) < 300, "some changes do no harm, and some are refused"
+
+
+def test_a_trial_is_skipped_only_on_request(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: list[str] = []
+    monkeypatch.setattr(litert, "run_trial", lambda path, *_: names.append(path.name))
+    open_file(artifact, skip_trial=True).close()
+    with pytest.warns(UserWarning, match="preprocessing"):
+        Classifier(artifact.path, skip_trial=True).close()
+    assert names == []
+    open_file(artifact).close()
+    assert names == ["some.tflite"]
+
+
+def test_the_tables_of_a_file_are_checked_without_a_trial(save_artifact: SaveArtifact) -> None:
+    data = serialize_model(build_model())
+    with pytest.raises(ArtifactError):
+        open_file(save_artifact(data[: len(data) // 2]), skip_trial=True)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.helpers.small_classifiers import ArtifactBuilder
 from tinyvit import Classifier
+from tinyvit.bounded_process import EndedProcess, RunLimits
 from tinyvit.errors import CheckpointError, MissingDependencyError, RequestError
 from tinyvit.runtimes import pretrained
 
@@ -31,12 +30,13 @@ def commands(
         pytest.importorskip(package)
     commands: list[list[str]] = []
 
-    def copy_classifier(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    def copy_classifier(command: list[str], limits: RunLimits) -> EndedProcess:
+        assert limits.seconds == 7200
         commands.append(command)
         shutil.copy(build_artifact(), command[command.index("-o") + 1])
-        return subprocess.CompletedProcess(command, 0, stdout="{}", stderr="")
+        return EndedProcess(0, stdout=b"{}", stderr=b"")
 
-    monkeypatch.setattr(subprocess, "run", copy_classifier)
+    monkeypatch.setattr(pretrained, "run_bounded", copy_classifier)
     return commands
 
 

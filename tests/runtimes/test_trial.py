@@ -92,7 +92,7 @@ def test_a_process_that_cannot_import_the_engine_has_not_run_the_file(
 
 def test_the_trial_has_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "TRIAL_TIMEOUT_S", 1)
-    with pytest.raises(ArtifactError, match="reading it takes more than 1 s"):
+    with pytest.raises(ArtifactError, match="the process that reads it took more than 1 s"):
         run_trial(PATH, b"a file", "an engine", wait)
 
 

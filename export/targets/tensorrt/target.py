@@ -55,6 +55,7 @@ class TensorRtTarget(Target):
     scheme = QuantScheme(activations="int8", biases="float32", attention=False)
     unsupported: Mapping[Feature, str] = {"full": "TensorRT cannot resize as Pillow does"}
     parity_method = "graph"
+    has_run_cost_limit = False
     options = TENSORRT_OPTIONS
 
     def __init__(self, build_options: TensorRtOptions) -> None:

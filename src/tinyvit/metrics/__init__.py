@@ -15,6 +15,7 @@ from tinyvit.metrics.accuracy import (
     rank_classes,
     top_k_correct,
 )
+from tinyvit.metrics.approximation import ApproximationError
 from tinyvit.metrics.comparison import (
     FLOAT32_NETWORK,
     Flips,
@@ -34,6 +35,7 @@ from tinyvit.metrics.significance import (
 __all__ = [
     "FLOAT32_NETWORK",
     "AccuracyCounter",
+    "ApproximationError",
     "ClassAccuracy",
     "Flips",
     "PairedComparison",

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tinyvit.errors import CheckpointError, MissingDependencyError
 from tinyvit.nn.stored_tensors import make_loaded_tensor
-from tinyvit.nn.torch_files import FileContent
-from tinyvit.regular_files import open_regular_file
+from tinyvit.nn.torch_files import MAX_BYTES, FileContent
+from tinyvit.regular_files import open_regular_file, read_bounded
 from tinyvit.serialization import parse_json
+
+_LENGTH_BYTES = 8
+"""Size of the number at the beginning of a file, which is the size of the header in bytes."""
 
 _MAX_HEADER_BYTES = 16 * 2**20
 """Largest header of a file in safetensors format: names, shapes and metadata. That of a TinyViT has
@@ -31,17 +35,25 @@ def read_safetensors(path: Path) -> tuple[FileContent, dict[str, Any]]:
         MissingDependencyError: safetensors is not installed.
     """
     try:
-        from safetensors import SafetensorError, safe_open
+        from safetensors import SafetensorError
+        from safetensors.torch import load
     except ImportError as error:
         raise MissingDependencyError.for_package("safetensors", extra="export") from error
 
     _check_safetensors_header(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            names = file.keys()
-            content = {name: make_loaded_tensor(file.get_tensor(name)) for name in names}
-            metadata = _parse_metadata(file.metadata() or {})
-    except (SafetensorError, ValueError, RuntimeError, MemoryError, OSError) as error:
+        # The file is read, because the process would be ended by SIGBUS if it became shorter while
+        # it is mapped into memory.
+        file_bytes = read_bounded(path, MAX_BYTES)
+        # `load` returns the tensors in any order.
+        tensors = sorted(load(file_bytes).items())
+        content = {name: make_loaded_tensor(tensor) for name, tensor in tensors}
+        metadata = _read_metadata(file_bytes)
+    # safetensors raises KeyError for a data type that torch does not have.
+    except (
+        *(SafetensorError, ValueError, KeyError, AssertionError),
+        *(RuntimeError, MemoryError, OSError),
+    ) as error:
         raise CheckpointError(
             f"{path} is a damaged or truncated safetensors file ({error})", "download it again"
         ) from error
@@ -51,13 +63,20 @@ def read_safetensors(path: Path) -> tuple[FileContent, dict[str, Any]]:
 def _check_safetensors_header(path: Path) -> None:
     """Raise CheckpointError if the header of a file in safetensors format is too large."""
     with open_regular_file(path) as file:
-        header_bytes = int.from_bytes(file.read(8), "little")
+        header_bytes = int.from_bytes(file.read(_LENGTH_BYTES), "little")
     if header_bytes > _MAX_HEADER_BYTES:
         raise CheckpointError(
             f"the header of {path} has {header_bytes >> 20} MiB, more than"
             f" {_MAX_HEADER_BYTES >> 20}",
             "the file is damaged: download it again",
         )
+
+
+def _read_metadata(file_bytes: bytes) -> dict[str, Any]:
+    """Read the metadata of a file whose header safetensors has accepted."""
+    header_end = _LENGTH_BYTES + int.from_bytes(file_bytes[:_LENGTH_BYTES], "little")
+    header: dict[str, Any] = json.loads(file_bytes[_LENGTH_BYTES:header_end])
+    return _parse_metadata(header.get("__metadata__") or {})
 
 
 def read_no_storage(key: str) -> bytes:

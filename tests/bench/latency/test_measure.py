@@ -183,7 +183,7 @@ def test_failures_are_reported_and_the_rest_is_measured(
     assert cli.main(["latency", str(bad), small_classifier, *options]) == 1
     out, err = capsys.readouterr()
     record = Record.from_json(out, "stdout")
-    assert len(record.results) == 1
+    assert len(record.latency) == 1
     assert "bad.onnx" in record.failures[0]
     assert err.startswith("error: ")
     assert json.loads(out)["results"][0]["artifact"]["path"] == small_classifier

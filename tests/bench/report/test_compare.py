@@ -14,6 +14,7 @@ from tests.helpers.records import (
     make_accuracy_record,
     make_latency,
     make_latency_record,
+    make_sensitivity_record,
 )
 from tinyvit.bench import cli, compare
 from tinyvit.bench.compare import Change, compare_records
@@ -180,6 +181,11 @@ ACCURACY = make_accuracy_record(make_accuracy("a", 1))
     ("before", "after", "message"),
     [
         (LATENCY, ACCURACY, "different kinds, latency and accuracy"),
+        (
+            make_sensitivity_record(),
+            make_sensitivity_record(),
+            "sensitivity records cannot be compared: give two latency records",
+        ),
         (
             LATENCY,
             make_latency_record(make_latency("a", 20), device=BOARD),

@@ -18,6 +18,7 @@ from tests.helpers.records import (
     make_full_records,
     make_latency,
     make_latency_record,
+    make_sensitivity_record,
 )
 from tinyvit.bench import cli
 from tinyvit.bench.record import PeakRates, Record
@@ -139,6 +140,38 @@ def test_the_page_shows_only_what_was_measured(tmp_path: Path) -> None:
     assert "Latency" in text
     absent = ("Accuracy", "Stages", "Cold start", "Operators", "top-1", "Baselines", "failure")
     assert [word for word in absent if word in text] == []
+
+
+def test_the_page_shows_the_sensitivity_of_each_unit(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    page = parse_page(write_report([make_sensitivity_record()], tmp_path, ".html"))
+    (chart,) = [attributes for tag, attributes in page.tags if tag == "svg"]
+    description = chart["aria-label"] or ""
+    assert description.startswith("Most sensitive units: stages.0.conv 80.0%; ")
+    assert description.endswith("stages.3.exact -1.2%")
+    for text in ("Most sensitive units of demo.int8.onnx", "80.0%, 17.2 dB", "0.0251", "24.12"):
+        assert text in page.text
+    for text in ("measured in onnxruntime 1.2.3", "two images cannot be read", HOSTILE):
+        assert text in page.text
+    absent = ("Latency", "Accuracy", "Summary", "failure")
+    assert [word for word in absent if word in page.text] == []
+
+
+def test_markdown_shows_the_sensitivity_of_each_unit(tmp_path: Path) -> None:
+    text = write_report([make_sensitivity_record()], tmp_path, ".md")
+    assert "| artifact | unit | share of error | SNR, dB | cosine | MACs |" in text
+    assert "| demo.int8.onnx | stages.0.conv | 80.0% | 17.25 | 0.98750 | 75.0% |" in text
+    assert "| demo.int8.onnx | stages.3.exact | -1.2% |  | 1.00000 | 0.0% |" in text
+
+
+def test_a_csv_file_without_rows_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "record.json").write_text(make_sensitivity_record().to_json())
+    output = tmp_path / "report.csv"
+    assert cli.main(["report", str(tmp_path / "record.json"), "-o", str(output)]) == 1
+    assert "contains only the summary of latencies and accuracies" in capsys.readouterr().err
+    assert not output.exists()
 
 
 def test_markdown_has_tables_of_equal_width_and_no_markup(tmp_path: Path) -> None:

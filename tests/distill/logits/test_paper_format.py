@@ -112,7 +112,7 @@ def test_converting_to_the_paper_format_and_back_keeps_the_values(
     logits = open_paper_logits(tmp_path / "released")
     ((keys, records),) = logits.read_ranks(0)
     assert keys[0] == "n01443537/0.png"
-    assert records["seed"].tolist() == store.read_epoch(0)["seed"].tolist()
+    assert records["seed"].tolist() == store.read_epoch(0).read_field("seed").tolist()
     back = convert_store(tmp_path / "released", image_folder, "store", tmp_path / "back")
     assert [path.read_bytes() for path in back] == [
         store.epoch_path(epoch).read_bytes() for epoch in range(2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -52,7 +53,7 @@ def test_records_hold_the_teachers_top_classes_of_each_view(
     (teacher,) = open_teachers((TEACHER,), 32, select_device("float32"))
     source = ViewSource(images.open, 12, 32, store.header.augmentation)
     for epoch in range(2):
-        records = store.read_epoch(epoch)
+        records = store.read_epoch(epoch)[:]
         for index in range(len(images)):
             view = make_view(source, index, int(records["seed"][index]))
             expected = average_probabilities([teacher], view.pixels[None])[0]
@@ -61,7 +62,8 @@ def test_records_hold_the_teachers_top_classes_of_each_view(
             np.testing.assert_allclose(
                 records["probabilities"][index], expected[best], rtol=1e-3, atol=1e-6
             )
-    assert len({*store.read_epoch(0)["seed"].tolist(), *store.read_epoch(1)["seed"].tolist()}) == 24
+    seeds = [store.read_epoch(epoch).read_field("seed").tolist() for epoch in range(2)]
+    assert len({*seeds[0], *seeds[1]}) == 24
 
 
 def test_a_record_has_four_bytes_per_class_and_eight_more(store: Store) -> None:
@@ -130,7 +132,7 @@ def test_every_view_has_its_own_record(image_folder: Path, tmp_path: Path) -> No
         replace(make_request(image_folder, tmp_path / "s"), views_per_image=2, epochs=1)
     )
     assert len(store.read_epoch(0)) == 24
-    assert len(set(store.read_epoch(0)["seed"].tolist())) == 24
+    assert len(set(store.read_epoch(0).read_field("seed").tolist())) == 24
 
 
 @pytest.mark.parametrize("damage", ["bit", "truncate", "swap"])
@@ -154,7 +156,7 @@ def test_damaged_records_are_found(store_copy: Store, damage: str) -> None:
 def test_values_are_checked_even_with_a_valid_checksum(
     store_copy: Store, field: str, value: float
 ) -> None:
-    records = np.array(store_copy.read_epoch(0))
+    records = store_copy.read_epoch(0)[:].copy()
     records[field][4, 1] = value
     records["crc"] = compute_checksums(records, 0)
     store_copy.epoch_path(0).write_bytes(records.tobytes())
@@ -292,7 +294,7 @@ def test_a_worker_with_other_images_is_refused(
     answer = ray_workers.compute_batch_in_worker(
         make_request(image_folder, store.folder), store.header, 0, range(5), str(tmp_path)
     )
-    assert answer.seeds.tolist() == store.read_epoch(0)["seed"][:5].tolist()
+    assert answer.seeds.tolist() == store.read_epoch(0).read_field("seed")[:5].tolist()
     with pytest.raises(RequestError, match="made from other images"):
         ray_workers.compute_batch_in_worker(
             make_request(
@@ -353,3 +355,21 @@ def test_a_large_file_of_zeros_is_refused_at_its_first_zero_record(store_copy: S
     os.truncate(store_copy.epoch_path(1), 2**28 * 28)
     with pytest.raises(RequestError, match=r"record 12 of .*epoch-0000\.bin is damaged"):
         list(check_store(store_copy.folder, None, ()))
+
+
+def test_a_file_that_becomes_shorter_while_it_is_read_is_refused(store_copy: Store) -> None:
+    """A memory map of the file would end the process with SIGBUS."""
+    records = store_copy.read_epoch(1)
+    assert store_copy.read_record(1, records, 11).seed == records.read_field("seed")[11]
+    with store_copy.epoch_path(1).open("r+b") as file:
+        file.truncate(11 * 28)
+    assert len(records[10:11]) == 1
+    with pytest.raises(RequestError, match=r"epoch-0001\.bin has become shorter while it was read"):
+        store_copy.read_record(1, records, 11)
+    with pytest.raises(RequestError, match="has become shorter"):
+        store_copy.verify_records(1, 0, records)
+
+
+def test_another_process_opens_the_file_itself(store: Store) -> None:
+    records = pickle.loads(pickle.dumps(store.read_epoch(1)))
+    assert records[3:5].tobytes() == store.read_epoch(1)[3:5].tobytes()

@@ -17,6 +17,8 @@ from tests.hostile.loaders import (
     onnx_files,
     openvino_files,
     ort_files,
+    parquet_files,
+    profiles,
     pte_files,
     records,
     tflite_files,
@@ -39,6 +41,8 @@ LOADERS: tuple[Loader, ...] = (
     *calibration_sources.LOADERS,
     *records.LOADERS,
     *bench_runs.LOADERS,
+    *parquet_files.LOADERS,
+    *profiles.LOADERS,
 )
 
 if find_spec("torch"):  # otherwise, the modules that these loaders try cannot be imported

@@ -123,11 +123,8 @@ def craft(generator: random.Random) -> Iterator[HostileFile]:
     for description, make_text in list_manifests(make_manifest().to_json()):
         yield _saved(description, _make_plan(), make_text)
     yield _saved("not UTF-8", _make_plan(), b"\xff\xfe{}")
-    yield _saved("a manifest of other tools", _make_plan(), _sign(_make_plan(), tools={"a": "1"}))
     other = _sign(_make_plan(b"ftrt"), tools={"tensorrt": "10"})
     yield _saved("a manifest of the other product", _make_plan(), other)
-    hostile = {HOSTILE_TEXT: HOSTILE_TEXT}
-    yield _saved("hostile tools", _make_plan(), _sign(_make_plan(), tools=hostile))
     for size_bytes in (3 * GIB, 2**40):
         plan = _make_plan(stated_bytes=size_bytes)
         writer = make_sparse_writer(_NAME, size_bytes, plan)
@@ -135,6 +132,14 @@ def craft(generator: random.Random) -> Iterator[HostileFile]:
     for name in (_NAME, f"{_NAME}.json"):
         for kind in ("pipe", "/dev/zero", "/proc/self/mem", "folder", "loop", "nothing"):
             yield HostileFile(f"{name} is {kind}", _make_special_writer(name, kind))
+
+
+def craft_with_signed(generator: random.Random) -> Iterator[HostileFile]:
+    """Yield what `craft` yields, and signed plans with hostile texts, which `verify` accepts."""
+    yield from craft(generator)
+    yield _saved("a manifest of other tools", _make_plan(), _sign(_make_plan(), tools={"a": "1"}))
+    hostile = {HOSTILE_TEXT: HOSTILE_TEXT}
+    yield _saved("hostile tools", _make_plan(), _sign(_make_plan(), tools=hostile))
 
 
 def _saved(description: str, plan: bytes, manifest: str | bytes | Callable[[], str]) -> HostileFile:
@@ -157,13 +162,15 @@ def _make_special_writer(name: str, kind: str) -> Callable[[Path], Path]:
 
 
 LOADERS = (
-    Loader("TensorRT: predict", predict, make_samples, craft, mutate_sample=mutate_sample),
+    Loader(
+        "TensorRT: predict", predict, make_samples, craft_with_signed, mutate_sample=mutate_sample
+    ),
     Loader("TensorRT: verify", verify_artifact, make_samples, craft, must_refuse=True),
     Loader(
         "TensorRT: inspect",
         artifact_commands.inspect,
         make_samples,
-        craft,
+        craft_with_signed,
         mutate_sample=mutate_sample,
     ),
 )

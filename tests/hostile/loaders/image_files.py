@@ -177,7 +177,7 @@ def _make_tiff(values: dict[int, int], counts: dict[int, int] | None = None) -> 
 
 def _yield_slow_files() -> Iterator[HostileFile]:
     """Yield files with which a decoder may be busy for long."""
-    scans = _save(Image.effect_noise((2000, 2000), 50), "JPEG", progressive=True)
+    scans = _save(Image.effect_noise((64, 64), 50), "JPEG", progressive=True)
     first, second = (scans.index(b"\xff\xda", scans.index(b"\xff\xda") + n) for n in (0, 1))
     third = scans.index(b"\xff\xda", second + 1)
     png = b"\x89PNG\r\n\x1a\n" + _make_chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 4, 8, 0, 0, 0, 0))

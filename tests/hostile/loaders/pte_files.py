@@ -31,7 +31,7 @@ _HEADER_FIELDS = (0, 4, 8, 12, 16, 24, 32, 40)
 
 
 @cache
-def _export(marked: bool = False) -> bytes:
+def export_network(marked: bool = False) -> bytes:
     """Export a convolution and a linear layer with XNNPACK, and a gather outside of it."""
     torch = pytest.importorskip("torch")
     pytest.importorskip("executorch")
@@ -67,11 +67,11 @@ def make_samples(folder: Path) -> Sequence[Path]:
     """Make small classifiers: with a manifest, without one, and with a mark but no manifest."""
     bare, signed = folder / "bare.pte", folder / "signed.pte"
     marked = folder / "marked.pte"
-    bare.write_bytes(_export())
-    marked.write_bytes(_export(marked=True))
+    bare.write_bytes(export_network())
+    marked.write_bytes(export_network(marked=True))
     with open_bare(bare) as runtime:
         manifest = make_golden_manifest(runtime, target="executorch")
-    save_signed(signed, manifest, make_archive_saver(_export(marked=True)))
+    save_signed(signed, manifest, make_archive_saver(export_network(marked=True)))
     return [signed, bare, marked]
 
 
@@ -82,7 +82,7 @@ def mutate_sample(sample: Path, seed: str) -> HostileFile:
 
     def write(folder: Path) -> Path:
         generator, manifest = random.Random(seed), read_manifest_or_none(sample)
-        data = bytearray(_export(marked="bare" not in sample.name))
+        data = bytearray(export_network(marked="bare" not in sample.name))
         end = generator.choice((struct.unpack_from("<Q", data, 16)[0], len(data)))
         for _ in range(generator.choice((1, 1, 2, 4))):
             width = generator.choice((1, 4, 4, 8))
@@ -106,7 +106,7 @@ def read_manifest_or_none(sample: Path) -> Manifest | None:
 
 def craft(generator: random.Random) -> Iterator[HostileFile]:
     """Yield files with extreme headers, with other names, and with hostile archives."""
-    data = _export()
+    data = export_network()
     for position in _HEADER_FIELDS:
         for value in (0, 1, 39, 40, len(data) - 1, len(data) + 1, 2**32 - 1, 2**63, 2**64 - 1):
             changed = data[:position] + struct.pack("<Q", value) + data[position + 8 :]

@@ -1,0 +1,107 @@
+"""Reads the records of an epoch from a file, a part at a time.
+
+The file is read and not mapped into memory, because a process that reads a part of a map beyond the
+end of a file that has become shorter is ended by the signal SIGBUS.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyvit.distill.logits.records import Records
+from tinyvit.errors import RequestError
+from tinyvit.regular_files import open_regular_file
+
+RECORDS_PER_BLOCK = 2**14
+"""Number of records that are read at once when a field of all records is read."""
+
+
+class RecordFile:
+    """The records in a file of fixed size, which are read when they are indexed.
+
+    Processes may share it, also after a fork, because no position in the file is kept.
+    """
+
+    def __init__(self, path: Path, dtype: np.dtype[np.void], count: int) -> None:
+        """Open the file.
+
+        Args:
+            path: The file.
+            dtype: The numpy dtype of a record.
+            count: Number of records in the file.
+
+        Raises:
+            OSError: The file cannot be opened, or is not a regular file.
+        """
+        self._path, self._dtype, self._count = path, dtype, count
+        self._file = open_regular_file(path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let another process that gets this object open the file itself."""
+        return RecordFile, (self._path, self._dtype, self._count)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, rows: slice) -> Records:
+        """Read consecutive records.
+
+        Args:
+            rows: The range of their positions, with a step of 1.
+
+        Returns:
+            The records, read-only.
+
+        Raises:
+            RequestError: The file has become shorter since it was opened.
+        """
+        start, stop, _ = rows.indices(self._count)
+        return self.read_range(start, max(stop, start))
+
+    def read_range(self, start: int, stop: int) -> Records:
+        """Read the records from the position `start` up to the one before `stop`."""
+        record_bytes = self._dtype.itemsize
+        size_bytes = (stop - start) * record_bytes
+        content = _read_at(self._file.fileno(), size_bytes, start * record_bytes)
+        if len(content) != size_bytes:
+            raise RequestError(
+                f"{self._path} has become shorter while it was read",
+                "do not change a store that is in use; delete this file and run the same"
+                " save-logits command again",
+            )
+        return np.frombuffer(content, self._dtype)
+
+    def read_field(self, name: str) -> npt.NDArray[Any]:
+        """Read one field of all records.
+
+        Args:
+            name: Name of the field, such as "seed".
+
+        Returns:
+            The field, with the number of records as the size of the first dimension.
+        """
+        starts = range(0, self._count, RECORDS_PER_BLOCK)
+        blocks = [self[start : start + RECORDS_PER_BLOCK][name].copy() for start in starts]
+        return np.concatenate(blocks)
+
+
+def _read_at(descriptor: int, size_bytes: int, position: int) -> bytes:
+    """Read bytes at a position of a file; fewer at its end. One call reads at most 2 GiB."""
+    if not hasattr(os, "pread"):  # Windows, where processes do not share an open file
+        os.lseek(descriptor, position, os.SEEK_SET)
+    parts, bytes_left = [], size_bytes
+    while bytes_left:
+        if hasattr(os, "pread"):
+            part = os.pread(descriptor, bytes_left, position + size_bytes - bytes_left)
+        else:
+            part = os.read(descriptor, bytes_left)
+        if not part:
+            break
+        parts.append(part)
+        bytes_left -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
