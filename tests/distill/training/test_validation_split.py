@@ -111,6 +111,14 @@ def test_held_out_images_are_validated_and_not_trained_on(
         "--val-split 0.25",
     ]
     assert any("which has the best top-1 accuracy" in message for message in progress.messages)
+    rows = (tmp_path / "run" / "class_accuracy.csv").read_text().splitlines()[1:]
+    assert [row.split(",")[:2] for row in rows] == [
+        ["goldfish", "1"],
+        ["tabby", "1"],
+        ["school bus", "1"],
+    ]
+    assert "tinyvit-export --checkpoint " in progress.messages[-1]
+    assert "--val-data" not in progress.messages[-1]  # no folder has only these images
     settings = parse_toml((tmp_path / "run" / "run.toml").read_text())
     assert settings["training"]["val_split"] == 0.25
     other_share = replace(request, config=replace(config, val_split=0.5))
