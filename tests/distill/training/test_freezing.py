@@ -71,6 +71,10 @@ def test_a_linear_probe_and_then_all_weights(
     train_student(TrainingRequest(image_folder, probe, CONFIG, init=checkpoint, workers=0))
     assert gradients == CLASSIFIER
     assert find_changes(checkpoint, probe / "last.safetensors") == CLASSIFIER
+    # The saved state has the moments of the classifier only, and can be continued.
+    longer = replace(CONFIG, epochs=2)
+    train_student(TrainingRequest(image_folder, probe, longer, init=checkpoint, workers=0))
+    assert find_changes(checkpoint, probe / "last.safetensors") == CLASSIFIER
     best = probe / "best.safetensors"
     config = replace(CONFIG, freeze="none", lr=4e-3)
     progress = RecordedProgress()
