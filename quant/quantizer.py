@@ -20,7 +20,7 @@ from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.model import TinyViT
 from tinyvit.progress import Progress
 from tinyvit.quant.accuracy_budget import BatchFactory
-from tinyvit.quant.calibration import METHOD, calibrate_recipe, require_points
+from tinyvit.quant.calibration import METHOD, equalize_and_calibrate, require_points
 from tinyvit.quant.config import CPU_WEIGHT_BITS, QuantizationConfig
 from tinyvit.quant.quantization_images import QuantizationImages, ReportingBatches
 from tinyvit.quant.recipe import Recipe, read_recipe, weights_only_recipe
@@ -151,7 +151,7 @@ def _calibrate_on_images(
     identity = f"{network_identity} {calibration.sha256} {METHOD}"
     key = hashlib.sha256(identity.encode()).hexdigest()[:16]
     progress.message(f"calibrating on {calibration.source}")
-    recipe = calibrate_recipe(
+    recipe = equalize_and_calibrate(
         checkpoint,
         folded,
         calibration,
