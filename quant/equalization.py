@@ -16,9 +16,8 @@ changes four kinds of places in the folded network:
   of them are outliers, they get layers of their own (`outliers` of `Mlp` and `MBConv`), which are
   quantized with scales of their own.
 
-The factors are powers of two, so the rewritten weights have no rounding error. Places without
-outliers stay as they are, except that queries, keys and values always get similar ranges, because
-this costs nothing.
+The factors are powers of two, so rescaled weights have no rounding error. Places without outliers
+stay as they are: a network without any is quantized as if there were no equalization.
 """
 
 from __future__ import annotations
@@ -33,6 +32,9 @@ from torch import Tensor, nn
 from tinyvit.nn.attention import Attention, SplitProjection
 from tinyvit.nn.layers import MBConv, Mlp
 from tinyvit.nn.model import TinyViT
+
+MAX_EXPONENT = 12
+"""Largest absolute value of an exponent: factors are from 2^-12 to 2^12."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +73,15 @@ def equalize_network(folded: TinyViT, equalization: Equalization) -> TinyViT:
     network = copy.deepcopy(folded)
     modules = dict(network.named_modules())
     for name, exponents in equalization.exponents.items():
+        _require(all(abs(exponent) <= MAX_EXPONENT for exponent in exponents), name)
+        factors = torch.tensor([2.0**exponent for exponent in exponents])
         parent = modules.get(name.rpartition(".")[0].removesuffix(".qkv"))
-        _require(isinstance(parent, (Attention, Mlp)), name)
-        assert isinstance(parent, (Attention, Mlp))
-        _rescale(parent, name, exponents)
+        if isinstance(parent, (Attention, Mlp)) and name.endswith(".norm"):
+            _rescale_norm(parent, factors, name)
+        else:
+            _require(isinstance(parent, Attention), name)
+            assert isinstance(parent, Attention)
+            _rescale_projection(parent, factors, name)
     for name, offsets in equalization.offsets.items():
         _require(name in find_downsampling(network), name)
         _absorb_offsets(*find_downsampling(network)[name], offsets, name)
@@ -95,6 +102,9 @@ def _require(is_valid: bool, name: str) -> None:
 def find_downsampling(folded: TinyViT) -> dict[str, tuple[nn.Linear, nn.Conv2d]]:
     """Return the layers around each input of a downsampling to which a constant can be added.
 
+    Args:
+        folded: The folded float32 network.
+
     Returns:
         The last layer of the stage before, and the first layer of the downsampling, by the name of
         the latter. The input of the first downsampling comes from a GELU, so it is left out.
@@ -107,27 +117,30 @@ def find_downsampling(folded: TinyViT) -> dict[str, tuple[nn.Linear, nn.Conv2d]]
     return layers
 
 
-def _rescale(parent: Attention | Mlp, name: str, exponents: tuple[int, ...]) -> None:
-    """Multiply the channels of a tensor by powers of two, and undo this in the layers after it."""
-    factors = torch.tensor([2.0**exponent for exponent in exponents])
-    if name.endswith(".norm"):
-        _require(len(factors) == parent.norm.normalized_shape[0], name)
-        norm = nn.LayerNorm(parent.norm.normalized_shape, parent.norm.eps)
-        norm.weight.copy_(factors)
-        parent.norm = norm.requires_grad_(False)
-        for layer in _layers_after_norm(parent):
-            layer.weight.div_(factors)
-        return
-    assert isinstance(parent, Attention)
-    split = parent.qkv
+def _rescale_norm(parent: Attention | Mlp, factors: Tensor, name: str) -> None:
+    """Multiply the channels of a LayerNorm, and divide the columns of the layers after it."""
+    _require(len(factors) == parent.norm.normalized_shape[0], name)
+    norm = nn.LayerNorm(parent.norm.normalized_shape, parent.norm.eps)
+    norm.weight.copy_(factors)
+    parent.norm = norm.requires_grad_(False)
+    for layer in _layers_after_norm(parent):
+        layer.weight.div_(factors)
+
+
+def _rescale_projection(attention: Attention, factors: Tensor, name: str) -> None:
+    """Multiply the channels of queries or values, and divide those of keys or the columns after."""
+    split = attention.qkv
+    _require(
+        isinstance(split, SplitProjection) and len(factors) == attention.proj.in_features, name
+    )
     assert isinstance(split, SplitProjection)
-    _require(len(factors) == split.v.out_features, name)
-    if name.endswith(".q"):
+    if name.endswith(".qkv.q"):
         _multiply_rows(split.q, factors)
         _multiply_rows(split.k, 1 / factors)
     else:
+        _require(name.endswith(".qkv.v"), name)
         _multiply_rows(split.v, factors)
-        parent.proj.weight.div_(factors)
+        attention.proj.weight.div_(factors)
 
 
 def _layers_after_norm(parent: Attention | Mlp) -> tuple[nn.Linear, ...]:

@@ -13,21 +13,22 @@ from tinyvit.nn.attention import Attention
 from tinyvit.nn.layers import MBConv, Mlp
 from tinyvit.nn.model import TinyViT
 from tinyvit.progress import NullProgress, Progress
-from tinyvit.quant.equalization import Equalization, find_downsampling
+from tinyvit.quant.equalization import MAX_EXPONENT, Equalization, find_downsampling
 
 BATCH_SIZE = 8
 """Number of images that pass through the network together."""
+MIN_ATTENTION_EXPONENT = 3
+"""Queries and keys, or values and the columns of the output projection, are balanced if a channel
+needs a factor of at least 2 to this power."""
 NORM_OUTLIER_RATIO = 8.0
 """A LayerNorm gets a scale if the range of a channel is this many times that of the median one."""
 HIDDEN_OUTLIER_RATIO = 4.0
 """Hidden channels get layers of their own if the largest range becomes smaller by this factor."""
-MAX_HIDDEN_SHARE = 1 / 16
+MAX_HIDDEN_SHARE = 1 / 32
 """Largest share of the hidden channels of a block that get layers of their own."""
 HIDDEN_GROUP = 8
 """The number of hidden channels with layers of their own is a multiple of this number, because
 integer kernels work on groups of channels."""
-MAX_EXPONENT = 12
-"""Largest absolute value of an exponent: factors are from 2^-12 to 2^12."""
 
 
 @dataclass
@@ -66,7 +67,7 @@ def find_equalization(
             exponents |= _choose_norm_exponents(f"{name}.norm", ranges)
         if isinstance(module, (MBConv, Mlp)):
             hidden = [ranges[f"{name}.{layer}:in"].magnitude for layer in _hidden_inputs(module)]
-            channels = _choose_outliers(hidden)
+            channels = choose_outliers(hidden)
             if channels:
                 outliers[name] = channels
     return Equalization(exponents, _choose_offsets(folded, ranges), outliers)
@@ -134,20 +135,32 @@ def _hidden_inputs(block: MBConv | Mlp) -> tuple[str, ...]:
 def _choose_attention_exponents(
     attention: Attention, name: str, ranges: Mapping[str, _ChannelRange]
 ) -> dict[str, tuple[int, ...]]:
-    """Choose exponents of queries and values, so that the two sides of each pair are balanced."""
+    """Choose exponents of queries and values that balance each pair; none without outliers."""
     queries, keys, values = (ranges[f"{name}.qkv.{part}:out"].magnitude for part in "qkv")
     columns = attention.proj.weight.detach().abs().amax(0)
+    exponents = {
+        f"{name}.qkv.q": balance(queries, keys),
+        f"{name}.qkv.v": balance(values, columns),
+    }
     return {
-        f"{name}.qkv.q": _balance(queries, keys),
-        f"{name}.qkv.v": _balance(values, columns),
+        layer: chosen
+        for layer, chosen in exponents.items()
+        if max(map(abs, chosen)) >= MIN_ATTENTION_EXPONENT
     }
 
 
-def _balance(first: Tensor, second: Tensor) -> tuple[int, ...]:
-    """Return the exponents e that make first * 2^e and second / 2^e most similar.
+def balance(first: Tensor, second: Tensor) -> tuple[int, ...]:
+    """Return the exponents e that make first * 2^e / (second / 2^e) the same for all channels.
 
-    The ratio of the two is the same for all channels afterwards, up to rounding: the ratio that
-    their medians have already. A channel that is 0 in one of them is left as it is.
+    The ratio becomes the median of the ratios, up to the rounding of the exponents.
+
+    Args:
+        first: Ranges of the channels that are multiplied, (channels,).
+        second: Ranges of the channels that are divided, (channels,).
+
+    Returns:
+        One exponent for each channel, from -`MAX_EXPONENT` to `MAX_EXPONENT`; 0 for a channel that
+        is 0 in `first` or `second`.
     """
     ratios = (second.double() / first.double()).log2() / 2
     is_finite = ratios.isfinite()
@@ -171,11 +184,12 @@ def _choose_norm_exponents(
     return {name: tuple(-int(exponent) for exponent in excess.round())}
 
 
-def _choose_outliers(hidden: list[Tensor]) -> tuple[int, ...]:
+def choose_outliers(hidden: list[Tensor]) -> tuple[int, ...]:
     """Choose the hidden channels that get layers of their own.
 
     Args:
         hidden: The ranges of the hidden channels in each tensor that has them, (channels,) each.
+            There is at least one tensor.
 
     Returns:
         The channels in ascending order; none if the largest range of every tensor would not become
