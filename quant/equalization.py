@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from tinyvit.nn.attention import Attention, SplitProjection
 from tinyvit.nn.layers import MBConv, Mlp
-from tinyvit.nn.model import TinyViT
+from tinyvit.nn.model import AttentionStage, Block, TinyViT
 
 MAX_EXPONENT = 12
 """Largest absolute value of an exponent: factors are from 2^-12 to 2^12."""
@@ -111,9 +111,14 @@ def find_downsampling(folded: TinyViT) -> dict[str, tuple[nn.Linear, nn.Conv2d]]
     """
     layers = {}
     for index in (2, 3):
-        before = folded.get_submodule(f"stages.{index - 1}.blocks")[-1].mlp.fc2
-        name = f"stages.{index}.downsample.conv1"
-        layers[name] = (before, folded.get_submodule(name))
+        stage_before, stage = folded.stages[index - 1], folded.stages[index]
+        assert isinstance(stage_before, AttentionStage)
+        assert isinstance(stage, AttentionStage)
+        block = stage_before.blocks[-1]
+        assert isinstance(block, Block)
+        convolution: nn.Module = stage.downsample.conv1  # It was a `ConvNorm` before folding.
+        assert isinstance(convolution, nn.Conv2d)
+        layers[f"stages.{index}.downsample.conv1"] = (block.mlp.fc2, convolution)
     return layers
 
 
@@ -205,7 +210,8 @@ def _take_channels(
     taken = weight[:, channels] if is_last else weight[channels]
     part.weight = nn.Parameter(taken.clone(), requires_grad=False)
     taken_bias = bias.clone() if is_last else bias[channels]
-    part.bias = nn.Parameter(taken_bias, requires_grad=False) if keeps_bias else None
+    new_bias = nn.Parameter(taken_bias, requires_grad=False) if keeps_bias else None
+    part.register_parameter("bias", new_bias)
     count = int(channels.sum())
     if isinstance(part, nn.Linear):
         part.in_features, part.out_features = part.weight.shape[1], part.weight.shape[0]

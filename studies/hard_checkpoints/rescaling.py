@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tinyvit.nn.attention import Attention
 from tinyvit.nn.layers import Mlp
-from tinyvit.nn.model import AttentionStage, TinyViT
+from tinyvit.nn.model import AttentionStage, Block, TinyViT
 from tinyvit.variants import HEAD_DIM
 
 OUTLIER_RANGE = (30.0, 100.0)
@@ -87,22 +87,27 @@ def add_offsets(network: TinyViT, generator: torch.Generator) -> None:
     """
     for attention in _attention_modules(network):
         _, keys, values = _projection_rows(attention)
-        attention.qkv.bias[keys] += _draw_offsets(len(keys), generator).float()
+        bias = attention.qkv.get_parameter("bias")
+        bias[keys] += _draw_offsets(len(keys), generator).float()
         offsets = _draw_offsets(len(values), generator)
-        attention.qkv.bias[values] += offsets.float()
+        bias[values] += offsets.float()
         _subtract_offsets(attention.proj, offsets)
     for norm, linear in _norms_with_linear_layers(network):
         offsets = _draw_offsets(linear.in_features, generator)
-        norm.bias += offsets.float()
+        norm.bias.add_(offsets.float())
         _subtract_offsets(linear, offsets)
-    for stage, next_stage in zip(network.stages[1:3], network.stages[2:4], strict=True):
+    for index in (1, 2):
+        stage, next_stage = network.stages[index], network.stages[index + 1]
+        assert isinstance(stage, AttentionStage)
         assert isinstance(next_stage, AttentionStage)
         block, downsample = stage.blocks[-1], next_stage.downsample.conv1
+        assert isinstance(block, Block)
         offsets = _draw_offsets(block.mlp.fc2.out_features, generator)
-        block.mlp.fc2.bias += offsets.float()
+        block.mlp.fc2.bias.add_(offsets.float())
         # BatchNorm subtracts the running mean, so this removes what the convolution makes of them.
         weight = downsample.conv.weight.double().flatten(1)
-        downsample.bn.running_mean += (weight @ offsets).float()
+        assert downsample.bn.running_mean is not None
+        downsample.bn.running_mean.add_((weight @ offsets).float())
 
 
 def _attention_modules(network: TinyViT) -> Iterator[Attention]:
