@@ -35,6 +35,8 @@ from tinyvit.nn.model import AttentionStage, Block, TinyViT
 
 MAX_EXPONENT = 12
 """Largest absolute value of an exponent: factors are from 2^-12 to 2^12."""
+MAX_OFFSET = 1e6
+"""Largest absolute value of an offset. With larger ones, float32 loses the rest of the tensor."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,8 @@ def _absorb_offsets(
     before: nn.Linear, after: nn.Conv2d, offsets: tuple[float, ...], name: str
 ) -> None:
     """Subtract constants from the output of one layer, and add their effect to the next."""
-    _require(len(offsets) == after.in_channels, name)
+    is_possible = all(abs(offset) <= MAX_OFFSET for offset in offsets)
+    _require(is_possible and len(offsets) == after.in_channels, name)
     constants = torch.tensor(offsets, dtype=torch.float64)
     assert after.bias is not None
     before.bias.copy_(before.bias.double() - constants)

@@ -13,7 +13,7 @@ from tinyvit.nn.attention import Attention
 from tinyvit.nn.layers import MBConv, Mlp
 from tinyvit.nn.model import TinyViT
 from tinyvit.progress import NullProgress, Progress
-from tinyvit.quant.equalization import MAX_EXPONENT, Equalization, find_downsampling
+from tinyvit.quant.equalization import MAX_EXPONENT, MAX_OFFSET, Equalization, find_downsampling
 
 BATCH_SIZE = 8
 """Number of images that pass through the network together."""
@@ -214,7 +214,7 @@ def _choose_offsets(
     for name in find_downsampling(folded):
         measured = ranges[f"{name}:in"]
         half_range = (measured.largest - measured.smallest) / 2
-        if half_range.max() * 2 <= measured.magnitude.max():
+        if half_range.max() * 2 <= measured.magnitude.max() <= MAX_OFFSET:
             center = (measured.largest + measured.smallest) / 2
             offsets[name] = tuple(round(value, 3) for value in center.tolist())
     return offsets

@@ -230,6 +230,7 @@ def test_hidden_outliers_are_chosen_in_groups_of_eight() -> None:
         Equalization(exponents={f"{MLP}.norm": (1,)}),
         Equalization(offsets={"stages.1.downsample.conv1": (1.0,) * 64}),
         Equalization(offsets={DOWNSAMPLING: (1.0,)}),
+        Equalization(offsets={DOWNSAMPLING: (1e300,) * 128}),
         Equalization(outliers={ATTENTION: (1,)}),
         Equalization(outliers={MLP: (1, 1)}),
         Equalization(outliers={MLP: (2, 1)}),
