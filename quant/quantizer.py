@@ -148,7 +148,8 @@ def _calibrate_on_images(
         f"{checkpoint.sha256} {checkpoint.img_size} {checkpoint.windows} {preprocess.mean}"
         f" {preprocess.std}"
     )
-    identity = f"{network_identity} {calibration.sha256} {METHOD}"
+    # The last word distinguishes the files from those of versions without equalization.
+    identity = f"{network_identity} {calibration.sha256} {METHOD} equalized"
     key = hashlib.sha256(identity.encode()).hexdigest()[:16]
     progress.message(f"calibrating on {calibration.source}")
     recipe = equalize_and_calibrate(
