@@ -38,11 +38,13 @@ class ValidationSet:
         images: The image files and the correct class of each.
         preprocess: The preprocessing of the model, which states how images are resized and cropped.
         skipped: Number of unreadable images that the last complete iteration left out.
+        readable_files: The files of the images that the last complete iteration yielded, in order.
     """
 
     images: LabeledImages
     preprocess: Preprocess
     skipped: int = field(default=0, init=False)
+    readable_files: tuple[Path, ...] = field(default=(), init=False, repr=False)
     _cached_batches: list[LabeledBatch] = field(default_factory=list, init=False, repr=False)
 
     def __len__(self) -> int:
@@ -86,16 +88,16 @@ class ValidationSet:
         pixels: list[Pixels] = []
         classes: list[int] = []
         errors: list[ImageError] = []
-        readable_count = 0
+        readable_files: list[Path] = []
         # `decode_images` takes functions, because images in archives have no path.
         decoded = decode_images(map(make_path_getter, self.images.files), self.preprocess)
-        for class_index, image in zip(self.images.class_indices, decoded):
+        for file, class_index, image in zip(self.images.files, self.images.class_indices, decoded):
             if isinstance(image, ImageError):
                 errors.append(image)
                 # Too many unreadable images are refused before all images have been decoded.
-                check_unreadable(errors, len(self), readable_count=readable_count)
+                check_unreadable(errors, len(self), readable_count=len(readable_files))
                 continue
-            readable_count += 1
+            readable_files.append(file)
             pixels.append(image)
             classes.append(int(class_index))
             if len(pixels) == BATCH_SIZE:
@@ -103,7 +105,7 @@ class ValidationSet:
                 pixels, classes = [], []
         if pixels:
             yield np.stack(pixels), np.array(classes)
-        self.skipped = len(errors)
+        self.skipped, self.readable_files = len(errors), tuple(readable_files)
 
 
 def read_validation_set(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,11 @@ import pytest
 # This must be set before torch is imported. If other programs use the cores, several threads of
 # torch wait for each other, and a test takes ten times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell without job control starts background commands (`pytest &`) with SIGINT ignored, and the
+# processes that tests start and interrupt would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"

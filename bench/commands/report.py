@@ -84,11 +84,11 @@ def _format_report(records: Sequence[Record], suffix: str, title: str) -> str:
     """Format the report as HTML, Markdown or CSV, depending on the suffix of its file."""
     from tinyvit.bench.report.page import format_page
     from tinyvit.bench.report.rows import make_rows
-    from tinyvit.bench.report.text_formats import format_csv, format_markdown
+    from tinyvit.bench.report.text_formats import format_markdown, format_summary_csv
 
     rows = make_rows(records)
     if suffix == ".html":
         return format_page(records, rows, title)
     if suffix == ".md":
         return format_markdown(records, rows)
-    return format_csv(rows)
+    return format_summary_csv(rows)

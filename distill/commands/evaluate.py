@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -13,13 +14,17 @@ from tinyvit.progress import make_progress
 from tinyvit.safe_text import print_lines
 
 if TYPE_CHECKING:
-    from tinyvit.distill.training.evaluate import AccuracyScores
+    from collections.abc import Sequence
+
+    from tinyvit.distill.training.evaluate import AccuracyScores, ImagePredictions
+    from tinyvit.labels import Label
     from tinyvit.nn.checkpoint import Checkpoint
 
 HELP = "measure the top-1 and top-5 accuracy of a checkpoint in PyTorch, in float32"
 EXAMPLES = """\
   tinyvit-distill evaluate run/best.safetensors --data photos/val
-  tinyvit-distill evaluate tinyvit_21m.safetensors --data imagenet/val --img-size 384 --json"""
+  tinyvit-distill evaluate tinyvit_21m.safetensors --data imagenet/val --img-size 384 --json
+  tinyvit-distill evaluate run/best.safetensors --data photos/val -o evaluation/"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +55,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "feature maps are padded; scaled: they are scaled in proportion to the image size "
         "(default: what tinyvit-export uses by default)",
     )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder for the accuracy of each class, the confusion matrix, and an image of the "
+        "most confident mistakes (default: these files are not written)",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace such files in the folder of -o"
+    )
     parser.add_argument("--json", action="store_true", help="print the result as a JSON object")
 
 
@@ -64,11 +80,13 @@ def run(args: argparse.Namespace) -> int:
     """
     from tinyvit.data.splits import find_split_folder
     from tinyvit.distill.training.device import select_device
-    from tinyvit.distill.training.evaluate import evaluate_model
+    from tinyvit.distill.training.evaluate import predict_images
     from tinyvit.labels import numbered_labels
     from tinyvit.nn.checkpoint import load_checkpoint
     from tinyvit.quant.validation_data import read_validation_set
 
+    if args.output is not None:
+        _check_output(args.output, args.overwrite)
     file_checkpoint = load_checkpoint(args.checkpoint)
     img_size = args.img_size or file_checkpoint.img_size
     checkpoint = file_checkpoint.at_size(img_size, args.windows)
@@ -77,9 +95,11 @@ def run(args: argparse.Namespace) -> int:
     validation = read_validation_set(folder, checkpoint.preprocess, labels)
     make_progress(json_output=args.json).message(f"{folder}: {validation.describe()}")
     device = select_device("float32")
-    scores = evaluate_model(device.move_module(checkpoint.build()), validation, device)
+    predictions = predict_images(device.move_module(checkpoint.build()), validation, device)
+    scores = predictions.measure_accuracy()
+    report = _write_report(predictions, labels, args.output)
     if args.json:
-        print_lines(json.dumps(_make_record(checkpoint, scores)))
+        print_lines(json.dumps({**_make_record(checkpoint, scores), "files": report.file_names}))
     else:
         windows = checkpoint.describe_windows()
         if windows is not None:
@@ -89,8 +109,47 @@ def run(args: argparse.Namespace) -> int:
             f"preprocessing: from {checkpoint.preprocess_source}",
             f"labels: from {checkpoint.labels_source}",
             *(f"note: {note}" for note in checkpoint.notes),
+            *report.messages,
         )
     return 0
+
+
+@dataclass(frozen=True)
+class _Report:
+    """What was written about the predictions; empty without -o.
+
+    Attributes:
+        messages: Messages, each on one line.
+        file_names: Paths of the files.
+    """
+
+    messages: tuple[str, ...] = ()
+    file_names: tuple[str, ...] = ()
+
+
+def _check_output(folder: Path, overwrite: bool) -> None:
+    """Check that matplotlib is installed, and that no file of another evaluation is replaced."""
+    from tinyvit.distill.training.reports.class_names import find_font
+    from tinyvit.distill.training.reports.evaluation_files import EVALUATION_FILES
+    from tinyvit.files import refuse_existing
+
+    find_font()
+    for name in EVALUATION_FILES:
+        refuse_existing(folder / name, overwrite)
+
+
+def _write_report(
+    predictions: ImagePredictions, labels: Sequence[Label], folder: Path | None
+) -> _Report:
+    """Write the files about the predictions, if there is a folder for them."""
+    from tinyvit.distill.training.reports.class_accuracy import describe_worst_classes
+    from tinyvit.distill.training.reports.evaluation_files import write_evaluation
+
+    if folder is None:
+        return _Report()
+    written = write_evaluation(predictions, labels, folder)
+    messages = (describe_worst_classes(predictions, labels), written.describe())
+    return _Report(messages, tuple(map(str, written.paths)))
 
 
 def _make_record(checkpoint: Checkpoint, scores: AccuracyScores) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import torch
 
 from tinyvit.distill.training.config import MAX_CONFIG_BYTES, TrainingConfig
 from tinyvit.distill.training.history import EpochSummary
+from tinyvit.distill.training.reports.evaluation_files import EVALUATION_FILES
 from tinyvit.distill.training.toml_files import format_toml, parse_toml
 from tinyvit.errors import RequestError
 from tinyvit.files import explain_os_error, read_text, write_atomically
@@ -28,7 +29,13 @@ LAST_CHECKPOINT = "last.safetensors"
 RECIPE_FILE = "recipe.json"
 CURVES_FILE = "curves.png"
 TENSORBOARD_FOLDER = "tensorboard"
-_RESULT_FILES = (STATE_FILE, BEST_CHECKPOINT, LAST_CHECKPOINT, RECIPE_FILE)
+_RESULT_FILES = (
+    STATE_FILE,
+    BEST_CHECKPOINT,
+    LAST_CHECKPOINT,
+    RECIPE_FILE,
+    *EVALUATION_FILES,
+)
 """Files of an earlier run that a new run removes, so that nobody takes them for the new results."""
 
 _MAX_NUMBER = 1e12

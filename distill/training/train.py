@@ -22,6 +22,7 @@ from tinyvit.distill.training.distributed import (
 from tinyvit.distill.training.inputs import make_task, open_inputs
 from tinyvit.distill.training.packages import require_training_packages
 from tinyvit.distill.training.presets import select_drop_path_rate
+from tinyvit.distill.training.reports.run_reports import report_run
 from tinyvit.distill.training.request import TrainingRequest, check_request
 from tinyvit.distill.training.run_messages import describe_result, describe_start
 from tinyvit.distill.training.task import TrainingTask
@@ -85,7 +86,8 @@ def _train(request: TrainingRequest, progress: Progress | None) -> Path:
             visible_progress.message(message)
         state = run.run(resume=(request.output / run_folder.STATE_FILE).is_file())
         if processes.is_first:
-            visible_progress.message(describe_result(task, state))
+            for message in (describe_result(task, state), *report_run(request, task, device)):
+                visible_progress.message(message)
     return request.output / run_folder.BEST_CHECKPOINT
 
 

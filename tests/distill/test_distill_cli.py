@@ -67,9 +67,14 @@ def test_a_store_is_saved_and_a_student_is_trained_and_evaluated(
     assert out == f"{folder / 'best.safetensors'}\n"
     assert "epoch 2 of 2: loss" in err
     assert "top-1" in err
-    last_message = err.splitlines()[-1]
-    assert "best.safetensors is the network after epoch " in last_message
-    assert "which has the best top-1 accuracy on the validation images" in last_message
+    result, _, files, export = err.splitlines()[-4:]
+    assert "best.safetensors is the network after epoch " in result
+    assert "which has the best top-1 accuracy on the validation images" in result
+    assert files.startswith(f"  wrote to {folder}: class_accuracy.csv, confusion_matrix.csv, ")
+    assert export == (
+        f"  to export it in int8: tinyvit-export --checkpoint {folder / 'best.safetensors'} --int8 "
+        f"--val-data {data / 'val'} -o {folder / 'best.int8.onnx'}"
+    )
     code, out, err = run(capsys, "evaluate", folder / "best.safetensors", "--data", data, "--json")
     assert code == 0, err
     assert json.loads(out)["images"] == 6

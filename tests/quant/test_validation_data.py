@@ -79,6 +79,8 @@ def test_unreadable_images_are_counted_and_limited(tmp_path: Path) -> None:
     validation = read_validation_set(tmp_path, PREPROCESS, LABELS)
     assert count_images(validation) == 38
     assert validation.skipped == 2
+    readable_numbers = [number for number in range(40) if number not in (0, 7)]
+    assert validation.readable_files == tuple(folder / f"{n:03}.png" for n in readable_numbers)
     (folder / "039.png").write_bytes(b"broken")
     assert count_images(validation) == 38, "a small set is decoded once"
     with pytest.raises(RequestError, match="3 of 40 images cannot be read"):

@@ -88,6 +88,10 @@ def test_a_run_leaves_checkpoints_and_a_history(finished_run: Path) -> None:
         "last.safetensors",
         "curves.png",
         "tensorboard",
+        "class_accuracy.csv",
+        "confusion_matrix.csv",
+        "confusion_matrix.png",
+        "mistakes.png",
     }
     assert any((finished_run / "tensorboard").iterdir())
     checkpoint_of_run = load_checkpoint(finished_run / "last.safetensors")
@@ -184,7 +188,7 @@ def test_an_interrupted_evaluation_is_repeated(
     assert progress.messages[2].startswith("training images: 12 images of 3 classes in ")
     assert progress.messages[3] == "validation images: 12 images of 3 classes"
     assert progress.messages[6] == "resuming after step 3 of 6"
-    assert [line.partition(":")[0] for line in progress.messages[7:-1]] == [
+    assert [line.partition(":")[0] for line in progress.messages[7:-4]] == [
         "epoch 1 of 2",
         "epoch 2 of 2",
     ]
@@ -456,7 +460,7 @@ def test_transfer_to_other_classes_without_a_teacher(
         "widget",
     ]
     assert checkpoint_of_run.license == "mit"
-    assert progress.messages[-1] == (
+    assert progress.messages[-2] == (
         "there were no validation images, so best.safetensors is the network after the last "
         "epoch, epoch 1"
     )

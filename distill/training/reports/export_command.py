@@ -1,0 +1,56 @@
+"""Composes the command that exports the result of a training run to int8."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tinyvit.data.splits import list_splits
+from tinyvit.distill.training.request import TrainingRequest
+from tinyvit.distill.training.run_folder import BEST_CHECKPOINT, RECIPE_FILE
+from tinyvit.distill.training.task import TrainingTask
+from tinyvit.quant.calibration_data import MIN_IMAGES
+from tinyvit.quant.config import CPU_WEIGHT_BITS
+from tinyvit.safe_text import quote_argument
+
+EXPORTED_FILE = "best.int8.onnx"
+
+
+def make_export_command(request: TrainingRequest, task: TrainingTask) -> str:
+    """Return the command that exports the best checkpoint of a run to int8.
+
+    It calibrates on the training images, or uses the scales of quantization-aware training. It
+    measures the accuracy on the validation images, if these are in a folder of their own.
+
+    Args:
+        request: The request of the run.
+        task: The task of the run.
+
+    Returns:
+        The command for a POSIX shell. The paths are relative if those of the request are. If there
+        are too few training images to calibrate on, the command calibrates on synthetic images.
+    """
+    folder, images = request.output, task.data.images
+    arguments: list[str | Path] = ["--checkpoint", folder / BEST_CHECKPOINT, "--int8"]
+    if task.recipe is not None:
+        arguments += ["--recipe", folder / RECIPE_FILE]
+        if task.recipe.weight_bits == CPU_WEIGHT_BITS["vnni"]:
+            arguments += ["--cpu", "vnni"]
+    # At least one image is held out from calibration.
+    if len(images) > MIN_IMAGES:
+        arguments += ["--calib-data", images.folder]
+    validation_folder = _find_validation_folder(request)
+    if task.validation is not None and validation_folder is not None:
+        arguments += ["--val-data", validation_folder]
+    arguments += ["-o", folder / EXPORTED_FILE]
+    words = [
+        quote_argument(argument) if isinstance(argument, Path) else argument
+        for argument in arguments
+    ]
+    return " ".join(["tinyvit-export", *words])
+
+
+def _find_validation_folder(request: TrainingRequest) -> Path | None:
+    """Return the folder of the validation images; None if they were split off from --data."""
+    if request.val_data is not None:
+        return request.val_data
+    return list_splits(request.data).get("val")
