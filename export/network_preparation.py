@@ -29,6 +29,7 @@ from tinyvit.export.workspace import open_workspace
 from tinyvit.manifest import Manifest
 from tinyvit.nn.model import TinyViT
 from tinyvit.progress import Progress
+from tinyvit.quant.equalization import equalize_network
 from tinyvit.quant.quantized_network import with_exact_arithmetic
 from tinyvit.quant.quantizer import PreparedQuantization, prepare_quantization
 from tinyvit.quant.sensitivity import SimulatedNetwork
@@ -120,7 +121,7 @@ class QuantizedPreparer:
 
     Attributes:
         config: The options of the export.
-        source: The network to export.
+        source: The network to export; `folded` is equalized (`tinyvit.quant.equalization`).
         quantization: The recipe, and the images on which int8 is compared with float32.
         progress: Receives a message for each step.
         measurements: Measurements that several targets share.
@@ -241,7 +242,10 @@ def make_preparer(
             source.folded,
             progress,
         )
-        return QuantizedPreparer(config, source, quantization, progress)
+        # The recipe is for the equalized network. The float32 artifacts that int8 is compared with
+        # are made from `source.graph`, which does not change.
+        equalized = equalize_network(source.folded, quantization.recipe.equalization)
+        return QuantizedPreparer(config, replace(source, folded=equalized), quantization, progress)
     manifest = build_manifest(
         source.checkpoint, source.labels, config.batch, config.preprocess, config.precision
     )

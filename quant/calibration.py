@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,13 @@ from torch import Tensor, nn
 
 from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.nn.checkpoint import Checkpoint
+from tinyvit.nn.model import TinyViT
 from tinyvit.nn.state_files import read_state_file, write_state_file
 from tinyvit.output_capture import quiet_loggers
 from tinyvit.progress import NullProgress, Progress
 from tinyvit.quant.calibration_data import CalibrationSet
+from tinyvit.quant.equalization import equalize_network
+from tinyvit.quant.equalization_choice import find_equalization
 from tinyvit.quant.quantized_layers import SEVEN_BIT_LIMIT
 from tinyvit.quant.quantized_network import (
     SEVEN_BIT_OPERANDS,
@@ -57,7 +60,7 @@ class _ObservedTensor:
 
 def calibrate_recipe(
     checkpoint: Checkpoint,
-    folded: nn.Module,
+    folded: TinyViT,
     images: CalibrationSet,
     weight_bits: int,
     progress: Progress = NullProgress(),
@@ -91,6 +94,28 @@ def calibrate_recipe(
         mean=preprocess.mean,
         std=preprocess.std,
     )
+
+
+def equalize_and_calibrate(
+    checkpoint: Checkpoint,
+    folded: TinyViT,
+    images: CalibrationSet,
+    weight_bits: int,
+    progress: Progress = NullProgress(),
+    state_file: Path | None = None,
+) -> Recipe:
+    """Calibrate the recipe of a checkpoint whose network is equalized before, if necessary.
+
+    The arguments, and the errors that are raised, are those of `calibrate_recipe`.
+
+    Returns:
+        The recipe, which contains the equalization.
+    """
+    normalized = torch.from_numpy(checkpoint.preprocess.normalize(images.pixels))
+    equalization = find_equalization(folded, normalized, progress)
+    equalized = equalize_network(folded, equalization)
+    recipe = calibrate_recipe(checkpoint, equalized, images, weight_bits, progress, state_file)
+    return replace(recipe, equalization=equalization)
 
 
 def calibrate(
@@ -174,7 +199,7 @@ def _create_observer(class_name: str, largest_integer: int) -> Any:
     )
 
 
-def require_points(recipe: Recipe, folded: nn.Module, path: Path) -> None:
+def require_points(recipe: Recipe, folded: TinyViT, path: Path) -> None:
     """Check that a recipe from a file has a scale for every quantization point of its network.
 
     Args:
@@ -183,9 +208,16 @@ def require_points(recipe: Recipe, folded: nn.Module, path: Path) -> None:
         path: The file, for the error message.
 
     Raises:
-        RequestError: A scale is missing.
+        RequestError: A scale is missing, or the equalization is for another network.
     """
-    missing = sorted(_find_observed_tensors(folded).keys() - recipe.scales.keys())
+    try:
+        equalized = equalize_network(folded, recipe.equalization)
+    except ValueError as error:
+        raise RequestError(
+            f"the recipe {path} cannot be used: {error}",
+            "to make a new recipe, give --recipe the name of a file that does not exist yet",
+        ) from error
+    missing = sorted(_find_observed_tensors(equalized).keys() - recipe.scales.keys())
     if missing:
         raise RequestError(
             f"the recipe {path} has no scale for {missing[0]} ({len(missing)} scales are missing)",

@@ -20,7 +20,7 @@ from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.model import TinyViT
 from tinyvit.progress import Progress
 from tinyvit.quant.accuracy_budget import BatchFactory
-from tinyvit.quant.calibration import METHOD, calibrate_recipe, require_points
+from tinyvit.quant.calibration import METHOD, equalize_and_calibrate, require_points
 from tinyvit.quant.config import CPU_WEIGHT_BITS, QuantizationConfig
 from tinyvit.quant.quantization_images import QuantizationImages, ReportingBatches
 from tinyvit.quant.recipe import Recipe, read_recipe, weights_only_recipe
@@ -148,10 +148,11 @@ def _calibrate_on_images(
         f"{checkpoint.sha256} {checkpoint.img_size} {checkpoint.windows} {preprocess.mean}"
         f" {preprocess.std}"
     )
-    identity = f"{network_identity} {calibration.sha256} {METHOD}"
+    # The last word distinguishes the files from those of versions without equalization.
+    identity = f"{network_identity} {calibration.sha256} {METHOD} equalized"
     key = hashlib.sha256(identity.encode()).hexdigest()[:16]
     progress.message(f"calibrating on {calibration.source}")
-    recipe = calibrate_recipe(
+    recipe = equalize_and_calibrate(
         checkpoint,
         folded,
         calibration,

@@ -12,13 +12,16 @@ attention module have the same input and share one point, such as "stages.1.bloc
 
 A unit is a part of the network that is quantized as a whole: one layer, or the two matrix products
 of one attention module. A unit has the name of its module.
+
+If the network has outlier channels, it is rewritten before it is calibrated
+(`tinyvit.quant.equalization`). The recipe states how, and all names are those of the result.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,15 +29,16 @@ from tinyvit.errors import RequestError
 from tinyvit.files import write_atomically
 from tinyvit.image_sizes import Windows
 from tinyvit.preprocess import IMAGENET_MEAN, IMAGENET_STD
+from tinyvit.quant.equalization import Equalization
 from tinyvit.serialization import parse_dataclass, read_json
 
 if TYPE_CHECKING:
     from tinyvit.nn.checkpoint import Checkpoint
 
-FORMAT = 4
+FORMAT = 5
 """Version of the file format. In version 2, keys and values got 7 bits, and the scales and shifts
 of LayerNorms were folded (nn/fold.py), which changed the scales. Version 3 renamed fields. Version
-4 added `windows`, `mean` and `std`."""
+4 added `windows`, `mean` and `std`, and version 5 added `equalization`."""
 MAX_BYTES = 4 * 2**20
 """Largest size of a recipe file."""
 MIN_SCALE, MAX_SCALE = 1e-30, 1e30
@@ -70,6 +74,7 @@ class Recipe:
         mean: Mean with which the calibration images were normalized.
         std: Standard deviation with which the calibration images were normalized.
         is_synthetic: Whether the calibration images were made from the network itself.
+        equalization: How the folded network was rewritten before it was calibrated.
     """
 
     checkpoint_sha256: str
@@ -84,6 +89,7 @@ class Recipe:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     is_synthetic: bool = False
+    equalization: Equalization = field(default_factory=Equalization)
 
     @property
     def weights_only(self) -> bool:

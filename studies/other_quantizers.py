@@ -108,10 +108,10 @@ def quantize_with_other_tools(config: OtherQuantizersConfig) -> list[ComparedFil
     with redirect_stdout(sys.stderr):
         _export_timm_model(config, stock_path)
         _check_same_network(config, stock_path)
-        inputs = _read_calibration_inputs(config.calib_data, config.manifest.preprocess)
+        inputs = read_calibration_inputs(config.calib_data, config.manifest.preprocess)
         return [
-            *_quantize_with_nncf(stock_path, inputs, config.folder),
-            _quantize_with_onnxruntime(stock_path, inputs, config.folder),
+            *quantize_with_nncf(stock_path, inputs, config.folder),
+            quantize_with_onnxruntime(stock_path, inputs, config.folder, per_channel=True),
         ]
 
 
@@ -142,17 +142,40 @@ def _check_same_network(config: OtherQuantizersConfig, stock_path: Path) -> None
         )
 
 
-def _read_calibration_inputs(folder: Path, preprocess: Preprocess) -> list[npt.NDArray[np.float32]]:
-    """Return normalized images, float32 (1, 3, S, S), from evenly spaced files of a folder."""
+def read_calibration_inputs(
+    folder: Path, preprocess: Preprocess, count: int = CALIBRATION_COUNT
+) -> list[npt.NDArray[np.float32]]:
+    """Read evenly spaced images of a folder.
+
+    Args:
+        folder: A folder of images, which may be in subfolders.
+        preprocess: The preprocessing of the model.
+        count: Number of images.
+
+    Returns:
+        The normalized images, float32 (1, 3, S, S) each.
+
+    Raises:
+        ImageError: The folder cannot be read, or has no images.
+    """
     paths = list_images(folder)
-    evenly_spaced = paths[:: max(1, len(paths) // CALIBRATION_COUNT)][:CALIBRATION_COUNT]
+    evenly_spaced = paths[:: max(1, len(paths) // count)][:count]
     return [preprocess(open_image(path))[None] for path in evenly_spaced]
 
 
-def _quantize_with_nncf(
+def quantize_with_nncf(
     stock_path: Path, inputs: list[npt.NDArray[np.float32]], folder: Path
 ) -> list[ComparedFile]:
-    """Quantize with nncf, once with its defaults and once with its settings for transformers."""
+    """Quantize with nncf, once with its defaults and once with its settings for transformers.
+
+    Args:
+        stock_path: A float32 ONNX file.
+        inputs: Inputs of the model for calibration.
+        folder: An existing folder for the files.
+
+    Raises:
+        MissingDependencyError: nncf is not installed.
+    """
     nncf, core = import_nncf(), shared_core()
     import openvino  # after `shared_core`, which imports it without its telemetry
 
@@ -171,10 +194,18 @@ def _quantize_with_nncf(
     return files
 
 
-def _quantize_with_onnxruntime(
-    stock_path: Path, inputs: list[npt.NDArray[np.float32]], folder: Path
+def quantize_with_onnxruntime(
+    stock_path: Path, inputs: list[npt.NDArray[np.float32]], folder: Path, per_channel: bool
 ) -> ComparedFile:
-    """Quantize with onnxruntime's function quantize_static, in the format QDQ."""
+    """Quantize with onnxruntime's function quantize_static, in the format QDQ.
+
+    Args:
+        stock_path: A float32 ONNX file.
+        inputs: Inputs of the model for calibration.
+        folder: An existing folder for the file.
+        per_channel: Whether weights have one scale per channel; one per tensor is the default of
+            the function.
+    """
     from onnxruntime import quantization
 
     class CalibrationInputs(quantization.CalibrationDataReader):  # type: ignore[misc]
@@ -191,13 +222,13 @@ def _quantize_with_onnxruntime(
     options = RuntimeOptions(AUTO_DEVICE, allow_foreign_operators=True)
     with open_runtime(stock_path, options=options) as runtime:
         input_name = runtime.inputs[0].name
-    path = folder / "onnxruntime.onnx"
+    path = folder / f"onnxruntime-{'channel' if per_channel else 'tensor'}.onnx"
     with quiet_loggers("root"):
         quantization.quantize_static(
             stock_path,
             path,
             CalibrationInputs(),
             quant_format=quantization.QuantFormat.QDQ,
-            per_channel=True,
+            per_channel=per_channel,
         )
     return ComparedFile("onnxruntime's quantize_static", path, "onnxruntime")

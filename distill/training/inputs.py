@@ -22,6 +22,7 @@ from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.fold import fold_model
 from tinyvit.quant.calibration import calibrate_recipe, require_points
 from tinyvit.quant.calibration_data import read_calibration_set
+from tinyvit.quant.equalization import Equalization
 from tinyvit.quant.recipe import Recipe, read_recipe
 from tinyvit.quant.validation_data import ValidationSet
 
@@ -158,6 +159,8 @@ def _open_qat_recipe(request: TrainingRequest, inputs: TrainingInputs) -> Recipe
         )
     if not request.qat:
         images = read_calibration_set(inputs.data.images.folder, init.preprocess)
+        # The network is not equalized: the trained weights become an ordinary checkpoint, which
+        # cannot contain what equalization adds to a network.
         return calibrate_recipe(init, fold_model(init.build()), images, request.weight_bits)
     recipe = read_recipe(Path(request.qat))
     if not recipe.is_for(init):
@@ -166,6 +169,12 @@ def _open_qat_recipe(request: TrainingRequest, inputs: TrainingInputs) -> Recipe
             "size, with another kind of attention windows, or with another mean or std",
             "use --qat without a file, or with the recipe of an export of the checkpoint in --init "
             "without --img-size, --windows, --mean and --std",
+        )
+    if recipe.equalization != Equalization():
+        raise RequestError(
+            f"the recipe {request.qat} equalizes outlier channels of the network, and a network"
+            " that was trained with it could not be saved as a checkpoint",
+            "use --qat without a file",
         )
     require_points(recipe, fold_model(init.build()), Path(request.qat))
     return recipe

@@ -132,7 +132,7 @@ def test_a_recipe_states_that_its_images_were_synthetic(
     empty_cache: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(quantizer, "calibrate_recipe", lambda *_args, **_options: recipe)
+    monkeypatch.setattr(quantizer, "equalize_and_calibrate", lambda *_args, **_options: recipe)
     monkeypatch.setattr(
         quantization_images,
         "synthesize_images",

@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("torch")
 
 from tinyvit.errors import RequestError
+from tinyvit.quant.equalization import Equalization
 from tinyvit.quant.recipe import Recipe, read_recipe
 
 RECIPE = Recipe("abc", 64, {"a:in": 0.5, "b:out": 0.25}, 8, (), "an observer", "def", 24)
@@ -32,6 +33,18 @@ def test_a_recipe_of_synthetic_images_says_so(tmp_path: Path) -> None:
     assert "is_synthetic" not in json.loads(RECIPE.to_json())
 
 
+def test_an_equalization_is_read_as_it_was_written(tmp_path: Path) -> None:
+    equalization = Equalization({"a.norm": (0, -3)}, {"b": (0.5, -1.25)}, {"mlp": (1, 2)})
+    path = tmp_path / "recipe.json"
+    replace(RECIPE, equalization=equalization).save(path)
+    assert read_recipe(path).equalization == equalization
+    assert json.loads(path.read_text())["equalization"] == {
+        "exponents": {"a.norm": [0, -3]},
+        "offsets": {"b": [0.5, -1.25]},
+        "outliers": {"mlp": [1, 2]},
+    }
+
+
 def test_float_units_are_added() -> None:
     assert RECIPE.with_more_float_units(("b", "a")).with_more_float_units(
         ("c", "a")
@@ -46,7 +59,7 @@ def test_float_units_are_added() -> None:
     "change",
     [
         {"format": 1},
-        {"format": 3},
+        {"format": 4},
         {"weight_bits": 5},
         {"calibration_count": "many"},
         {"scales": {"a": -1.0}},
@@ -56,6 +69,10 @@ def test_float_units_are_added() -> None:
         {"scales": {}},
         {"scales": [1]},
         {"more": 1},
+        {"equalization": {"exponents": {"a.norm": ["1"]}}},
+        {"equalization": {"exponents": {"a.norm": [0.5]}}},
+        {"equalization": {"offsets": {"a": [float("inf")]}}},
+        {"equalization": []},
     ],
 )
 def test_a_file_with_a_wrong_field_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:

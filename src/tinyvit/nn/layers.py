@@ -63,7 +63,13 @@ class PatchEmbed(nn.Module):
 
 
 class MBConv(nn.Module):
-    """Inverted bottleneck block of the first stage, with a residual connection."""
+    """Inverted bottleneck block of the first stage, with a residual connection.
+
+    Attributes:
+        outliers: Computes the contribution of some of the hidden channels, which then have no
+            weights in the other layers (see `tinyvit.quant.equalization`); None if the other layers
+            have all hidden channels.
+    """
 
     def __init__(self, dim: int) -> None:
         """Create the layers with random weights.
@@ -76,12 +82,15 @@ class MBConv(nn.Module):
         self.conv1 = ConvNorm(dim, hidden)
         self.conv2 = ConvNorm(hidden, hidden, kernel=3, groups=hidden)
         self.conv3 = ConvNorm(hidden, dim)
+        self.outliers: nn.Module | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute a feature map of the same shape (B, dim, H, W)."""
         y = F.gelu(self.conv1(x))
-        y = F.gelu(self.conv2(y))
-        return F.gelu(x + self.conv3(y))
+        y = self.conv3(F.gelu(self.conv2(y)))
+        if self.outliers is not None:
+            y = y + self.outliers(x)
+        return F.gelu(x + y)
 
 
 class PatchMerging(nn.Module):
@@ -107,7 +116,13 @@ class PatchMerging(nn.Module):
 
 
 class Mlp(nn.Module):
-    """LayerNorm and two linear layers with a GELU between them."""
+    """LayerNorm and two linear layers with a GELU between them.
+
+    Attributes:
+        outliers: Computes the contribution of some of the hidden channels, which then have no
+            weights in the other layers (see `tinyvit.quant.equalization`); None if the other layers
+            have all hidden channels.
+    """
 
     def __init__(self, dim: int) -> None:
         """Create the layers with random weights.
@@ -119,10 +134,15 @@ class Mlp(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.fc1 = nn.Linear(dim, MLP_RATIO * dim)
         self.fc2 = nn.Linear(MLP_RATIO * dim, dim)
+        self.outliers: nn.Module | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute tokens of the same shape (N, dim), without the residual connection."""
-        return self.fc2(F.gelu(self.fc1(self.norm(x))))  # type: ignore[no-any-return]
+        normalized = self.norm(x)
+        y = self.fc2(F.gelu(self.fc1(normalized)))
+        if self.outliers is not None:
+            y = y + self.outliers(normalized)
+        return y  # type: ignore[no-any-return]
 
 
 def tokens_to_map(x: Tensor, resolution: int) -> Tensor:

@@ -29,6 +29,7 @@ from tinyvit.nn.fold import fold_model, unfold_model
 from tinyvit.nn.hub import load_released
 from tinyvit.nn.model import TinyViT
 from tinyvit.quant.calibration import METHOD, calibrate
+from tinyvit.quant.equalization import Equalization
 from tinyvit.quant.quantized_layers import ActivationQuantizer
 from tinyvit.quant.quantized_network import (
     attention_modules,
@@ -197,6 +198,11 @@ def test_a_run_leaves_a_checkpoint_and_its_recipe(
         other_recipe.save(path)
         with pytest.raises(RequestError, match="or with another mean or std: use --qat without"):
             train_student(replace(request, output=tmp_path / "normalization", qat=str(path)))
+    path = tmp_path / "equalized.json"
+    values = {"stages.1.blocks.0.attn.qkv.v": (3,) * 128}
+    replace(init_recipe, equalization=Equalization(exponents=values)).save(path)
+    with pytest.raises(RequestError, match="equalizes outlier channels of the network"):
+        train_student(replace(request, output=tmp_path / "equalized", qat=str(path)))
     with pytest.raises(RequestError, match="cannot change the image size"):
         train_student(replace(request, output=tmp_path / "third", img_size=64))
     with pytest.raises(

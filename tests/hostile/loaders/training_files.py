@@ -273,7 +273,7 @@ def craft_recipes(generator: random.Random) -> Iterator[HostileFile]:
         "[" * 10**6,
         "[" + "[]," * 10**6 + "[]]",
         "[" + "9" * 10**6,
-        '{"format": 4',
+        '{"format": 5',
         "",
         "\0",
     ):
