@@ -9,6 +9,31 @@ from tinyvit.plurals import format_count
 from tinyvit.progress import Progress
 
 
+def count_steps_per_epoch(sample_count: int, batch: int, process_count: int) -> int:
+    """Return the number of complete batches in an epoch.
+
+    Args:
+        sample_count: Number of samples in an epoch.
+        batch: Images per step, in all processes together.
+        process_count: Number of processes that train together.
+
+    Raises:
+        RequestError: The batch cannot be divided among the processes, or is larger than the number
+            of samples.
+    """
+    if batch % process_count:
+        raise RequestError(
+            f"--batch {batch} cannot be divided among {process_count} processes",
+            f"use a multiple of {process_count}",
+        )
+    if sample_count < batch:
+        raise RequestError(
+            f"an epoch of {format_count(sample_count, 'view')} cannot fill a batch of {batch}",
+            f"use --batch {sample_count} or less",
+        )
+    return sample_count // batch
+
+
 class BatchDivider:
     """Divides the images that a process uses in a step into parts.
 

@@ -55,8 +55,17 @@ class TrainingConfig:
         new_class_rows: Initial weights of the classifier for a class that the checkpoint lacks:
             "random", or "mean" for the mean of the rows that come from the checkpoint (see
             `new_class_rows.fill_new_class_rows`).
-        seed: Seed of new weights, of the order of images, of stochastic depth and, in a run without
-            a store, of the views (augmented versions of the images).
+        freeze: Which weights stay as they are: "none", or "backbone" for all but the classifier's,
+            see `freezing`.
+        balance: Whether every epoch uses every class equally often, see
+            `sample_order.draw_balanced`.
+        val_split: Share of the images of each class that is held out for validation if there are
+            no other validation images, see `validation_split`; 0 trains on all images.
+        patience: Number of epochs without a better accuracy on the validation images after which a
+            run ends; 0 trains for all epochs.
+        seed: Seed of new weights, of the choice of validation images, of the order of images, of
+            stochastic depth and, in a run without a store, of the views (augmented versions of the
+            images).
         precision: "auto", "float32" or "bfloat16", see `device.Precision`.
         augmentation: The augmentation of a run without a store. With a store, the views must be
             those that the teacher saw, so the augmentation of the store is used instead.
@@ -80,6 +89,10 @@ class TrainingConfig:
     max_grad_norm: float = 5.0
     frozen_batchnorm: bool = False
     new_class_rows: Literal["random", "mean"] = "random"
+    freeze: Literal["none", "backbone"] = "none"
+    balance: bool = False
+    val_split: float = 0.0
+    patience: int = 0
     seed: int = 0
     precision: Precision = "auto"
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -103,6 +116,8 @@ class TrainingConfig:
             "label_weight must not be negative": self.label_weight >= 0,
             "max_grad_norm must not be negative": self.max_grad_norm >= 0,
             "weight_decay must not be negative": self.weight_decay >= 0,
+            "val_split must be at least 0 and below 1": 0 <= self.val_split < 1,
+            "patience must not be negative": self.patience >= 0,
         }
         for limit, is_met in limits_met.items():
             if not is_met:

@@ -107,6 +107,8 @@ class TrainingData:
         augmentation: The augmentation; not used with a store.
         seed: Seed of the run, from which the seed of every view is computed; not used with a store.
         size: Width and height of the views in pixels.
+        selected: Indices in `images.keys` of the T images to train on, int64 (T,); None for all. A
+            store has predictions for all images.
     """
 
     images: ImageFolder
@@ -115,6 +117,25 @@ class TrainingData:
     augmentation: Augmentation
     seed: int
     size: int
+    selected: npt.NDArray[np.int64] | None = None
+
+    @property
+    def image_count(self) -> int:
+        """Return the number of images to train on."""
+        return len(self.images) if self.selected is None else len(self.selected)
+
+    @property
+    def sample_classes(self) -> npt.NDArray[np.int64] | None:
+        """Return the class folder of each sample of an epoch as an index, int64 (n,).
+
+        It is None if images are in no class folder. The indices are those of `images.labels`.
+        """
+        classes = self.images.class_indices
+        if classes is None:
+            return None
+        if self.selected is not None:
+            classes = classes[self.selected]
+        return classes.repeat(self.views_per_image)
 
     @property
     def views_per_image(self) -> int:
@@ -143,8 +164,14 @@ class TrainingData:
         return self.augmentation if is_mixed and self.store is None else None
 
     def __len__(self) -> int:
-        """Return the number of views in an epoch."""
-        return len(self.images) * self.views_per_image
+        """Return the number of different samples in an epoch: one for each view of an image."""
+        return self.image_count * self.views_per_image
+
+    def describe(self) -> str:
+        """Return the numbers of images and classes, and what was skipped, for messages."""
+        if self.selected is None:
+            return self.images.describe()
+        return f"{self.image_count} of the {self.images.describe()}"
 
 
 class _EpochDataset(Dataset["Sample | TinyViTError"]):
@@ -169,13 +196,19 @@ class _EpochDataset(Dataset["Sample | TinyViTError"]):
 
     def _make_sample(self, index: int) -> Sample:
         data = self._data
-        image_index, view_number = divmod(index, data.views_per_image)
+        use, sample_index = divmod(index, len(data))
+        image_index, view_number = divmod(sample_index, data.views_per_image)
+        if data.selected is not None:
+            image_index = int(data.selected[image_index])
         key = data.images.keys[image_index]
         sample: Sample = {}
         if data.store is None or self._records is None:
+            # Without a store, an image that is used several times gives different views.
+            view_number += use * data.views_per_image
             seed = compute_view_seed(data.seed, self._epoch, key, view_number)
         else:
-            record = data.store.read_record(self._epoch, self._records, index)
+            position = image_index * data.views_per_image + view_number
+            record = data.store.read_record(self._epoch, self._records, position)
             seed = record.seed
             check_seeds(data.store.header, self._epoch, [(key, view_number, seed)])
             sample["teacher"] = {"classes": record.classes, "probabilities": record.probabilities}
@@ -200,7 +233,7 @@ def load_batches(
     Args:
         data: The images, with their classes and the teacher's predictions.
         epoch: Epoch, from 0. If the store has fewer epochs than the run, they are used repeatedly.
-        batches: Indices of the samples of each batch.
+        batches: Indices of the samples of each batch, as `SampleOrder.draw` returns them.
         workers: Number of worker processes; 0 makes the samples in this process.
 
     Yields:

@@ -16,6 +16,7 @@ from tinyvit.distill.training.device import ComputeDevice
 from tinyvit.distill.training.distributed import ProcessGroup
 from tinyvit.distill.training.drop_path import DropPath
 from tinyvit.distill.training.loss import compute_training_loss
+from tinyvit.distill.training.memory import explain_out_of_memory
 from tinyvit.distill.training.task import TrainingTask
 
 _SEED_STRIDE = 1_000_003
@@ -70,6 +71,9 @@ class GradientComputer:
 
         Returns:
             The mean loss of this process's images.
+
+        Raises:
+            RequestError: A part does not fit into memory.
         """
         seed = self._config.seed + _SEED_STRIDE * step
         self._drop_path.draw(self._config.batch, seed)
@@ -80,7 +84,11 @@ class GradientComputer:
             images_done += count
             is_last = images_done >= self.image_count
             self._drop_path.select(start, start + count, self._device.name)
-            with self._synchronize_if(is_last):
+            part_count = -(-self.image_count // count)
+            with (
+                self._synchronize_if(is_last),
+                explain_out_of_memory(self._device.name, count, part_count),
+            ):
                 loss = self._compute_loss(part, step, start) * (count / self.image_count)
                 loss.backward()  # type: ignore[no-untyped-call]
             loss_sum += float(loss.detach())

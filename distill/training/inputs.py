@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tinyvit.data.class_folders import read_image_folder
-from tinyvit.data.splits import find_split_folder, list_splits
+from tinyvit.data.class_folders import ImageFolder, read_image_folder
 from tinyvit.distill.logits.store import open_store, require_matching_images
 from tinyvit.distill.training.class_selection import ClassSelection, select_classes
 from tinyvit.distill.training.data_loader import TrainingData, choose_worker_count
@@ -16,16 +15,16 @@ from tinyvit.distill.training.qat import add_fake_quantization, make_checkpoint_
 from tinyvit.distill.training.request import TrainingRequest
 from tinyvit.distill.training.student import Student, make_student, read_init
 from tinyvit.distill.training.task import TrainingTask
+from tinyvit.distill.training.validation_images import find_validation_images
 from tinyvit.errors import RequestError
 from tinyvit.labels import Label, numbered_labels
 from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.fold import fold_model
-from tinyvit.preprocess import Preprocess
 from tinyvit.quant.calibration import calibrate_recipe, require_points
 from tinyvit.quant.calibration_data import read_calibration_set
 from tinyvit.quant.equalization import Equalization
 from tinyvit.quant.recipe import Recipe, read_recipe
-from tinyvit.quant.validation_data import ValidationSet, read_validation_set
+from tinyvit.quant.validation_data import ValidationSet
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,9 @@ def open_inputs(request: TrainingRequest) -> TrainingInputs:
     if store:
         require_matching_images(store.header, store.folder, images)
         store.read_epoch(0)  # fails here, not later in a worker, if no epoch is finished
+    if config.balance:
+        _require_balanced_classes(images)
+    validation_source = find_validation_images(request, images, store)
     selection = select_classes(images, store, request.classes, uses_labels=config.label_weight > 0)
     init = read_init(request.init) if request.init else None
     student = make_student(
@@ -85,29 +87,22 @@ def open_inputs(request: TrainingRequest) -> TrainingInputs:
         augmentation=config.augmentation,
         seed=config.seed,
         size=student.model.img_size,
+        selected=validation_source.split.training if validation_source.split else None,
     )
     keeps_all_classes = selection.kept_outputs is None
     result_labels = student.labels if keeps_all_classes else selection.kept_labels
-    validation = _read_validation(request, student.preprocess, result_labels)
+    validation = validation_source.read(images, student.preprocess, result_labels)
     return TrainingInputs(init, student, data, selection, validation, result_labels)
 
 
-def _read_validation(
-    request: TrainingRequest, preprocess: Preprocess, labels: tuple[Label, ...]
-) -> ValidationSet | None:
-    """Read the validation images: those of --val-data or, without it, of the split "val" in --data.
-
-    Returns:
-        The images; None if neither exists.
-    """
-    if request.val_data is not None:
-        folder = find_split_folder(request.val_data, "val")
-    else:
-        splits = list_splits(Path(request.data))
-        if "val" not in splits:
-            return None
-        folder = splits["val"]
-    return read_validation_set(folder, preprocess, labels)
+def _require_balanced_classes(images: ImageFolder) -> None:
+    """Raise RequestError unless the classes of all images are known."""
+    try:
+        images.require_class_folders()
+    except RequestError as error:
+        raise RequestError(
+            f"--balance needs the class of every image, but {error.cause}", error.remedy
+        ) from error
 
 
 def make_task(request: TrainingRequest, inputs: TrainingInputs) -> TrainingTask:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,8 +13,10 @@ from torch import Tensor, nn
 
 from tinyvit.distill.training.device import ComputeDevice
 from tinyvit.distill.training.drop_path import DropPath
+from tinyvit.errors import RequestError
 from tinyvit.nn.layers import MBConv
 from tinyvit.nn.model import Block
+from tinyvit.plurals import format_count
 
 _PROBE_IMAGES = 2
 """Number of images in the forward pass that is measured."""
@@ -39,8 +43,11 @@ class _SavedBytes:
     by_block: list[int] = field(default_factory=list)
     block_inputs: int = 0
 
-    def count_peak(self, checkpoints_activations: bool) -> int:
+    def count_peak(self, is_frozen: bool, checkpoints_activations: bool) -> int:
         """Return about the largest number of bytes in use at one time."""
+        if is_frozen:
+            # Without a backward pass, no block keeps its activations for longer than it runs.
+            return max(self.outside, *self.by_block, 0)
         if not checkpoints_activations or not self.by_block:
             return self.outside + sum(self.by_block)
         # The block whose activations are computed again also needs as much for their gradients.
@@ -57,7 +64,8 @@ def count_images_in_memory(
     """Count the images whose activations fit into the free memory.
 
     A forward pass of two images is measured. It changes neither the network nor its statistics, but
-    leaves BatchNorm layers in eval mode.
+    leaves BatchNorm layers in eval mode. If parameters are frozen, they are assumed to be all of
+    the backbone (`freezing.freeze_weights`).
 
     Args:
         model: The network in training mode, without activation checkpointing, on the device.
@@ -75,8 +83,16 @@ def count_images_in_memory(
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
-    peak_bytes = _measure_saved_bytes(model, images, device).count_peak(checkpoints_activations)
-    parameter_count = sum(parameter.numel() for parameter in model.parameters())
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
+    # A frozen layer saves nothing for the backward pass, but its activations need memory too.
+    for parameter in frozen:
+        parameter.requires_grad_(True)
+    saved = _measure_saved_bytes(model, images, device)
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    peak_bytes = saved.count_peak(bool(frozen), checkpoints_activations)
+    parameter_count = sum(parameter.numel() for parameter in trained)
     free_bytes = measure_free_bytes(device.name) - _BYTES_PER_PARAMETER * parameter_count
     bytes_per_image = peak_bytes / _PROBE_IMAGES
     return max(1, int(_USED_FRACTION * free_bytes / bytes_per_image))
@@ -124,6 +140,34 @@ def _measure_saved_bytes(model: nn.Module, images: Tensor, device: ComputeDevice
 
 def _keep(tensor: Tensor) -> Tensor:
     return tensor
+
+
+@contextmanager
+def explain_out_of_memory(device: str, part_size: int, part_count: int) -> Iterator[None]:
+    """Explain an error of torch that means that a part of a batch does not fit into memory.
+
+    Args:
+        device: torch's name of the device.
+        part_size: Number of images in the part.
+        part_count: Number of parts of the batch.
+
+    Raises:
+        RequestError: The memory is too small.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # torch.OutOfMemoryError is a RuntimeError. For a CPU, torch has no class of its own.
+        is_out = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+        if not is_out and "DefaultCPUAllocator" not in str(error):
+            raise
+        options = "--checkpoint-activations or a smaller --img-size"
+        if part_size > 1:
+            options = f"--accumulation {2 * part_count}, {options}"
+        raise RequestError(
+            f"{format_count(part_size, 'image')} at once did not fit into the memory of {device}",
+            f"use {options}, and --overwrite to start the run again",
+        ) from error
 
 
 def measure_free_bytes(device: str) -> int:

@@ -51,6 +51,7 @@ _ALL_PRESETS = (
         weight_decay=0.05,
         layer_decay=0.8,
         ema_decay=0.99,
+        val_split=0.2,
         augmentation=Augmentation(scale=(0.3, 1.0)),
     ),
     TrainingConfig(

@@ -21,7 +21,8 @@ class TrainingRequest:
         init: Checkpoint with the initial weights, a file or the name of a released checkpoint; None
             for random weights.
         val_data: Validation images in class folders, which determine the best epoch. None for the
-            subfolder "val" if `data` contains "train" and "val", otherwise for no validation.
+            subfolder "val" if `data` contains "train" and "val", otherwise for the images that
+            `config.val_split` holds out.
         logits: Folder of a store (saved teacher predictions); None trains from class labels only.
         img_size: Image size in pixels; None for that of the preset, the checkpoint or the variant.
         classes: Classes of the trained model, if there is a store: "folders" keeps those with a
@@ -36,6 +37,9 @@ class TrainingRequest:
         fits_batch: Whether a batch that is too large for the data set is reduced, see
             `batch_size.fit_batch`. If false, `config.batch` is used in any case.
         weight_bits: Number of bits of the weights, if this run calibrates the recipe (`qat` is "").
+        requires_split: Whether other validation images than those that `config.val_split` holds
+            out are an error, and images without class folders too. If false, `config.val_split` has
+            no effect with such images.
     """
 
     data: Path
@@ -53,13 +57,14 @@ class TrainingRequest:
     qat: str | None = None
     weight_bits: int = 7
     fits_batch: bool = False
+    requires_split: bool = False
 
 
 def check_request(request: TrainingRequest) -> None:
     """Check a request as far as possible before any file is opened.
 
-    It must name a network, the number of workers must be possible, and the run must not replace its
-    own inputs.
+    It must name a network, the number of workers must be possible, options must not contradict each
+    other, and the run must not replace its own inputs.
 
     Args:
         request: The request.
@@ -77,6 +82,7 @@ def check_request(request: TrainingRequest) -> None:
             f"--workers {request.workers} is not possible",
             "use a number of processes from 0",
         )
+    _check_combinations(request)
     recipe = Path(request.qat) if request.qat else None
     for option, path in (("--init", request.init), ("--qat", recipe)):
         if path and path.exists() and path.resolve().parent == request.output.resolve():
@@ -84,3 +90,25 @@ def check_request(request: TrainingRequest) -> None:
                 f"{option} {path} is in the output folder, where the run could replace it",
                 "use -o with another folder",
             )
+
+
+def _check_combinations(request: TrainingRequest) -> None:
+    """Raise RequestError if options contradict each other."""
+    val_split, freeze = request.config.val_split, request.config.freeze
+    if request.requires_split and val_split and request.val_data is not None:
+        raise RequestError(
+            f"--val-split {val_split:g} and --val-data were both given", "give only one of them"
+        )
+    if freeze == "none":
+        return
+    if request.init is None:
+        raise RequestError(
+            f"--freeze {freeze} was given without --init, so that all weights but the classifier's "
+            "would stay random",
+            "add --init with a checkpoint, or leave out --freeze",
+        )
+    if request.qat is not None:
+        raise RequestError(
+            f"--freeze {freeze} and --qat were both given, but weights have to adapt to int8",
+            "leave out one of them",
+        )

@@ -13,12 +13,13 @@ from typing import Any, Protocol
 
 import torch
 
-from tinyvit.distill.training.config import MAX_CONFIG_BYTES, TrainingConfig
+from tinyvit.distill.training.config import TrainingConfig
 from tinyvit.distill.training.history import EpochSummary
 from tinyvit.distill.training.reports.evaluation_files import EVALUATION_FILES
-from tinyvit.distill.training.toml_files import format_toml, parse_toml
+from tinyvit.distill.training.run_comparison import find_differences
+from tinyvit.distill.training.toml_files import format_toml
 from tinyvit.errors import RequestError
-from tinyvit.files import explain_os_error, read_text, write_atomically
+from tinyvit.files import explain_os_error, write_atomically
 from tinyvit.nn.state_files import read_state_file, write_state_file
 from tinyvit.serialization import parse_dataclass
 
@@ -29,11 +30,13 @@ LAST_CHECKPOINT = "last.safetensors"
 RECIPE_FILE = "recipe.json"
 CURVES_FILE = "curves.png"
 TENSORBOARD_FOLDER = "tensorboard"
+VALIDATION_FILE = "validation_images.txt"
 _RESULT_FILES = (
     STATE_FILE,
     BEST_CHECKPOINT,
     LAST_CHECKPOINT,
     RECIPE_FILE,
+    VALIDATION_FILE,
     *EVALUATION_FILES,
 )
 """Files of an earlier run that a new run removes, so that nobody takes them for the new results."""
@@ -86,8 +89,9 @@ def open_run_folder(
 ) -> None:
     """Start a new run in a folder, or check that the run in the folder is the requested one.
 
-    A run is the requested one if its run.toml has the same values. With `overwrite`, a new run is
-    always started.
+    A run is the requested one if its run.toml has the same values, except that the request may have
+    more epochs or another patience, which are then written to run.toml. With `overwrite`, a new run
+    is always started.
 
     Args:
         folder: The folder of the run.
@@ -104,13 +108,14 @@ def open_run_folder(
     text = _RUN_FILE_COMMENT + format_toml(tables)
     path = folder / RUN_FILE
     if path.exists() and not overwrite:
-        differences = _find_differences(path, text)
+        differences = find_differences(path, text)
         if differences:
             raise RequestError(
                 f"{folder} contains a different run, with another value of "
                 f"{' and of '.join(differences)}",
                 "use -o with a new folder, or --overwrite to replace that run",
             )
+        write_atomically(path, text)
         return
     existing_files = [name for name in _RESULT_FILES if (folder / name).exists()]
     if existing_files and not overwrite:
@@ -122,33 +127,6 @@ def open_run_folder(
     for name in existing_files:
         (folder / name).unlink()
     write_atomically(path, text)
-
-
-def _find_differences(path: Path, requested_text: str) -> list[str]:
-    """Return the names ("table.name") of the values that differ between two texts of a run.toml.
-
-    One is the content of the file `path`, and the other is that of the requested run.
-    """
-    try:
-        existing_tables = parse_toml(read_text(path, MAX_CONFIG_BYTES))
-        if not all(isinstance(table, dict) for table in existing_tables.values()):
-            raise ValueError("it has values outside of tables")
-    except (ValueError, OSError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise RequestError(
-            f"{path} is damaged ({reason})",
-            "use -o with a new folder, or --overwrite to replace that run",
-        ) from error
-    differences = []
-    for table, requested_values in parse_toml(requested_text).items():
-        existing_values = existing_tables.get(table, {})
-        if not isinstance(existing_values, dict):
-            differences.append(table)
-            continue
-        for name in requested_values.keys() | existing_values.keys():
-            if requested_values.get(name) != existing_values.get(name):
-                differences.append(f"{table}.{name}")
-    return sorted(differences)
 
 
 def save_state(folder: Path, state: TrainingState, parts: Mapping[str, Stateful]) -> None:

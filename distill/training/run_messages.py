@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tinyvit.distill.logits.store import Store
 from tinyvit.distill.training.config import TrainingConfig
+from tinyvit.distill.training.early_stopping import count_epochs_since_best
 from tinyvit.distill.training.presets import LABEL_PRESETS
 from tinyvit.distill.training.run_folder import BEST_CHECKPOINT, TrainingState
 from tinyvit.distill.training.task import TrainingTask
@@ -30,12 +31,24 @@ def describe_start(run: TrainingRun) -> list[str]:
         f"{precision}",
         f"the result has {format_count(len(task.labels), 'class', 'classes')}; "
         f"{task.student.head_origin}",
-        f"training images: {task.data.images.describe()}",
-        *([f"validation images: {task.validation.describe()}"] if task.validation else []),
+        f"training images: {task.data.describe()}",
+        *_describe_validation(task),
         _describe_supervision(task.data.store, config),
         f"preset {config.preset}: {epochs} of {steps}, with "
         f"{format_count(config.batch, 'image')} per step",
     ]
+
+
+def _describe_validation(task: TrainingTask) -> list[str]:
+    """Return the message about the validation images, as the only item; [] if there are none."""
+    if task.validation is None:
+        return []
+    message = f"validation images: {task.validation.describe()}"
+    if task.data.selected is not None:
+        message += (
+            f", held out from the training images because of --val-split {task.config.val_split:g}"
+        )
+    return [message]
 
 
 def _describe_supervision(store: Store | None, config: TrainingConfig) -> str:
@@ -73,9 +86,14 @@ def describe_result(task: TrainingTask, state: TrainingState) -> str:
             f"there were no validation images, so {BEST_CHECKPOINT} is the network after the last "
             f"epoch, epoch {len(state.history)}"
         )
-    accuracies = [summary.top1 for summary in state.history]
-    best_epoch = accuracies.index(state.best_top1) + 1
-    return (
-        f"{BEST_CHECKPOINT} is the network after epoch {best_epoch}, which has the best top-1 "
-        f"accuracy on the validation images ({state.best_top1:.2f}%)"
+    count = count_epochs_since_best(state.history)
+    message = (
+        f"{BEST_CHECKPOINT} is the network after epoch {len(state.history) - count}, which has the "
+        f"best top-1 accuracy on the validation images ({state.best_top1:.2f}%)"
     )
+    if len(state.history) < task.config.epochs:
+        message += (
+            f"; the run stopped after epoch {len(state.history)} of {task.config.epochs}, because "
+            f"--patience {task.config.patience} allows no more epochs without a better accuracy"
+        )
+    return message

@@ -19,18 +19,20 @@ from tinyvit.distill.training.distributed import (
     is_first_process,
     join_process_group,
 )
-from tinyvit.distill.training.inputs import make_task, open_inputs
+from tinyvit.distill.training.inputs import TrainingInputs, make_task, open_inputs
 from tinyvit.distill.training.packages import require_training_packages
 from tinyvit.distill.training.presets import select_drop_path_rate
 from tinyvit.distill.training.reports.run_reports import report_run
 from tinyvit.distill.training.request import TrainingRequest, check_request
 from tinyvit.distill.training.run_messages import describe_result, describe_start
+from tinyvit.distill.training.sample_order import make_sample_order
 from tinyvit.distill.training.task import TrainingTask
 from tinyvit.distill.training.trainer import TrainingRun
 from tinyvit.file_locks import FOLDER_LOCK_NAME, hold_lock
-from tinyvit.files import sha256
+from tinyvit.files import sha256, write_atomically
 from tinyvit.plurals import format_count
 from tinyvit.progress import NullProgress, Progress
+from tinyvit.quant.validation_data import ValidationSet
 
 
 def train_student(request: TrainingRequest, progress: Progress | None = None) -> Path:
@@ -73,9 +75,8 @@ def _train(request: TrainingRequest, progress: Progress | None) -> Path:
         visible_progress: Progress = NullProgress()
         if progress is not None and processes.is_first:
             visible_progress = progress
-        if request.fits_batch:
-            config = _fit_batch(request.config, len(inputs.data), processes, visible_progress)
-            request = replace(request, config=config)
+        config = _fit_config(request, inputs, processes, visible_progress)
+        request = replace(request, config=config)
         task = make_task(request, inputs)
         device = select_device(request.config.precision, processes.local_rank)
         run = TrainingRun(task, device, processes, visible_progress)
@@ -91,10 +92,16 @@ def _train(request: TrainingRequest, progress: Progress | None) -> Path:
     return request.output / run_folder.BEST_CHECKPOINT
 
 
-def _fit_batch(
-    config: TrainingConfig, view_count: int, processes: ProcessGroup, progress: Progress
+def _fit_config(
+    request: TrainingRequest, inputs: TrainingInputs, processes: ProcessGroup, progress: Progress
 ) -> TrainingConfig:
-    """Return the settings with a batch that is not too large for the data, and report a change."""
+    """Return the settings that apply to the data, and report a batch that is too large for it."""
+    config = request.config
+    if inputs.data.selected is None:
+        config = replace(config, val_split=0.0)
+    if not request.fits_batch:
+        return config
+    view_count = len(make_sample_order(inputs.data, config))
     batch = fit_batch(config.batch, view_count, processes.count)
     if batch != config.batch:
         progress.message(
@@ -115,6 +122,19 @@ def _prepare_folder(request: TrainingRequest, task: TrainingTask) -> None:
         replace(config, drop_path=drop_path_rate),
         request.overwrite,
     )
+    if task.data.selected is not None and task.validation is not None:
+        _list_images(request.output / run_folder.VALIDATION_FILE, task, task.validation)
+
+
+def _list_images(path: Path, task: TrainingTask, validation: ValidationSet) -> None:
+    """Write the paths of the images that are held out for validation, one in each line.
+
+    They are relative to the folder of the training images.
+    """
+    folder = task.data.images.folder
+    lines = [f"{file.relative_to(folder).as_posix()}\n" for file in validation.images.files]
+    # Python represents bytes of file names that are not UTF-8 as surrogates.
+    write_atomically(path, "".join(lines).encode("utf-8", "surrogateescape"))
 
 
 def _describe_run(request: TrainingRequest, task: TrainingTask) -> dict[str, Any]:

@@ -7,6 +7,7 @@ same result as an uninterrupted run. With one process, the checkpoints are equal
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -18,12 +19,14 @@ from torch.optim.swa_utils import AveragedModel
 
 from tinyvit.distill.training import run_folder
 from tinyvit.distill.training.activation_checkpointing import add_activation_checkpointing
-from tinyvit.distill.training.batch_division import BatchDivider
+from tinyvit.distill.training.batch_division import BatchDivider, count_steps_per_epoch
 from tinyvit.distill.training.data_loader import TrainingBatch, load_batches
 from tinyvit.distill.training.device import ComputeDevice
 from tinyvit.distill.training.distributed import ProcessGroup
 from tinyvit.distill.training.drop_path import add_drop_path
+from tinyvit.distill.training.early_stopping import is_out_of_patience
 from tinyvit.distill.training.evaluate import evaluate_model
+from tinyvit.distill.training.freezing import freeze_weights, set_training_mode
 from tinyvit.distill.training.gradients import GradientComputer
 from tinyvit.distill.training.history import EpochSummary, TensorBoardLog, draw_history
 from tinyvit.distill.training.memory import count_images_in_memory
@@ -34,12 +37,11 @@ from tinyvit.distill.training.optimizer import (
     set_learning_rate,
 )
 from tinyvit.distill.training.presets import select_drop_path_rate
+from tinyvit.distill.training.run_checkpoints import save_checkpoints
 from tinyvit.distill.training.run_folder import Stateful, TrainingState
-from tinyvit.distill.training.sample_order import divide_order, shuffle_indices
-from tinyvit.distill.training.student import save_checkpoint
+from tinyvit.distill.training.sample_order import divide_order, make_sample_order
 from tinyvit.distill.training.task import TrainingTask
 from tinyvit.errors import RequestError
-from tinyvit.files import sha256
 from tinyvit.plurals import format_count
 from tinyvit.progress import Progress
 
@@ -81,22 +83,16 @@ class TrainingRun:
                 number of samples.
         """
         config = task.config
-        if config.batch % processes.count:
-            raise RequestError(
-                f"--batch {config.batch} cannot be divided among {processes.count} processes",
-                f"use a multiple of {processes.count}",
-            )
-        self.steps_per_epoch = len(task.data) // config.batch
-        if self.steps_per_epoch == 0:
-            raise RequestError(
-                f"an epoch of {format_count(len(task.data), 'view')} cannot fill a batch of "
-                f"{config.batch}",
-                f"use --batch {len(task.data)} or less",
-            )
+        self._order = make_sample_order(task.data, config)
+        self.steps_per_epoch = count_steps_per_epoch(
+            len(self._order), config.batch, processes.count
+        )
         self.task, self.device, self.processes = task, device, processes
         self.state = TrainingState()
         self._config, self._progress = config, progress
-        self.model = device.move_module(task.student.model).train()
+        self.model = device.move_module(task.student.model)
+        freeze_weights(self.model, config)
+        set_training_mode(self.model, config)
         drop_path_rate = select_drop_path_rate(config, task.student.model.variant)
         self._drop_path = add_drop_path(self.model, drop_path_rate)
         self.average: AveragedModel | None = None
@@ -144,6 +140,7 @@ class TrainingRun:
                 self._config.epochs,
             )
             self._progress.message(f"resuming after step {self.state.step} of {total_steps}")
+            self._report_new_schedule()
         else:
             self.state.accumulation = self._divider.choose_accumulation(self._progress)
             self._progress.message(f"starting at step 0 of {total_steps}")
@@ -153,17 +150,43 @@ class TrainingRun:
             log = TensorBoardLog(log_folder, first_step=self.state.step + 1)
         try:
             for epoch in range(len(self.state.history), self._config.epochs):
+                if self._is_out_of_patience():
+                    break
                 self._train_epoch(epoch, log)
         finally:
             if log:
                 log.close()
         return self.state
 
+    def _report_new_schedule(self) -> None:
+        """Report the learning rate of a run that continues with another number of epochs."""
+        state = self.state
+        if not state.history or state.step == self.steps_per_epoch * self._config.epochs:
+            return
+        last_rate = state.history[-1].learning_rate
+        last_step = self.steps_per_epoch * len(state.history) - 1
+        if not math.isclose(last_rate, self._compute_learning_rate(last_step)):
+            self._progress.message(
+                f"the run now has {format_count(self._config.epochs, 'epoch')}, so the learning "
+                "rate continues on the longer schedule: it was "
+                f"{last_rate:.2g} after epoch {len(state.history)}, and is "
+                f"{self._compute_learning_rate(state.step):.2g} now"
+            )
+
+    def _is_out_of_patience(self) -> bool:
+        """Return whether the run ends early, which is the same in all processes."""
+        patience = self._config.patience
+        if not patience:
+            return False
+        # Only the first process has the history of all epochs.
+        is_out = self.processes.is_first and is_out_of_patience(self.state.history, patience)
+        return bool(self.processes.find_maximum(int(is_out)))
+
     def _train_epoch(self, epoch: int, log: TensorBoardLog | None) -> None:
         """Train the remaining steps of an epoch, save the state regularly, and finish the epoch."""
         state = self.state
         start_s = last_save_s = time.perf_counter()
-        self._set_training_mode()
+        set_training_mode(self.model, self._config)
         batches = self._load_batches(epoch)
         while state.step < (epoch + 1) * self.steps_per_epoch:
             rate = self._compute_learning_rate(state.step)
@@ -186,7 +209,7 @@ class TrainingRun:
         """Load the parts of this process's share of the remaining batches of an epoch."""
         config, processes = self._config, self.processes
         steps_done = self.state.step - epoch * self.steps_per_epoch
-        order = shuffle_indices(config.seed, epoch, len(self.task.data))
+        order = self._order.draw(epoch)
         order_by_step = order[: self.steps_per_epoch * config.batch].reshape(
             self.steps_per_epoch, processes.count, self._divider.image_count
         )
@@ -234,13 +257,6 @@ class TrainingRun:
             self.model, self._drop_path, size, self.device, is_checkpointed
         )
 
-    def _set_training_mode(self) -> None:
-        self.model.train()
-        if self._config.frozen_batchnorm:
-            for module in self.model.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
-
     def _finish_epoch(self, epoch: int, seconds: float, log: TensorBoardLog | None) -> None:
         """Let the first process evaluate and save the network, while the others wait."""
         state = self.state
@@ -272,36 +288,9 @@ class TrainingRun:
         is_best = summary.top1 is None or summary.top1 > state.best_top1
         if summary.top1 is not None and is_best:
             state.best_top1 = summary.top1
-        self._save_checkpoints(is_best)
+        save_checkpoints(self.task, self.result_model, is_best)
         run_folder.save_state(folder, state, self._stateful_parts)
         draw_history(state.history, folder / run_folder.CURVES_FILE)
-
-    def _save_checkpoints(self, is_best: bool) -> None:
-        """Save the network as the last checkpoint, and also as the best one if it is the best.
-
-        The network learns all classes of the teacher, and the user may want fewer. The checkpoints
-        contain only the outputs of the classifier that `task.kept_outputs` lists.
-        """
-        task = self.task
-        names = [run_folder.LAST_CHECKPOINT]
-        if is_best:
-            names.append(run_folder.BEST_CHECKPOINT)
-        state_dict = task.make_state_dict(self.result_model)
-        for name in names:
-            save_checkpoint(
-                task.folder / name,
-                state_dict,
-                task.labels,
-                task.student.preprocess,
-                task.student.license,
-                task.kept_outputs,
-            )
-        # A recipe is a set of quantization scales that belong to one checkpoint, which it names by
-        # its hash. In quantization-aware training, the scales now belong to the new weights.
-        if task.recipe and is_best:
-            checkpoint_sha256 = sha256(task.folder / run_folder.BEST_CHECKPOINT)
-            recipe = replace(task.recipe, checkpoint_sha256=checkpoint_sha256)
-            recipe.save(task.folder / run_folder.RECIPE_FILE)
 
     def _report_epoch(self, epoch: int, summary: EpochSummary) -> None:
         accuracy = ""

@@ -175,3 +175,28 @@ def test_processes_and_parts_train_like_one_process(image_folder: Path, tmp_path
     for name, value in one.items():
         difference = (two[name].float() - value.float()).abs().mean()
         assert difference <= 2e-5, name
+
+
+def test_all_processes_stop_early(image_folder: Path, tmp_path: Path) -> None:
+    """Only the first process knows the accuracies. The rate is too low to change them."""
+    command = ["-m", "tinyvit.distill.cli", "train", "--student", "tiny_vit_5m_224"]
+    command += ["--data", str(image_folder), "--img-size", "32", "--batch", "4", "--epochs", "9"]
+    command += ["--val-split", "0.25", "--balance", "--patience", "1", "--workers", "0"]
+    for setting in (
+        'precision="float32"',
+        "warmup_epochs=0",
+        "frozen_batchnorm=true",
+        "lr=1e-12",
+        "warmup_lr=0",
+        "min_lr=0",
+    ):
+        command += ["--set", setting]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [sys.executable, *launch, *command, "-o", str(tmp_path / "run")],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "the run stopped after epoch 2 of 9, because --patience 1" in done.stderr

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tinyvit.data.splits import list_splits
 from tinyvit.distill.training.request import TrainingRequest
 from tinyvit.distill.training.run_folder import BEST_CHECKPOINT, RECIPE_FILE
 from tinyvit.distill.training.task import TrainingTask
+from tinyvit.distill.training.validation_images import find_validation_folder
 from tinyvit.quant.calibration_data import MIN_IMAGES
 from tinyvit.quant.config import CPU_WEIGHT_BITS
 from tinyvit.safe_text import quote_argument
@@ -38,7 +38,7 @@ def make_export_command(request: TrainingRequest, task: TrainingTask) -> str:
     # At least one image is held out from calibration.
     if len(images) > MIN_IMAGES:
         arguments += ["--calib-data", images.folder]
-    validation_folder = _find_validation_folder(request)
+    validation_folder = find_validation_folder(request)
     if task.validation is not None and validation_folder is not None:
         arguments += ["--val-data", validation_folder]
     arguments += ["-o", folder / EXPORTED_FILE]
@@ -47,10 +47,3 @@ def make_export_command(request: TrainingRequest, task: TrainingTask) -> str:
         for argument in arguments
     ]
     return " ".join(["tinyvit-export", *words])
-
-
-def _find_validation_folder(request: TrainingRequest) -> Path | None:
-    """Return the folder of the validation images; None if they were split off from --data."""
-    if request.val_data is not None:
-        return request.val_data
-    return list_splits(request.data).get("val")

@@ -166,7 +166,7 @@ def test_a_store_with_other_seeds_is_refused(
     request = TrainingRequest(
         image_folder,
         tmp_path / "run",
-        replace(PRESETS["transfer"], epochs=1, batch=12),
+        replace(PRESETS["transfer"], epochs=1, batch=12, val_split=0.0),
         student="tiny_vit_5m_224",
         logits=folder,
         img_size=32,

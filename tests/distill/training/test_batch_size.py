@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.helpers.distill_data import write_class_folders
 from tinyvit.distill.cli import main
@@ -13,6 +14,7 @@ from tinyvit.distill.training import memory, trainer
 from tinyvit.distill.training.batch_division import count_parts, divide_batch
 from tinyvit.distill.training.batch_size import fit_batch
 from tinyvit.errors import RequestError
+from tinyvit.nn.model import TinyViT
 
 
 @pytest.mark.parametrize(
@@ -131,3 +133,32 @@ def test_free_memory_is_that_of_the_system_or_of_the_container(
     assert memory.measure_free_bytes("cpu") == 5_000_000
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     assert memory.measure_free_bytes("cpu") == 2_500_000
+
+
+def test_a_part_that_does_not_fit_into_memory_is_explained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network asks for 128 PiB, which torch cannot allocate."""
+    monkeypatch.setattr(trainer, "count_images_in_memory", lambda *_: 4)
+    monkeypatch.setattr(TinyViT, "forward", lambda *_: torch.empty(2**55))
+    data = write_class_folders(tmp_path / "data")
+    arguments = ["train", "--student", "tiny_vit_5m_224", "--data", data, "--img-size", 32]
+    arguments += ["--epochs", 1, "--workers", 0, "-o", tmp_path / "run"]
+    assert main([str(argument) for argument in arguments]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "error: 4 images at once did not fit into the memory of cpu: use --accumulation 4, "
+        "--checkpoint-activations or a smaller --img-size, and --overwrite to start the run again"
+    )
+
+
+def test_other_errors_of_torch_are_not_about_memory() -> None:
+    with (
+        pytest.raises(RuntimeError, match="sizes differ"),
+        memory.explain_out_of_memory("cpu", 1, 1),
+    ):
+        raise RuntimeError("sizes differ")
+    with (
+        pytest.raises(RequestError, match=r"^1 image at once did not fit .* use --checkpoint-act"),
+        memory.explain_out_of_memory("cuda:0", 1, 8),
+    ):
+        raise torch.OutOfMemoryError("CUDA out of memory")

@@ -153,6 +153,30 @@ def test_each_of_the_papers_runs_is_one_documented_command() -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("", (0.2, 0, False, "none", 30)),
+        ("--val-split 0", (0.0, 0, False, "none", 30)),
+        (
+            "--val-split 0.5 --patience 5 --balance --freeze backbone --epochs 60",
+            (0.5, 5, True, "backbone", 60),
+        ),
+        ("--set patience=3 --set balance=true --freeze none", (0.2, 3, True, "none", 30)),
+        ("--preset finetune-1k", (0.0, 0, False, "none", 30)),
+    ],
+)
+def test_options_for_transfer_become_settings(
+    options: str, expected: tuple[float, int, bool, str, int]
+) -> None:
+    parser = argparse.ArgumentParser()
+    train.add_arguments(parser)
+    args = parser.parse_args(shlex.split(f"--init demo --data images -o run {options}"))
+    config = train._make_config(args)
+    found = (config.val_split, config.patience, config.balance, config.freeze, config.epochs)
+    assert found == expected
+
+
+@pytest.mark.parametrize(
     ("assignment", "message"),
     [
         ("lr", "cannot be parsed"),
@@ -164,6 +188,10 @@ def test_each_of_the_papers_runs_is_one_documented_command() -> None:
         ("epochs=0", r"epochs must be at least 1 \(it is 0\)"),
         ("augmentation.flip=3", "augmentation settings are not valid"),
         ('precision="int4"', "precision"),
+        ("val_split=1", r"val_split must be at least 0 and below 1 \(it is 1\)"),
+        ("patience=-1", r"patience must not be negative \(it is -1\)"),
+        ("balance=1", "balance"),
+        ('freeze="head"', "freeze"),
     ],
 )
 def test_wrong_overrides_are_refused(assignment: str, message: str) -> None:

@@ -17,6 +17,7 @@ from tinyvit.distill.training.config import TrainingConfig
 from tinyvit.distill.training.data_loader import BatchLabels, TrainingBatch, TrainingData
 from tinyvit.distill.training.device import ComputeDevice
 from tinyvit.distill.training.distributed import ProcessGroup
+from tinyvit.distill.training.freezing import set_training_mode
 from tinyvit.distill.training.presets import PRESETS
 from tinyvit.distill.training.student import make_student
 from tinyvit.distill.training.task import TrainingTask
@@ -46,7 +47,7 @@ def make_run(
     data = TrainingData(images, None, None, config.augmentation, seed=0, size=size)
     task = TrainingTask(Path(), student, data, None, student.labels, None, config, workers=0)
     run = TrainingRun(task, ComputeDevice("cpu", uses_bfloat16=False), processes, NullProgress())
-    run._set_training_mode()
+    set_training_mode(run.model, config)
     return run
 
 

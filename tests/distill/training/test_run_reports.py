@@ -121,7 +121,8 @@ def test_a_new_run_does_not_keep_the_reports_of_another(data: Path, tmp_path: Pa
         train_student(make_request(data, tmp_path))
     without_validation = make_request(data / "train", tmp_path)
     progress = RecordedProgress()
-    train_student(replace(without_validation, overwrite=True), progress)
+    config = replace(CONFIG, val_split=0.0)
+    train_student(replace(without_validation, config=config, overwrite=True), progress)
     assert read_files(tmp_path) == {}
     assert progress.messages[-2].startswith("there were no validation images")
     assert "--val-data" not in progress.messages[-1]

@@ -40,6 +40,7 @@ CONFIG = replace(
     label_weight=0.5,
     precision="float32",
     warmup_epochs=1.0,
+    val_split=0.0,
 )
 
 
@@ -230,7 +231,7 @@ def test_tensorboard_shows_every_step_of_a_resumed_run(
     assert [event.step for event in events.Scalars("val/top1")] == [3, 6]
 
 
-@pytest.mark.parametrize("changed", [{"lr": 1e-3}, {"epochs": 3}, {"seed": 1}])
+@pytest.mark.parametrize("changed", [{"lr": 1e-3}, {"epochs": 1}, {"seed": 1}])
 def test_a_run_with_other_settings_is_not_continued(
     finished_run: Path, image_folder: Path, store: Store, changed: dict[str, float]
 ) -> None:
