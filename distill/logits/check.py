@@ -135,7 +135,6 @@ def _check_seeds_of_header(logits: PaperLogits, header: StoreHeader) -> None:
     """Check that the seeds are those that the header of a converted store implies."""
     for epoch in logits.epoch_folders:
         for keys, records in logits.read_ranks(epoch):
-            identities = (
-                (*split_record_key(key), seed) for key, seed in zip(keys, records["seed"].tolist())
-            )
+            seeds = records.read_field("seed").tolist()
+            identities = ((*split_record_key(key), seed) for key, seed in zip(keys, seeds))
             check_seeds(header, epoch, identities)

@@ -133,7 +133,8 @@ def _make_released_header(
     augmentation = Augmentation(rule="paper")
     digest = hashlib.sha256()
     for _, records in logits.read_ranks(min(logits.epoch_folders)):
-        digest.update(records.tobytes())
+        for _, block in records.read_blocks():
+            digest.update(block.tobytes())
     source = ViewSource(images.open, len(images), released.size, augmentation)
     return StoreHeader(
         teachers=(TeacherInfo("the teacher of the released logits", digest.hexdigest()),),

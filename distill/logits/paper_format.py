@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit.distill.logits.header import StoreHeader
-from tinyvit.distill.logits.record_files import RECORDS_PER_BLOCK, RecordFile
+from tinyvit.distill.logits.record_files import RecordFile
 from tinyvit.distill.logits.record_keys import find_released_keys, make_record_keys
 from tinyvit.distill.logits.records import Records
 from tinyvit.distill.logits.seeds import check_ordered_seeds
@@ -40,8 +40,6 @@ MAX_CLASSES = 2**15
 _EPOCH_FOLDER = re.compile(r"logits_top(?P<top_k>\d+)_epoch(?P<epoch>\d+)")
 _MAX_PROBABILITY_SUM = 1.01
 """Largest accepted sum of a record's probabilities; rounding to float16 may make it exceed 1."""
-_RECORDS_PER_BLOCK = 2**14
-"""Number of records that are validated at once, which limits the memory for the results."""
 _FOLDER_REMEDY = "use a folder that the paper's save_logits.py wrote"
 
 
@@ -50,11 +48,11 @@ class RankRecords(NamedTuple):
 
     Attributes:
         keys: The key of each record.
-        records: The records, (len(keys),), of the dtype that `make_paper_record_dtype` returns.
+        records: The records, as many as keys, of the dtype that `make_paper_record_dtype` returns.
     """
 
     keys: list[str]
-    records: Records
+    records: RecordFile
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ class PaperLogits:
     epoch_folders: dict[int, Path]
 
     def read_ranks(self, epoch: int) -> Iterator[RankRecords]:
-        """Read and validate the records of an epoch, one rank after another.
+        """Open and validate the records of an epoch, one rank after another.
 
         Args:
             epoch: Number of the epoch, a key of `epoch_folders`.
@@ -90,7 +88,7 @@ class PaperLogits:
             yield self._read_rank(path)
 
     def _read_rank(self, values_path: Path) -> RankRecords:
-        """Read and validate a file rank*-values.bin and the file rank*-keys.txt beside it."""
+        """Validate a file rank*-values.bin, and read the file rank*-keys.txt beside it."""
         dtype = make_paper_record_dtype(self.top_k)
         keys_path = values_path.with_name(values_path.name.replace("-values.bin", "-keys.txt"))
         text = _read_key_lines(keys_path)
@@ -113,9 +111,7 @@ class PaperLogits:
         keys = [
             line.strip() for line in text.decode("utf-8", "surrogateescape").split("\n")[:key_count]
         ]
-        if not keys:
-            return RankRecords(keys, np.zeros(0, dtype))
-        records = RecordFile(values_path, dtype, len(keys))[:]
+        records = RecordFile(values_path, dtype, len(keys))
         _validate_records(records, values_path)
         return RankRecords(keys, records)
 
@@ -184,19 +180,18 @@ def write_paper_logits(store: Store, keys: tuple[str, ...], folder: Path) -> lis
         )
     record_keys = make_record_keys(keys, header.views_per_image)
     keys_text = "".join(f"{key}\n" for key in record_keys)
+    paper_dtype = make_paper_record_dtype(header.top_k)
     epoch_folders = []
     for epoch in range(store.epochs):
         records = store.read_epoch(epoch)
         store.verify_records(epoch, start=0, records=records)
-        values = np.zeros(len(records), make_paper_record_dtype(header.top_k))
-        for start in range(0, len(records), RECORDS_PER_BLOCK):
-            block = slice(start, start + RECORDS_PER_BLOCK)
-            values[block] = _copy_fields(records[block], values.dtype)
         epoch_folder = folder / f"logits_top{header.top_k}_epoch{epoch}"
         with staging_folder(epoch_folder / "rank0-values.bin") as staged:
             keys_path, values_path = staged / "rank0-keys.txt", staged / "rank0-values.bin"
             keys_path.write_text(keys_text, encoding="utf-8", errors="surrogateescape")
-            values_path.write_bytes(values.tobytes())
+            with values_path.open("wb") as values_file:
+                for _, block in records.read_blocks():
+                    values_file.write(_copy_fields(block, paper_dtype).tobytes())
             publish_files([keys_path, values_path], epoch_folder)
         epoch_folders.append(epoch_folder)
     return epoch_folders
@@ -231,10 +226,12 @@ def read_records(
         positions = np.array(
             [position_by_key.get(key, no_position) for key in keys_of_rank], np.int64
         )
-        is_known = positions != no_position
-        known_positions = positions[is_known]
-        store_records[known_positions] = _copy_fields(records[is_known], header.dtype)
-        is_found[known_positions] = True
+        for start, block in records.read_blocks():
+            block_positions = positions[start : start + len(block)]
+            is_known = block_positions != no_position
+            known_positions = block_positions[is_known]
+            store_records[known_positions] = _copy_fields(block[is_known], header.dtype)
+            is_found[known_positions] = True
     if not is_found.all():
         first_missing = int(np.flatnonzero(~is_found)[0])
         raise RequestError(
@@ -269,15 +266,15 @@ def _read_key_lines(path: Path) -> bytes:
         ) from error
 
 
-def _validate_records(records: Records, path: Path) -> None:
+def _validate_records(records: RecordFile, path: Path) -> None:
     """Raise an error for a record that the paper's code cannot have written.
 
     Probabilities must be finite, at least 0, sorted from the largest to the smallest, and not have
     a sum above `_MAX_PROBABILITY_SUM`. The classes of a record must differ. Seeds and class indices
     must be at least 0.
     """
-    for start in range(0, len(records), _RECORDS_PER_BLOCK):
-        is_invalid = _find_invalid_records(records[start : start + _RECORDS_PER_BLOCK])
+    for start, block in records.read_blocks():
+        is_invalid = _find_invalid_records(block)
         if is_invalid.any():
             raise RequestError(
                 f"record {start + int(np.flatnonzero(is_invalid)[0])} of {path} is not a valid"

@@ -7,6 +7,7 @@ end of a file that has become shorter is ended by the signal SIGBUS.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,24 @@ from tinyvit.distill.logits.records import Records
 from tinyvit.errors import RequestError
 from tinyvit.regular_files import open_regular_file
 
-RECORDS_PER_BLOCK = 2**14
-"""Number of records that are read at once when a field of all records is read."""
+BLOCK_BYTES = 2**22
+"""Largest size of a block of records, in bytes. A record in the paper's format can have 128 KiB."""
+
+
+def divide_into_blocks(count: int, record_bytes: int) -> Iterator[slice]:
+    """Divide records into blocks that take little memory.
+
+    Args:
+        count: Number of records.
+        record_bytes: Size of a record in bytes.
+
+    Yields:
+        The range of the positions of each block, in order. A block has at most `BLOCK_BYTES` bytes,
+        or one record.
+    """
+    records_per_block = max(1, BLOCK_BYTES // record_bytes)
+    for start in range(0, count, records_per_block):
+        yield slice(start, min(start + records_per_block, count))
 
 
 class RecordFile:
@@ -85,9 +102,20 @@ class RecordFile:
         Returns:
             The field, with the number of records as the size of the first dimension.
         """
-        starts = range(0, self._count, RECORDS_PER_BLOCK)
-        blocks = [self[start : start + RECORDS_PER_BLOCK][name].copy() for start in starts]
-        return np.concatenate(blocks)
+        fields = [records[name].copy() for _, records in self.read_blocks()]
+        return np.concatenate(fields or [np.zeros(0, self._dtype)[name]])
+
+    def read_blocks(self) -> Iterator[tuple[int, Records]]:
+        """Read all records, one block after another.
+
+        Yields:
+            The position of the first record of a block, and the records of the block.
+
+        Raises:
+            RequestError: The file has become shorter since it was opened.
+        """
+        for block in divide_into_blocks(self._count, self._dtype.itemsize):
+            yield block.start, self[block]
 
 
 def _read_at(descriptor: int, size_bytes: int, position: int) -> bytes:

@@ -22,7 +22,7 @@ from tinyvit.data.class_folders import ImageFolder
 from tinyvit.distill.augmentation.probe import get_library_versions, hash_probe_views
 from tinyvit.distill.augmentation.views import ViewSource
 from tinyvit.distill.logits.header import HEADER_NAME, StoreHeader, read_header
-from tinyvit.distill.logits.record_files import RECORDS_PER_BLOCK, RecordFile
+from tinyvit.distill.logits.record_files import RecordFile, divide_into_blocks
 from tinyvit.distill.logits.records import (
     Records,
     TeacherPredictions,
@@ -138,11 +138,11 @@ class Store:
         Raises:
             RequestError: A record is damaged.
         """
-        for block_start in range(0, len(records), RECORDS_PER_BLOCK):
-            block = records[block_start : block_start + RECORDS_PER_BLOCK]
-            is_valid = self._find_valid_records(block, start + block_start)
+        for block in divide_into_blocks(len(records), self.header.dtype.itemsize):
+            block_start = start + block.start
+            is_valid = self._find_valid_records(records[block], block_start)
             if not is_valid.all():
-                first_damaged = start + block_start + int(np.flatnonzero(~is_valid)[0])
+                first_damaged = block_start + int(np.flatnonzero(~is_valid)[0])
                 raise RequestError(
                     f"record {first_damaged} of {self.epoch_path(epoch)} is damaged",
                     "delete the file and run the same save-logits command again",
@@ -243,8 +243,9 @@ class StoreWriter:
         with name_file_in_errors(self._part_path):
             # `truncate` also extends a shorter file; the new bytes are zeros.
             self._file.truncate(self._header.records_per_epoch * self._header.dtype.itemsize)
-        self.is_written = find_intact_records(
-            np.fromfile(self._part_path, self._header.dtype), start=0
+        records = RecordFile(self._part_path, self._header.dtype, self._header.records_per_epoch)
+        self.is_written = np.concatenate(
+            [find_intact_records(block, start) for start, block in records.read_blocks()]
         )
 
     def write(self, predictions: TeacherPredictions) -> None:

@@ -44,7 +44,7 @@ def test_released_files_are_read(released_files: Path) -> None:
         [f"n0/{rank}-{i}" for i in range(4)] for rank in range(2)
     ]
     expected = write_rank(released_files / "again", 1, [f"n0/1-{i}" for i in range(4)], seed=1)
-    assert ranks[1][1].tobytes() == expected.tobytes()
+    assert ranks[1].records[:].tobytes() == expected.tobytes()
     with pytest.raises(RequestError, match="whose images and teachers cannot be checked"):
         list(check_store(released_files, released_files, ()))
     assert list(check_store(released_files, None, ())) == [
@@ -112,7 +112,7 @@ def test_converting_to_the_paper_format_and_back_keeps_the_values(
     logits = open_paper_logits(tmp_path / "released")
     ((keys, records),) = logits.read_ranks(0)
     assert keys[0] == "n01443537/0.png"
-    assert records["seed"].tolist() == store.read_epoch(0).read_field("seed").tolist()
+    assert records.read_field("seed").tolist() == store.read_epoch(0).read_field("seed").tolist()
     back = convert_store(tmp_path / "released", image_folder, "store", tmp_path / "back")
     assert [path.read_bytes() for path in back] == [
         store.epoch_path(epoch).read_bytes() for epoch in range(2)
