@@ -60,6 +60,11 @@ def failing(error: BaseException) -> Callable[[], int]:
             " with TINYVIT_DEBUG=1",
         ),
         (AssertionError(), "error: unexpected AssertionError: report this"),
+        (
+            MemoryError(),
+            "error: the memory of this machine, or the limit on that of this process, is not "
+            "sufficient: use smaller files, images or batches, or a machine with more memory",
+        ),
         (KeyboardInterrupt(), "interrupted: nothing was left behind\n"),
     ],
 )

@@ -195,6 +195,11 @@ def _explain_error(error: Exception) -> TinyViTError:
         return TinyViTError(
             f"{error.filename or 'a file'} cannot be read or written ({reason})", remedy
         )
+    if isinstance(error, MemoryError):
+        return TinyViTError(
+            "the memory of this machine, or the limit on that of this process, is not sufficient",
+            "use smaller files, images or batches, or a machine with more memory",
+        )
     first_line = next(iter(str(error).splitlines()), "")
     cause = f"unexpected {type(error).__name__}" + (f": {first_line}" if first_line else "")
     return TinyViTError(
