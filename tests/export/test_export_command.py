@@ -254,7 +254,7 @@ def test_an_interrupted_export_names_the_files_that_remain(
             raise KeyboardInterrupt
         return types.SimpleNamespace(path=tmp_path / "demo.onnx")
 
-    monkeypatch.setattr(pipeline, "_load_and_prepare", calibrate)
+    monkeypatch.setattr(pipeline, "make_preparer", calibrate)
     monkeypatch.setattr(pipeline, "_make_artifact", make_artifact)
     output = tmp_path / ("out.onnx" if len(targets) == 1 else "out")
     arguments = ["--model", "demo", "--int8", "-o", str(output), "--target", *targets]
