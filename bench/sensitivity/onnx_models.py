@@ -10,12 +10,18 @@ import numpy.typing as npt
 
 from tinyvit.bench.onnx_protobuf import ELEMENT_TYPES, parse_model
 from tinyvit.bench.sensitivity.onnx_units import OnnxUnit, find_units
+from tinyvit.bench.sensitivity.weight_comparison import has_same_weights
 from tinyvit.errors import RequestError
 
 FloatWeights = Mapping[str, npt.NDArray[np.float32]]
 """Name of a parameter in the float32 network, such as "stages.0.blocks.0.conv1.weight" -> its
 values."""
 
+_REMEDY = (
+    "give the float32 .onnx file or the checkpoint that the int8 file was made from; if it was, the"
+    " export has rewritten layers because of outlier channels (docs/int8.md), and only"
+    " tinyvit-export --int8 --sensitivity can measure them"
+)
 _QUANTIZED_ALONE = "quantized alone: "
 """Prefix of the tensors of a unit that is quantized although the rest of the network is not."""
 _FLOAT32 = "float32: "
@@ -39,8 +45,8 @@ class Int8Model:
 
         Raises:
             ValueError: `model` is not a serialized ModelProto.
-            RequestError: tinyvit-export did not write the model, or the float32 network lacks the
-                weights of a unit.
+            RequestError: tinyvit-export did not write the model, or the float32 network does not
+                have the weights of a unit.
         """
         self._message = parse_model(model)
         self._weights = weights
@@ -53,8 +59,13 @@ class Int8Model:
                 raise RequestError(
                     f"the reference has no weights of shape {shapes[unit.weight]} for the layer"
                     f" {unit.name} of {file_name}",
-                    "give the float32 .onnx file or the checkpoint that the int8 file was made"
-                    " from",
+                    _REMEDY,
+                )
+            if not has_same_weights(self._message.graph, unit, parameter):
+                raise RequestError(
+                    f"the weights of the layer {unit.name} of {file_name} are not the rounded"
+                    " weights of the reference",
+                    _REMEDY,
                 )
 
     def count_weights(self, unit: OnnxUnit) -> int:

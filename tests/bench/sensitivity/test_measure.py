@@ -113,6 +113,27 @@ def test_a_reference_without_the_weights_of_a_layer_is_refused(weights: dict[str
         Int8Model(build_two_layers(), weights, "two.onnx")
 
 
+@pytest.mark.parametrize(
+    ("second", "is_same"),
+    [
+        ([[1.0, 0.0], [0.0, 1.0]], True),
+        ([[1.0, 1.4], [0.0, 1.0]], True),  # 1.4 steps from the integer 0
+        ([[1.0, 1.6], [0.0, 1.0]], False),
+        ([[8.0, 0.0], [0.0, 1.0]], True),  # the largest integer may stand for a clipped weight
+        ([[0.0, 8.0], [8.0, 0.0]], False),
+    ],
+)
+def test_a_reference_with_other_weights_is_refused(second: Any, is_same: bool) -> None:
+    weights = {**WEIGHTS, "second.weight": np.array(second, np.float32)}
+    if is_same:
+        Int8Model(build_two_layers(), weights, "two.onnx")
+        return
+    message = "the weights of the layer second of two.onnx are not the rounded weights"
+    with pytest.raises(RequestError, match=message) as caught:
+        Int8Model(build_two_layers(), weights, "two.onnx")
+    assert "tinyvit-export --int8 --sensitivity" in caught.value.remedy
+
+
 def test_only_float32_weights_stored_as_bytes_are_read() -> None:
     layers = TwoLayers()
     layers.add("Relu", ["image"], "logits")
