@@ -41,7 +41,7 @@ MAX_OFFSET = 1e6
 
 @dataclass(frozen=True)
 class Equalization:
-    """What equalization changes in one folded network.
+    """The changes that equalization makes to one folded network.
 
     Attributes:
         exponents: Exponents e of the factors 2^e by which the channels of a tensor are multiplied,

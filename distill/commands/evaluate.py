@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
 
 @dataclass(frozen=True)
 class _Report:
-    """What was written about the predictions; empty without -o.
+    """The report about the predictions; it is empty without -o.
 
     Attributes:
         messages: Messages, each on one line.

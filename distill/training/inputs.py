@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tinyvit.data.class_folders import ImageFolder, read_image_folder
+from tinyvit.data.class_folders import read_image_folder
 from tinyvit.distill.logits.store import open_store, require_matching_images
 from tinyvit.distill.training.class_selection import ClassSelection, select_classes
 from tinyvit.distill.training.data_loader import TrainingData, choose_worker_count
@@ -64,7 +64,7 @@ def open_inputs(request: TrainingRequest) -> TrainingInputs:
         require_matching_images(store.header, store.folder, images)
         store.read_epoch(0)  # fails here, not later in a worker, if no epoch is finished
     if config.balance:
-        _require_balanced_classes(images)
+        images.require_class_folders("--balance")
     validation_source = find_validation_images(request, images, store)
     selection = select_classes(images, store, request.classes, uses_labels=config.label_weight > 0)
     init = read_init(request.init) if request.init else None
@@ -93,16 +93,6 @@ def open_inputs(request: TrainingRequest) -> TrainingInputs:
     result_labels = student.labels if keeps_all_classes else selection.kept_labels
     validation = validation_source.read(images, student.preprocess, result_labels)
     return TrainingInputs(init, student, data, selection, validation, result_labels)
-
-
-def _require_balanced_classes(images: ImageFolder) -> None:
-    """Raise RequestError unless the classes of all images are known."""
-    try:
-        images.require_class_folders()
-    except RequestError as error:
-        raise RequestError(
-            f"--balance needs the class of every image, but {error.cause}", error.remedy
-        ) from error
 
 
 def make_task(request: TrainingRequest, inputs: TrainingInputs) -> TrainingTask:

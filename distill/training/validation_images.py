@@ -102,13 +102,8 @@ def find_validation_folder(request: TrainingRequest) -> Path | None:
 
 def _has_class_folders(request: TrainingRequest, images: ImageFolder) -> bool:
     """Return whether images can be split; raise RequestError if they must be, but cannot."""
-    if images.class_indices is None and request.requires_split:
-        try:
-            images.require_class_folders()
-        except RequestError as error:
-            raise RequestError(
-                f"--val-split needs the class of every image, but {error.cause}", error.remedy
-            ) from error
+    if request.requires_split:
+        images.require_class_folders("--val-split")
     return images.class_indices is not None
 
 

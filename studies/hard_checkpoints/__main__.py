@@ -23,7 +23,7 @@ import torch
 from tinyvit.bench.machine import describe_cpu
 from tinyvit.bench.report.console import format_table_row
 from tinyvit.cli import make_parser, positive_int, run_guarded
-from tinyvit.errors import RequestError
+from tinyvit.files import write_atomically
 from tinyvit.nn.checkpoint import load_checkpoint
 from tinyvit.progress import make_progress
 from tinyvit.quant.calibration_data import read_calibration_set
@@ -159,7 +159,7 @@ def _run(options: argparse.Namespace) -> int:
     config = QuantizerConfig(
         options.train_data, options.val_data, options.calib_count, tuple(options.targets)
     )
-    _make_folder(options.output)
+    options.output.mkdir(parents=True, exist_ok=True)
     lines = [f"{describe_cpu()}; {checkpoint.img_size} pixels\n", _TABLE_HEAD]
     print("\n".join(lines), flush=True)
     for name in options.members:
@@ -174,22 +174,8 @@ def _run(options: argparse.Namespace) -> int:
         lines.append(make_verdict_row(name, results))
         print(lines[-1], flush=True)
         table = "\n".join(lines) + "\n"
-        (options.output / "table.md").write_text(table, encoding="utf-8")
+        write_atomically(options.output / "table.md", table)
     return 0
-
-
-def _make_folder(folder: Path) -> None:
-    """Make the output folder.
-
-    Raises:
-        RequestError: The folder cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RequestError(
-            f"the folder {folder} cannot be made ({error.strerror})", "give another folder to -o"
-        ) from error
 
 
 def make_row(member: str, result: QuantizationResult) -> str:

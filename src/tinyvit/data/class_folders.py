@@ -69,18 +69,24 @@ class ImageFolder:
             counts += f" of {format_count(len(self.labels), 'class', 'classes')}"
         return "; ".join((f"{counts} in {self.folder}", *self.notes))
 
-    def require_class_folders(self) -> None:
-        """Raise RequestError unless all images are in class folders."""
+    def require_class_folders(self, option: str | None = None) -> None:
+        """Raise RequestError unless all images are in class folders.
+
+        Args:
+            option: The option that needs the class of every image, for the error message.
+        """
         if self.labels is not None:
             return
+        reason = f"{option} needs the class of every image, but " if option else ""
         outside = [key for key in self.keys if "/" not in key]
         if len(outside) == len(self):
             raise RequestError(
-                f"{self.folder} has no class folders", "give a folder with one subfolder per class"
+                f"{reason}{self.folder} has no class folders",
+                "give a folder with one subfolder per class",
             )
         raise RequestError(
-            f"{len(outside)} of the {len(self)} images in {self.folder} are in no class folder,"
-            f" such as {outside[0]}, so {self.folder} has no class folders for all images",
+            f"{reason}{len(outside)} of the {len(self)} images in {self.folder} are in no class"
+            f" folder, such as {outside[0]}, so {self.folder} has no class folders for all images",
             "move these images into class folders, or remove them",
         )
 
