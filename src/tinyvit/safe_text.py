@@ -13,6 +13,7 @@ import os
 import shlex
 import sys
 import traceback
+from contextlib import suppress
 from typing import TextIO
 
 
@@ -59,6 +60,11 @@ def print_lines(*lines: str, stream: TextIO | None = None) -> None:
         stream: Stream to print to; standard output if None. Characters that its encoding lacks are
             replaced by their codes.
     """
+    if stream is not None and stream is sys.stderr and sys.stdout is not None:
+        # If both lead to one file or pipe, the lines must appear in the order of the calls. An
+        # error of the flush is reported when standard output is used again.
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
     encoding = getattr(stream or sys.stdout, "encoding", None) or "utf-8"
     for line in lines:
         encoded = escape_text(line).encode(encoding, "backslashreplace")
