@@ -81,9 +81,9 @@ def export(config: ExportConfig, progress: Progress = NullProgress()) -> Exporte
         )
     plan = _make_plan(config)
     (planned,) = plan.artifacts
-    error = explain_impossible(planned.target, config, config.precision)
-    if error is not None:
-        raise error
+    impossible = explain_impossible(planned.target, config, config.precision)
+    if impossible is not None:
+        raise impossible
     with _report_files_on_interrupt(config, finished=()):
         source = load_source_network(plan, progress)
         cost_error = _explain_run_cost(planned, source)

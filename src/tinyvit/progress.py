@@ -16,7 +16,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from tinyvit.safe_text import escape_text, print_lines
+from tinyvit.safe_text import escape_for_stream, print_lines
 from tinyvit.stop_signals import raise_if_stopped
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ class RichProgress:
             # Standard output may lead to a file; the terminal must not get its lines.
             redirect_stdout=False,
         )
-        self._task = self._bar.add_task(escape_text(description), total=total)
+        self._task = self._bar.add_task(escape_for_stream(description, self._stream), total=total)
         self._bar.start()
 
 

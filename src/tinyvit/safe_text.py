@@ -65,10 +65,23 @@ def print_lines(*lines: str, stream: TextIO | None = None) -> None:
         # error of the flush is reported when standard output is used again.
         with suppress(OSError, ValueError):
             sys.stdout.flush()
-    encoding = getattr(stream or sys.stdout, "encoding", None) or "utf-8"
     for line in lines:
-        encoded = escape_text(line).encode(encoding, "backslashreplace")
-        print(encoded.decode(encoding), file=stream)
+        print(escape_for_stream(line, stream or sys.stdout), file=stream)
+
+
+def escape_for_stream(text: str, stream: TextIO) -> str:
+    """Escape text with `escape_text`, and replace characters that a stream cannot encode.
+
+    Args:
+        text: Any text.
+        stream: The stream to which the text will be written.
+
+    Returns:
+        The text on one line, in which the codes of characters replace those that the encoding of
+        the stream lacks.
+    """
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return escape_text(text).encode(encoding, "backslashreplace").decode(encoding)
 
 
 def print_error(message: object) -> None:

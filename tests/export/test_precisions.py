@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from tinyvit.errors import RequestError
 from tinyvit.export import ExportConfig, ExportedArtifact, ExportReport, export, export_all
 from tinyvit.export.baseline_timing import SpeedComparison
 from tinyvit.export.quantized_candidate import BudgetTrial, QuantizedCandidate
-from tinyvit.export.report import describe_use, format_report, format_summary
+from tinyvit.export.report import format_summary
 from tinyvit.metrics import PairedComparison
 from tinyvit.quant.accuracy_budget import AccuracyBudget
 from tinyvit.quant.quantizer import QuantizationConfig
@@ -212,59 +210,3 @@ def test_impossible_precisions_are_refused_at_once(options, message, tmp_path):
     with pytest.raises(RequestError, match=message):
         export(ExportConfig(model="demo", **options, output=tmp_path))
     assert list(tmp_path.iterdir()) == []
-
-
-def as_stand_in(artifact, name="demo_64.rtx.engine"):
-    """Describe an artifact as one whose engine, TensorRT, does not run on this machine."""
-    parity = replace(artifact.manifest.parity, engine="onnxruntime")
-    manifest = replace(artifact.manifest, target="tensorrt", parity=parity)
-    return replace(
-        artifact, path=Path("out", name), manifest=manifest, speed=None, notes=("a note",)
-    )
-
-
-def test_the_summary_says_which_engine_has_not_run_the_file(float16_artifact):
-    summary = format_summary(as_stand_in(float16_artifact))
-    assert "  check:  in onnxruntime; TensorRT has not run this file" in summary
-    (use,) = [line for line in summary if line.startswith("  use:")]
-    assert use.endswith(
-        "inspect out/demo_64.rtx.engine shows its description here; it runs on a machine with"
-        " TensorRT: tinyvit-predict out/demo_64.rtx.engine IMAGE"
-    )
-
-
-def test_the_command_of_the_summary_classifies(float16_artifact, images):
-    (use,) = [line for line in format_summary(float16_artifact) if line.startswith("  use:")]
-    command, python = use.removeprefix("  use:").split("   (in Python: ")
-    assert python == f"tinyvit.Classifier({str(float16_artifact.path)!r}).predict(IMAGE))"
-    words = shlex.split(command.replace("IMAGE", str(images / "coffee.jpg")))
-    process = subprocess.run(words, capture_output=True, text=True)
-    assert process.returncode == 0, process.stderr
-    assert process.stdout.splitlines()[0] == str(images / "coffee.jpg")
-
-
-def test_several_artifacts_are_a_table_that_fits_on_a_screen(float16_artifact):
-    timing = Timing(((5.0,),))
-    runnable = replace(
-        float16_artifact,
-        path=Path("out/demo_64.xml"),
-        size_bytes=10_250_000,
-        speed=SpeedComparison(timing, timing, "eager torch"),
-        notes=("a note", "another"),
-    )
-    stand_in = replace(as_stand_in(float16_artifact), size_bytes=9_040_000)
-    lines = format_report([stand_in, runnable])
-    assert lines[0] == "wrote 2 artifacts to out (19.3 MB)"
-    assert lines[1].startswith("  model:  ")
-    difference = f"{float16_artifact.manifest.parity.max_abs_diff:16.1e}"
-    table = lines.index("  file                   size   latency  logits differ by  checked in")
-    assert lines[table + 1 :] == [
-        f"  demo_64.rtx.engine   9.0 MB         -  {difference}  onnxruntime; TensorRT has not run"
-        " this file",
-        f"  demo_64.xml         10.2 MB    5.0 ms  {difference}  openvino",
-        "  note:   a note",
-        "  note:   demo_64.xml: another",
-        f"  use:    {describe_use(runnable)}",
-    ]
-    assert len(format_report([runnable] * 7)) <= 24
-    assert format_report([runnable]) == format_summary(runnable)
