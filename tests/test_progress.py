@@ -82,6 +82,14 @@ def test_a_terminal_without_rich_or_without_a_cursor_gets_lines(
     assert isinstance(make_progress(stream=FakeTerminal()), LogProgress)
 
 
+def test_a_terminal_without_unicode_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    class AsciiTerminal(FakeTerminal):
+        encoding = "ascii"
+
+    monkeypatch.setenv("TERM", "xterm")
+    assert isinstance(make_progress(stream=AsciiTerminal()), LogProgress)
+
+
 def test_the_stream_decides_how_progress_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     pytest.importorskip("rich")

@@ -29,6 +29,15 @@ LOG_INTERVAL_S = 5.0
 REFRESH_INTERVAL_S = 0.2
 """Shortest time between two drawings of the bar of one task, on a terminal."""
 
+_BAR_WIDTH = 24
+"""Characters of the bar."""
+
+_NUMBERS_WIDTH = 18
+"""Characters beside the bar: the percentage, the remaining time, and spaces."""
+
+_MIN_DESCRIPTION_WIDTH = 20
+"""Characters of the description that are shown even on a narrow terminal."""
+
 _TERMINALS_WITHOUT_CURSOR = ("dumb", "unknown")
 """Values of the environment variable TERM for terminals that cannot redraw a line."""
 
@@ -193,7 +202,7 @@ class RichProgress:
         self._description = description
         self._bar = rich_progress.Progress(
             rich_progress.TextColumn("  {task.description}", markup=False),
-            rich_progress.BarColumn(),
+            rich_progress.BarColumn(_BAR_WIDTH),
             rich_progress.TaskProgressColumn(),
             rich_progress.TimeRemainingColumn(),
             console=self._console,
@@ -201,8 +210,14 @@ class RichProgress:
             # Standard output may lead to a file; the terminal must not get its lines.
             redirect_stdout=False,
         )
-        self._task = self._bar.add_task(escape_for_stream(description, self._stream), total=total)
+        self._task = self._bar.add_task(self._shorten(description), total=total)
         self._bar.start()
+
+    def _shorten(self, description: str) -> str:
+        """Return a description in printable characters that leaves space for the percentage."""
+        text = escape_for_stream(description, self._stream)
+        length = max(self._console.width - _BAR_WIDTH - _NUMBERS_WIDTH, _MIN_DESCRIPTION_WIDTH)
+        return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
 def make_progress(*, json_output: bool = False, stream: TextIO | None = None) -> Progress:
@@ -213,14 +228,13 @@ def make_progress(*, json_output: bool = False, stream: TextIO | None = None) ->
         stream: Stream that progress is written to; standard error by default.
 
     Returns:
-        A `NullProgress` for JSON output; a `RichProgress` if `stream` is a terminal that can redraw
-        lines, and the package rich is installed; otherwise a `LogProgress`.
+        A `NullProgress` for JSON output; a `RichProgress` if `stream` is a terminal of Unicode that
+        can redraw lines, and the package rich is installed; otherwise a `LogProgress`.
     """
     stream = sys.stderr if stream is None else stream
     if json_output:
         return NullProgress()
-    can_redraw = stream.isatty() and os.environ.get("TERM") not in _TERMINALS_WITHOUT_CURSOR
-    if can_redraw and find_spec("rich") is not None:
+    if _can_redraw(stream) and find_spec("rich") is not None:
         progress = RichProgress(stream)
         if not _started:
             # The bar hides the cursor, which must be visible again when the process ends.
@@ -228,6 +242,13 @@ def make_progress(*, json_output: bool = False, stream: TextIO | None = None) ->
         _started.append(progress)
         return progress
     return LogProgress(stream)
+
+
+def _can_redraw(stream: TextIO) -> bool:
+    """Return whether a stream is a terminal with a cursor, and can show the characters of rich."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    has_cursor = os.environ.get("TERM") not in _TERMINALS_WITHOUT_CURSOR
+    return stream.isatty() and has_cursor and encoding.lower().startswith("utf")
 
 
 def end_progress() -> None:

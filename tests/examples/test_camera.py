@@ -144,3 +144,23 @@ def test_labels_of_a_stranger_are_escaped(
     assert texts[0] == "status"
     assert texts[1].startswith(" 50% cup\\u000aa\\u001b[2J")
     assert texts[1].isprintable()
+
+
+def test_a_slow_model_still_gets_every_frame_of_a_file(
+    camera: ModuleType, video: Path, tmp_path: Path
+) -> None:
+    frames: list[object] = []
+
+    class RecordingClassifier:
+        def predict(self, frame: object, channels: str) -> list[object]:
+            frames.append(frame)
+            time.sleep(0.1)
+            return []
+
+    output = camera.VideoFile(str(tmp_path / "drawn.mp4"), camera.read_fps(str(video)))
+    statistics = camera.convert_file(RecordingClassifier(), str(video), output)
+    output.close()
+    assert (statistics.shown_count, statistics.dropped_count, len(frames)) == (FRAMES, 0, FRAMES)
+    capture = cv2.VideoCapture(str(tmp_path / "drawn.mp4"))
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == FRAMES
+    assert capture.get(cv2.CAP_PROP_FPS) == FPS
