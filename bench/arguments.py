@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from tinyvit.progress import make_progress
+from tinyvit.runtimes.model_argument import resolve_model
+
 
 def add_artifacts_argument(parser: argparse.ArgumentParser, help_text: str) -> None:
     """Add the positional argument ARTIFACT, one path or several. The list of them is `args.files`.
@@ -13,6 +16,16 @@ def add_artifacts_argument(parser: argparse.ArgumentParser, help_text: str) -> N
         help_text: Text about the argument for --help.
     """
     parser.add_argument("files", nargs="+", metavar="ARTIFACT", help=help_text)
+
+
+def resolve_artifacts(args: argparse.Namespace) -> list[str]:
+    """Return the paths of ARTIFACT; the name demo becomes the path of the exported demo model.
+
+    Args:
+        args: Parsed arguments with the attributes `files` and `json`.
+    """
+    progress = make_progress(json_output=args.json)
+    return [resolve_model(str(file), progress) for file in args.files]
 
 
 def add_device_argument(parser: argparse.ArgumentParser) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from tinyvit.bench.artifact_matching import NO_NAMES, describe_pair, match_results
 from tinyvit.bench.latency.interference import select_disturbances
 from tinyvit.bench.latency.percentiles import MIN_TURNS
 from tinyvit.bench.record import AccuracyResult, LatencyResult, Record, RecordKind
@@ -24,16 +22,14 @@ _MAX_DRAWN_TURNS = 2**22
 _SEED = 0
 """Seed of the resampling, so that the same records always give the same interval."""
 
-_MatchKey: TypeAlias = tuple[str, ...]
-"""Everything in which two results must be equal to be compared; the artifact's name comes first."""
-
 
 @dataclass(frozen=True)
 class Change:
     """The change of one artifact's result between two records.
 
     Attributes:
-        artifact: File name of the artifact; its path if a record has several files of this name.
+        artifact: File name of the artifact; its path if a record has several files of this name;
+            both names as "before -> after" if they differ.
         kind: Whether latency or accuracy was measured.
         before: Median latency in milliseconds, or top-1 accuracy in percent, in the earlier record.
         after: The same number in the later record.
@@ -82,13 +78,19 @@ class RecordComparison:
 
 
 def compare_records(
-    before: Record, after: Record, max_regress: float, max_drop: float, across_devices: bool = False
+    before: Record,
+    after: Record,
+    max_regress: float,
+    max_drop: float,
+    across_devices: bool = False,
+    names: Mapping[str, str] = NO_NAMES,
 ) -> RecordComparison:
     """Compare the results that two records have in common.
 
     Two results match if they have the same file name and engine. Latencies must also have the same
     scenario, batch and threads, and accuracies the same preprocessing. If a record has several
-    results with all of this in common, their paths must be the same instead of their file names.
+    results with all of this in common, their paths must be the same instead of their file names. If
+    each record is of one file, the names of these two files may differ.
 
     Args:
         before: The earlier record.
@@ -96,6 +98,8 @@ def compare_records(
         max_regress: Allowed increase of the latency, as a fraction; 0.03 allows 3%.
         max_drop: Allowed loss of top-1 accuracy, in percentage points.
         across_devices: Whether the records may be from different devices.
+        names: File name in the later record -> file name in the earlier record, for artifacts
+            whose names differ.
 
     Returns:
         The change of each result that is in both records, and the names of the other results.
@@ -106,9 +110,7 @@ def compare_records(
             artifact and the same settings.
     """
     _require_comparable(before, after, across_devices)
-    ambiguous_keys = _find_ambiguous_keys(before) | _find_ambiguous_keys(after)
-    results_before = _index_results(before, ambiguous_keys)
-    results_after = _index_results(after, ambiguous_keys)
+    results_before, results_after = match_results(before, after, names)
     disturbances = {
         "the earlier record": select_disturbances(before.warnings),
         "the later record": select_disturbances(after.warnings),
@@ -118,17 +120,18 @@ def compare_records(
     if not shared_keys:
         raise RequestError(
             "the records have no artifact in common",
-            "measure files of the same names with the same engine, threads and batch; if several"
-            " files have one name, their paths must be the same too",
+            "measure files of the same names, or give --match BEFORE=AFTER, with the same engine,"
+            " threads and batch; if several files have one name, their paths must be the same too",
         )
     changes = []
     for key in shared_keys:
         old, new = results_before[key], results_after[key]
         if isinstance(old, LatencyResult) and isinstance(new, LatencyResult):
-            change = _compare_latency(key[0], old, new, max_regress)
+            change = _compare_latency(describe_pair(key, old, new), old, new, max_regress)
             changes.append(_consider_disturbances(change, disturbed_names))
         elif isinstance(old, AccuracyResult) and isinstance(new, AccuracyResult):
-            changes.append(_compare_accuracy(key[0], old, new, max_drop))
+            pair = describe_pair(key, old, new)
+            changes.append(_compare_accuracy(pair, old, new, max_drop))
     unmatched_keys = [key for key in [*results_before, *results_after] if key not in shared_keys]
     return RecordComparison(
         changes=tuple(changes),
@@ -182,43 +185,6 @@ def _require_comparable(before: Record, after: Record, across_devices: bool) -> 
 
 def _get_dataset_hash(record: Record) -> object:
     return record.dataset.get("names_and_classes_sha256")
-
-
-def _list_results(record: Record) -> list[LatencyResult | AccuracyResult]:
-    return [*record.latency, *record.accuracy]
-
-
-def _find_ambiguous_keys(record: Record) -> set[_MatchKey]:
-    """Return each key that several results of a record have, as those of x/a.onnx and y/a.onnx."""
-    counts = Counter(_make_match_key(result) for result in _list_results(record))
-    return {key for key, count in counts.items() if count > 1}
-
-
-def _index_results(
-    record: Record, ambiguous_keys: Collection[_MatchKey]
-) -> dict[_MatchKey, LatencyResult | AccuracyResult]:
-    """Return the results of a record by key, in which a path replaces an ambiguous file name."""
-    results: dict[_MatchKey, LatencyResult | AccuracyResult] = {}
-    for result in _list_results(record):
-        key = _make_match_key(result)
-        if key in ambiguous_keys:
-            key = (result.artifact.path, *key[1:])
-        if key in results:
-            raise RequestError(
-                f"one of the records has several results for {' '.join(key)}",
-                "measure each artifact only once with the same settings",
-            )
-        results[key] = result
-    return results
-
-
-def _make_match_key(result: LatencyResult | AccuracyResult) -> _MatchKey:
-    """Return the key of a result, which begins with the artifact's file name."""
-    engine = result.artifact.engine
-    name = Path(result.artifact.path).name
-    if isinstance(result, LatencyResult):
-        return name, engine.engine, result.scenario, str(result.batch), str(engine.threads)
-    return name, engine.engine, result.preprocess
 
 
 def _compare_latency(

@@ -7,6 +7,7 @@ import socket
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from itertools import islice
 from typing import Any
 
@@ -18,6 +19,16 @@ MAX_RETRIES = 5
 _MAX_PENDING = 64
 """Maximum number of submitted tasks whose results have not been fetched. It bounds the memory for
 results."""
+
+
+def require_ray() -> None:
+    """Check that Ray is installed, without importing it, which takes seconds.
+
+    Raises:
+        MissingDependencyError: Ray is not installed.
+    """
+    if find_spec("ray") is None:
+        raise MissingDependencyError.for_package("ray", extra="ray")
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from tinyvit.cli import positive_int
+from tinyvit.openmp import add_threads_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="number of processes that load and augment images; 0 loads them in the training "
         "process (default: one less than the number of cores, but at least 1 and at most 8)",
     )
+    add_threads_argument(parser)
     parser.add_argument(
         "--overwrite",
         action="store_true",
@@ -87,7 +89,9 @@ def _add_network_arguments(parser: argparse.ArgumentParser) -> None:
         help="TinyViT variant to train from random weights, such as tiny_vit_5m_224",
     )
     group.add_argument(
+        "-m",
         "--init",
+        "--model",
         type=Path,
         metavar="CHECKPOINT",
         help="checkpoint to start from: a file, or the name of a released checkpoint such as "
@@ -104,6 +108,7 @@ def _add_network_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--img-size",
+        "--imgsz",
         type=positive_int,
         metavar="PIXELS",
         help="image size (default: 384 or 512 for the preset of that name, otherwise that of the "

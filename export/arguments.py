@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 from tinyvit.checkpoint_paths import CHECKPOINT_SUFFIXES
 from tinyvit.cli import make_parser
+from tinyvit.command_parser import CommandParser
 from tinyvit.export.config import MAX_BATCH, ExportConfig
-from tinyvit.export.int8_arguments import add_int8_arguments, quantization_from_arguments
+from tinyvit.export.int8_arguments import (
+    add_int8_arguments,
+    check_int8_arguments,
+    quantization_from_arguments,
+)
+from tinyvit.export.request_checks import check_request
 from tinyvit.export.targets import TargetOption, get_target, target_names
 from tinyvit.export.tracing import DEFAULT_OPSET, IR_VERSIONS
 from tinyvit.image_sizes import Windows
+from tinyvit.manifest import Precision
+from tinyvit.openmp import add_threads_argument
 from tinyvit.preprocess import FILTER_NAMES
 from tinyvit.safe_text import quote_argument
 from tinyvit.variants import DEFAULT_MODEL, RELEASED_NAMES
@@ -24,14 +33,17 @@ _EXAMPLES = """\
   tinyvit-export --model demo --int8 --calib-data photos/ -o demo_int8.onnx"""
 
 
-def make_export_parser() -> argparse.ArgumentParser:
+def make_export_parser(prog: str = "tinyvit-export") -> CommandParser:
     """Make the parser of tinyvit-export.
+
+    Args:
+        prog: Name of the program in messages.
 
     Returns:
         The parser; `config_from_arguments` converts the arguments that it parses.
     """
     parser = make_parser(
-        "tinyvit-export",
+        prog,
         "Export a TinyViT checkpoint to files that run on edge devices.",
         _EXAMPLES,
     )
@@ -41,6 +53,7 @@ def make_export_parser() -> argparse.ArgumentParser:
     add_int8_arguments(parser)
     _add_target_arguments(parser)
     parser.add_argument("--overwrite", action="store_true", help="Replace existing files.")
+    add_threads_argument(parser)
     parser.add_argument(
         "--json",
         action="store_true",
@@ -55,6 +68,9 @@ def make_export_parser() -> argparse.ArgumentParser:
 def config_from_arguments(arguments: argparse.Namespace) -> ExportConfig:
     """Convert parsed arguments to the options of an export.
 
+    Requests that are impossible for a reason that can be found without torch are refused first,
+    because the options of a quantization need torch, whose import takes seconds.
+
     Args:
         arguments: Arguments parsed by the parser of `make_export_parser`.
 
@@ -63,8 +79,26 @@ def config_from_arguments(arguments: argparse.Namespace) -> ExportConfig:
 
     Raises:
         RequestError: An option was given that needs --int8 or --int8-weights-only, without either
-            of them, or it contradicts another option.
+            of them, it contradicts another option, or `check_request` refuses the request.
+        MissingDependencyError: A tool of the target is not installed.
     """
+    config = _make_float_config(arguments)
+    check_int8_arguments(arguments)
+    check_request(config, _choose_precision(arguments))
+    return replace(config, quantization=quantization_from_arguments(arguments))
+
+
+def _choose_precision(arguments: argparse.Namespace) -> Precision:
+    """Return the precision that is requested; see `ExportConfig.precision`."""
+    if arguments.float16:
+        return "float16"
+    if arguments.int8_weights_only:
+        return "int8-weights"
+    return "int8" if arguments.int8 else "float32"
+
+
+def _make_float_config(arguments: argparse.Namespace) -> ExportConfig:
+    """Convert all arguments except those of the quantization."""
     return ExportConfig(
         model=arguments.model,
         checkpoint=arguments.checkpoint,
@@ -82,7 +116,6 @@ def config_from_arguments(arguments: argparse.Namespace) -> ExportConfig:
         opset=arguments.opset,
         overwrite=arguments.overwrite,
         float16=arguments.float16,
-        quantization=quantization_from_arguments(arguments),
         target_options={
             option.name: getattr(arguments, option.name)
             for option in _target_options()
@@ -103,6 +136,7 @@ def _suggest_option(word: str) -> str | None:
 def _add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("checkpoint").add_mutually_exclusive_group()
     group.add_argument(
+        "-m",
         "--model",
         type=str,
         metavar="NAME",
@@ -128,6 +162,7 @@ def _add_artifact_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--target",
+        "--format",
         nargs="+",
         default=["onnx"],
         metavar="TARGET",
@@ -158,6 +193,7 @@ def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that determine the input of the artifact."""
     parser.add_argument(
         "--img-size",
+        "--imgsz",
         type=int,
         metavar="PIXELS",
         help="Height and width of the network's input, a multiple of 32 (default: the checkpoint's "

@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tinyvit.cli import run_guarded
+from tinyvit.cli import make_parser, run_guarded
+from tinyvit.command_parser import CommandParser
 from tinyvit.errors import TinyViTError
 from tinyvit.export.arguments import config_from_arguments, make_export_parser
 from tinyvit.export.config import ALL_TARGETS, ExportConfig
-from tinyvit.export.model_list import format_model_list, make_model_records
+from tinyvit.export.model_list import format_model_list, make_model_records, select_models
 from tinyvit.export.plan import requests_several
 from tinyvit.files import refuse_existing, write_atomically
+from tinyvit.openmp import set_thread_count, use_passive_waiting
 from tinyvit.progress import Progress, make_progress
 from tinyvit.safe_text import print_lines, print_traceback
 from tinyvit.variants import DEFAULT_MODEL
@@ -24,27 +26,81 @@ if TYPE_CHECKING:
     from tinyvit.export.pipeline import ExportReport
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "tinyvit-export") -> int:
     """Run tinyvit-export.
 
     Args:
-        argv: Arguments without the program's name; None for the arguments of the process.
+        argv: Arguments without the program's name; None for the arguments of the process. In that
+            case, the process runs only this command, so waiting threads sleep
+            (`use_passive_waiting`).
+        prog: Name of the program in messages.
 
     Returns:
         The exit code: 0, or 1 if a target failed. With `--target all`, a target is not counted as
-        failed if it was skipped because its tools are not installed or because it does not offer
-        what is requested.
+        failed if it was skipped because its tools are not installed, because it does not offer what
+        is requested, or because this machine cannot make its artifacts.
     """
-    arguments = make_export_parser().parse_args(argv)
+    if argv is None:
+        use_passive_waiting()
+    arguments = make_export_parser(prog).parse_args(argv)
+    set_thread_count(arguments.threads)
     command = _print_model_list if arguments.list else _run_export
     return run_guarded(lambda: command(arguments))
 
 
+def list_models(argv: Sequence[str] | None = None, prog: str = "tinyvit list") -> int:
+    """Run `tinyvit list`, which prints the architectures and the released checkpoints.
+
+    Args:
+        argv: Arguments without the program's name; None for the arguments of the process.
+        prog: Name of the program in messages.
+
+    Returns:
+        The exit code 0, even if no checkpoint has what is requested.
+    """
+    arguments = make_list_parser(prog).parse_args(argv)
+    return run_guarded(lambda: _print_model_list(arguments))
+
+
+def make_list_parser(prog: str) -> CommandParser:
+    """Make the parser of `tinyvit list`.
+
+    Args:
+        prog: Name of the program in messages.
+    """
+    parser = make_parser(
+        prog,
+        "List the architectures and the released checkpoints, from the paper's tables. Nothing is\n"
+        "downloaded.",
+        "  tinyvit list\n  tinyvit list --min-top1 80 --max-mmacs 2000 --json",
+    )
+    parser.add_argument(
+        "--min-top1",
+        type=float,
+        metavar="PERCENT",
+        help="Only checkpoints with at least this top-1 accuracy on ImageNet-1k, as published.",
+    )
+    parser.add_argument(
+        "--max-mmacs",
+        type=float,
+        metavar="MILLIONS",
+        help="Only networks that need at most this many million multiply-accumulates for an image.",
+    )
+    parser.add_argument("--json", action="store_true", help="Print one JSON object.")
+    return parser
+
+
 def _print_model_list(arguments: argparse.Namespace) -> int:
+    """Print the checkpoints that --min-top1 and --max-mmacs, if there are any, allow."""
+    selection = select_models(
+        getattr(arguments, "min_top1", None), getattr(arguments, "max_mmacs", None)
+    )
     if arguments.json:
-        print_lines(json.dumps({"models": make_model_records()}))
+        print_lines(json.dumps({"models": make_model_records(selection)}))
     else:
-        print_lines(*format_model_list())
+        print_lines(*format_model_list(selection))
+    if not selection:
+        print_lines("no released checkpoint has what is requested", stream=sys.stderr)
     return 0
 
 
@@ -99,7 +155,8 @@ def _export(config: ExportConfig, progress: Progress) -> ExportReport:
 
 
 def _print_report(report: ExportReport, as_json: bool) -> None:
-    from tinyvit.export.report import format_summary, make_artifact_record, make_failure_record
+    from tinyvit.export.json_records import make_artifact_record, make_failure_record
+    from tinyvit.export.report import format_report
 
     if as_json:
         record = {
@@ -108,8 +165,7 @@ def _print_report(report: ExportReport, as_json: bool) -> None:
         }
         print_lines(json.dumps(record))
     else:
-        for artifact in report.artifacts:
-            print_lines(*format_summary(artifact))
+        print_lines(*format_report(report.artifacts))
     for failure in report.failures:
         print_lines(f"no artifact for {failure.target}: {failure.error}", stream=sys.stderr)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tinyvit.errors import RequestError
 
@@ -72,6 +72,7 @@ def _add_sensitivity_argument(group: argparse._ArgumentGroup) -> None:
 def _add_calibration_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--calib-data",
+        "--data",
         metavar="DATA",
         help="Images to calibrate with: a folder of images or of class folders, a text file that "
         "lists images, an .npz file, or synthetic for images generated from the network itself "
@@ -141,32 +142,41 @@ def _add_budget_arguments(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def quantization_from_arguments(arguments: argparse.Namespace) -> QuantizationConfig | None:
-    """Convert parsed arguments to the options of a quantization.
+def check_int8_arguments(arguments: argparse.Namespace) -> None:
+    """Check the options of a quantization, without torch.
 
     Args:
         arguments: Parsed arguments, with those of `add_int8_arguments`.
-
-    Returns:
-        The options; None if neither --int8 nor --int8-weights-only was given.
 
     Raises:
         RequestError: An option was given without --int8 or --int8-weights-only, or contradicts
             another one.
     """
-    values = {
-        name: getattr(arguments, name)
-        for name in _INT8_OPTIONS
-        if getattr(arguments, name) is not None
-    }
-    if not arguments.int8 and not arguments.int8_weights_only:
-        if values:
-            option = f"--{next(iter(values)).replace('_', '-')}"
-            raise RequestError(
-                f"{option} is an option of --int8", f"add --int8, or leave out {option}"
-            )
-        return None
+    values = _list_given_options(arguments)
+    if values and not arguments.int8 and not arguments.int8_weights_only:
+        option = f"--{next(iter(values)).replace('_', '-')}"
+        raise RequestError(f"{option} is an option of --int8", f"add --int8, or leave out {option}")
     _check_budget_options(arguments)
+
+
+def _list_given_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return name -> value of the options of a quantization that were given."""
+    values = {name: getattr(arguments, name) for name in _INT8_OPTIONS}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def quantization_from_arguments(arguments: argparse.Namespace) -> QuantizationConfig | None:
+    """Convert parsed arguments to the options of a quantization. This imports torch.
+
+    Args:
+        arguments: Parsed arguments, which `check_int8_arguments` has checked.
+
+    Returns:
+        The options; None if neither --int8 nor --int8-weights-only was given.
+    """
+    if not arguments.int8 and not arguments.int8_weights_only:
+        return None
+    values = _list_given_options(arguments)
     from tinyvit.quant.accuracy_budget import AccuracyBudget
     from tinyvit.quant.config import SYNTHETIC
     from tinyvit.quant.quantizer import QuantizationConfig

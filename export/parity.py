@@ -12,12 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib import metadata
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinyvit.errors import ArtifactError, MissingDependencyError
+from tinyvit.errors import ArtifactError
 from tinyvit.export.baseline_timing import ONE_THREAD
 from tinyvit.export.targets import LoweredModel, Target, get_target
 from tinyvit.manifest import EmbeddedPreprocessing, Manifest, Parity, Precision
@@ -68,22 +67,6 @@ class OnnxSubstitute(Target):
     ) -> LoweredModel:
         """Lower the graph as the ONNX target does; see `Target.lower`."""
         return self._onnx.lower(graph, preprocess, embedded_preprocessing, precision)
-
-
-def require_tools(target: Target) -> None:
-    """Check that a target's tools are installed, before any work is done.
-
-    Args:
-        target: The target.
-
-    Raises:
-        MissingDependencyError: A tool is not installed; the remedy names the target's extra.
-    """
-    for tool in target.tools:
-        try:
-            metadata.version(tool)
-        except metadata.PackageNotFoundError as error:
-            raise MissingDependencyError.for_package(tool, extra=target.extra) from error
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from tinyvit.errors import MissingDependencyError, RequestError, TinyViTError
 from tinyvit.export.artifact_writer import ExportedArtifact, write_artifact
 from tinyvit.export.config import ExportConfig
 from tinyvit.export.network_preparation import NetworkPreparer, make_preparer
-from tinyvit.export.parity import require_tools
 from tinyvit.export.plan import (
     ExportPlan,
     PlannedArtifact,
@@ -23,9 +22,9 @@ from tinyvit.export.plan import (
     make_write_error,
     requests_several,
 )
+from tinyvit.export.request_checks import check_label_count, explain_impossible
 from tinyvit.export.run_cost import explain_run_cost
 from tinyvit.export.source_network import SourceNetwork, load_source_network
-from tinyvit.export.targets import check_supported, explain_unsupported
 from tinyvit.nn.weight_files import check_format
 from tinyvit.progress import NullProgress, Progress
 from tinyvit.stop_signals import restore_interrupt
@@ -38,8 +37,9 @@ class FailedTarget:
     Attributes:
         target: Name of the target.
         error: Why there is no artifact.
-        is_skipped: True if the target's tools are not installed or it does not offer what was
-            requested; False if making the artifact failed.
+        is_skipped: True if the target does not offer what was requested, if its tools are not
+            installed, or if this machine cannot make its artifacts; False if making the artifact
+            failed.
     """
 
     target: str
@@ -81,7 +81,9 @@ def export(config: ExportConfig, progress: Progress = NullProgress()) -> Exporte
         )
     plan = _make_plan(config)
     (planned,) = plan.artifacts
-    check_supported(planned.target, config.precision, config.preprocess, config.batch)
+    impossible = explain_impossible(planned.target, config, config.precision)
+    if impossible is not None:
+        raise impossible
     with _report_files_on_interrupt(config, finished=()):
         source = load_source_network(plan, progress)
         cost_error = _explain_run_cost(planned, source)
@@ -102,8 +104,9 @@ def export_all(config: ExportConfig, progress: Progress = NullProgress()) -> Exp
         progress: Receives messages and counts; by default they are not shown.
 
     Returns:
-        The artifacts, and the targets without one. A target is skipped if it does not offer what is
-        requested, which is found before the checkpoint is read, or if its tools are not installed.
+        The artifacts, and the targets without one. Before the checkpoint is read, a target is
+        skipped if it does not offer what is requested, if its tools are not installed, or if this
+        machine cannot make its artifacts.
 
     Raises:
         TinyViTError: The request itself is impossible, the checkpoint cannot be used, or the output
@@ -144,7 +147,10 @@ def _make_plan(config: ExportConfig) -> ExportPlan:
         path = Path(config.checkpoint).expanduser()
         if path.exists():
             check_format(path)
-    return make_plan(config)
+    plan = make_plan(config)
+    if plan.labels is not None:
+        check_label_count(config, plan.labels)
+    return plan
 
 
 @contextmanager
@@ -176,15 +182,13 @@ def _report_files_on_interrupt(
 def _split_by_support(
     plan: ExportPlan, progress: Progress
 ) -> tuple[list[PlannedArtifact], list[FailedTarget]]:
-    """Separate the artifacts that can be made from the targets that do not offer the request."""
+    """Separate the artifacts that can be made from the targets that cannot; report the latter."""
     config = plan.config
     supported: list[PlannedArtifact] = []
     unsupported: list[FailedTarget] = []
     for planned in plan.artifacts:
         name = planned.target.name
-        error = explain_unsupported(
-            planned.target, config.precision, config.preprocess, config.batch
-        )
+        error = explain_impossible(planned.target, config, config.precision)
         if error is None:
             supported.append(planned)
         else:
@@ -216,7 +220,6 @@ def _make_artifact(
     planned: PlannedArtifact, preparer: NetworkPreparer, overwrite: bool, progress: Progress
 ) -> ExportedArtifact:
     """Prepare the network for one target, and write and check its artifact."""
-    require_tools(planned.target)
     progress.message(f"making and checking {planned.target.name}")
     network = preparer.prepare(planned.target)
     return write_artifact(planned.target, network, planned.path, overwrite)

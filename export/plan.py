@@ -72,7 +72,7 @@ def make_plan(config: ExportConfig) -> ExportPlan:
     """
     config.validate()
     targets = resolve_targets(config)
-    labels = _resolve_labels(config.labels)
+    labels = resolve_labels(config.labels)
     paths = _resolve_paths(config, targets)
     artifacts = tuple(PlannedArtifact(target, path) for target, path in zip(targets, paths))
     return ExportPlan(config, artifacts, labels)
@@ -166,8 +166,18 @@ def _with_own_options(target: Target, options: Mapping[str, str]) -> Target:
     return target.with_options(own_options) if own_options else target
 
 
-def _resolve_labels(labels: str | Path | LabelNames | None) -> tuple[Label, ...] | None:
-    """Read or check the labels; their number is checked when the checkpoint has been read."""
+def resolve_labels(labels: str | Path | LabelNames | None) -> tuple[Label, ...] | None:
+    """Read or check the labels of a request.
+
+    Args:
+        labels: A file of labels, or the names; see `ExportConfig.labels`.
+
+    Returns:
+        The labels, whose number is not checked; None if none were given.
+
+    Raises:
+        RequestError: The labels are not understood, or one is empty.
+    """
     if labels is None:
         return None
     if isinstance(labels, (str, Path)):
@@ -225,8 +235,18 @@ def _output_is_folder(config: ExportConfig, output: Path, suffix: str) -> bool:
     return output.is_dir() and not output.name.endswith(suffix)
 
 
-def _find_released(model: str) -> ReleasedCheckpoint:
-    """Find a released checkpoint; if the name is that of a file, suggest --checkpoint."""
+def find_released_model(model: str) -> ReleasedCheckpoint:
+    """Find a released checkpoint; if the name is that of a file, suggest --checkpoint.
+
+    Args:
+        model: Name of the checkpoint.
+
+    Returns:
+        The checkpoint.
+
+    Raises:
+        RequestError: No released checkpoint has this name.
+    """
     try:
         return find_released(model)
     except RequestError as error:
@@ -265,7 +285,7 @@ def choose_file_stem(config: ExportConfig) -> str:
     elif config.model == DEMO_MODEL:
         stem, usual_size = DEMO_MODEL, _DEMO_SIZE
     else:
-        released = _find_released(config.model or DEFAULT_MODEL)
+        released = find_released_model(config.model or DEFAULT_MODEL)
         usual_size = released.variant.img_size
         stem = released.variant.short_name
         training = released.name.removeprefix(f"{released.variant.name}.")

@@ -1,19 +1,22 @@
-"""Reports of tinyvit-export about an artifact: a text summary, and a record for JSON output."""
+"""The summary that tinyvit-export prints: of one artifact, or a table of several."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tinyvit.bench.machine import describe_cpu
 from tinyvit.bench.report.sensitivity_lines import format_units
+from tinyvit.export.targets import get_target
+from tinyvit.install_command import format_program
 from tinyvit.metrics import FLOAT32_NETWORK
+from tinyvit.plurals import format_count
 from tinyvit.preprocess_settings import format_setting
+from tinyvit.safe_text import quote_argument
 
 if TYPE_CHECKING:
     from tinyvit.export.artifact_writer import ExportedArtifact
     from tinyvit.export.baseline_timing import SpeedComparison
-    from tinyvit.export.pipeline import FailedTarget
     from tinyvit.export.quantized_candidate import QuantizedCandidate
     from tinyvit.manifest import Manifest
 
@@ -33,6 +36,104 @@ _SYNTHETIC_EVALUATION = (
 """End of the line of the summary for an int8 artifact that was measured on synthetic images."""
 
 
+def format_report(artifacts: Sequence[ExportedArtifact]) -> list[str]:
+    """Describe the artifacts of an export in the lines of a text that fits on a screen.
+
+    Args:
+        artifacts: The artifacts, all of one network in one precision.
+
+    Returns:
+        The summary of one artifact, or a table of several.
+    """
+    if len(artifacts) == 1:
+        return format_summary(artifacts[0])
+    if not artifacts:
+        return []
+    first = artifacts[0]
+    total_mb = sum(artifact.size_bytes for artifact in artifacts) / 1e6
+    shared_notes = [
+        note for note in first.notes if all(note in artifact.notes for artifact in artifacts)
+    ]
+    return [
+        f"wrote {len(artifacts)} artifacts to {first.path.parent} ({total_mb:.1f} MB)",
+        *_describe_network(first.manifest),
+        *_format_table(artifacts),
+        *(f"  int8:   {line}" for line in map(_describe_candidate, artifacts) if line),
+        *(f"  note:   {note}" for note in shared_notes),
+        *(
+            f"  note:   {artifact.path.name}: {note}"
+            for artifact in artifacts
+            for note in artifact.notes
+            if note not in shared_notes
+        ),
+        f"  use:    {describe_use(_choose_usable(artifacts))}",
+        *(line for artifact in artifacts for line in _describe_sensitivity(artifact)),
+    ]
+
+
+def _format_table(artifacts: Sequence[ExportedArtifact]) -> list[str]:
+    """Return a heading and one row for each artifact: file, size, latency, parity and engine."""
+    width = max(len(artifact.path.name) for artifact in artifacts)
+    rows = [f"  {'file':{width}}     size   latency  logits differ by  checked in"]
+    for artifact in artifacts:
+        parity = artifact.manifest.parity
+        assert parity is not None
+        latency = f"{artifact.speed.artifact.median_ms:.1f} ms" if artifact.speed else "-"
+        rows.append(
+            f"  {artifact.path.name:{width}} {artifact.size_bytes / 1e6:5.1f} MB {latency:>9}"
+            f"  {parity.max_abs_diff:16.1e}  {describe_check(artifact)}"
+        )
+    return rows
+
+
+def _describe_candidate(artifact: ExportedArtifact) -> str:
+    """Return the name of an int8 artifact and its accuracy; "" for other precisions."""
+    if artifact.candidate is None:
+        return ""
+    return f"{artifact.path.name}: {_describe_int8_accuracy(artifact.candidate, artifact.manifest)}"
+
+
+def _choose_usable(artifacts: Sequence[ExportedArtifact]) -> ExportedArtifact:
+    """Return the first artifact that runs on this machine, or the first of all."""
+    return next((artifact for artifact in artifacts if artifact.speed is not None), artifacts[0])
+
+
+def describe_check(artifact: ExportedArtifact) -> str:
+    """Name the engine that computed the logits for the check.
+
+    Args:
+        artifact: The artifact.
+
+    Returns:
+        The name of the engine. If it is not the target's own engine, the text says that that one
+        has not run the file.
+    """
+    manifest = artifact.manifest
+    assert manifest.parity is not None
+    engine = manifest.parity.engine
+    if artifact.speed is not None:
+        return engine
+    return f"{engine}; {get_target(manifest.target).engine_title} has not run this file"
+
+
+def describe_use(artifact: ExportedArtifact) -> str:
+    """Return a command that uses an artifact, and that works on this machine if it runs here.
+
+    Args:
+        artifact: The artifact.
+    """
+    path = quote_argument(artifact.path)
+    if artifact.speed is not None:
+        return (
+            f"{format_program('predict')} {path} IMAGE   (in Python:"
+            f" tinyvit.Classifier({str(artifact.path)!r}).predict(IMAGE))"
+        )
+    return (
+        f"{format_program('inspect')} {path} shows its description here; it runs on a machine with"
+        f" {get_target(artifact.manifest.target).engine_title}: tinyvit-predict {path} IMAGE"
+    )
+
+
 def format_summary(artifact: ExportedArtifact) -> list[str]:
     """Describe an artifact in the lines of a text summary.
 
@@ -44,18 +145,16 @@ def format_summary(artifact: ExportedArtifact) -> list[str]:
     """
     manifest, parity = artifact.manifest, artifact.manifest.parity
     assert parity is not None
-    size, classes = manifest.img_size, len(manifest.labels)
-    example = f"Classifier({str(artifact.path)!r}).predict('photo.jpg')"
     return [
         f"wrote {' and '.join(map(str, artifact.files))} ({artifact.size_bytes / 1e6:.1f} MB)",
-        f"  model:  {manifest.model}, {manifest.precision}, {size} x {size}, {classes} classes",
-        *_describe_input_and_labels(manifest),
+        *_describe_network(manifest),
         *(_describe_quantization(artifact.candidate, manifest) if artifact.candidate else []),
         f"  speed:  {_describe_speed(artifact)}",
         f"  parity: the file's logits differ by at most {parity.max_abs_diff:.1e} from those of "
         f"{parity.reference}",
+        f"  check:  in {describe_check(artifact)}",
         *(f"  note:   {note}" for note in artifact.notes),
-        f"  use:    from tinyvit import Classifier; print({example})",
+        f"  use:    {describe_use(artifact)}",
         *_describe_sensitivity(artifact),
     ]
 
@@ -73,15 +172,17 @@ def _describe_sensitivity(artifact: ExportedArtifact) -> list[str]:
     ]
 
 
-def _describe_input_and_labels(manifest: Manifest) -> list[str]:
-    """Return the lines about the preprocessing and the labels, with their sources."""
+def _describe_network(manifest: Manifest) -> list[str]:
+    """Return the lines about the network, the preprocessing and the labels, with their sources."""
     preprocess, labels = manifest.preprocess, manifest.labels
     resize = f"resize to {preprocess.resize} x {preprocess.resize}"
     if preprocess.crop == "center":
         resize = f"resize to {preprocess.resize}, center crop to {preprocess.size}"
     mean, std = map(format_setting, (preprocess.mean, preprocess.std))
+    size, classes = manifest.img_size, format_count(len(labels), "class", "classes")
     names = f"{labels[0].name!r} to {labels[-1].name!r}"
     return [
+        f"  model:  {manifest.model}, {manifest.precision}, {size} x {size}, {classes}",
         f"  input:  {resize}, {preprocess.interpolation}, mean {mean}, std {std}",
         f"          from: {manifest.preprocess_source}",
         f"  labels: {names}, from: {manifest.labels_source}",
@@ -151,77 +252,21 @@ def _describe_quantization(candidate: QuantizedCandidate, manifest: Manifest) ->
         kernels = (
             f"{candidate.integer_kernel_share:.0%} of the multiply-accumulates in integer kernels"
         )
-    recipe, quantization = candidate.recipe, manifest.quantization
-    accuracy = _NOT_MEASURED
-    if candidate.comparison is not None:
-        accuracy = candidate.comparison.describe(FLOAT32_NETWORK)
-    if quantization is not None and quantization.has_synthetic_evaluation:
-        accuracy += _SYNTHETIC_EVALUATION
+    recipe = candidate.recipe
     return [
         *trial_lines,
-        f"  int8:   {accuracy}",
+        f"  int8:   {_describe_int8_accuracy(candidate, manifest)}",
         f"  layers: {kernels}; {len(recipe.float_units)} units (layers or attention modules) in "
         f"float32; {recipe.weight_bits}-bit weights",
     ]
 
 
-def make_artifact_record(artifact: ExportedArtifact) -> dict[str, Any]:
-    """Describe an artifact for JSON output.
-
-    Args:
-        artifact: The artifact.
-
-    Returns:
-        The facts of the summary, as JSON types only.
-    """
-    manifest, parity = artifact.manifest, artifact.manifest.parity
-    assert parity is not None
-    sensitivity = None if artifact.candidate is None else artifact.candidate.sensitivity
-    return {
-        "artifact": str(artifact.path),
-        "files": [str(file) for file in artifact.files],
-        "size_bytes": artifact.size_bytes,
-        "target": manifest.target,
-        "precision": manifest.precision,
-        "model": manifest.model,
-        "variant": manifest.variant,
-        "img_size": manifest.img_size,
-        "windows": manifest.windows,
-        "classes": len(manifest.labels),
-        "preprocess": asdict(manifest.preprocess),
-        "preprocess_source": manifest.preprocess_source,
-        "labels_source": manifest.labels_source,
-        "engine": asdict(artifact.engine),
-        "speed": None if artifact.speed is None else _speed_record(artifact.speed),
-        "max_abs_diff": parity.max_abs_diff,
-        "notes": list(artifact.notes),
-        "content_sha256": manifest.content_sha256,
-        "quantization": manifest.quantization and asdict(manifest.quantization),
-        "sensitivity": None if sensitivity is None else asdict(sensitivity),
-    }
-
-
-def _speed_record(speed: SpeedComparison) -> dict[str, str | int | float]:
-    return {
-        "median_ms": round(speed.artifact.median_ms, 3),
-        "samples": len(speed.artifact.samples_ms),
-        "baseline": speed.baseline_name,
-        "baseline_median_ms": round(speed.baseline.median_ms, 3),
-        "baseline_samples": len(speed.baseline.samples_ms),
-    }
-
-
-def make_failure_record(failure: FailedTarget) -> dict[str, str | bool]:
-    """Describe a target without an artifact for JSON output.
-
-    Args:
-        failure: The target and its error.
-
-    Returns:
-        The name, the error on one line, and whether the target was skipped, as JSON types only.
-    """
-    return {
-        "target": failure.target,
-        "error": str(failure.error),
-        "is_skipped": failure.is_skipped,
-    }
+def _describe_int8_accuracy(candidate: QuantizedCandidate, manifest: Manifest) -> str:
+    """Compare the int8 network with the float32 network; say if the images are synthetic."""
+    quantization = manifest.quantization
+    accuracy = _NOT_MEASURED
+    if candidate.comparison is not None:
+        accuracy = candidate.comparison.describe(FLOAT32_NETWORK)
+    if quantization is not None and quantization.has_synthetic_evaluation:
+        accuracy += _SYNTHETIC_EVALUATION
+    return accuracy

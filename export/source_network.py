@@ -9,6 +9,7 @@ from tinyvit.data.label_matching import shorten_names
 from tinyvit.errors import RequestError
 from tinyvit.export.config import ExportConfig
 from tinyvit.export.plan import ExportPlan
+from tinyvit.export.request_checks import make_label_count_error
 from tinyvit.export.run_cost import check_batch_bytes
 from tinyvit.export.tracing import Graph, trace
 from tinyvit.labels import Label, describe_labels, numbered_labels
@@ -142,9 +143,5 @@ def _choose_labels(
     """Return the requested labels, else the checkpoint's own, else numbered labels."""
     labels = requested or checkpoint.labels or numbered_labels(checkpoint.num_classes)
     if len(labels) != checkpoint.num_classes:
-        raise RequestError(
-            f"{len(labels)} labels were given and the model has {checkpoint.num_classes} classes"
-            f" ({describe_labels(labels)})",
-            "give one label for each class, in the order of the logits",
-        )
+        raise make_label_count_error(labels, checkpoint.num_classes)
     return labels

@@ -24,7 +24,12 @@ from tinyvit.runtimes.image_arguments import add_index, interpret_image_argument
 from tinyvit.runtimes.image_pipeline import ImagePipeline
 from tinyvit.runtimes.label_argument import LabelArgument
 from tinyvit.runtimes.model_io import resolve_model_io
-from tinyvit.runtimes.predictions import Logits, Prediction, select_top_predictions
+from tinyvit.runtimes.predictions import (
+    Logits,
+    Prediction,
+    check_top_k,
+    select_top_predictions,
+)
 from tinyvit.runtimes.pretrained import export_released
 from tinyvit.runtimes.reopening import ReopeningRuntime
 
@@ -107,10 +112,7 @@ class Classifier:
             RequestError: If an argument is invalid or does not match the file.
             MissingDependencyError: If no engine that opens the file is installed.
         """
-        if not isinstance(top_k, (int, np.integer)) or top_k < 1:
-            raise RequestError(
-                f"top_k={top_k!r} is not allowed", "give a whole number of at least 1"
-            )
+        check_top_k(top_k)
         artifact = read_artifact(path)
         self._path = artifact.path
         self._manifest = artifact.manifest
@@ -125,6 +127,7 @@ class Classifier:
             raise
         self._pipeline = ImagePipeline(self._runtime, self._model_io)
         self._top_k = min(int(top_k), len(self._model_io.labels))
+        self._first_info = self.describe()
 
     @classmethod
     def from_pretrained(  # noqa: PLR0913 (the same parameters as the constructor)
@@ -186,6 +189,7 @@ class Classifier:
         self,
         x: bytes | bytearray | memoryview | Image.Image,
         *,
+        top_k: int | None = ...,
         channels: ChannelOrder = ...,
         on_error: Literal["raise"] = ...,
     ) -> list[Prediction]: ...
@@ -194,6 +198,7 @@ class Classifier:
         self,
         x: bytes | bytearray | memoryview | Image.Image,
         *,
+        top_k: int | None = ...,
         channels: ChannelOrder = ...,
         on_error: OnError,
     ) -> list[Prediction] | None: ...
@@ -202,17 +207,24 @@ class Classifier:
         self,
         x: str | os.PathLike[str] | SupportsArray,
         *,
+        top_k: int | None = ...,
         channels: ChannelOrder = ...,
         on_error: OnError = ...,
     ) -> Any: ...
     @overload
     def predict(
-        self, x: Iterable[ImageSource], *, channels: ChannelOrder = ..., on_error: OnError = ...
+        self,
+        x: Iterable[ImageSource],
+        *,
+        top_k: int | None = ...,
+        channels: ChannelOrder = ...,
+        on_error: OnError = ...,
     ) -> list[list[Prediction] | None]: ...
     def predict(
         self,
         x: ImageSource | Iterable[ImageSource],
         *,
+        top_k: int | None = None,
         channels: ChannelOrder = "rgb",
         on_error: OnError = "raise",
     ) -> Any:
@@ -223,6 +235,7 @@ class Classifier:
                 width, 3), or a tensor of torch, uint8 (3, height, width) or (height, width, 3).
                 Many images: a list, tuple, iterator, array of objects or pandas.Series of these, a
                 uint8 array or tensor with one more axis in front, or the path of a folder.
+            top_k: Number of predictions for each image, instead of that of the constructor.
             channels: Order of the channels in arrays; OpenCV uses "bgr".
             on_error: "raise" raises ImageError for an image that cannot be read; "skip" returns
                 None in its place.
@@ -241,7 +254,7 @@ class Classifier:
             raise RequestError(f"on_error={on_error!r} is not known", 'give "raise" or "skip"')
         is_single, images = interpret_image_argument(x)
         results: list[list[Prediction] | None] = []
-        for result in self.predict_each(images, channels=channels):
+        for result in self.predict_each(images, top_k=top_k, channels=channels):
             if isinstance(result, ImageError) and on_error == "raise":
                 raise result if is_single else add_index(result, len(results))
             results.append(None if isinstance(result, ImageError) else result)
@@ -250,12 +263,17 @@ class Classifier:
     __call__ = predict
 
     def predict_each(
-        self, images: Iterable[ImageSource], *, channels: ChannelOrder = "rgb"
+        self,
+        images: Iterable[ImageSource],
+        *,
+        top_k: int | None = None,
+        channels: ChannelOrder = "rgb",
     ) -> Iterator[list[Prediction] | ImageError]:
         """Predict the classes of images, and yield each result as soon as it is known.
 
         Args:
             images: The images; an endless iterator is allowed.
+            top_k: Number of predictions for each image, instead of that of the constructor.
             channels: Order of the channels in arrays; OpenCV uses "bgr".
 
         Yields:
@@ -263,10 +281,16 @@ class Classifier:
 
         Raises:
             ArtifactError: If the engine fails, or a logit is not finite.
-            RequestError: If `channels` is not a known order.
+            RequestError: If `channels` is not a known order, or `top_k` is not at least 1.
         """
+        if top_k is not None:
+            check_top_k(top_k)
+        count = self._top_k if top_k is None else top_k
         for logits in self.logits_each(images, channels=channels):
-            yield logits if isinstance(logits, ImageError) else self._select_predictions(logits)
+            if isinstance(logits, ImageError):
+                yield logits
+            else:
+                yield self._select_predictions(logits, count)
 
     def logits_each(
         self,
@@ -347,11 +371,18 @@ class Classifier:
     ) -> None:
         self.close()
 
-    def _select_predictions(self, logits: Logits) -> list[Prediction]:
+    def __repr__(self) -> str:
+        info, runtime = self._first_info, self._first_info.runtime
+        return (
+            f"<Classifier {info.file}: {len(self.labels)} classes, {runtime.engine} on"
+            f" {runtime.device}, {runtime.precision}>"
+        )
+
+    def _select_predictions(self, logits: Logits, top_k: int) -> list[Prediction]:
         """Select the predictions for one image; raise ArtifactError if a logit is not finite."""
         if not np.isfinite(logits).all():
             raise ArtifactError(
                 f"{self._path.name} computed logits that are not finite",
                 "check it with tinyvit-verify",
             )
-        return select_top_predictions(logits, self.labels, self._top_k)
+        return select_top_predictions(logits, self.labels, top_k)

@@ -10,89 +10,73 @@ import argparse
 import json
 import math
 import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tinyvit.cli import make_parser, positive_int, run_guarded
-from tinyvit.errors import ImageError
-from tinyvit.runtimes import registry
-from tinyvit.runtimes.artifact import known_suffixes
-from tinyvit.runtimes.base import AUTO_DEVICE, PRECISIONS
+from tinyvit.command_parser import CommandParser
+from tinyvit.progress import make_progress
+from tinyvit.runtimes.engine_arguments import add_engine_arguments, add_file_argument
 from tinyvit.runtimes.limited_verification import verify_with_timeout
-from tinyvit.runtimes.text_output import print_manifest, print_predictions, print_verification
-from tinyvit.safe_text import print_error, print_lines
-from tinyvit.urls import is_url
+from tinyvit.runtimes.model_argument import resolve_model
+from tinyvit.runtimes.predict_command import make_predict_parser, predict
+from tinyvit.runtimes.text_output import print_manifest, print_verification
+from tinyvit.safe_text import print_lines
 
-if TYPE_CHECKING:
-    from tinyvit.runtimes.classifier import Classifier
-
-
-def predict(argv: Sequence[str] | None = None) -> int:
-    """Run tinyvit-predict, which prints the most probable classes of images.
-
-    Args:
-        argv: Command-line arguments; None for those of the process.
-
-    Returns:
-        Exit code; 1 if any image could not be read.
-    """
-    parser = make_parser(
-        "tinyvit-predict",
-        "Classify images with a model that tinyvit-export exported.\n\n"
-        "If an image cannot be read, the others are still classified, and the exit code is 1.",
-        "  tinyvit-predict tinyvit_5m.onnx cat.jpg\n"
-        "  tinyvit-predict tinyvit_5m.xml photos/ --top-k 3 --threads 4 --json",
-    )
-    _add_file_argument(parser)
-    parser.add_argument(
-        "images",
-        metavar="IMAGE",
-        nargs="+",
-        type=str,  # a URL is an unreadable image, after which the others are still classified
-        help="An image, or a folder: all images in it are classified, and other files are skipped.",
-    )
-    parser.add_argument(
-        "--top-k",
-        type=positive_int,
-        default=5,
-        metavar="COUNT",
-        help="Number of classes to show for each image (default: 5).",
-    )
-    _add_engine_arguments(parser)
-    arguments = parser.parse_args(argv)
-    return run_guarded(lambda: _run_predict(arguments))
+__all__ = [
+    "inspect",
+    "make_inspect_parser",
+    "make_predict_parser",
+    "make_verify_parser",
+    "predict",
+    "verify",
+    "verify_in_this_process",
+]
 
 
-def verify(argv: Sequence[str] | None = None) -> int:
+def verify(argv: Sequence[str] | None = None, prog: str = "tinyvit-verify") -> int:
     """Run tinyvit-verify, which checks that a file computes the right logits on this machine.
 
     Args:
         argv: Command-line arguments; None for those of the process.
+        prog: Name of the program in messages.
 
     Returns:
         Exit code; 1 if the check fails, or does not finish within --timeout.
     """
     words = sys.argv[1:] if argv is None else list(argv)
-    arguments = _make_verify_parser().parse_args(words)
+    arguments = make_verify_parser(prog).parse_args(words)
     if arguments.timeout is None:
         return run_guarded(lambda: _run_verify(arguments))
-    return run_guarded(lambda: verify_with_timeout(arguments.file, words, arguments.timeout))
+    return run_guarded(lambda: _verify_with_timeout(arguments, words))
 
 
-def _make_verify_parser() -> argparse.ArgumentParser:
+def _verify_with_timeout(arguments: argparse.Namespace, words: list[str]) -> int:
+    """Verify in another process. If the demo model must be exported first, that is not limited."""
+    resolve_model(arguments.file, make_progress(json_output=arguments.json))
+    return verify_with_timeout(arguments.file, words, arguments.timeout)
+
+
+def make_verify_parser(prog: str) -> CommandParser:
+    """Make the parser of tinyvit-verify.
+
+    Args:
+        prog: Name of the program in messages.
+    """
     parser = make_parser(
-        "tinyvit-verify",
+        prog,
         "Check that an exported file computes the right logits on this machine.\n\n"
         "The file is run on golden inputs (test images that a formula generates), and the logits\n"
         "are compared with the reference logits that tinyvit-export stored in the file.",
-        "  tinyvit-verify tinyvit_5m.onnx\n"
-        "  tinyvit-verify tinyvit_5m.xml --runtime openvino --device cpu --threads 2 --json",
+        f"  {prog} tinyvit_5m.onnx\n"
+        f"  {prog} tinyvit_5m.xml --runtime openvino --device cpu --threads 2 --json",
     )
-    _add_file_argument(parser)
-    _add_engine_arguments(parser)
+    add_file_argument(parser)
+    add_engine_arguments(parser)
+    parser.add_argument(
+        "--json", action="store_true", help="Print one JSON object instead of text."
+    )
     parser.add_argument(
         "--timeout",
         type=positive_int,
@@ -114,26 +98,37 @@ def verify_in_this_process(argv: Sequence[str]) -> int:
     Returns:
         Exit code; 1 if the check fails.
     """
-    arguments = _make_verify_parser().parse_args(argv)
+    arguments = make_verify_parser("tinyvit-verify").parse_args(argv)
     return run_guarded(lambda: _run_verify(arguments))
 
 
-def inspect(argv: Sequence[str] | None = None) -> int:
+def inspect(argv: Sequence[str] | None = None, prog: str = "tinyvit-inspect") -> int:
     """Run tinyvit-inspect, which prints the manifest (the description) in an exported file.
 
     Args:
         argv: Command-line arguments; None for those of the process.
+        prog: Name of the program in messages.
 
     Returns:
         Exit code; 1 if the file has no manifest.
     """
+    arguments = make_inspect_parser(prog).parse_args(argv)
+    return run_guarded(lambda: _run_inspect(arguments))
+
+
+def make_inspect_parser(prog: str) -> CommandParser:
+    """Make the parser of tinyvit-inspect.
+
+    Args:
+        prog: Name of the program in messages.
+    """
     parser = make_parser(
-        "tinyvit-inspect",
+        prog,
         "Show the manifest (the description) in an exported file: model, input, output,\n"
         "preprocessing, labels, origin and accuracy. No inference engine is needed.",
-        "  tinyvit-inspect tinyvit_5m.onnx\n  tinyvit-inspect tinyvit_5m.onnx --labels",
+        f"  {prog} tinyvit_5m.onnx\n  {prog} tinyvit_5m.onnx --labels",
     )
-    _add_file_argument(parser)
+    add_file_argument(parser)
     parser.add_argument("--labels", action="store_true", help="List all class labels.")
     parser.add_argument(
         "--json",
@@ -141,130 +136,14 @@ def inspect(argv: Sequence[str] | None = None) -> int:
         help='Print one JSON object: the whole manifest, and the field "intact", which states'
         " whether the manifest is unchanged.",
     )
-    arguments = parser.parse_args(argv)
-    return run_guarded(lambda: _run_inspect(arguments))
-
-
-def _add_file_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", help=f"An exported file ({known_suffixes()}).")
-
-
-def _add_engine_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--runtime",
-        metavar="ENGINE",
-        help=f"Inference engine that runs the file: {', '.join(registry.engine_names())}"
-        " (default: the best installed one for the file).",
-    )
-    parser.add_argument(
-        "--device",
-        default=AUTO_DEVICE,
-        metavar="DEVICE",
-        help="Device to run on: cpu, gpu, npu, or the engine's own name of a device"
-        " (default: cpu; for tensorrt: gpu).",
-    )
-    parser.add_argument(
-        "--threads",
-        type=positive_int,
-        metavar="COUNT",
-        help="Number of CPU threads of the engine (default: depends on the engine).",
-    )
-    parser.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        help="Precision of the arithmetic (default: the precision of the exported file).",
-    )
-    parser.add_argument(
-        "--cache",
-        metavar="FOLDER",
-        help="Folder in which the engine keeps its compiled form of the file, so that the file"
-        f" opens faster the next time. Only for {', '.join(registry.caching_engines())}.",
-    )
-    parser.add_argument(
-        "--allow-foreign-operators",
-        action="store_true",
-        help="Run a file with operators that image classifiers do not need, such as loops. They may"
-        " run forever or fill the memory, so use this only if you trust the file.",
-    )
-    parser.add_argument(
-        "--json", action="store_true", help="Print one JSON object instead of text."
-    )
-
-
-def _run_predict(arguments: argparse.Namespace) -> int:
-    results: list[dict[str, Any]] = []
-    with _open_classifier(arguments) as classifier:
-        images = _list_image_arguments(arguments.images)
-        paths = (image for _name, image in images if isinstance(image, Path))
-        # One result for each path, in the same order.
-        results_of_paths = classifier.predict_each(paths)
-        for name, image in images:
-            result = next(results_of_paths) if isinstance(image, Path) else image
-            if isinstance(result, ImageError):
-                print_error(result)
-                results.append({"image": name, "error": str(result)})
-                continue
-            predictions = [asdict(prediction) for prediction in result]
-            results.append({"image": name, "predictions": predictions})
-            if not arguments.json:
-                print_predictions(name, result)
-    if arguments.json:
-        print_lines(json.dumps({"artifact": arguments.file, "results": results}))
-    return 1 if any("error" in result for result in results) else 0
-
-
-def _open_classifier(arguments: argparse.Namespace) -> Classifier:
-    """Open the classifier, and print each of its warnings as one line on stderr."""
-    from tinyvit.runtimes.classifier import Classifier
-
-    with warnings.catch_warnings(record=True) as caught_warnings:
-        warnings.simplefilter("always", UserWarning)
-        classifier = Classifier(
-            arguments.file,
-            engine_name=arguments.runtime,
-            device=arguments.device,
-            threads=arguments.threads,
-            top_k=arguments.top_k,
-            precision=arguments.precision,
-            cache=arguments.cache,
-            allow_foreign_operators=arguments.allow_foreign_operators,
-        )
-    for warning in caught_warnings:
-        print_lines(f"warning: {warning.message}", stream=sys.stderr)
-    return classifier
-
-
-def _list_image_arguments(arguments: list[str]) -> list[tuple[str, Path | ImageError]]:
-    """List the images, each as (name, path); a folder without images gives (name, error).
-
-    The number of images in each folder, and what was skipped there, is printed on stderr.
-    """
-    from tinyvit.data.listing import read_listing
-    from tinyvit.image_diagnosis import make_image_url_error
-    from tinyvit.runtimes.image_arguments import find_folder
-
-    images: list[tuple[str, Path | ImageError]] = []
-    for argument in arguments:
-        folder = find_folder(argument)
-        try:
-            if is_url(argument):
-                raise make_image_url_error(argument)
-            if folder is None:
-                images.append((argument, Path(argument)))
-                continue
-            listing = read_listing(folder)
-            print_lines(f"{argument}: {listing.describe()}", stream=sys.stderr)
-            images += [(str(file), file) for file in listing.images]
-        except ImageError as error:
-            images.append((argument, error))
-    return images
+    return parser
 
 
 def _run_verify(arguments: argparse.Namespace) -> int:
     from tinyvit.runtimes.verify import verify as verify_artifact
 
     result = verify_artifact(
-        arguments.file,
+        resolve_model(arguments.file, make_progress(json_output=arguments.json)),
         engine_name=arguments.runtime,
         device=arguments.device,
         threads=arguments.threads,
@@ -294,7 +173,8 @@ def _replace_non_finite(value: Any) -> Any:
 def _run_inspect(arguments: argparse.Namespace) -> int:
     from tinyvit.runtimes.artifact import is_manifest_unchanged, read_artifact
 
-    artifact = read_artifact(arguments.file)
+    file = resolve_model(arguments.file, make_progress(json_output=arguments.json))
+    artifact = read_artifact(file)
     manifest = artifact.manifest
     if manifest is None:
         print_lines(

@@ -9,6 +9,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from tinyvit.errors import RequestError
 from tinyvit.labels import Label
 
 Logits: TypeAlias = "npt.NDArray[np.float32]"
@@ -29,6 +30,19 @@ class Prediction:
     label: str
     wnid: str
     score: float
+
+
+def check_top_k(top_k: int) -> None:
+    """Check a number of predictions.
+
+    Args:
+        top_k: The number that the caller passed; a whole number of numpy is allowed.
+
+    Raises:
+        RequestError: It is not a whole number of at least 1.
+    """
+    if not isinstance(top_k, (int, np.integer)) or top_k < 1:
+        raise RequestError(f"top_k={top_k!r} is not allowed", "give a whole number of at least 1")
 
 
 def select_top_predictions(logits: Logits, labels: Sequence[Label], top_k: int) -> list[Prediction]:

@@ -11,6 +11,7 @@ from tinyvit import __version__
 from tinyvit.bounded_process import ProcessLimitError, RunLimits, run_bounded
 from tinyvit.errors import ArtifactError, CheckpointError, MissingDependencyError, RequestError
 from tinyvit.files import expand_home, find_cache_folder, publish_files
+from tinyvit.progress import NullProgress, Progress
 from tinyvit.python_process import make_module_command, read_last_line
 from tinyvit.runtimes.artifact import known_suffixes, read_artifact
 from tinyvit.safe_text import escape_text, quote_argument
@@ -31,11 +32,12 @@ this one would double the memory of a small server."""
 _logger = logging.getLogger(__name__)
 
 
-def export_released(name: str) -> Path:
+def export_released(name: str, progress: Progress = NullProgress()) -> Path:
     """Export a released model, unless this version of the package has already done so.
 
     Args:
         name: A name that `tinyvit.variants.find_released` accepts, or "demo".
+        progress: Receives a message if the model is exported.
 
     Returns:
         The ONNX file, in a subfolder of `find_cache_folder()`.
@@ -53,6 +55,7 @@ def export_released(name: str) -> Path:
     for package in _NEEDED_PACKAGES:
         if find_spec(package) is None:
             raise MissingDependencyError.for_package(package, extra="export")
+    progress.message(f"exporting {model} to {path}, which is needed only once")
     _logger.info("exporting %s to %s", model, escape_text(str(path)))
     with staging_folder(path) as folder:
         _run_export(model, folder / path.name)

@@ -93,13 +93,15 @@ TORCH_MODULES = {
 }
 
 
-def test_every_module_imports_in_the_base_install_or_names_its_extra(base_python: Path) -> None:
+def test_every_module_imports_in_the_base_install_or_names_its_extra(
+    base_python: Path, source_tree: Path
+) -> None:
     process = run_code(base_python, IMPORT_ALL, *PACKAGED_MODULES)
     assert process.returncode == 0, process.stderr
     errors = json.loads(process.stdout)
     for name, message in errors.items():
         extra = "train" if "distill" in name else "export"
-        assert f"pip install 'tinyvit-edge[{extra}]'" in message
+        assert message.endswith(f": pip install '{source_tree}[{extra}]'")
     in_torch_folders = {name for name in PACKAGED_MODULES if name.startswith(TORCH_FOLDERS)}
     assert errors.keys() <= in_torch_folders | TORCH_MODULES
 
@@ -120,14 +122,14 @@ def test_base_install_classifies_and_verifies(
 
 
 def test_base_install_names_the_extra_that_a_command_needs(
-    base_python: Path, demo: dict[str, Path]
+    base_python: Path, source_tree: Path, demo: dict[str, Path]
 ) -> None:
     verify = run_command(base_python, "tinyvit-verify", demo["openvino"])
     assert verify.returncode == 1
-    assert "pip install 'tinyvit-edge[openvino]'" in verify.stderr
+    assert f"pip install '{source_tree}[openvino]'" in verify.stderr
     export = run_command(base_python, "tinyvit-export", "--model", "demo")
     assert export.returncode == 1
-    assert "pip install 'tinyvit-edge[export]'" in export.stderr
+    assert f"pip install '{source_tree}[export]'" in export.stderr
     assert "Traceback" not in export.stderr
     assert "tiny_vit_21m_512" in run_command(base_python, "tinyvit-export", "--list").stdout
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 
+from tests.helpers.module_graph import ROOT
 from tinyvit.errors import ImageError, MissingDependencyError, TinyViTError
 
 
@@ -18,5 +19,5 @@ def test_errors_cross_process_boundaries() -> None:
     copy = pickle.loads(pickle.dumps(error))
     assert type(copy) is MissingDependencyError
     assert isinstance(copy, TinyViTError)
-    assert str(copy) == "torch is not installed: pip install 'tinyvit-edge[export]'"
+    assert str(copy) == f"torch is not installed: pip install -e '{ROOT}[export]'"
     assert (copy.cause, copy.remedy) == (error.cause, error.remedy)

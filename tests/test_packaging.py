@@ -133,3 +133,4 @@ def test_public_names_exist() -> None:
     import tinyvit
 
     assert all(getattr(tinyvit, name) for name in tinyvit.__all__)
+    assert dir(tinyvit) == sorted(tinyvit.__all__)

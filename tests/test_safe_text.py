@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from tests.helpers.hostile_text import HOSTILE_TEXT, has_control_characters
 from tinyvit.errors import ArtifactError
-from tinyvit.progress import LogProgress, TerminalProgress
+from tinyvit.progress import LogProgress, RichProgress
 from tinyvit.safe_text import escape_text, print_lines, quote_argument
 
 
@@ -52,17 +53,27 @@ def test_errors_have_no_control_characters_and_a_bounded_length() -> None:
     assert len(error.remedy) == 2003
 
 
-@pytest.mark.parametrize("progress_type", [LogProgress, TerminalProgress])
-def test_progress_has_no_control_characters(
-    progress_type: type[LogProgress] | type[TerminalProgress],
-) -> None:
+def test_lines_of_progress_have_no_control_characters() -> None:
     stream = io.StringIO()
-    progress = progress_type(stream)
+    progress = LogProgress(stream)
     progress.message(HOSTILE_TEXT)
     progress.advance(HOSTILE_TEXT, 1, 1)
-    output = stream.getvalue().replace("\r", "", progress_type is TerminalProgress)
-    assert not has_control_characters(output)
-    assert len(output.splitlines()) == 2
+    assert not has_control_characters(stream.getvalue())
+    assert len(stream.getvalue().splitlines()) == 2
+
+
+def test_a_bar_has_no_control_characters_but_those_that_draw_it() -> None:
+    pytest.importorskip("rich")
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="\n")
+    progress = RichProgress(stream)
+    progress.message(HOSTILE_TEXT)
+    progress.advance(HOSTILE_TEXT, 1, 1)
+    stream.flush()
+    output = stream.buffer.getvalue().decode()
+    # Colors, the cursor, and the line that is drawn again.
+    drawn = re.sub(r"\x1b\[([0-9;]*m|\?25[lh]|2K|1A)|\r", "", output)
+    assert not has_control_characters(drawn)
+    assert "100%" in drawn
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import pytest
 
+from tests.helpers.module_graph import ROOT
 from tinyvit.errors import MissingDependencyError
 from tinyvit.yaml_files import MAX_CHARACTERS, MAX_DEPTH, MAX_EVENTS, YamlValue, parse_yaml
 
@@ -64,5 +66,5 @@ def test_other_texts_are_refused(text: str, reason: str) -> None:
 
 def test_the_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "yaml", None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'tinyvit-edge\[export\]'"):
+    with pytest.raises(MissingDependencyError, match=re.escape(f"pip install -e '{ROOT}[export]'")):
         parse_yaml("a: b")

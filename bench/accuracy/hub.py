@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache, partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +55,11 @@ def open_hub_dataset(repo: str) -> Dataset:
             "label".
         MissingDependencyError: huggingface_hub or pyarrow is not installed.
     """
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError as error:
-        raise MissingDependencyError.for_package("huggingface_hub", extra="bench") from error
+    for package in ("huggingface_hub", "pyarrow"):  # both, before anything is downloaded
+        if find_spec(package) is None:
+            raise MissingDependencyError.for_package(package, extra="bench")
+    from huggingface_hub import snapshot_download
+
     pattern = f"data/{_SPLIT}-*.parquet"
     try:
         folder = snapshot_download(repo, repo_type="dataset", allow_patterns=[pattern])

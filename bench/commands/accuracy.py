@@ -11,11 +11,13 @@ from tinyvit.bench.arguments import (
     add_artifacts_argument,
     add_device_argument,
     add_record_arguments,
+    resolve_artifacts,
 )
 from tinyvit.cli import positive_int
 from tinyvit.errors import RequestError
 from tinyvit.plurals import format_count
 from tinyvit.progress import Progress, make_progress
+from tinyvit.runtimes.model_argument import resolve_model
 from tinyvit.safe_text import print_error, print_lines
 
 if TYPE_CHECKING:
@@ -165,6 +167,9 @@ def run(args: argparse.Namespace) -> int:
     from tinyvit.data.dataset import DatasetLocation
 
     _require_compatible_options(args)
+    args.files = resolve_artifacts(args)
+    if args.reference is not None:
+        args.reference = resolve_model(args.reference)
     progress = make_progress(json_output=args.json and not args.progress)
     limit = args.limit or (DEFAULT_IMAGES if args.preprocess_check else None)
     location = DatasetLocation(args.data, args.truth, limit=limit)
@@ -183,7 +188,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _require_compatible_options(args: argparse.Namespace) -> None:
-    """Raise RequestError if options contradict each other."""
+    """Raise TinyViTError if options contradict each other, or need a package that is missing."""
+    if args.ray is not None:
+        from tinyvit.bench.ray_cluster import require_ray
+
+        require_ray()
     if args.preprocess_check:
         _refuse_options_with_check(args)
     artifacts = {*args.files, *([args.reference] if args.reference else [])}

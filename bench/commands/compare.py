@@ -14,6 +14,7 @@ HELP = "compare two records, and exit with code 1 if the second one is significa
 EXAMPLES = """\
   tinyvit-bench compare main.json branch.json --max-regress 3%
   tinyvit-bench compare float32.json int8.json --max-drop 0.5
+  tinyvit-bench compare old.json new.json --match demo.onnx=demo.int8.onnx
 
 exit codes:
   0  no change is a regression; inconclusive changes do not count as regressions
@@ -36,8 +37,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="AFTER",
         help="Record to check for regressions. It must be of the same kind (latency or accuracy)"
-        " and device, and the artifacts must have the same file names. If a record has several"
-        " files of one name, these must have the same paths.",
+        " and device, and the artifacts must have the same file names, unless each record is of"
+        " one file. If a record has several files of one name, these must have the same paths.",
+    )
+    add(
+        "--match",
+        nargs="+",
+        type=_parse_match,
+        default=[],
+        metavar="BEFORE=AFTER",
+        help="Compare the artifact with the file name BEFORE in the first record with the one with"
+        " the file name AFTER in the second record.",
     )
     add(
         "--max-regress",
@@ -83,12 +93,21 @@ def run(args: argparse.Namespace) -> int:
         max_regress=args.max_regress,
         max_drop=args.max_drop,
         across_devices=args.across_devices,
+        names={after: before for before, after in args.match},
     )
     if args.json:
         print_lines(json.dumps(asdict(comparison)))
     else:
         print_lines(*format_comparison(comparison))
     return 1 if any(change.is_regression for change in comparison.changes) else 0
+
+
+def _parse_match(text: str) -> tuple[str, str]:
+    """Convert "a.onnx=b.onnx" to the two file names."""
+    before, separator, after = text.partition("=")
+    if not (before and separator and after):
+        raise argparse.ArgumentTypeError(f"{text!r} is not BEFORE=AFTER, two file names")
+    return before, after
 
 
 def _parse_percentage(text: str) -> float:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tinyvit.bench.arguments import resolve_artifacts
 from tinyvit.bench.devices import arguments
 from tinyvit.errors import RequestError
 from tinyvit.files import write_atomically
@@ -48,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
             can be run on it.
     """
     arguments.require_compatible_options(args)
+    args.files = list(map(Path, resolve_artifacts(args)))
     args.output.mkdir(parents=True, exist_ok=True)
     if args.adb is not None:
         return _run_android(args)

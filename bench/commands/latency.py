@@ -10,6 +10,7 @@ from tinyvit.bench.arguments import (
     add_artifacts_argument,
     add_device_argument,
     add_record_arguments,
+    resolve_artifacts,
 )
 from tinyvit.bench.record import BASELINES, Scenario
 from tinyvit.cli import positive_int
@@ -167,7 +168,7 @@ def run(args: argparse.Namespace) -> int:
     from tinyvit.bench.report.console import format_latency_record
 
     record = measure_latency(
-        args.files,
+        resolve_artifacts(args),
         _make_config(args),
         device_name=args.name,
         progress=make_progress(json_output=args.json),

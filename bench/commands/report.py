@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 HELP = "write a report from latency, accuracy and sensitivity records"
 EXAMPLES = """\
-  tinyvit-bench report latency.json accuracy.json -o report.html
+  tinyvit-bench report latency.json accuracy.json
   tinyvit-bench report jetson.json pi.json -o report.md --overwrite"""
+DEFAULT_OUTPUT = "report.html"
 _SUFFIXES = (".html", ".md", ".csv")
 
 
@@ -36,10 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o",
         "--output",
         type=Path,
-        required=True,
+        default=Path(DEFAULT_OUTPUT),
         metavar="FILE",
-        help="Report to write. The suffix determines the format: .html for an HTML page, .md for"
-        " Markdown, .csv for only the summary table.",
+        help=f"Report to write (default: {DEFAULT_OUTPUT}). The suffix determines the format: .html"
+        " for an HTML page, .md for Markdown, .csv for only the summary table.",
     )
     add(
         "--title",

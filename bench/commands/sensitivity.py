@@ -8,6 +8,7 @@ from pathlib import Path
 from tinyvit.bench.arguments import add_record_arguments
 from tinyvit.cli import positive_int
 from tinyvit.errors import RequestError
+from tinyvit.openmp import use_passive_waiting
 from tinyvit.progress import make_progress
 from tinyvit.safe_text import print_lines
 
@@ -86,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
             f"--limit {args.limit} is more than {MAX_IMAGES}",
             f"give 1 to {MAX_IMAGES}; {DEFAULT_IMAGES} are enough to order the layers",
         )
+    use_passive_waiting()  # torch computes with a reference that is a checkpoint
     options = SensitivityOptions(
         reference=args.reference,
         data=args.data,

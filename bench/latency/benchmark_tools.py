@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from tinyvit.bench.program_output import NUMBER
+from tinyvit.install_command import format_extra_command
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ BENCHMARK_TOOLS = {
         " -infer_precision {precision}",
         median_pattern=re.compile(rf"Median:\s+{NUMBER} ms"),
         unit_ms=1,
-        remedy="pip install 'tinyvit-edge[openvino]'",
+        remedy=format_extra_command("openvino"),
     ),
     "litert": BenchmarkTool(
         program="litert-benchmark",
@@ -44,7 +45,7 @@ BENCHMARK_TOOLS = {
         " --result_json {result}",
         median_pattern=re.compile(rf'"median_ms": {NUMBER}(?![\w.])'),
         unit_ms=1,
-        remedy="pip install 'tinyvit-edge[litert]'",
+        remedy=format_extra_command("litert"),
     ),
     "onnxruntime": BenchmarkTool(
         program="onnxruntime_perf_test",

@@ -11,10 +11,18 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
+
+Reporter: TypeAlias = Callable[[int, int], object]
+"""Function that receives the number of finished steps, and of all steps."""
 
 _MIN_TIMED_ROUNDS = 3
 """Number of rounds that are timed even if the time budget is used up. With three rounds, one slow
 round does not change the median much."""
+
+
+def ignore_report(done: int, total: int) -> None:
+    """Do nothing; the `Reporter` of a measurement whose progress is not shown."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +108,7 @@ def run_plan(
     workloads: Mapping[str, Callable[[], object]],
     plan: TurnPlan,
     clock: Callable[[], float] = time.perf_counter,
+    report: Reporter = ignore_report,
 ) -> dict[str, Timing]:
     """Time several workloads alternately, according to a plan.
 
@@ -107,6 +116,8 @@ def run_plan(
         workloads: The workloads by name; each call of one is one run.
         plan: The schedule.
         clock: Returns the current time in seconds; tests pass a fake clock.
+        report: Called after each round, between two measurements. Its arguments are the percentage
+            of the rounds or, if it is larger, of the time budget, and 100.
 
     Returns:
         The latencies of each workload, by name.
@@ -119,10 +130,13 @@ def run_plan(
             times_ms = _time_turn(run, plan.runs_per_turn, clock)
             if not is_warmup:
                 turns_ms[name].append(times_ms[plan.skipped_runs :])
-        is_over_budget = plan.budget_s is not None and clock() - start_s > plan.budget_s
+        budget_share = (clock() - start_s) / plan.budget_s if plan.budget_s else 0.0
         timed_rounds = round_index + 1 - plan.warmup_rounds
-        if is_over_budget and timed_rounds >= _MIN_TIMED_ROUNDS:
+        if budget_share > 1 and timed_rounds >= _MIN_TIMED_ROUNDS:
             break
+        round_share = (round_index + 1) / (plan.warmup_rounds + plan.rounds)
+        report(min(int(100 * max(budget_share, round_share)), 99), 100)
+    report(100, 100)
     return {name: Timing(tuple(turns)) for name, turns in turns_ms.items()}
 
 

@@ -86,7 +86,7 @@ def measure_latency(
         before = take_snapshot()
         results, timing_warnings = time_combinations(combinations, config, clock, progress)
         after = take_snapshot()
-        baselines = _measure_baselines(combinations, config, device.core_count, failures)
+        baselines = _measure_baselines(combinations, config, device.core_count, failures, progress)
     warnings += _make_setup_warnings(device, combinations)
     warnings += detect_interference(before, after)
     warnings += timing_warnings
@@ -95,6 +95,8 @@ def measure_latency(
         results, combinations, config, device.core_count, progress
     )
     warnings += detail_warnings
+    if config.roofline:
+        progress.message("measuring the peak rates of this machine")
     results, peak_rates = _add_roofline(results, combinations, config, device.core_count)
     return Record(
         kind="latency",
@@ -124,16 +126,23 @@ def _describe_settings(config: LatencyConfig) -> dict[str, Scalar]:
 
 
 def _measure_baselines(
-    combinations: Sequence[Combination], config: LatencyConfig, core_count: int, failures: Failures
+    combinations: Sequence[Combination],
+    config: LatencyConfig,
+    core_count: int,
+    failures: Failures,
+    progress: Progress,
 ) -> list[BaselineResult]:
     """Time the requested baselines alternately with each combination."""
     results: list[BaselineResult] = []
     if config.baselines:
-        for combination in combinations:
+        step = f"measuring {', '.join(config.baselines)}"
+        for index, combination in enumerate(combinations):
+            progress.advance(step, index, len(combinations))
             open_artifact = combination.open_artifact
             info = open_artifact.runtime.describe()
             threads = resolve_thread_count(combination.options, info, core_count)
             results += measure_baselines(config.baselines, open_artifact, threads, failures)
+        progress.advance(step, len(combinations), len(combinations))
     return results
 
 

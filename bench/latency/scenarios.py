@@ -22,7 +22,13 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from tinyvit.bench.latency.interleave import Timing, TurnPlan, run_plan
+from tinyvit.bench.latency.interleave import (
+    Reporter,
+    Timing,
+    TurnPlan,
+    ignore_report,
+    run_plan,
+)
 from tinyvit.bench.latency.percentiles import MIN_SAMPLES, bound_rank, summarize
 from tinyvit.bench.latency.queries import Query
 
@@ -129,7 +135,11 @@ def _has_settled(times_s: list[float]) -> bool:
 
 
 def run_back_to_back(
-    queries: Mapping[str, Query], query_count: int, seconds: float, clock: Clock
+    queries: Mapping[str, Query],
+    query_count: int,
+    seconds: float,
+    clock: Clock,
+    report: Reporter = ignore_report,
 ) -> dict[str, Timing]:
     """Time queries in the scenarios single-stream, multi-stream and offline.
 
@@ -145,6 +155,7 @@ def run_back_to_back(
         seconds: Time limit per artifact. It may end the timing before `query_count` queries, but
             not before each artifact had three turns.
         clock: The clock for timing.
+        report: Called between the turns; see `run_plan`.
 
     Returns:
         The latencies of each artifact, by name.
@@ -158,7 +169,7 @@ def run_back_to_back(
         skipped_runs=skipped_per_turn,
         budget_s=seconds * len(queries),
     )
-    return run_plan(queries, plan, clock.now)
+    return run_plan(queries, plan, clock.now, report)
 
 
 def run_server(
@@ -168,6 +179,7 @@ def run_server(
     clock: Clock,
     *,
     p99_limit_ms: float | None = None,
+    report: Reporter = ignore_report,
 ) -> Timing:
     """Time queries in the scenario server: they arrive in a Poisson process.
 
@@ -181,6 +193,7 @@ def run_server(
         p99_limit_ms: Limit of the 99th percentile. The run ends early as soon as so many queries
             took longer than this limit that the upper bound of the percentile is certain to exceed
             it. None to run all queries.
+        report: Called after each query with the number of finished queries and of all.
 
     Returns:
         The latencies as one turn, each from the arrival of the query to its answer.
@@ -197,6 +210,7 @@ def run_server(
         query()
         latency_ms = (clock.now() - start_s - arrival_s) * 1e3
         times_ms.append(latency_ms)
+        report(len(times_ms), query_count)
         if p99_limit_ms is not None and latency_ms > p99_limit_ms:
             misses_left -= 1
             if misses_left <= 0:
@@ -205,7 +219,11 @@ def run_server(
 
 
 def find_highest_rate(
-    query: Query, p99_limit_ms: float, query_count: int, clock: Clock
+    query: Query,
+    p99_limit_ms: float,
+    query_count: int,
+    clock: Clock,
+    report: Reporter = ignore_report,
 ) -> ServerTiming | None:
     """Search for the highest arrival rate that keeps the 99th percentile below a limit.
 
@@ -216,6 +234,8 @@ def find_highest_rate(
         p99_limit_ms: Limit that the 99th percentile must not exceed, with 99% confidence.
         query_count: Number of queries per step; raised to `MIN_SAMPLES[0.99]` if it is lower.
         clock: The clock for timing.
+        report: Called after each query with the number of queries that are finished, and that are
+            needed at most.
 
     Returns:
         The rate and the latencies at this rate; None if no rate of the search meets the limit.
@@ -226,13 +246,20 @@ def find_highest_rate(
     # The limit of 1e-6 ms avoids a division by zero if a clock of low resolution measured 0 ms.
     low, high = 0.0, 1e3 / max(back_to_back.median_ms, 1e-6)
     best: ServerTiming | None = None
-    for _ in range(_SEARCH_STEPS):
+    for step in range(_SEARCH_STEPS):
+
+        def report_step(done: int, total: int, finished: int = step * query_count) -> None:
+            report(finished + done, _SEARCH_STEPS * total)
+
         rate = (low + high) / 2
-        timing = run_server(query, rate, query_count, clock, p99_limit_ms=p99_limit_ms)
+        timing = run_server(
+            query, rate, query_count, clock, p99_limit_ms=p99_limit_ms, report=report_step
+        )
         bound_ms = summarize(timing.samples_ms).p99_bound_ms
         is_complete = len(timing.samples_ms) == query_count
         if is_complete and bound_ms is not None and bound_ms <= p99_limit_ms:
             low, best = rate, ServerTiming(rate, timing)
         else:
             high = rate
+    report(_SEARCH_STEPS * query_count, _SEARCH_STEPS * query_count)
     return best

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 
 from tinyvit.bench.artifact_info import read_artifact_info
 from tinyvit.bench.latency.combinations import Combination
@@ -51,12 +52,14 @@ def time_combinations(
     warmups = _warm_up_all(combinations, clock, progress)
     progress.message(f"timing all combinations of artifact and options ({len(combinations)})")
     if config.scenario == "server":
-        server_timings = [_time_server(combination, config, clock) for combination in combinations]
+        server_timings = [
+            _time_server(combination, config, clock, progress) for combination in combinations
+        ]
         timings = [server_timing.timing for server_timing in server_timings]
         results = _make_results(combinations, warmups, timings, config)
         results = _add_arrival_rates(results, server_timings, config)
     else:
-        timings = _time_alternately(combinations, config, clock)
+        timings = _time_alternately(combinations, config, clock, progress)
         results = _make_results(combinations, warmups, timings, config)
         results = _add_ratios(results, combinations, timings)
     return results, _make_unsteadiness_warnings(combinations, warmups, timings)
@@ -77,24 +80,30 @@ def _warm_up_all(
 
 
 def _time_alternately(
-    combinations: Sequence[Combination], config: LatencyConfig, clock: Clock
+    combinations: Sequence[Combination], config: LatencyConfig, clock: Clock, progress: Progress
 ) -> list[Timing]:
     """Return the latencies of each combination, in all scenarios except server."""
     # Paths cannot be the names, because several combinations can have the same path.
     queries = {str(index): combination.query for index, combination in enumerate(combinations)}
-    return list(run_back_to_back(queries, config.runs, config.seconds, clock).values())
+    report = partial(progress.advance, "timing")
+    return list(run_back_to_back(queries, config.runs, config.seconds, clock, report).values())
 
 
-def _time_server(combination: Combination, config: LatencyConfig, clock: Clock) -> ServerTiming:
+def _time_server(
+    combination: Combination, config: LatencyConfig, clock: Clock, progress: Progress
+) -> ServerTiming:
     """Return the latencies of one combination in the scenario server.
 
     Combinations are timed one after the other: alternating them would delay arriving queries.
     """
     query = combination.query
     if config.rate is not None:
-        return ServerTiming(config.rate, run_server(query, config.rate, config.runs, clock))
+        report = partial(progress.advance, "queries")
+        timing = run_server(query, config.rate, config.runs, clock, report=report)
+        return ServerTiming(config.rate, timing)
     assert config.p99_ms is not None  # LatencyConfig requires either a rate or this limit
-    highest = find_highest_rate(query, config.p99_ms, config.runs, clock)
+    report = partial(progress.advance, "searching the highest rate, queries")
+    highest = find_highest_rate(query, config.p99_ms, config.runs, clock, report)
     if highest is None:
         raise RequestError(
             f"the 99th percentile of {combination.open_artifact.path} exceeds"

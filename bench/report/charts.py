@@ -38,13 +38,13 @@ _LABEL_SPACE_PT = 6
 """Horizontal distance of labels from their points."""
 BAR_HEIGHT = 0.55
 """Height of a bar as a fraction of the distance between bars."""
-_WIDTH_IN = 8.2
+_WIDTH_IN = 6.0
 _PARETO_HEIGHT_IN = 4.2
 ROW_HEIGHT_IN = 0.42
 AXIS_HEIGHT_IN = 0.9
 _LEGEND_HEIGHT_IN = 0.4
 _FONT_PT = 9
-_MAX_NAME_CHARACTERS = 60
+_MAX_NAME_CHARACTERS = 40
 """Number of characters to which names are shortened, so that they leave space for the chart."""
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import html
+from collections import Counter
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
 from tinyvit.bench.record import Record
 from tinyvit.bench.report import charts
@@ -53,22 +55,43 @@ def format_page(records: Sequence[Record], rows: Sequence[Row], title: str) -> s
     css = resources.files("tinyvit.bench.report").joinpath("page.css").read_text(encoding="utf-8")
     dates = sorted(record.date for record in records)
     period = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
-    parts = [
+    header = [
         f"<h1>{_escape(title)}</h1>",
         f'<p class="date">{_escape(period)}</p>',
         _format_notes(list_notes(records)),
     ]
-    tables = list_tables(records, rows)
+    sections: list[_Section] = []
     figures = _draw_figures(records, rows)
-    for table in tables:
-        parts += [_format_table(table), *figures.get(table.title, [])]
-    body = "\n".join(part for part in parts if part)
+    for table in list_tables(records, rows):
+        sections += [_make_table_section(table), *figures.get(table.title, [])]
+    body = "\n".join([*filter(None, header), *_format_sections(sections)])
     return _PAGE.format(title=_escape(title), css=css, body=body)
 
 
-def _draw_figures(records: Sequence[Record], rows: Sequence[Row]) -> dict[str, list[str]]:
+class _Section(NamedTuple):
+    """A part of the page: its heading, and its content in HTML."""
+
+    heading: str
+    content: str
+
+
+def _format_sections(sections: Sequence[_Section]) -> list[str]:
+    """Format the sections that have a content, with different headings."""
+    counts: Counter[str] = Counter()
+    parts = []
+    for section in sections:
+        if not section.content:
+            continue
+        counts[section.heading] += 1
+        number = counts[section.heading]
+        heading = section.heading if number == 1 else f"{section.heading} ({number})"
+        parts.append(f"<h2>{_escape(heading)}</h2>\n{section.content}")
+    return parts
+
+
+def _draw_figures(records: Sequence[Record], rows: Sequence[Row]) -> dict[str, list[_Section]]:
     """Draw the charts; return those that follow each table, by the title of the table."""
-    figures: dict[str, list[str]] = {SUMMARY_TITLE: [], LATENCY_TITLE: [], STAGES_TITLE: []}
+    figures: dict[str, list[_Section]] = {SUMMARY_TITLE: [], LATENCY_TITLE: [], STAGES_TITLE: []}
     devices = list_devices(records)
     for device in devices:
         device_rows = [row for row in rows if device_key(row.device) == device_key(device)]
@@ -78,10 +101,12 @@ def _draw_figures(records: Sequence[Record], rows: Sequence[Row]) -> dict[str, l
             (LATENCY_TITLE, "Latency chart", charts.draw_latency_chart(device_rows)),
             (STAGES_TITLE, "Stages chart", charts.draw_stage_chart(device_rows)),
         ):
-            figures[title].append(_format_figure(heading + suffix, svg))
-    figures[ACCURACY_TITLE] = [_format_figure("Accuracy chart", charts.draw_accuracy_chart(rows))]
+            figures[title].append(_make_figure_section(heading + suffix, svg))
+    figures[ACCURACY_TITLE] = [
+        _make_figure_section("Accuracy chart", charts.draw_accuracy_chart(rows))
+    ]
     figures[SENSITIVITY_TITLE] = [
-        _format_figure(
+        _make_figure_section(
             f"Most sensitive units of {Path(result.artifact.path).name}",
             draw_sensitivity_chart(result.network),
         )
@@ -97,19 +122,23 @@ def _format_notes(notes: Sequence[Note]) -> str:
     return f'<ul class="notes">{items}</ul>' if items else ""
 
 
-def _format_figure(title: str, svg: str) -> str:
-    return f"<h2>{_escape(title)}</h2>\n<figure>{svg}</figure>" if svg else ""
+def _make_figure_section(heading: str, svg: str) -> _Section:
+    return _Section(heading, f"<figure>{svg}</figure>" if svg else "")
 
 
-def _format_table(table: Table) -> str:
+def _make_table_section(table: Table) -> _Section:
+    """Make the section of a table. On narrow screens, `data-name` precedes each cell."""
     header = "".join(f"<th>{_escape(cell)}</th>" for cell in table.header)
     rows = []
     for row in table.rows:
-        cells = "".join(f"<td>{_escape(cell)}</td>" for cell in row)
+        cells = "".join(
+            f'<td data-name="{_escape(name)}">{_escape(cell)}</td>'
+            for name, cell in zip(table.header, row)
+        )
         rows.append(f"<tr>{cells}</tr>")
     body = "\n".join(rows)
     content = f"<thead><tr>{header}</tr></thead>\n<tbody>\n{body}\n</tbody>"
-    return f'<h2>{_escape(table.title)}</h2>\n<div class="wide"><table>\n{content}\n</table></div>'
+    return _Section(table.title, f'<div class="wide"><table>\n{content}\n</table></div>')
 
 
 def _escape(text: str) -> str:

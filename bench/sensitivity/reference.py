@@ -12,6 +12,7 @@ from tinyvit.manifest import Manifest
 from tinyvit.runtimes.artifact import Artifact, read_artifact
 from tinyvit.runtimes.formats.onnx import ONNX
 from tinyvit.runtimes.registry import open_runtime
+from tinyvit.variants import RELEASED_NAMES
 
 if TYPE_CHECKING:
     from tinyvit.nn.checkpoint import Checkpoint
@@ -23,7 +24,7 @@ def read_reference(path: Path, int8: Manifest) -> FloatWeights:
     """Read the float32 weights of the folded network from an artifact or a checkpoint.
 
     Args:
-        path: A float32 .onnx file of tinyvit-export, or a checkpoint.
+        path: A float32 .onnx file of tinyvit-export, a checkpoint, or the name of a released one.
         int8: The manifest of the int8 artifact.
 
     Returns:
@@ -36,7 +37,8 @@ def read_reference(path: Path, int8: Manifest) -> FloatWeights:
         CheckpointError: The checkpoint cannot be read.
         MissingDependencyError: The reference is a checkpoint, and torch is not installed.
     """
-    if path.is_dir() or path.name.lower().endswith(CHECKPOINT_SUFFIXES):
+    is_name = str(path) in RELEASED_NAMES and not path.exists()
+    if is_name or path.is_dir() or path.name.lower().endswith(CHECKPOINT_SUFFIXES):
         return _read_checkpoint(path, int8)
     artifact = read_artifact(path)
     manifest = artifact.manifest
@@ -67,11 +69,11 @@ def _read_weights(artifact: Artifact) -> FloatWeights:
 def _read_checkpoint(path: Path, int8: Manifest) -> FloatWeights:
     """Read and fold the network of a checkpoint, as tinyvit-export does."""
     try:
-        from tinyvit.nn.checkpoint import load_checkpoint
         from tinyvit.nn.fold import fold_model
+        from tinyvit.nn.hub import load_file_or_released
     except ImportError as error:
         raise MissingDependencyError.for_package("torch", extra="export") from error
-    checkpoint: Checkpoint = load_checkpoint(path)
+    checkpoint: Checkpoint = load_file_or_released(path)
     if checkpoint.sha256 != int8.source.sha256:
         raise _make_mismatch_error(path)
     folded = fold_model(checkpoint.at_size(int8.img_size, int8.windows).build())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from tinyvit.cli import positive_int
 from tinyvit.image_sizes import Windows
+from tinyvit.openmp import add_threads_argument, set_thread_count
 from tinyvit.progress import make_progress
 from tinyvit.safe_text import print_lines
 
@@ -33,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     Args:
         parser: The parser of the subcommand.
     """
-    parser.add_argument("checkpoint", type=Path, metavar="FILE", help="a TinyViT checkpoint")
+    parser.add_argument(
+        "checkpoint", type=Path, metavar="FILE", help="a TinyViT checkpoint, or demo"
+    )
     parser.add_argument(
         "--data",
         type=Path,
@@ -45,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--img-size",
+        "--imgsz",
         type=positive_int,
         metavar="PIXELS",
         help="image size (default: that of the checkpoint)",
@@ -67,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overwrite", action="store_true", help="replace such files in the folder of -o"
     )
+    add_threads_argument(parser)
     parser.add_argument("--json", action="store_true", help="print the result as a JSON object")
 
 
@@ -79,24 +84,31 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         The exit code.
     """
+    from tinyvit.distill.packages import require_packages
+
+    set_thread_count(args.threads)
+    # Before the imports, because that of torch takes seconds.
+    require_packages("torch", *(["matplotlib"] if args.output is not None else []))
     from tinyvit.data.splits import find_split_folder
     from tinyvit.distill.training.device import select_device
     from tinyvit.distill.training.evaluate import predict_images
     from tinyvit.labels import numbered_labels
-    from tinyvit.nn.checkpoint import load_checkpoint
+    from tinyvit.nn.hub import load_file_or_released
     from tinyvit.quant.validation_data import read_validation_set
 
     if args.output is not None:
         _check_output(args.output, args.overwrite)
-    file_checkpoint = load_checkpoint(args.checkpoint)
+    file_checkpoint = load_file_or_released(args.checkpoint)
     img_size = args.img_size or file_checkpoint.img_size
     checkpoint = file_checkpoint.at_size(img_size, args.windows)
     labels = checkpoint.labels or numbered_labels(checkpoint.num_classes)
     folder = find_split_folder(args.data, "val")
     validation = read_validation_set(folder, checkpoint.preprocess, labels)
-    make_progress(json_output=args.json).message(f"{folder}: {validation.describe()}")
+    progress = make_progress(json_output=args.json)
+    progress.message(f"{folder}: {validation.describe()}")
     device = select_device("float32")
-    predictions = predict_images(device.move_module(checkpoint.build()), validation, device)
+    model = device.move_module(checkpoint.build())
+    predictions = predict_images(model, validation, device, progress=progress)
     scores = predictions.measure_accuracy()
     report = _write_report(predictions, labels, args.output)
     if args.json:

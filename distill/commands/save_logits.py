@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinyvit.cli import explain_interrupt, positive_int
+from tinyvit.openmp import add_threads_argument, set_thread_count
 from tinyvit.plurals import format_count
 from tinyvit.progress import make_progress
 from tinyvit.safe_text import print_lines
@@ -77,6 +78,7 @@ def _add_view_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("views")
     group.add_argument(
         "--img-size",
+        "--imgsz",
         type=positive_int,
         metavar="PIXELS",
         help="width and height of the views (default: the input size of the first teacher); for "
@@ -109,6 +111,7 @@ def _add_view_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_teacher_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("teacher")
+    add_threads_argument(group)
     group.add_argument(
         "--top-k",
         type=positive_int,
@@ -150,6 +153,15 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         The exit code.
     """
+    from tinyvit.distill.packages import require_packages
+
+    set_thread_count(args.threads)
+    # Before the imports, because that of torch takes seconds.
+    require_packages("torch")
+    if args.ray is not None:
+        from tinyvit.bench.ray_cluster import require_ray
+
+        require_ray()
     from tinyvit.distill.logits.save import save_logits
     from tinyvit.distill.logits.teacher_predictions import LogitsRequest
     from tinyvit.distill.training.config import apply_overrides, parse_assignment

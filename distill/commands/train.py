@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from tinyvit.cli import explain_interrupt
 from tinyvit.distill.train_arguments import add_arguments
+from tinyvit.openmp import set_thread_count
 from tinyvit.progress import make_progress
 from tinyvit.safe_text import print_lines
 
@@ -45,11 +46,13 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         The exit code.
     """
-    from tinyvit.distill.training.packages import require_training_packages
+    from tinyvit.distill.packages import require_training_packages
+
+    set_thread_count(args.threads)
+    require_training_packages()  # before the imports, because that of torch takes seconds
     from tinyvit.distill.training.request import TrainingRequest
     from tinyvit.distill.training.train import train_student
 
-    require_training_packages()
     request = TrainingRequest(
         data=args.data,
         output=args.output,
@@ -101,7 +104,7 @@ def _is_set(args: argparse.Namespace, name: str) -> bool:
 def _make_config(args: argparse.Namespace) -> TrainingConfig:
     """Return the settings of --config or a preset, changed by --set and by other options."""
     from tinyvit.distill.training.config import apply_overrides, parse_assignment, read_config
-    from tinyvit.distill.training.presets import choose_preset, get_preset
+    from tinyvit.distill.training.presets import choose_preset, get_preset, scale_warmup
     from tinyvit.errors import RequestError
 
     if args.config and args.preset:
@@ -128,4 +131,6 @@ def _make_config(args: argparse.Namespace) -> TrainingConfig:
         "freeze": args.freeze,
     }
     given_options = {name: value for name, value in options.items() if value is not None}
-    return replace(config, **given_options)
+    config = replace(config, **given_options)
+    is_warmup_given = args.config is not None or _is_set(args, "warmup_epochs")
+    return config if is_warmup_given else scale_warmup(config)

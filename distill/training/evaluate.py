@@ -13,6 +13,7 @@ from torch import nn
 
 from tinyvit.distill.training.device import ComputeDevice
 from tinyvit.metrics import AccuracyCounter, rank_classes
+from tinyvit.progress import NullProgress, Progress
 from tinyvit.quant.validation_data import ValidationSet
 
 _RANKED_CLASSES = 5
@@ -81,6 +82,7 @@ def predict_images(
     validation: ValidationSet,
     device: ComputeDevice,
     kept_outputs: Sequence[int] | None = None,
+    progress: Progress = NullProgress(),
 ) -> ImagePredictions:
     """Classify images.
 
@@ -91,6 +93,7 @@ def predict_images(
         device: The device and the precision.
         kept_outputs: For each class index of `validation`, the index of the network's output (its
             logit) for this class; None if these indices are equal.
+        progress: Receives the number of images that have been classified.
 
     Raises:
         RequestError: Too many images cannot be read.
@@ -98,6 +101,7 @@ def predict_images(
     was_training = model.training
     model.eval()
     all_classes, all_ranked, all_confidences = [], [], []
+    finished = 0
     with torch.inference_mode():
         for pixels, classes in validation.batches():
             images = validation.preprocess.normalize(pixels)
@@ -109,6 +113,8 @@ def predict_images(
             all_classes.append(classes)
             all_ranked.append(rank_classes(logits.numpy(), _RANKED_CLASSES))
             all_confidences.append(logits.softmax(1).amax(1).numpy())
+            finished += len(classes)
+            progress.advance("measuring the accuracy, images", finished, len(validation))
     model.train(was_training)
     return ImagePredictions(
         validation.readable_files,
@@ -123,6 +129,7 @@ def evaluate_model(
     validation: ValidationSet,
     device: ComputeDevice,
     kept_outputs: Sequence[int] | None = None,
+    progress: Progress = NullProgress(),
 ) -> AccuracyScores:
     """Measure the accuracy of a network.
 
@@ -131,8 +138,9 @@ def evaluate_model(
         validation: The images with their classes.
         device: The device and the precision.
         kept_outputs: The outputs of the network to use, as for `predict_images`.
+        progress: Receives the number of images that have been classified.
 
     Raises:
         RequestError: Too many images cannot be read.
     """
-    return predict_images(model, validation, device, kept_outputs).measure_accuracy()
+    return predict_images(model, validation, device, kept_outputs, progress).measure_accuracy()

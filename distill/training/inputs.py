@@ -13,13 +13,14 @@ from tinyvit.distill.training.new_class_rows import fill_new_class_rows
 from tinyvit.distill.training.presets import select_image_size
 from tinyvit.distill.training.qat import add_fake_quantization, make_checkpoint_state
 from tinyvit.distill.training.request import TrainingRequest
-from tinyvit.distill.training.student import Student, make_student, read_init
+from tinyvit.distill.training.student import Student, make_student
 from tinyvit.distill.training.task import TrainingTask
 from tinyvit.distill.training.validation_images import find_validation_images
 from tinyvit.errors import RequestError
 from tinyvit.labels import Label, numbered_labels
 from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.fold import fold_model
+from tinyvit.nn.hub import load_file_or_released
 from tinyvit.quant.calibration import calibrate_recipe, require_points
 from tinyvit.quant.calibration_data import read_calibration_set
 from tinyvit.quant.equalization import Equalization
@@ -67,7 +68,7 @@ def open_inputs(request: TrainingRequest) -> TrainingInputs:
         images.require_class_folders("--balance")
     validation_source = find_validation_images(request, images, store)
     selection = select_classes(images, store, request.classes, uses_labels=config.label_weight > 0)
-    init = read_init(request.init) if request.init else None
+    init = load_file_or_released(request.init) if request.init else None
     student = make_student(
         name=request.student,
         init=init,

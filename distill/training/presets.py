@@ -70,6 +70,10 @@ _ALL_PRESETS = (
 PRESETS: dict[str, TrainingConfig] = {config.preset: config for config in _ALL_PRESETS}
 """The presets by name."""
 
+MAX_WARMUP_SHARE = 0.25
+"""Largest share of a run that the warm-up of its preset may take. It is at most a sixth in every
+preset itself."""
+
 LABEL_PRESETS = frozenset({"scratch-1k", "finetune-1k", "finetune-384", "finetune-512"})
 """The presets of those of the paper's runs that learn from class labels only."""
 
@@ -155,3 +159,40 @@ def select_drop_path_rate(config: TrainingConfig, variant: Variant) -> float:
         if f"_{size}_" in variant.name:
             return rate
     return 0.0
+
+
+def scale_warmup(config: TrainingConfig) -> TrainingConfig:
+    """Shorten the warm-up of a run that is much shorter than its preset.
+
+    In such a run, the learning rate would otherwise never reach its peak, or only at its end.
+
+    Args:
+        config: Settings, with the warm-up of the preset.
+
+    Returns:
+        Settings whose warm-up takes the same share of all epochs as in the preset, if the warm-up
+        of the preset would take more than a quarter of them. Otherwise `config` itself.
+    """
+    preset = PRESETS.get(config.preset)
+    if preset is None or config.warmup_epochs <= MAX_WARMUP_SHARE * config.epochs:
+        return config
+    share = preset.warmup_epochs / preset.epochs
+    return replace(config, warmup_epochs=round(share * config.epochs, 4))
+
+
+def describe_scaled_warmup(config: TrainingConfig) -> list[str]:
+    """Return the message about a warm-up that `scale_warmup` shortened, as the only item, or [].
+
+    Args:
+        config: The settings of the run.
+    """
+    preset = PRESETS.get(config.preset)
+    if preset is None or config.warmup_epochs == preset.warmup_epochs:
+        return []
+    if config != scale_warmup(replace(config, warmup_epochs=preset.warmup_epochs)):
+        return []  # The user has chosen this warm-up.
+    return [
+        f"the learning rate rises during the first {config.warmup_epochs:g} epochs,"
+        f" instead of the {preset.warmup_epochs:g} of {preset.epochs} epochs of the preset, because"
+        " the run is short (--set warmup_epochs=N changes that)"
+    ]

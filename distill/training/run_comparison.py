@@ -14,8 +14,8 @@ from tinyvit.files import read_text
 def find_differences(path: Path, requested_text: str) -> list[str]:
     """Find the values of a run.toml that prevent the run from being resumed.
 
-    A run can be resumed with more epochs, or with another patience, because these change nothing
-    about the finished epochs.
+    A run can be resumed with more epochs, and then with another warm-up, or with another patience,
+    because these change nothing about the finished epochs.
 
     Args:
         path: The run.toml of the run in the folder.
@@ -65,6 +65,8 @@ def _accept_changes(
         return
     if epochs < requested["epochs"]:
         existing["epochs"] = requested["epochs"]
+        # A short run has a shorter warm-up; see `presets.scale_warmup`.
+        existing["warmup_epochs"] = requested["warmup_epochs"]
     existing_store = existing_tables.get("run", {}).get("store")
     requested_store = requested_tables["run"].get("store")
     if isinstance(existing_store, dict) and isinstance(requested_store, dict):

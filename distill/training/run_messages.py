@@ -5,7 +5,7 @@ from __future__ import annotations
 from tinyvit.distill.logits.store import Store
 from tinyvit.distill.training.config import TrainingConfig
 from tinyvit.distill.training.early_stopping import count_epochs_since_best
-from tinyvit.distill.training.presets import LABEL_PRESETS
+from tinyvit.distill.training.presets import LABEL_PRESETS, describe_scaled_warmup
 from tinyvit.distill.training.run_folder import BEST_CHECKPOINT, TrainingState
 from tinyvit.distill.training.task import TrainingTask
 from tinyvit.distill.training.trainer import TrainingRun
@@ -36,6 +36,7 @@ def describe_start(run: TrainingRun) -> list[str]:
         _describe_supervision(task.data.store, config),
         f"preset {config.preset}: {epochs} of {steps}, with "
         f"{format_count(config.batch, 'image')} per step",
+        *describe_scaled_warmup(config),
     ]
 
 

@@ -19,8 +19,7 @@ from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.files import write_atomically
 from tinyvit.image_sizes import check_size
 from tinyvit.labels import Label, numbered_labels
-from tinyvit.nn.checkpoint import Checkpoint, is_checkpoint_path, load_checkpoint
-from tinyvit.nn.hub import load_released
+from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.layers import MBConv
 from tinyvit.nn.model import TinyViT
 from tinyvit.plurals import format_count
@@ -155,26 +154,6 @@ def _make_student_from_checkpoint(
         init_sha256=init.sha256,
         head_origin=head_origin,
     )
-
-
-def read_init(init: Path) -> Checkpoint:
-    """Load the checkpoint with the initial weights.
-
-    Args:
-        init: A checkpoint file or folder, or the name of a released checkpoint.
-
-    Raises:
-        CheckpointError: The file cannot be used, or the checkpoint cannot be fetched.
-        RequestError: No released checkpoint has this name.
-    """
-    if is_checkpoint_path(init) or init.is_file():
-        return load_checkpoint(init)
-    try:
-        return load_released(str(init))
-    except RequestError:
-        if init.is_dir():
-            return load_checkpoint(init)  # Its error states what the folder lacks.
-        raise
 
 
 def _explain_random_head(

@@ -10,6 +10,7 @@ from typing import Any
 from tinyvit import __version__
 from tinyvit.distill.augmentation.probe import get_library_versions
 from tinyvit.distill.logits.store import Store
+from tinyvit.distill.packages import require_training_packages
 from tinyvit.distill.training import run_folder
 from tinyvit.distill.training.batch_size import fit_batch
 from tinyvit.distill.training.config import TrainingConfig
@@ -20,7 +21,6 @@ from tinyvit.distill.training.distributed import (
     join_process_group,
 )
 from tinyvit.distill.training.inputs import TrainingInputs, make_task, open_inputs
-from tinyvit.distill.training.packages import require_training_packages
 from tinyvit.distill.training.presets import select_drop_path_rate
 from tinyvit.distill.training.reports.run_reports import report_run
 from tinyvit.distill.training.request import TrainingRequest, check_request

@@ -280,7 +280,9 @@ class TrainingRun:
         task = self.task
         if not task.validation:
             return None
-        scores = evaluate_model(self.result_model, task.validation, self.device, task.kept_outputs)
+        scores = evaluate_model(
+            self.result_model, task.validation, self.device, task.kept_outputs, self._progress
+        )
         return scores.top1
 
     def _save_epoch(self, summary: EpochSummary) -> None:

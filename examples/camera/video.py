@@ -28,20 +28,33 @@ class CapturedFrame:
     time_s: float
 
 
-def capture_frames(source: str) -> Iterator[CapturedFrame]:
+def is_live(source: str) -> bool:
+    """Return whether a source is a camera or a stream, not a video file."""
+    return source.isdigit() or source.startswith("/dev/") or "://" in source
+
+
+def read_fps(source: str) -> float:
+    """Return the frames per second of a video file; `DEFAULT_FPS` if it states none."""
+    capture = _open_source(source)
+    try:
+        return capture.get(cv2.CAP_PROP_FPS) or DEFAULT_FPS
+    finally:
+        capture.release()
+
+
+def capture_frames(source: str, is_paced: bool = True) -> Iterator[CapturedFrame]:
     """Yield frames as a camera captures them, or as fast as a video file plays.
 
     Args:
         source: Number or path of a camera ("0", "/dev/video0"), URL of a stream ("rtsp://...") or
             path of a video file.
+        is_paced: Whether the frames of a video file come as fast as it plays. If not, each comes
+            when it is requested.
     """
-    capture = cv2.VideoCapture(int(source) if source.isdigit() else source)
-    if not capture.isOpened():
-        raise SystemExit(
-            f"error: {source} cannot be opened: give a camera's number or a video that OpenCV reads"
-        )
-    is_live = source.isdigit() or source.startswith("/dev/") or "://" in source
-    interval_s = 0.0 if is_live else 1 / (capture.get(cv2.CAP_PROP_FPS) or DEFAULT_FPS)
+    capture = _open_source(source)
+    interval_s = 0.0
+    if is_paced and not is_live(source):
+        interval_s = 1 / (capture.get(cv2.CAP_PROP_FPS) or DEFAULT_FPS)
     next_frame_s = time.monotonic()
     try:
         while True:
@@ -57,6 +70,15 @@ def capture_frames(source: str) -> Iterator[CapturedFrame]:
         capture.release()
 
 
+def _open_source(source: str) -> cv2.VideoCapture:
+    capture = cv2.VideoCapture(int(source) if source.isdigit() else source)
+    if not capture.isOpened():
+        raise SystemExit(
+            f"error: {source} cannot be opened: give a camera's number or a video that OpenCV reads"
+        )
+    return capture
+
+
 def show_in_window(frame: Frame) -> bool:
     """Show a frame on the screen; return False once the user has pressed q."""
     try:
@@ -69,14 +91,14 @@ def show_in_window(frame: Frame) -> bool:
 
 
 class VideoFile:
-    """An .mp4 file with `DEFAULT_FPS` frames per second.
+    """An .mp4 file that plays at the speed of its source.
 
-    Each new frame fills the time since the previous one, so the video plays at the speed of the
-    source. A frame that comes too early for the frame rate is left out.
+    `write` is for frames of a camera: each new frame fills the time since the previous one, and one
+    that comes too early for the frame rate is left out. `append` writes each frame once.
     """
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, path: str, fps: float = DEFAULT_FPS) -> None:
+        self._path, self._fps = path, fps
         self._writer: cv2.VideoWriter | None = None
         self._start_s, self._written_count = 0.0, 0
 
@@ -85,10 +107,16 @@ class VideoFile:
         if self._writer is None:
             self._writer = self._open(frame)
             self._start_s = time.monotonic()
-        while self._written_count <= DEFAULT_FPS * (time.monotonic() - self._start_s):
+        while self._written_count <= self._fps * (time.monotonic() - self._start_s):
             self._writer.write(frame)
             self._written_count += 1
         return True
+
+    def append(self, frame: Frame) -> None:
+        """Write a frame once."""
+        if self._writer is None:
+            self._writer = self._open(frame)
+        self._writer.write(frame)
 
     def close(self) -> None:
         """Close the file, which makes it playable; do nothing if no frame was written."""
@@ -99,7 +127,7 @@ class VideoFile:
         """Create the file for frames of the size of `frame`."""
         height, width = frame.shape[:2]
         codec = cv2.VideoWriter.fourcc(*"mp4v")
-        writer = cv2.VideoWriter(self._path, codec, DEFAULT_FPS, (width, height))
+        writer = cv2.VideoWriter(self._path, codec, self._fps, (width, height))
         if not writer.isOpened():
             raise SystemExit(
                 f"error: {self._path} cannot be written: give an .mp4 in a folder that exists"

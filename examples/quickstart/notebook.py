@@ -1,9 +1,9 @@
-"""Write quickstart.ipynb from quickstart.py.
+"""Write quickstart.ipynb from quickstart.py, run it, and keep its outputs.
 
     python examples/quickstart/notebook.py
 
 Each block of the script becomes a code cell. A comment in the first line of a block becomes a text
-cell above it.
+cell above it. This needs `pip install nbclient nbformat ipykernel`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 HERE = Path(__file__).parent
 
@@ -55,16 +56,44 @@ def make_code_cell(source: str) -> Cell:
     }
 
 
+def run_notebook(notebook: dict[str, object]) -> dict[str, object]:
+    """Run a notebook in a temporary folder beside the images.
+
+    Args:
+        notebook: The notebook without outputs.
+
+    Returns:
+        The notebook with what its cells print. Times and warnings of the machine are left out.
+    """
+    import nbclient
+    import nbformat
+
+    with TemporaryDirectory() as folder:
+        examples = Path(folder, "examples")
+        examples.mkdir()
+        (examples / "images").symlink_to(HERE.parent / "images")
+        node = nbformat.from_dict(notebook)
+        resources = {"metadata": {"path": folder}}
+        nbclient.NotebookClient(node, timeout=600, resources=resources).execute()
+    for cell in node.cells:
+        cell.metadata.pop("execution", None)
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if output.get("name") == "stdout"]
+    result: dict[str, object] = json.loads(nbformat.writes(node))
+    return result
+
+
 def main() -> None:
     """Write the notebook beside the script."""
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    notebook = {
+    notebook: dict[str, object] = {
         "cells": make_cells((HERE / "quickstart.py").read_text()),
         "metadata": {"kernelspec": kernel},
         "nbformat": 4,
         "nbformat_minor": 5,
     }
-    (HERE / "quickstart.ipynb").write_text(json.dumps(notebook, indent=1) + "\n")
+    text = json.dumps(run_notebook(notebook), indent=1, ensure_ascii=False)
+    (HERE / "quickstart.ipynb").write_text(text + "\n")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
+from tinyvit.errors import RequestError
 from tinyvit.manifest import EmbeddedPreprocessing, Manifest, Precision, TensorSpec
 from tinyvit.preprocess import Preprocess
 from tinyvit.quant_scheme import QuantScheme
@@ -99,6 +100,8 @@ class Target(ABC):
             target's tools.
         tools: Python packages that make the artifact; their versions go into the manifest.
         scheme: Which tensors are quantized for the target's engine, and in which form.
+        engine_title: Name of the engine that runs its files, as its makers write it; needed only if
+            `parity_method` is not "engine".
         aliases: Other names that `--target` accepts.
         unsupported: Precision or embedded preprocessing that the target does not offer -> a reason
             that completes "NAME artifacts are not made in int8: ...".
@@ -119,6 +122,7 @@ class Target(ABC):
     extra: str
     tools: tuple[str, ...]
     scheme: QuantScheme
+    engine_title: str = "the engine of the target"
     aliases: tuple[str, ...] = ()
     unsupported: Mapping[Feature, str] = MappingProxyType({})
     batch_sizes: Literal["one", "fixed", "any"] = "any"
@@ -165,6 +169,14 @@ class Target(ABC):
             RequestError: A value is impossible.
         """
         return self
+
+    def explain_machine(self) -> RequestError | None:
+        """Explain why this machine cannot make artifacts of this target.
+
+        Returns:
+            The error to raise or to report; None, as for most targets, if any machine can.
+        """
+        return None
 
     def make_parity_model(
         self,

@@ -22,6 +22,11 @@ __all__ = ["Classifier", "Prediction", "TinyViTError", "__version__"]
 disable_telemetry()
 
 
+def __dir__() -> list[str]:
+    """List the public names, also those that are not imported yet."""
+    return sorted(__all__)
+
+
 def __getattr__(name: str) -> Any:
     if name in ("Classifier", "Prediction"):
         from tinyvit import runtimes

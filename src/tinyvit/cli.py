@@ -22,6 +22,7 @@ from tinyvit.command_parser import CommandParser
 from tinyvit.errors import TinyViTError
 from tinyvit.files import explain_os_error
 from tinyvit.privacy import use_temporary_caches
+from tinyvit.progress import end_progress
 from tinyvit.safe_text import print_error, print_lines, print_traceback
 from tinyvit.stop_signals import Terminated, catch_stop_signals, restore_interrupt
 
@@ -52,10 +53,10 @@ def make_parser(prog: str, description: str, examples: str) -> CommandParser:
     return parser
 
 
-def run_subcommand(
-    prog: str, description: str, examples: str, package: ModuleType, argv: Sequence[str] | None
-) -> int:
-    """Run a command whose subcommands are the modules of a package.
+def make_subcommand_parser(
+    prog: str, description: str, examples: str, package: ModuleType
+) -> CommandParser:
+    """Create the parser of a command whose subcommands are the modules of a package.
 
     Each module defines `HELP` (a clause without a period), `EXAMPLES` (example commands, one per
     line), `add_arguments(parser)` and `run(namespace)`, which returns the exit code. The module
@@ -66,10 +67,9 @@ def run_subcommand(
         description: A sentence that describes what the command does.
         examples: Example commands, one per line.
         package: The package of the subcommands. All of its modules are imported.
-        argv: Arguments without the program name; None for those of the process.
 
     Returns:
-        The exit code.
+        The parser. Its result has the attribute `run`, the function of the chosen subcommand.
     """
     parser = make_parser(prog, description, examples)
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -84,6 +84,19 @@ def run_subcommand(
         )
         module.add_arguments(subparser)
         subparser.set_defaults(run=module.run)
+    return parser
+
+
+def run_subcommand(parser: CommandParser, argv: Sequence[str] | None) -> int:
+    """Run the subcommand that the arguments name.
+
+    Args:
+        parser: The parser that `make_subcommand_parser` created.
+        argv: Arguments without the program name; None for those of the process.
+
+    Returns:
+        The exit code.
+    """
     namespace = parser.parse_args(argv)
 
     def run_chosen_subcommand() -> int:
@@ -146,7 +159,10 @@ def run_guarded(command: Callable[[], int]) -> int:
     _replace_closed_streams()
     try:
         with catch_stop_signals(), restore_interrupt(), use_temporary_caches():
-            exit_code = command()
+            try:
+                exit_code = command()
+            finally:
+                end_progress()
             # If the disk is full or the pipe is closed, flushing here raises an error that can
             # still be reported. Without this, the interpreter would flush at exit, too late.
             sys.stdout.flush()

@@ -97,6 +97,7 @@ class CommandParser(argparse.ArgumentParser):
             message: argparse's message.
         """
         if len(message) <= _MAX_MESSAGE_LENGTH:
+            message = self._use_first_names(message)
             if match := _INVALID_CHOICE.fullmatch(message):
                 self._refuse_choice(*match.groups())
             for pattern, cause, remedy in _MESSAGES:
@@ -109,9 +110,17 @@ class CommandParser(argparse.ArgumentParser):
     def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
         """Convert an argument to its type, after a check that it is no URL if it is a path."""
         if action.type in (None, Path) and not action.choices and is_url(arg_string):
-            name = max(action.option_strings, key=len, default=action.metavar or action.dest)
-            _exit_with_error(make_url_error(str(name), arg_string))
+            name = _get_first_name(action)
+            _exit_with_error(make_url_error(name, arg_string))
         return super()._get_value(action, arg_string)
+
+    def _use_first_names(self, message: str) -> str:
+        """Replace names such as "--target/--format" by the first long one of the option."""
+        for action in self._actions:
+            if len(action.option_strings) > 1:
+                joined_names = "/".join(action.option_strings)
+                message = message.replace(joined_names, _get_first_name(action))
+        return message
 
     def _list_own_words(self, words: Sequence[str]) -> Iterable[str]:
         """List the words that this parser interprets, not the parser of a subcommand."""
@@ -149,6 +158,12 @@ class CommandParser(argparse.ArgumentParser):
         nearest = get_close_matches(value, names, n=1)
         hint = f"did you mean {nearest[0]}? The possible values are" if nearest else "use one of"
         _exit_with_error(RequestError(f"{name} cannot be {value}", f"{hint} {', '.join(names)}"))
+
+
+def _get_first_name(action: argparse.Action) -> str:
+    """Return the first long name of an option, or the name of a positional argument."""
+    names = [name for name in action.option_strings if name.startswith("--")]
+    return str([*names, *action.option_strings, action.metavar or action.dest][0])
 
 
 def _exit_with_error(error: RequestError) -> NoReturn:

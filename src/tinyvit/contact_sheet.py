@@ -73,7 +73,8 @@ class ContactSheet:
         self._sheet.paste(thumbnail, (x + left, y + top))
         for line_number, line in enumerate(caption):
             line_y = y + THUMBNAIL_PX + 1 + _LINE_HEIGHT_PX * line_number
-            self._pen.text((x, line_y), self._fit_text(line), fill="black", font=self._font)
+            text = fit_text(line, self._font, THUMBNAIL_PX)
+            self._pen.text((x, line_y), text, fill="black", font=self._font)
 
     def encode_png(self) -> bytes:
         """Return the sheet as the bytes of a PNG file."""
@@ -81,14 +82,24 @@ class ContactSheet:
         self._sheet.save(encoded, "PNG")
         return encoded.getvalue()
 
-    def _fit_text(self, line: str) -> str:
-        """Return a line without control characters, cut to the width of a thumbnail."""
-        text = escape_text(line)[:_MAX_CHARACTERS]
-        if self._font.getlength(text) <= THUMBNAIL_PX:
-            return text
-        while text and self._font.getlength(text + _ELLIPSIS) > THUMBNAIL_PX:
-            text = text[:-1]
-        return text + _ELLIPSIS
+
+def fit_text(line: str, font: Font, width_px: float) -> str:
+    """Cut a line of text to a width.
+
+    Args:
+        line: The text.
+        font: The font in which it is drawn.
+        width_px: The width in pixels.
+
+    Returns:
+        The text without control characters, with "..." at its end if it was too long.
+    """
+    text = escape_text(line)[:_MAX_CHARACTERS]
+    if font.getlength(text) <= width_px:
+        return text
+    while text and font.getlength(text + _ELLIPSIS) > width_px:
+        text = text[:-1]
+    return text + _ELLIPSIS
 
 
 def _fit_image(image: Image.Image) -> Image.Image:

@@ -50,9 +50,12 @@ class MissingDependencyError(TinyViTError):
             extra: Extra of tinyvit-edge that installs the package, such as "export".
 
         Returns:
-            An error whose remedy is the pip command to run.
+            An error whose remedy is the command that installs the extra in the way in which this
+            package was installed, for example from a clone or from a wheel.
         """
-        return cls(f"{package} is not installed", f"pip install 'tinyvit-edge[{extra}]'")
+        from tinyvit.install_command import format_extra_command
+
+        return cls(f"{package} is not installed", format_extra_command(extra))
 
 
 class RequestError(TinyViTError):

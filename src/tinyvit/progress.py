@@ -1,25 +1,48 @@
 """Progress of long work: messages, and counts of the steps of the current task.
 
 Library code takes a `Progress` as an argument and never prints. Commands create it with
-`make_progress`: it draws a bar on a terminal, writes a line every few seconds to a file or pipe,
-and shows nothing if the command prints JSON.
+`make_progress`: it draws a bar on a terminal by means of the package rich, writes a line every few
+seconds to a file or pipe, or if rich is not installed, and shows nothing if the command prints
+JSON.
 """
 
 from __future__ import annotations
 
+import atexit
+import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Protocol, TextIO
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Protocol, TextIO
 
-from tinyvit.safe_text import escape_text, print_lines
+from tinyvit.safe_text import escape_for_stream, print_lines
 from tinyvit.stop_signals import raise_if_stopped
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
 
 LOG_INTERVAL_S = 5.0
 """Shortest time between two lines about one task, if the output is not a terminal."""
 
+REFRESH_INTERVAL_S = 0.2
+"""Shortest time between two drawings of the bar of one task, on a terminal."""
+
 _BAR_WIDTH = 24
-"""Number of characters between the brackets of a bar."""
+"""Characters of the bar."""
+
+_NUMBERS_WIDTH = 18
+"""Characters beside the bar: the percentage, the remaining time, and spaces."""
+
+_MIN_DESCRIPTION_WIDTH = 20
+"""Characters of the description that are shown even on a narrow terminal."""
+
+_TERMINALS_WITHOUT_CURSOR = ("dumb", "unknown")
+"""Values of the environment variable TERM for terminals that cannot redraw a line."""
+
+_started: list[RichProgress] = []
+"""What `make_progress` has returned for terminals since the last call of `end_progress`."""
 
 
 class Progress(Protocol):
@@ -106,20 +129,33 @@ class LogProgress:
         if done < total and now_s - self._last_line_s < LOG_INTERVAL_S:
             return
         self._last_line_s = now_s
-        _print_line(f"  {description}: {done}/{total}", self._stream)
+        percent = 100 * done // total
+        _print_line(f"  {description}: {done}/{total} ({percent}%)", self._stream)
 
 
-class TerminalProgress:
-    """Progress as a bar that is redrawn in place, for a terminal."""
+class RichProgress:
+    """Progress as a bar with a percentage, drawn by the package rich on a terminal.
 
-    def __init__(self, stream: TextIO) -> None:
+    The bar is drawn only by calls of the methods and at most a few times per second, and not by a
+    thread, which would disturb the measurements of latencies.
+    """
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         """Store the terminal on which the bar is drawn.
 
         Args:
             stream: A text stream that is a terminal.
+            clock: Function that returns the seconds of a monotonic clock; tests replace it.
         """
+        from rich.console import Console
+
         self._stream = stream
-        self._drawn_line = ""
+        self._console = Console(file=stream, force_terminal=True, highlight=False)
+        self._clock = clock
+        self._bar: Bar | None = None
+        self._task: TaskID | None = None
+        self._description = ""
+        self._last_refresh_s = 0.0
 
     def message(self, text: str) -> None:
         """Finish the bar, if one is drawn, and write the message below it.
@@ -128,11 +164,11 @@ class TerminalProgress:
             text: One line of plain text.
         """
         raise_if_stopped()
-        self._end_bar()
+        self.end()
         _print_line(f"  {text}", self._stream)
 
     def advance(self, description: str, done: int, total: int) -> None:
-        """Redraw the bar if it has changed. After the last step, it stays on the screen.
+        """Redraw the bar, unless that was done just before. After the last step, it stays visible.
 
         Args:
             description: Name of the task.
@@ -140,22 +176,48 @@ class TerminalProgress:
             total: Number of all steps.
         """
         raise_if_stopped()
-        filled = _BAR_WIDTH * done // total
-        bar = "#" * filled + "-" * (_BAR_WIDTH - filled)
-        line = f"  {escape_text(description)} [{bar}] {100 * done // total:3d}%"
-        if line != self._drawn_line:
-            padding = " " * max(0, len(self._drawn_line) - len(line))
-            self._stream.write(f"\r{line}{padding}")
-            self._stream.flush()
-            self._drawn_line = line
+        now_s = self._clock()
+        if self._bar is None or description != self._description:
+            self._start(description, total)
+        elif done < total and now_s - self._last_refresh_s < REFRESH_INTERVAL_S:
+            return
+        assert self._bar is not None
+        assert self._task is not None
+        self._last_refresh_s = now_s
+        self._bar.update(self._task, completed=done, total=total, refresh=True)
         if done >= total:
-            self._end_bar()
+            self.end()
 
-    def _end_bar(self) -> None:
-        if self._drawn_line:
-            self._stream.write("\n")
-            self._stream.flush()
-            self._drawn_line = ""
+    def end(self) -> None:
+        """End the bar, if one is drawn, and show the cursor again."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _start(self, description: str, total: int) -> None:
+        """Draw the bar of another task below the last one."""
+        from rich import progress as rich_progress
+
+        self.end()
+        self._description = description
+        self._bar = rich_progress.Progress(
+            rich_progress.TextColumn("  {task.description}", markup=False),
+            rich_progress.BarColumn(_BAR_WIDTH),
+            rich_progress.TaskProgressColumn(),
+            rich_progress.TimeRemainingColumn(),
+            console=self._console,
+            auto_refresh=False,
+            # Standard output may lead to a file; the terminal must not get its lines.
+            redirect_stdout=False,
+        )
+        self._task = self._bar.add_task(self._shorten(description), total=total)
+        self._bar.start()
+
+    def _shorten(self, description: str) -> str:
+        """Return a description in printable characters that leaves space for the percentage."""
+        text = escape_for_stream(description, self._stream)
+        length = max(self._console.width - _BAR_WIDTH - _NUMBERS_WIDTH, _MIN_DESCRIPTION_WIDTH)
+        return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
 def make_progress(*, json_output: bool = False, stream: TextIO | None = None) -> Progress:
@@ -166,13 +228,33 @@ def make_progress(*, json_output: bool = False, stream: TextIO | None = None) ->
         stream: Stream that progress is written to; standard error by default.
 
     Returns:
-        A `NullProgress` for JSON output, a `TerminalProgress` if `stream` is a terminal, otherwise
-        a `LogProgress`.
+        A `NullProgress` for JSON output; a `RichProgress` if `stream` is a terminal of Unicode that
+        can redraw lines, and the package rich is installed; otherwise a `LogProgress`.
     """
     stream = sys.stderr if stream is None else stream
     if json_output:
         return NullProgress()
-    return TerminalProgress(stream) if stream.isatty() else LogProgress(stream)
+    if _can_redraw(stream) and find_spec("rich") is not None:
+        progress = RichProgress(stream)
+        if not _started:
+            # The bar hides the cursor, which must be visible again when the process ends.
+            atexit.register(end_progress)
+        _started.append(progress)
+        return progress
+    return LogProgress(stream)
+
+
+def _can_redraw(stream: TextIO) -> bool:
+    """Return whether a stream is a terminal with a cursor, and can show the characters of rich."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    has_cursor = os.environ.get("TERM") not in _TERMINALS_WITHOUT_CURSOR
+    return stream.isatty() and has_cursor and encoding.lower().startswith("utf")
+
+
+def end_progress() -> None:
+    """End every bar, so that the next line is printed below it, for example after an error."""
+    while _started:
+        _started.pop().end()
 
 
 def _print_line(line: str, stream: TextIO) -> None:

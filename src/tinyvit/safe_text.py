@@ -13,6 +13,7 @@ import os
 import shlex
 import sys
 import traceback
+from contextlib import suppress
 from typing import TextIO
 
 
@@ -59,10 +60,28 @@ def print_lines(*lines: str, stream: TextIO | None = None) -> None:
         stream: Stream to print to; standard output if None. Characters that its encoding lacks are
             replaced by their codes.
     """
-    encoding = getattr(stream or sys.stdout, "encoding", None) or "utf-8"
+    if stream is not None and stream is sys.stderr and sys.stdout is not None:
+        # If both lead to one file or pipe, the lines must appear in the order of the calls. An
+        # error of the flush is reported when standard output is used again.
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
     for line in lines:
-        encoded = escape_text(line).encode(encoding, "backslashreplace")
-        print(encoded.decode(encoding), file=stream)
+        print(escape_for_stream(line, stream or sys.stdout), file=stream)
+
+
+def escape_for_stream(text: str, stream: TextIO) -> str:
+    """Escape text with `escape_text`, and replace characters that a stream cannot encode.
+
+    Args:
+        text: Any text.
+        stream: The stream to which the text will be written.
+
+    Returns:
+        The text on one line, in which the codes of characters replace those that the encoding of
+        the stream lacks.
+    """
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return escape_text(text).encode(encoding, "backslashreplace").decode(encoding)
 
 
 def print_error(message: object) -> None:

@@ -49,7 +49,7 @@ def run_camera(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, CAMERA, *arguments], capture_output=True, text=True)
 
 
-def test_a_video_is_classified_and_drawn(
+def test_every_frame_of_a_file_is_classified_and_written(
     demo: dict[str, Path], video: Path, tmp_path: Path
 ) -> None:
     drawn_video = tmp_path / "drawn.mp4"
@@ -61,13 +61,26 @@ def test_a_video_is_classified_and_drawn(
     )
     assert summary is not None, result.stdout
     frames, fps, replaced = int(summary[1]), float(summary[2]), int(summary[4])
-    assert frames >= 1
-    assert frames + replaced == FRAMES
+    assert (frames, replaced) == (FRAMES, 0)
     assert fps > 0
     capture = cv2.VideoCapture(str(drawn_video))
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == FRAMES
+    assert capture.get(cv2.CAP_PROP_FPS) == FPS
+
+
+def test_a_saved_camera_plays_at_the_speed_of_the_camera(
+    camera: ModuleType, demo: dict[str, Path], video: Path, tmp_path: Path
+) -> None:
+    output = camera.VideoFile(str(tmp_path / "drawn.mp4"))
+    with Classifier(demo["onnx"], top_k=1) as classifier:
+        statistics = camera.run_live(classifier, str(video), output.write)
+    output.close()
+    assert statistics.shown_count >= 1
+    assert statistics.shown_count + statistics.dropped_count == FRAMES
+    capture = cv2.VideoCapture(str(tmp_path / "drawn.mp4"))
     duration_s = capture.get(cv2.CAP_PROP_FRAME_COUNT) / capture.get(cv2.CAP_PROP_FPS)
     # The run began before its first frame was written.
-    assert 0 < duration_s <= frames / fps + 0.1
+    assert 0 < duration_s <= statistics.shown_count / statistics.fps + 0.1
 
 
 def test_a_slow_model_gets_the_newest_frame_and_no_queue(camera: ModuleType, video: Path) -> None:
@@ -131,3 +144,23 @@ def test_labels_of_a_stranger_are_escaped(
     assert texts[0] == "status"
     assert texts[1].startswith(" 50% cup\\u000aa\\u001b[2J")
     assert texts[1].isprintable()
+
+
+def test_a_slow_model_still_gets_every_frame_of_a_file(
+    camera: ModuleType, video: Path, tmp_path: Path
+) -> None:
+    frames: list[object] = []
+
+    class RecordingClassifier:
+        def predict(self, frame: object, channels: str) -> list[object]:
+            frames.append(frame)
+            time.sleep(0.1)
+            return []
+
+    output = camera.VideoFile(str(tmp_path / "drawn.mp4"), camera.read_fps(str(video)))
+    statistics = camera.convert_file(RecordingClassifier(), str(video), output)
+    output.close()
+    assert (statistics.shown_count, statistics.dropped_count, len(frames)) == (FRAMES, 0, FRAMES)
+    capture = cv2.VideoCapture(str(tmp_path / "drawn.mp4"))
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == FRAMES
+    assert capture.get(cv2.CAP_PROP_FPS) == FPS

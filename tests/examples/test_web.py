@@ -183,6 +183,26 @@ def test_an_image_over_13_megapixels_is_reduced(page: Any, images: Path, tmp_pat
     assert "reducing to 4163 \N{MULTIPLICATION SIGN} 3122" in page.inner_text("#timings")
 
 
+def test_the_page_says_what_the_demo_is_and_requests_nothing_that_is_missing(
+    screenshot: ModuleType, url: str
+) -> None:
+    with screenshot.open_page(*PHONE) as page:
+        missing: list[str] = []
+
+        def record_response(response: Any) -> None:
+            if response.status >= 400:
+                missing.append(response.url)
+
+        page.on("response", record_response)
+        page.goto(url)
+        page.wait_for_function("document.querySelector('#status').textContent.includes('demo')")
+        page.wait_for_function("!document.querySelector('#int8').disabled")
+        status = page.inner_text("#status")
+        assert "This is the demo model of tinyvit-edge, for trying it out. It knows only" in status
+        assert "Images of anything else get a wrong label." in status
+        assert missing == []
+
+
 def test_the_switch_changes_the_model(page: Any, images: Path, models: Path) -> None:
     page.set_input_files("#file", images / "coffee.jpg")
     float_scores = wait_for_scores(page)

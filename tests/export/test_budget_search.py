@@ -22,7 +22,8 @@ from tests.helpers.golden_weights import make_golden_state
 from tinyvit import Classifier
 from tinyvit.errors import RequestError
 from tinyvit.export import ExportConfig, ExportedArtifact, budget_search, export, export_all
-from tinyvit.export.report import format_summary, make_artifact_record
+from tinyvit.export.json_records import make_artifact_record
+from tinyvit.export.report import format_summary
 from tinyvit.quant.accuracy_budget import AccuracyBudget
 from tinyvit.quant.quantizer import QuantizationConfig
 from tinyvit.quant.recipe import read_recipe

@@ -320,3 +320,26 @@ def test_decoding_runs_while_the_engine_runs_in_bounded_time(
     start = time.perf_counter()
     assert len(classifier.predict([np.zeros((32, 32, 3), np.uint8)] * 500)) == 500
     assert time.perf_counter() - start < 10
+
+
+def test_a_call_can_have_its_own_number_of_predictions(
+    build_artifact: ArtifactBuilder, image_files: list[Path]
+) -> None:
+    classifier = Classifier(build_artifact(), top_k=3)
+    assert len(classifier.predict(image_files[0])) == 3
+    five = classifier.predict(image_files[0], top_k=5)
+    assert len(five) == 5
+    assert five[:3] == classifier.predict(image_files[0])
+    assert [len(row) for row in classifier(image_files[:2], top_k=1)] == [1, 1]
+    assert len(next(classifier.predict_each(image_files[:1], top_k=500))) == 10
+    with pytest.raises(RequestError, match="top_k=0 is not allowed"):
+        classifier.predict(image_files[0], top_k=0)
+
+
+def test_the_representation_names_the_file_and_the_engine(build_artifact: ArtifactBuilder) -> None:
+    classifier = Classifier(build_artifact(), "onnxruntime", threads=1)
+    name = build_artifact().name
+    expected = f"<Classifier {name}: 10 classes, onnxruntime on CPUExecutionProvider, float32>"
+    assert repr(classifier) == expected
+    classifier.close()
+    assert repr(classifier) == expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from tests.helpers.module_graph import ROOT
 
 pytest.importorskip("coremltools")
 pytest.importorskip("torch")
@@ -249,6 +252,6 @@ def test_random_bytes_raise_only_artifact_errors(package: Path) -> None:
 
 def test_missing_coremltools_is_named(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "coremltools", None)
-    with pytest.raises(MissingDependencyError, match=r"tinyvit-edge\[coreml\]"):
+    with pytest.raises(MissingDependencyError, match=re.escape(f"pip install -e '{ROOT}[coreml]'")):
         open_package(package)
     assert COREML.read_manifests(package) == [], "reading a manifest needs no coremltools"

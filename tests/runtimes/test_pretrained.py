@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
+from tests.helpers.module_graph import ROOT
 from tests.helpers.small_classifiers import ArtifactBuilder
 from tinyvit import Classifier
 from tinyvit.bounded_process import EndedProcess, RunLimits
@@ -81,7 +83,7 @@ def test_unknown_names_and_paths_are_refused(
 
 def test_a_missing_extra_is_named(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrained, "find_spec", {"torch": None}.get)
-    with pytest.raises(MissingDependencyError, match=r"tinyvit-edge\[export\]"):
+    with pytest.raises(MissingDependencyError, match=re.escape(f"pip install -e '{ROOT}[export]'")):
         Classifier.from_pretrained("demo")
     assert not cache.exists()
 

@@ -255,10 +255,10 @@ def test_errors_are_one_line_and_exit_1(
         assert len(err.splitlines()) == 1
 
 
-def test_a_url_is_an_unreadable_image(
+def test_a_url_of_another_scheme_is_an_unreadable_image(
     build_artifact: ArtifactBuilder, capsys: CaptureFixture
 ) -> None:
-    url = "https://example.com/cat.jpg"
+    url = "s3://example.com/cat.jpg"
     code, out, err = run(capsys, "predict", build_artifact(), url, "--json")
     message = f"{url} is a URL, not a file: download it, and give the path or the bytes of the file"
     assert code == 1

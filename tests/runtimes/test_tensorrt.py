@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import struct
 import sys
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from tests.helpers.fake_tensorrt import (
     make_fake_tensorrt,
     make_manifest,
 )
+from tests.helpers.module_graph import ROOT
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.manifest import Manifest, TensorSpec
 from tinyvit.runtimes import RuntimeOptions, cuda
@@ -261,5 +263,7 @@ def test_missing_package_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, magic: bytes, module: str, extra: str
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MissingDependencyError, match=rf"tinyvit-edge\[{extra}\]"):
+    with pytest.raises(
+        MissingDependencyError, match=re.escape(f"pip install -e '{ROOT}[{extra}]'")
+    ):
         ENGINE.open(save_plan(tmp_path, make_plan(magic)), GPU)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.helpers.module_graph import ROOT
 from tests.helpers.records import (
     BOARD,
     DESK,
@@ -78,7 +80,8 @@ def test_both_exports_of_a_pair_are_the_same_network(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("package", "remedy"), [("timm", "pip install timm"), ("torch", r"tinyvit-edge\[export\]")]
+    ("package", "remedy"),
+    [("timm", "pip install timm"), ("torch", re.escape(f"pip install -e '{ROOT}[export]'"))],
 )
 def test_a_missing_package_is_named_before_anything_is_exported(
     package: str, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -7,6 +7,8 @@ import { Classifier, decodeImage } from "./classifier.js";
 import { escapeText } from "./text.js";
 
 const MODEL_FILES = { float32: "model.onnx", int8: "model.int8.onnx" };
+const DEMO_MODEL = "demo";
+const MAX_LISTED_CLASSES = 20;
 const SAMPLES = { cat: catUrl, coffee: coffeeUrl };
 
 const byId = (id) => document.getElementById(id);
@@ -55,7 +57,17 @@ function describeClassifier({ manifest, threads, loadMs }) {
   const engine = threads ? `WebAssembly with ${threadText}` : "WebGPU";
   return (
     `${model}, ${size} pixels, ${precision}, license ${license}. ` +
-    `It runs in ${engine}, and loading took ${loadMs.toFixed(0)} ms.`
+    `It runs in ${engine}, and loading took ${loadMs.toFixed(0)} ms. ${describeClasses(manifest)}`
+  );
+}
+
+/** Returns a sentence about what the model can recognize, and that the demo is only a demo. */
+function describeClasses({ model, labels: { names } }) {
+  const list = names.length <= MAX_LISTED_CLASSES ? `: ${names.join(", ")}` : "";
+  if (model !== DEMO_MODEL) return `It knows ${names.length} classes${list}.`;
+  return (
+    "This is the demo model of tinyvit-edge, for trying it out. " +
+    `It knows only ${names.length} classes${list}. Images of anything else get a wrong label.`
   );
 }
 
@@ -194,7 +206,7 @@ function addListeners() {
 async function start() {
   addListeners();
   openClassifier();
-  byId("int8").disabled = !(await fetch(MODEL_FILES.int8, { method: "HEAD" })).ok;
+  byId("int8").disabled = !__HAS_INT8_MODEL__; // vite.config.js defines it.
   byId("webgpu").disabled = !(await navigator.gpu?.requestAdapter());
 }
 

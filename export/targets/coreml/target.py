@@ -48,6 +48,7 @@ class CoreMlTarget(Target):
     """The Core ML target, which makes .mlpackage folders."""
 
     name = "coreml"
+    engine_title = "Core ML"
     aliases = ("mlpackage", "apple")
     suffix = ".mlpackage"
     extra = "coreml"

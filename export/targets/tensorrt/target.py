@@ -48,6 +48,7 @@ class TensorRtTarget(Target):
     """
 
     name = "tensorrt"
+    engine_title = "TensorRT"
     aliases = ("trt", "engine")
     # TensorRT takes only float biases. Attention's matrix products stay float16, because TensorRT
     # fuses them into one kernel, which quantizes its result for the next layer; int8 products would
@@ -74,6 +75,10 @@ class TensorRtTarget(Target):
         """Return the target for other build options; see `Target.with_options`."""
         return TensorRtTarget(parse_options(values))
 
+    def explain_machine(self) -> RequestError | None:
+        """Explain that classic TensorRT needs a GPU; see `Target.explain_machine`."""
+        return _explain_gpu() if self.build_options.resolved_flavor == "classic" else None
+
     def lower(
         self,
         graph: Graph,
@@ -87,8 +92,9 @@ class TensorRtTarget(Target):
         """
         cuda.import_tensorrt(self.build_options.resolved_flavor)
         check_supported(self, precision, embedded_preprocessing, graph.batch)
-        if self.build_options.resolved_flavor == "classic":
-            _check_gpu()
+        machine_error = self.explain_machine()
+        if machine_error is not None:
+            raise machine_error
         model = self.make_onnx_model(graph, preprocess, embedded_preprocessing, precision)
         plan = build_engine(
             _serialize(model), _make_build_config(self.build_options, model, graph.batch, precision)
@@ -142,17 +148,18 @@ class TensorRtTarget(Target):
         return model
 
 
-def _check_gpu() -> None:
-    """Raise RequestError if this machine has no GPU for classic TensorRT to build on."""
+def _explain_gpu() -> RequestError | None:
+    """Return an error if this machine has no GPU for classic TensorRT to build on."""
     try:
         cuda.CudaDevice().close()
     except (RequestError, cuda.CudaError) as error:
-        raise RequestError(
+        return RequestError(
             "classic TensorRT builds engines on the device that will run them, and this machine "
             f"has no usable GPU ({error})",
             "run tinyvit-export on the device, or use --flavor rtx for RTX cards, or copy an "
             ".onnx file to the device",
-        ) from error
+        )
+    return None
 
 
 def _make_build_config(

@@ -6,8 +6,8 @@ from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
-from tinyvit.errors import CheckpointError, MissingDependencyError
-from tinyvit.nn.checkpoint import Checkpoint, load_checkpoint
+from tinyvit.errors import CheckpointError, MissingDependencyError, RequestError
+from tinyvit.nn.checkpoint import Checkpoint, is_checkpoint_path, load_checkpoint
 from tinyvit.output_capture import quiet_loggers
 from tinyvit.preprocess_settings import PreprocessSource
 from tinyvit.variants import DEMO_MODEL, ReleasedCheckpoint, find_released
@@ -45,6 +45,29 @@ def load_released(name: str, options: PreprocessSource | None = None) -> Checkpo
     checkpoint = load_checkpoint(path, released.name, options, reads_config=False)
     labels_source = "ImageNet, on which the released checkpoint was trained"
     return replace(checkpoint, license=released.license, labels_source=labels_source)
+
+
+def load_file_or_released(checkpoint: Path) -> Checkpoint:
+    """Load a checkpoint by its path, or a released checkpoint by its name.
+
+    Args:
+        checkpoint: A checkpoint file or folder, or the name of a released checkpoint, or "demo".
+
+    Returns:
+        The checkpoint.
+
+    Raises:
+        CheckpointError: The file cannot be used, or the checkpoint cannot be fetched.
+        RequestError: No released checkpoint has this name.
+    """
+    if is_checkpoint_path(checkpoint) or checkpoint.is_file():
+        return load_checkpoint(checkpoint)
+    try:
+        return load_released(str(checkpoint))
+    except RequestError:
+        if checkpoint.is_dir():
+            return load_checkpoint(checkpoint)  # Its error states what the folder lacks.
+        raise
 
 
 def fetch_checkpoint(released: ReleasedCheckpoint) -> Path:

@@ -87,3 +87,46 @@ def test_highest_rate_meets_its_limit_and_a_higher_rate_does_not(clock: FakeCloc
 
 def test_limit_below_one_inference_is_met_at_no_rate(clock: FakeClock) -> None:
     assert find_highest_rate(clock.make_query(cycle([10.0])), 9, 662, clock) is None
+
+
+def test_the_progress_of_rounds_is_reported() -> None:
+    clock, reports = FakeClock(), []
+    run_back_to_back(
+        {"a": clock.make_query(repeat(1.0))},
+        96,
+        60,
+        clock,
+        lambda done, total: reports.append((done, total)),
+    )
+    assert [total for _, total in reports] == [100] * 9
+    assert [done for done, _ in reports] == [12, 25, 37, 50, 62, 75, 87, 99, 100]
+
+
+def test_the_progress_of_time_is_reported_if_time_is_short() -> None:
+    clock, reports = FakeClock(), []
+    # 12 queries of a second are a turn, and 40 s are 3 turns and a third.
+    run_back_to_back(
+        {"a": clock.make_query(repeat(1000.0))},
+        1200,
+        40,
+        clock,
+        lambda *report: reports.append(report),
+    )
+    assert [done for done, _ in reports] == [30, 60, 90, 100]
+
+
+def test_the_progress_of_the_search_is_reported_for_each_query() -> None:
+    clock, reports = FakeClock(), []
+    best = find_highest_rate(
+        clock.make_query(cycle([10.0])),
+        40,
+        662,
+        clock,
+        lambda done, total: reports.append((done, total)),
+    )
+    assert best is not None
+    counts = [done for done, _ in reports]
+    assert counts[:3] == [1, 2, 3]
+    assert counts == sorted(counts)
+    assert reports[-1] == (8 * 662, 8 * 662)
+    assert {total for _, total in reports} == {8 * 662}

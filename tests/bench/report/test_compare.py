@@ -191,7 +191,11 @@ ACCURACY = make_accuracy_record(make_accuracy("a", 1))
             make_latency_record(make_latency("a", 20), device=BOARD),
             r"different devices, desk \(AMD EPYC\) and board \(Cortex-A78\)",
         ),
-        (LATENCY, make_latency_record(make_latency("b", 20)), "no artifact in common"),
+        (
+            LATENCY,
+            make_latency_record(make_latency("b", 20), make_latency("c", 20)),
+            "no artifact in common",
+        ),
         (LATENCY, make_latency_record(make_latency("a", 20, batch=8)), "no artifact in common"),
         (
             ACCURACY,
@@ -262,3 +266,46 @@ def test_resamples_that_are_drawn_in_blocks_are_the_same(monkeypatch: pytest.Mon
     draws = np.random.default_rng(0).integers(0, 31, (2000, 31))
     medians = np.array([np.median(turn) for turn in latency.turns_ms])
     assert at_once.tolist() == np.median(medians[draws], axis=1).tolist()
+
+
+def test_records_of_one_file_each_are_compared_although_the_names_differ() -> None:
+    before = make_latency_record(make_latency("out/demo.onnx", 20))
+    after = make_latency_record(make_latency("out/demo.int8.onnx", 10))
+    comparison = compare_records(before, after, 0.03, 0.5)
+    (change,) = comparison.changes
+    assert change.artifact == "demo.onnx -> demo.int8.onnx"
+    assert change.change == pytest.approx(0.5, rel=0.05)
+    assert comparison.unmatched == ()
+
+
+def test_artifacts_of_other_names_are_matched_on_request(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = make_accuracy_record(make_accuracy("a.onnx", 900), make_accuracy("b.onnx", 800))
+    after = make_accuracy_record(make_accuracy("b.onnx", 800), make_accuracy("c.onnx", 700))
+    assert [change.artifact for change in compare_records(before, after, 0.03, 0.5).changes] == [
+        "b.onnx"
+    ]
+    comparison = compare_records(before, after, 0.03, 0.5, names={"c.onnx": "a.onnx"})
+    assert [(change.artifact, change.before, change.after) for change in comparison.changes] == [
+        ("a.onnx -> c.onnx", 90.0, 70.0),
+        ("b.onnx", 80.0, 80.0),
+    ]
+    assert comparison.unmatched == ()
+    with pytest.raises(RequestError) as caught:
+        compare_records(before, after, 0.03, 0.5, names={"d.onnx": "a.onnx"})
+    assert str(caught.value) == (
+        "--match names d.onnx, which is not in the second record: give one of b.onnx, c.onnx"
+    )
+
+    for name, record in (("before.json", before), ("after.json", after)):
+        (tmp_path / name).write_text(record.to_json())
+    paths = [str(tmp_path / "before.json"), str(tmp_path / "after.json")]
+    assert cli.main(["compare", *paths, "--match", "a.onnx=c.onnx"]) == 1
+    assert "a.onnx -> c.onnx" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        cli.main(["compare", *paths, "--match", "a.onnx"])
+    assert capsys.readouterr().err == (
+        "error: 'a.onnx' is not BEFORE=AFTER, two file names (--match): correct it;"
+        " tinyvit-bench compare --help describes it\n"
+    )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.module_graph import ROOT
 from tests.helpers.records import (
     HOSTILE,
     make_accuracy,
@@ -106,6 +107,34 @@ def full_page(tmp_path_factory: pytest.TempPathFactory) -> str:
 )
 def test_the_page_shows_what_the_records_say(full_page: str, text: str) -> None:
     assert text in parse_page(full_page).text
+
+
+def test_the_headings_of_the_page_are_unique(full_page: str) -> None:
+    headings = re.findall(r"<h2>(.*?)</h2>", full_page)
+    assert len(headings) >= 10
+    assert len(set(headings)) == len(headings)
+    summary = re.search(r"<h2>Summary</h2>.*?</table>", full_page, re.DOTALL)
+    assert summary is not None
+    assert '<td data-name="artifact">' in summary[0] or '<td data-name="file">' in summary[0]
+
+
+def test_equal_headings_are_numbered(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    page = write_report([make_sensitivity_record(), make_sensitivity_record()], tmp_path, ".html")
+    headings = re.findall(r"<h2>(.*?)</h2>", page)
+    assert len(set(headings)) == len(headings)
+    assert any(heading.endswith(" (2)") for heading in headings)
+
+
+def test_the_report_has_a_default_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    Path("a.json").write_text(make_latency_record(make_latency("a.onnx", 20)).to_json())
+    assert cli.main(["report", "a.json"]) == 0
+    assert capsys.readouterr().out == "report.html\n"
+    assert Path("report.html").read_text().startswith("<!DOCTYPE html>")
 
 
 def test_the_page_begins_with_failures_and_warnings(full_page: str) -> None:
@@ -289,6 +318,6 @@ def test_only_the_page_needs_matplotlib(
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     page, markdown = record_path.with_name("report.html"), record_path.with_name("report.md")
     assert cli.main(["report", str(record_path), "-o", str(page)]) == 1
-    assert "pip install 'tinyvit-edge[bench]'" in capsys.readouterr().err
+    assert f"pip install -e '{ROOT}[bench]'" in capsys.readouterr().err
     assert not page.exists()
     assert cli.main(["report", str(record_path), "-o", str(markdown)]) == 0

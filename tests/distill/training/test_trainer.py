@@ -24,11 +24,12 @@ from tinyvit.distill.training.config import TrainingConfig
 from tinyvit.distill.training.data_loader import TrainingBatch
 from tinyvit.distill.training.presets import PRESETS
 from tinyvit.distill.training.request import TrainingRequest
-from tinyvit.distill.training.student import make_student, read_init, save_checkpoint
+from tinyvit.distill.training.student import make_student, save_checkpoint
 from tinyvit.distill.training.train import train_student
 from tinyvit.errors import RequestError
 from tinyvit.labels import Label, labels_by_wnid
 from tinyvit.nn.checkpoint import load_checkpoint
+from tinyvit.nn.hub import load_file_or_released
 
 LABELS = tuple(labels_by_wnid()[name] for name in CLASSES)
 CONFIG = replace(
@@ -439,7 +440,7 @@ def test_the_name_of_a_released_model_wins_over_a_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "demo").mkdir()
-    assert read_init(Path("demo")).num_classes == 10
+    assert load_file_or_released(Path("demo")).num_classes == 10
 
 
 def test_transfer_to_other_classes_without_a_teacher(

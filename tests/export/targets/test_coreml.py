@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from tests.helpers.module_graph import ROOT
 
 pytest.importorskip("coremltools")
 pytest.importorskip("torch")
@@ -354,7 +357,7 @@ def test_unsupported_requests_are_refused(
 def test_missing_coremltools_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     graph: Any = SimpleNamespace(batch=1)
     monkeypatch.setitem(sys.modules, "coremltools", None)
-    with pytest.raises(MissingDependencyError, match=r"tinyvit-edge\[coreml\]"):
+    with pytest.raises(MissingDependencyError, match=re.escape(f"pip install -e '{ROOT}[coreml]'")):
         TARGET.lower(graph, DEMO.preprocess, "host", "float32")
 
 

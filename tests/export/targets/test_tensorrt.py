@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+
+from tests.helpers.module_graph import ROOT
 
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
@@ -335,7 +338,9 @@ def test_classic_needs_its_package_and_a_gpu(
     classic = TensorRtTarget(TensorRtOptions("classic"))
     assert (classic.suffix, classic.extra, classic.tools[-1]) == (".engine", "tensorrt", "tensorrt")
     monkeypatch.setitem(sys.modules, "tensorrt", None)
-    with pytest.raises(MissingDependencyError, match=r"tinyvit-edge\[tensorrt\]"):
+    with pytest.raises(
+        MissingDependencyError, match=re.escape(f"pip install -e '{ROOT}[tensorrt]'")
+    ):
         classic.lower(graphs["float16"], PREPROCESS, "host", "float16")
     monkeypatch.setattr(cuda, "import_tensorrt", lambda flavor: None)
     monkeypatch.setattr(cuda.ctypes, "CDLL", raise_os_error)

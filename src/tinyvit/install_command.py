@@ -1,0 +1,119 @@
+"""Commands that work for how this package was installed: to add an extra, and to run a program.
+
+`pip install 'tinyvit-edge[train]'` works only if the package came from a package index. This module
+reads the facts that pip and uv store beside an installed package (PEP 376 and PEP 610).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import sys
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+DISTRIBUTION = "tinyvit-edge"
+"""Name of this package on package indexes."""
+
+_PACKAGE_FOLDER = Path(__file__).resolve().parent
+
+
+@lru_cache
+def format_extra_command(extra: str) -> str:
+    """Return the command that installs an extra into the environment of this process.
+
+    Args:
+        extra: Extra of tinyvit-edge, such as "export".
+
+    Returns:
+        The command, which a POSIX shell can run in any folder.
+    """
+    try:
+        distribution: metadata.Distribution | None = metadata.distribution(DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        distribution = None
+    return choose_extra_command(extra, _PACKAGE_FOLDER, distribution)
+
+
+def format_program(name: str) -> str:
+    """Return the words that run a program of this package in the shell of this process.
+
+    Args:
+        name: Name of the program without "tinyvit-", such as "predict".
+
+    Returns:
+        The name of the program, or how Python runs it if the folder of programs is not on PATH.
+    """
+    program = f"tinyvit-{name}"
+    if shutil.which(program) is not None:
+        return program
+    return f"{shlex.quote(sys.executable)} -m tinyvit {name}"
+
+
+def choose_extra_command(
+    extra: str, package_folder: Path, distribution: metadata.Distribution | None
+) -> str:
+    """Choose the command that installs an extra.
+
+    Args:
+        extra: Extra of tinyvit-edge.
+        package_folder: Folder of the package tinyvit, without symbolic links.
+        distribution: Metadata of the installed tinyvit-edge; None if it is not installed, but
+            found by PYTHONPATH.
+
+    Returns:
+        A command for a clone (`pip install -e`), for a local wheel or folder, for a URL, or for a
+        package index. If a local wheel does not exist any more, the command installs the
+        requirements of the extra instead.
+    """
+    pip = _name_installer(distribution)
+    clone = package_folder.parent.parent
+    if package_folder.parent.name == "src" and (clone / "setup.cfg").is_file():
+        return f"{pip} -e {shlex.quote(f'{clone}[{extra}]')}"
+    origin = _read_origin(distribution)
+    url = origin.get("url")
+    if distribution is None or not isinstance(url, str):
+        return f"{pip} {shlex.quote(f'{DISTRIBUTION}[{extra}]')}"
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        path = Path(url2pathname(parts.path))
+        if path.exists():
+            return f"{pip} {shlex.quote(f'{path}[{extra}]')}"
+        return f"{pip} {' '.join(map(shlex.quote, _list_requirements(distribution, extra)))}"
+    version_control = origin.get("vcs_info")
+    if isinstance(version_control, dict):
+        url = f"{version_control.get('vcs')}+{url}@{version_control.get('commit_id')}"
+    return f"{pip} {shlex.quote(f'{DISTRIBUTION}[{extra}] @ {url}')}"
+
+
+def _name_installer(distribution: metadata.Distribution | None) -> str:
+    """Return the installer's command: that of uv for its environments, which have no pip."""
+    installer = distribution.read_text("INSTALLER") if distribution is not None else None
+    return "uv pip install" if (installer or "").strip() == "uv" else "pip install"
+
+
+def _read_origin(distribution: metadata.Distribution | None) -> dict[str, Any]:
+    """Read direct_url.json of PEP 610; an empty dict if the package came from an index."""
+    text = distribution.read_text("direct_url.json") if distribution is not None else None
+    try:
+        origin = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return origin if isinstance(origin, dict) else {}
+
+
+def _list_requirements(distribution: metadata.Distribution, extra: str) -> list[str]:
+    """List the requirements that an extra adds, without the condition `extra == "..."`."""
+    condition = re.compile(rf"""(\s+and\s+)?extra\s*==\s*["']{re.escape(extra)}["']""")
+    requirements = []
+    for requirement in distribution.requires or ():
+        rest, count = condition.subn("", requirement)
+        if count:
+            requirements.append(rest.rstrip("; "))
+    return requirements
