@@ -1,6 +1,6 @@
 """Make the README's image of a benchmark report.
 
-    python docs/make_screenshot.py RECORD... -o docs/images/report.png
+    python docs/tools/make_screenshot.py RECORD... -o docs/images/report.png
 
 `tinyvit-bench report` makes a page of the records (JSON files of tinyvit-bench), and Chromium takes
 the screenshot. This needs Chromium (Debian's package chromium) and tinyvit-edge[bench].
