@@ -130,7 +130,7 @@ def test_the_default_preset_depends_on_the_inputs(
 
 
 def test_each_of_the_papers_runs_is_one_documented_command() -> None:
-    """docs/reference/training.md has the five runs of TinyViT/docs/TRAINING.md in microsoft/Cream."""
+    """docs/reference/training.md has the runs of TinyViT/docs/TRAINING.md in microsoft/Cream."""
     text = _TRAINING_PAGE.read_text(encoding="utf-8")
     section = text.partition("The paper's runs are one command each.")[2].partition("The default")[
         0
