@@ -1,4 +1,4 @@
-"""Make the README's image of a benchmark report.
+"""Make the documentation's image of a benchmark report.
 
     python docs/tools/make_screenshot.py RECORD... -o docs/images/report.png
 

@@ -20,7 +20,7 @@ from generated_files import run_generator
 FOLDER = Path(__file__).parents[1] / "images"
 """Folder of the diagrams."""
 
-_WIDTH, _HEIGHT = 760, 486
+_WIDTH, _HEIGHT = 760, 508
 _GAP = 12
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 _DESCRIPTION = (
@@ -75,7 +75,7 @@ class Row:
 _ROWS = (
     Row(
         4,
-        72,
+        76,
         (
             ("Your checkpoint", "timm, the paper, Lightning, ..."),
             ("tinyvit-distill", "your classes, or a teacher"),
@@ -83,7 +83,7 @@ _ROWS = (
     ),
     Row(
         116,
-        98,
+        104,
         (
             (
                 "tinyvit-export",
@@ -93,19 +93,11 @@ _ROWS = (
         ),
         is_command=True,
     ),
+    Row(256, 48, (("ONNX",), ("ORT",), ("OpenVINO",), ("LiteRT",))),
+    Row(316, 48, (("ExecuTorch",), ("Core ML",), ("TensorRT",))),
     Row(
-        254,
-        98,
-        (
-            ("ONNX", "ORT", "OpenVINO"),
-            ("LiteRT", "ExecuTorch", ""),
-            ("Core ML", "", ""),
-            ("TensorRT", "and", "TensorRT-RTX"),
-        ),
-    ),
-    Row(
-        392,
-        86,
+        400,
+        104,
         (
             ("Run", "Classifier,", "tinyvit-predict"),
             ("Verify", "on the device:", "tinyvit-verify"),
@@ -114,6 +106,8 @@ _ROWS = (
         is_command=True,
     ),
 )
+_MIN_ARROW = 20
+"""Rows that are closer to each other than this, in pixels, belong together, without an arrow."""
 
 
 def draw_diagram(palette: Palette) -> str:
@@ -134,7 +128,9 @@ def draw_diagram(palette: Palette) -> str:
     for row in _ROWS:
         parts += _draw_row(row, palette)
     for upper, lower in pairwise(_ROWS):
-        parts.append(_draw_arrow(upper.top + upper.height + 4, lower.top - 4, palette))
+        top, bottom = upper.top + upper.height + 4, lower.top - 4
+        if bottom - top >= _MIN_ARROW:
+            parts.append(_draw_arrow(top, bottom, palette))
     return "\n".join([*parts, "</svg>", ""])
 
 
@@ -148,9 +144,8 @@ def _draw_row(row: Row, palette: Palette) -> Iterator[str]:
             f'<rect x="{left:.0f}" y="{row.top}" width="{width:.0f}" height="{row.height}"'
             f' rx="10" fill="{fill}" stroke="{border}" stroke-width="2"/>'
         )
-        shown = [line for line in lines if line]
-        first = row.top + row.height / 2 - 13 * (len(shown) - 1) + 7
-        for number, line in enumerate(shown):
+        first = row.top + row.height / 2 - 13 * (len(lines) - 1) + 7
+        for number, line in enumerate(lines):
             weight, color = ("600", palette.text) if number == 0 else ("400", palette.detail)
             yield (
                 f'<text x="{left + width / 2:.0f}" y="{first + 26 * number:.0f}"'
