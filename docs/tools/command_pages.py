@@ -23,7 +23,7 @@ FOLDER = "reference/commands"
 
 _EXAMPLES = re.compile(r"\s*examples:\n", re.IGNORECASE)
 _MARKUP = re.compile(r"([\\`*_\[\]#|])")
-_USAGE_WIDTH = 88
+_USAGE_WIDTH = 76
 
 
 @dataclass(frozen=True)
@@ -108,27 +108,54 @@ def make_command_pages(config_file: Path) -> list[CommandPage]:
     """
     pages: list[CommandPage] = []
     for name, entry_point in list_entry_points(config_file).items():
-        pages += _make_pages(capture_parser(entry_point), (name,))
+        pages += _make_pages(entry_point, capture_parser(entry_point), (name,))
     return [_make_overview(pages), *pages]
 
 
-def _make_pages(parser: argparse.ArgumentParser, words: tuple[str, ...]) -> Iterator[CommandPage]:
+def _make_pages(
+    entry_point: str, parser: argparse.ArgumentParser, words: tuple[str, ...]
+) -> Iterator[CommandPage]:
     """Make the page of a parser, followed by those of its subcommands."""
-    subparsers = _find_subparsers(parser)
+    subparsers = {
+        name: _complete_subparser(entry_point, subparser, (*words[1:], name))
+        for name, subparser in _find_subparsers(parser).items()
+    }
     folder = "/".join([FOLDER, *words])
     path = f"{folder}/index.md" if subparsers else f"{folder}.md"
     yield CommandPage(words, path, _format_page(parser, words, subparsers))
     for name, subparser in subparsers.items():
-        yield from _make_pages(subparser, (*words, name))
+        yield from _make_pages(entry_point, subparser, (*words, name))
+
+
+def _complete_subparser(
+    entry_point: str, subparser: argparse.ArgumentParser, arguments: tuple[str, ...]
+) -> argparse.ArgumentParser:
+    """Return the parser of a subcommand, which a command may complete only when it is requested.
+
+    Args:
+        entry_point: Module and function of the command.
+        subparser: The parser of the subcommand, to which its arguments may not have been added.
+        arguments: The words that request the subcommand.
+    """
+    captured = capture_parser(entry_point, arguments)
+    return captured if captured.prog == subparser.prog else subparser
 
 
 def _find_subparsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
     """Return the parsers of the subcommands by name, each once even if it has other names too."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
+            for choice in action._choices_actions:
+                subparser = action.choices[choice.dest]
+                subparser.description = subparser.description or _make_sentence(choice.help or "")
             names = {id(subparser): name for name, subparser in reversed(action.choices.items())}
             return {name: action.choices[name] for name in reversed(names.values())}
     return {}
+
+
+def _make_sentence(clause: str) -> str:
+    """Return a clause with a capital letter and a period."""
+    return f"{clause[:1].upper()}{clause[1:].rstrip('.')}."
 
 
 def _make_overview(pages: list[CommandPage]) -> CommandPage:
@@ -199,7 +226,7 @@ def _format_subcommands(
     rows = []
     for name, subparser in subparsers.items():
         target = f"{name}/index.md" if _find_subparsers(subparser) else f"{name}.md"
-        description = " ".join((subparser.description or "").split())
+        description = " ".join((subparser.description or "").strip().split("\n\n")[0].split())
         rows.append(f"| [{' '.join([*words, name])}]({target}) | {escape_markdown(description)} |")
     return "\n".join(["| subcommand | what it does |", "|---|---|", *rows])
 

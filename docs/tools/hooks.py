@@ -8,7 +8,6 @@ examples, the changelog, and the policies.
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,8 @@ _EXAMPLE_SUFFIXES = (
     ".cpp", ".h", ".html", ".ipynb", ".jpg", ".js", ".kt", ".md", ".py", ".sh", ".swift", ".txt",
     ".yml",
 )  # fmt: skip
+_BUILT_FOLDERS = {"node_modules", "dist", "public"}
+"""Folders in the examples that git ignores."""
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -78,16 +79,21 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """
     for path, text in config.extra["generated_pages"].items():
         files.append(File.generated(config, path, content=text))
-    for path in _list_repository_files():
-        files.append(File.generated(config, make_site_path(path), abs_src_path=str(_ROOT / path)))
+    paths = {make_site_path(path): path for path in _list_repository_files()}
+    config.extra["repository_paths"] = paths
+    for site_path, path in paths.items():
+        files.append(File.generated(config, site_path, abs_src_path=str(_ROOT / path)))
     return files
 
 
 def _list_repository_files() -> list[str]:
     """Return the paths of the files outside docs/ that the site contains."""
-    command = ["git", "ls-files", "examples"]
-    listed = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=True).stdout
-    examples = [path for path in listed.splitlines() if path.endswith(_EXAMPLE_SUFFIXES)]
+    files = [path.relative_to(_ROOT) for path in sorted((_ROOT / "examples").rglob("*.*"))]
+    examples = [
+        path.as_posix()
+        for path in files
+        if path.suffix in _EXAMPLE_SUFFIXES and not _BUILT_FOLDERS.intersection(path.parts)
+    ]
     return [*SITE_FILES, *examples]
 
 
@@ -103,5 +109,4 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     path = page.file.src_uri
     if path in config.extra["generated_pages"]:
         return markdown
-    is_outside = path in SITE_FILES or path.startswith("examples/")
-    return rewrite_links(markdown, path if is_outside else f"docs/{path}")
+    return rewrite_links(markdown, config.extra["repository_paths"].get(path, f"docs/{path}"))

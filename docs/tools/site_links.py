@@ -15,6 +15,7 @@ SITE_FILES = ("SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE")
 """Files at the root of the repository that the site contains."""
 
 _LINK = re.compile(r"(\]\()(?!https?:|mailto:|#)([^)\s#]+)(#[^)\s]*)?(\))")
+_EXAMPLE_PAGE = re.compile(r"^(examples/[^/]+)/README\.md$")
 _CODE = re.compile(r"(^```.*?^```|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
 
 
@@ -22,9 +23,14 @@ def make_site_path(repository_path: str) -> str:
     """Return the path of a file in the site's folder of sources.
 
     Args:
-        repository_path: Path of a file or folder in the repository, such as "docs/index.md".
+        repository_path: Path of a file in the repository, such as "docs/index.md".
+
+    Returns:
+        The path. The page of an example is beside the folder of its files, where its name cannot be
+        that of one of them. A file in HTML is shown as text.
     """
-    return repository_path.removeprefix("docs/")
+    path = _EXAMPLE_PAGE.sub(r"\1.md", repository_path.removeprefix("docs/"))
+    return f"{path}.txt" if path.endswith(".html") else path
 
 
 def rewrite_links(text: str, repository_path: str) -> str:

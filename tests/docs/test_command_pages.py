@@ -45,6 +45,10 @@ demo make b.txt --size 1
 
 
 def run_demo(argv: Sequence[str] | None = None) -> int:
+    if list(argv or ())[:1] == ["lazy"]:
+        lazy = argparse.ArgumentParser(prog="demo lazy", description="Do it late.")
+        lazy.add_argument("--late", action="store_true", help="Be late.")
+        lazy.parse_args(argv)
     parser = argparse.ArgumentParser(prog="demo", description="Do one of two things.")
     subparsers = parser.add_subparsers()
     make = subparsers.add_parser(
@@ -56,8 +60,9 @@ def run_demo(argv: Sequence[str] | None = None) -> int:
         "--size", choices=["1", "2"], default="2", help="Size of the thing (default: %(default)s)."
     )
     make.add_argument("--secret", help=argparse.SUPPRESS)
-    group = subparsers.add_parser("group", description="Do more.")
+    group = subparsers.add_parser("group", help="do more")
     group.add_subparsers().add_parser("part", description="Do a part.")
+    subparsers.add_parser("lazy", description="Do it late.")  # main makes its full parser itself
     parser.parse_args(argv)
     raise AssertionError("the command was run")
 
@@ -83,6 +88,7 @@ def test_every_subcommand_has_a_page(config_file: Path) -> None:
         (("demo", "make"), "reference/commands/demo/make.md"),
         (("demo", "group"), "reference/commands/demo/group/index.md"),
         (("demo", "group", "part"), "reference/commands/demo/group/part.md"),
+        (("demo", "lazy"), "reference/commands/demo/lazy.md"),
     ]
     assert "| [demo make](demo/make.md) | Make a \\*thing\\*. |" in pages[0].text
     assert "| [demo group](group/index.md) | Do more. |" in pages[1].text
@@ -91,6 +97,7 @@ def test_every_subcommand_has_a_page(config_file: Path) -> None:
 def test_a_page_has_the_usage_the_arguments_and_the_examples(config_file: Path) -> None:
     pages = {page.words: page.text for page in make_command_pages(config_file)}
     assert pages["demo", "make"] == USAGE_PAGE
+    assert "`--late`\n:   Be late." in pages["demo", "lazy"]
 
 
 def test_the_commands_of_the_package_have_pages() -> None:
