@@ -23,6 +23,9 @@ _EXAMPLE_SUFFIXES = (
     ".cpp", ".h", ".html", ".ipynb", ".jpg", ".js", ".kt", ".md", ".py", ".sh", ".swift", ".txt",
     ".yml",
 )  # fmt: skip
+_RECORDS = ("lab-notes/", "results/", "CHANGELOG.md")
+"""Pages that a search lists after the others."""
+_RECORDS_BOOST = 0.2
 _BUILT_FOLDERS = {"node_modules", "dist", "public"}
 """Folders in the examples that git ignores."""
 
@@ -107,6 +110,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         files: All files of the site.
     """
     path = page.file.src_uri
+    if path.startswith(_RECORDS):
+        page.meta["search"] = {"boost": _RECORDS_BOOST}
     if path in config.extra["generated_pages"]:
         return markdown
     return rewrite_links(markdown, config.extra["repository_paths"].get(path, f"docs/{path}"))

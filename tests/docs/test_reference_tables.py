@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 
 import pytest
 
@@ -37,6 +38,14 @@ def test_every_exception_is_described() -> None:
     }
     rows = read_rows("errors.md", "## Exceptions in Python")
     assert {*rows, "TinyViTError"} == names
+
+
+@pytest.mark.parametrize("name", ["tinyvit", "tinyvit.runtimes", "tinyvit.export"])
+def test_every_public_name_has_an_entry(name: str) -> None:
+    pages = [page.read_text(encoding="utf-8") for page in sorted(_PAGES.glob("python/*.md"))]
+    entries = re.findall(r"^::: (\S+)$", "\n".join(pages), re.MULTILINE)
+    described = {entry.rpartition(".")[2] for entry in entries}
+    assert {*import_module(name).__all__} - {"__version__", "TinyViTError"} <= described
 
 
 def test_every_target_is_listed_with_its_suffix_and_extra() -> None:
