@@ -107,8 +107,9 @@ def _add_calibration_arguments(group: argparse._ArgumentGroup) -> None:
 def _add_budget_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--val-data",
-        metavar="DIR",
-        help="Validation images, in one folder per class, to measure top-1 accuracy. Without it, "
+        metavar="PATH",
+        help="Validation images to measure top-1 accuracy: a folder with one subfolder per class, "
+        "or a .txt file with the path of an image, a tab and its class in each line. Without it, "
         "predictions are compared with those of float32 on images not used for calibration.",
     )
     group.add_argument(

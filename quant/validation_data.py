@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from tinyvit.data.calibration_images import Pixels
 from tinyvit.data.class_folders import LabeledImages, read_labeled_images
+from tinyvit.data.image_lists import is_image_list, read_labeled_list
 from tinyvit.data.listing import make_path_getter
 from tinyvit.errors import ImageError
 from tinyvit.labels import Label
@@ -109,19 +110,21 @@ class ValidationSet:
 
 
 def read_validation_set(
-    folder: str | Path, preprocess: Preprocess, labels: Sequence[Label]
+    source: str | Path, preprocess: Preprocess, labels: Sequence[Label]
 ) -> ValidationSet:
-    """List the labeled images of a folder. No image is decoded yet.
+    """List labeled images. No image is decoded yet.
 
     Args:
-        folder: A folder with one subfolder per class. The name of a subfolder must be exactly a
-            WordNet id or a label.
+        source: A folder with one subfolder per class, or a .txt file that `read_labeled_list`
+            accepts. The name of a class must be exactly a WordNet id or a label.
         preprocess: The preprocessing of the model, which states how images are resized and cropped.
         labels: The labels of the model, in the order of its logits.
 
     Raises:
-        RequestError: `folder` is not a folder, an image is in no class folder, or a class folder
-            matches no label.
+        RequestError: `source` is neither, an image is in no class folder, or a class matches no
+            label.
         ImageError: The folder cannot be read, or has no images.
     """
-    return ValidationSet(read_labeled_images(folder, labels), preprocess)
+    if is_image_list(Path(source)):
+        return ValidationSet(read_labeled_list(Path(source), labels), preprocess)
+    return ValidationSet(read_labeled_images(source, labels), preprocess)
