@@ -2,7 +2,7 @@
 
 With more threads, torch's threads wait for one another hundreds of times in each run. Other work on
 the machine makes these waits longer: torch then takes 2 to 50 times as long, but the engine only
-twice as long. On one thread, both slow down alike (docs/performance.md).
+twice as long. On one thread, both slow down alike (docs/lab-notes/performance.md).
 """
 
 from __future__ import annotations

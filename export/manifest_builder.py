@@ -46,8 +46,8 @@ applies instead.
 
 float16: the engine may compute in bfloat16, whose significand has 8 bits; the largest difference
 seen was 0.004. int8: correct engines add float32 numbers in different orders, so a sum near the
-middle between two integers may be rounded up or down; docs/int8.md has the differences seen in
-correct engines and in kernels that saturate.
+middle between two integers may be rounded up or down; docs/lab-notes/int8.md has the differences
+seen in correct engines and in kernels that saturate.
 """
 
 SQUARES = ((8, 0), (8, 8), (12, 0))
@@ -55,7 +55,7 @@ SQUARES = ((8, 0), (8, 8), (12, 0))
 pattern), in input pixels.
 
 Squares of 8 pixels detect saturating kernels better than all other images that were tried
-(docs/int8.md). Sides and shifts are multiples of the side of a patch, 4 pixels.
+(docs/lab-notes/int8.md). Sides and shifts are multiples of the side of a patch, 4 pixels.
 """
 
 _CENTER_MARGIN = 64

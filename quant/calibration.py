@@ -35,7 +35,8 @@ from tinyvit.quant.recipe import Recipe
 
 OBSERVER = "HistogramObserver"
 """Name of the observer class of torchao that is used by default. It keeps a histogram of all values
-and chooses the range with the least mean square error. docs/int8.md compares it with others."""
+and chooses the range with the least mean square error. docs/lab-notes/int8.md compares it with
+others."""
 METHOD = f"torchao {OBSERVER}"
 """The value of `Recipe.method` for the default observer."""
 BATCH_SIZE = 8

@@ -37,13 +37,14 @@ from tinyvit.quant.validation_data import LabeledBatch, ValidationSet
 MAX_HELD_OUT = 1000
 """Largest number of images of --calib-data that are held out from calibration to measure the
 agreement of int8 with float32. With 500, a network that disagrees on 1% of all images missed the
-default budget by chance too often, and layers stayed float32 without need (docs/engines.md)."""
+default budget by chance too often, and layers stayed float32 without need
+(docs/lab-notes/engines.md)."""
 SENSITIVITY_COUNT = 16
 """Number of images for ranking layers by sensitivity."""
 CLASS_WEIGHT = 0.1
 """`SyntheticConfig.class_weight` of synthetic measurement images. It is large enough that the
 network has one clearly largest logit for each image. Agreement on such images shows whether int8
-works at all; only --val-data shows how much accuracy it costs (docs/int8.md)."""
+works at all; only --val-data shows how much accuracy it costs (docs/lab-notes/int8.md)."""
 
 NOT_MEASURED = (
     "the accuracy of int8 is not measured, because no images were given: --val-data measures it,"

@@ -30,7 +30,7 @@ from tinyvit.quant_scheme import FLOAT_LAYERS, QuantScheme
 SEVEN_BIT_OPERANDS = ("qkv.k", "qkv.v")
 """Submodules of an attention module whose outputs are quantized to 7 bits: keys and values. They
 are the second operands of attention's matrix products, like the weights of a layer, and 7 bits keep
-the sums of products from saturating on any processor (docs/int8.md)."""
+the sums of products from saturating on any processor (docs/lab-notes/int8.md)."""
 
 Network = TypeVar("Network", bound=nn.Module)
 Quantizer = TypeVar("Quantizer", bound=nn.Module)

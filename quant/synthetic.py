@@ -4,8 +4,8 @@ An image starts as 1/f noise, which has the spectrum of natural images (Field, "
 the statistics of natural images and the response properties of cortical cells", JOSA A, 1987). It
 is then optimized until the activations before every BatchNorm have the mean and the standard
 deviation that the BatchNorm recorded on the training images, as in Yin et al., "Dreaming to
-Distill" (CVPR 2020), and Cai et al., "ZeroQ" (CVPR 2020). docs/int8.md compares such images with
-photographs.
+Distill" (CVPR 2020), and Cai et al., "ZeroQ" (CVPR 2020). docs/lab-notes/int8.md compares such
+images with photographs.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tinyvit.staging import staging_folder
 
 DEFAULT_COUNT = 32
 """Default number of images. With it, int8 is as accurate as after calibration on photographs
-(docs/int8.md)."""
+(docs/lab-notes/int8.md)."""
 SHARED_COLOR_VARIANCE = 0.75
 """Share of the variance of each color channel of the initial noise that comes from noise that all
 three channels share, 0 to 1. It is also the correlation of two channels; the color channels of

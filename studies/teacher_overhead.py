@@ -6,7 +6,7 @@ The command compares three kinds of steps: learning from class labels, from a st
 saved teacher predictions), and from a teacher that predicts during the step (in the loop). The
 kinds alternate in one process. The time of a step includes loading and augmenting the images,
 because this time also depends on the kind of step. Peak memory is measured in a separate process
-for each kind. The command prints a table for docs/training.md.
+for each kind. The command prints a table for docs/lab-notes/training.md.
 """
 
 from __future__ import annotations

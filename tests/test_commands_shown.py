@@ -26,7 +26,7 @@ ENTRY_POINTS = {
 PAGES = sorted(
     [
         ROOT / "README.md",
-        *ROOT.glob("docs/*.md"),
+        *ROOT.glob("docs/**/*.md"),
         *ROOT.glob("examples/*/README.md"),
         *ROOT.glob("examples/*/*.yml"),
     ]

@@ -42,7 +42,7 @@ def test_top_level_folders_are_linked_into_the_package(name: str) -> None:
 
 
 def is_forbidden(module: str, imported: Import) -> bool:
-    """Return whether an import breaks the layers that docs/architecture.md describes."""
+    """Return whether an import breaks the layers of docs/explanation/architecture.md."""
     layer, other = find_layer(module), find_layer(imported.name)
     if imported.name.split(".")[0] == "torch":
         return layer in ("tinyvit", "runtimes") and not module.startswith(MAY_IMPORT_TORCH)

@@ -18,8 +18,8 @@ FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*_*.yml"))
 DOCUMENTS = [
     ROOT / "CONTRIBUTING.md",
     ROOT / "SECURITY.md",
-    ROOT / "docs" / "architecture.md",
-    ROOT / "docs" / "glossary.md",
+    ROOT / "docs" / "explanation" / "architecture.md",
+    ROOT / "docs" / "reference" / "glossary.md",
 ]
 SCHEMAS = {
     "github-workflows": WORKFLOWS,

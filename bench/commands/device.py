@@ -107,7 +107,8 @@ def _run_android(args: argparse.Namespace) -> int:
     if not args.runner.is_file():
         raise RequestError(
             f"--runner {args.runner} does not exist",
-            f"give the path of {runner_names[0]}, built for the device; see docs/devices.md",
+            f"give the path of {runner_names[0]}, built for the device; see"
+            " docs/how-to/measure-on-a-device.md",
         )
     adb_device = AdbDevice(args.adb or None)  # "" for --adb without a serial number
     config = AndroidConfig(

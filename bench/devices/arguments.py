@@ -180,5 +180,5 @@ def require_compatible_options(args: argparse.Namespace) -> None:
     if args.adb is not None and args.runner is None:
         raise RequestError(
             "--adb needs the engine's benchmark program",
-            "give it with --runner; docs/devices.md describes where to get it",
+            "give it with --runner; docs/how-to/measure-on-a-device.md describes where to get it",
         )

@@ -19,7 +19,7 @@ values."""
 
 _REMEDY = (
     "give the float32 .onnx file or the checkpoint that the int8 file was made from; if it was, the"
-    " export has rewritten layers because of outlier channels (docs/int8.md), and only"
+    " export has rewritten layers because of outlier channels (docs/lab-notes/int8.md), and only"
     " tinyvit-export --int8 --sensitivity can measure them"
 )
 _QUANTIZED_ALONE = "quantized alone: "

@@ -92,7 +92,7 @@ def join_process_group() -> Iterator[ProcessGroup]:
     if os.environ.get("LOCAL_WORLD_SIZE") == str(count):
         # torchrun keeps the addresses of processes that it restarts, and a new process could
         # connect to one that is dead. The number of restarts is the same in all processes of a
-        # machine, but not on all machines (docs/training.md says what to set there).
+        # machine, but not on all machines (docs/reference/training.md says what to set there).
         restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         # torch documents PrefixStore, but does not export it to type checkers.
         store = dist.PrefixStore(  # type: ignore[attr-defined]

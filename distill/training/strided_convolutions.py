@@ -28,7 +28,8 @@ def use_float32_for_strided_depthwise(model: nn.Module, device: ComputeDevice) -
     """Make a network that trains in bfloat16 on a CPU compute some convolutions in float32.
 
     These are the depthwise convolutions with a stride above 1. Weights, their names and their order
-    remain. A step of TinyViT-5M at 128 pixels takes 0.83 of its time (see docs/training.md).
+    remain. A step of TinyViT-5M at 128 pixels takes 0.83 of its time
+    (see docs/lab-notes/training.md).
 
     Args:
         model: The network, whose layers are replaced in place.

@@ -1,9 +1,9 @@
 """A pass that stores attention biases expanded, for engines that would expand them for every image.
 
 An ONNX file stores the biases as one row per head, which a Gather expands to one matrix per head
-(docs/decisions.md, "Attention biases stay small in the file"). When onnxruntime opens an ONNX file,
-it optimizes the network and computes this Gather once. When it opens a file in its own format, ORT,
-it optimizes nothing.
+(docs/explanation/decisions.md, "Attention biases stay small in the file"). When onnxruntime opens
+an ONNX file, it optimizes the network and computes this Gather once. When it opens a file in its
+own format, ORT, it optimizes nothing.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ def expand_attention_bias(model: ir.Model) -> None:
     Requires: the only Gathers of constants are those of attention biases.
     Changes: each becomes an initializer; in a quantized model it is stored in float16 and followed
         by a Cast to float32.
-    Why: the gathers would take 9 of 35 ms per image (docs/engines.md, "ORT"). With biases in
-        float16, the file of the int8 demo has 8.0 MB instead of 10.4.
+    Why: the gathers would take 9 of 35 ms per image (docs/lab-notes/engines.md, "ORT"). With biases
+    in float16, the file of the int8 demo has 8.0 MB instead of 10.4.
 
     Args:
         model: The model to change in place.

@@ -2,7 +2,7 @@
 
 Each pass changes the model in place without changing the function that the model computes. How the
 torch module is written (`nn/model.py`) makes the graph faster by more than these passes do;
-docs/performance.md has the measurements.
+docs/lab-notes/performance.md has the measurements.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def shorten_gather_indices(model: ir.Model) -> None:
     Changes: each Gather reads the int32 index and skips the Cast to int64 (and the Reshape); a
         later pass removes those nodes.
     Why: torch's exporter always casts indices to int64, but ONNX accepts int32 too, which takes
-        half the space (docs/performance.md, "Attention biases").
+        half the space (docs/lab-notes/performance.md, "Attention biases").
 
     Args:
         model: The model to change in place.
@@ -55,8 +55,8 @@ def fold_constants(model: ir.Model) -> None:
     Changes: foldable nodes become constants.
     Why: engines would fold them each time they open the file. The Gather that expands a table of
         attention biases stays: if it were folded, the file would contain expanded biases, 4.9 MB
-        more for a 5M and 315 MB more for a 21M at 512 pixels (docs/decisions.md, "Attention biases
-        stay small in the file").
+        more for a 5M and 315 MB more for a 21M at 512 pixels (docs/explanation/decisions.md,
+        "Attention biases stay small in the file").
 
     Args:
         model: The model to change in place.

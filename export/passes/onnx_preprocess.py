@@ -2,8 +2,8 @@
 
 Before the pass, the model's input is float32 (N, 3, size, size), normalized. After it, the input is
 uint8 RGB with the same name: (N, size, size, 3) for embedded preprocessing "normalize", or one
-image (1, height, width, 3) of any size for embedded preprocessing "full". docs/performance.md
-("Preprocessing in the file") has times and accuracy.
+image (1, height, width, 3) of any size for embedded preprocessing "full".
+docs/lab-notes/performance.md ("Preprocessing in the file") has times and accuracy.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Checks an engine file of TensorRT (a plan) before TensorRT loads it.
 
 TensorRT itself does not check a plan. This module does, as far as that is possible;
-docs/security.md ("TensorRT") lists the checks.
+docs/explanation/security.md ("TensorRT") lists the checks.
 """
 
 from __future__ import annotations

@@ -164,8 +164,8 @@ def choose_16_bit_precision(
     """Choose the precision in which a float16 file is fastest.
 
     This is for a user who requests no precision. With "float16", OpenVINO's CPU plugin uses AVX-512
-    FP16 on processors that have it, which is slower than float32 (docs/engines.md). Only AMX-FP16
-    makes float16 as fast as bfloat16.
+    FP16 on processors that have it, which is slower than float32 (docs/lab-notes/engines.md). Only
+    AMX-FP16 makes float16 as fast as bfloat16.
 
     Args:
         device: OpenVINO's name of the device.

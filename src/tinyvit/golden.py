@@ -16,8 +16,8 @@ in pixels, 3 to 63, and d is the shift of the board in pixels, less than 2 p:
     pixel = 255 ((floor((x + d) / p) + floor((y + (d mod p)) / p)) mod 2)
 
 Squares whose edges are on the borders of the network's patches of 4 x 4 pixels reveal int8 kernels
-that saturate, while chirps rarely reveal these (docs/int8.md). Chirps reveal errors that squares
-cannot, such as swapped channels or swapped rows and columns.
+that saturate, while chirps rarely reveal these (docs/lab-notes/int8.md). Chirps reveal errors that
+squares cannot, such as swapped channels or swapped rows and columns.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ FORMAT = 3
 MANIFEST_KEY = "tinyvit"
 """Key under which file formats with metadata store the manifest, for example in ONNX metadata."""
 
-_REQUIRED_FIELDS = ("golden", "parity", "windows", "preprocess_source", "labels_source")
+REQUIRED_FIELDS = ("golden", "parity", "windows", "preprocess_source", "labels_source")
 """Fields that the JSON must contain, although the dataclass has defaults for them."""
 
 _OPTIONAL_FLAGS = ("has_synthetic_calibration", "has_synthetic_evaluation")
@@ -271,7 +271,7 @@ class Manifest:
             _check_format(data)
             # The exporter always writes these fields, although the dataclass has defaults for them.
             # If they are missing, the defaults could give a wrong result without any error.
-            require_fields(data, _REQUIRED_FIELDS, "Manifest")
+            require_fields(data, REQUIRED_FIELDS, "Manifest")
             require_fields(data.get("preprocess"), PREPROCESS_FIELDS, "preprocess")
             check_counts(data)
             labels = parse_label_columns(data.get("labels"))

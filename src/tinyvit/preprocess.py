@@ -49,9 +49,9 @@ class Preprocess:
     """The preprocessing that turns an image into the input of the network.
 
     Attributes:
-        size: Side of the square input in pixels, 1 to 8192.
+        size: Side of the square input in pixels, 1 to 4096.
         resize: Length in pixels to which the shorter side ("center") or both sides ("squash") are
-            resized before the crop. It is at least `size` and at most 16384; for "squash" it equals
+            resized before the crop. It is at least `size` and at most 8192; for "squash" it equals
             `size`.
         crop: "center" keeps the aspect ratio and crops the center; "squash" resizes to a square
             without keeping the aspect ratio, and crops nothing.

@@ -1,9 +1,9 @@
 """Stops libraries from sending usage data, and from leaving files in the user's folders.
 
 Some libraries that this package uses report every use to their authors unless they are told not to.
-The functions here tell them. A setting that the user has made is never changed. docs/security.md
-lists what each library does by itself. This module is part of every `import tinyvit`, so it imports
-little itself.
+The functions here tell them. A setting that the user has made is never changed.
+docs/explanation/security.md lists what each library does by itself. This module is part of every
+`import tinyvit`, so it imports little itself.
 """
 
 from __future__ import annotations

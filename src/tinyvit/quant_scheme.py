@@ -2,7 +2,7 @@
 
 A recipe (`tinyvit.quant.recipe`) contains the scales of all tensors that are quantized for any
 engine. Each export target has a `QuantScheme`, which states which of these scales it uses.
-docs/int8.md contains the measurements that led to these choices.
+docs/lab-notes/int8.md contains the measurements that led to these choices.
 """
 
 from __future__ import annotations

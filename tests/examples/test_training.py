@@ -1,6 +1,6 @@
 """The training examples run from beginning to end on a few images.
 
-The accuracies in docs/training.md come from complete runs and are not checked here.
+The accuracies in docs/lab-notes/training.md come from complete runs and are not checked here.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python -m tests.hostile.campaign [--count N] [--loader TEXT]... [--seed N] [--write]
 
-The same seed makes the same files. `--write` puts the table into docs/testing.md.
+The same seed makes the same files. `--write` puts the table into docs/results/hostile-files.md.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tinyvit.data.decoding import map_ahead
 
 WHOLE_COUNT = 10_000
 """Number of files of the whole campaign."""
-_PAGE = Path(__file__).parents[2] / "docs" / "testing.md"
+_PAGE = Path(__file__).parents[2] / "docs" / "results" / "hostile-files.md"
 _BEGIN, _END = "<!-- hostile files: begin -->", "<!-- hostile files: end -->"
 
 
@@ -123,7 +123,7 @@ def make_table(results: Sequence[LoaderResult]) -> str:
 
 
 def write_table(table: str) -> None:
-    """Replace the table in docs/testing.md."""
+    """Replace the table in docs/results/hostile-files.md."""
     text = _PAGE.read_text("utf-8")
     start, end = text.index(_BEGIN) + len(_BEGIN), text.index(_END)
     _PAGE.write_text(f"{text[:start]}\n{table}{text[end:]}", "utf-8")
@@ -169,7 +169,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--loader", action="append", help="only loaders whose name contains this")
     parser.add_argument("--seed", type=int, default=0, help="determines the files (default: 0)")
     parser.add_argument("--list", action="store_true", help="print the names of the loaders")
-    parser.add_argument("--write", action="store_true", help="write the table to docs/testing.md")
+    parser.add_argument(
+        "--write", action="store_true", help="write the table to docs/results/hostile-files.md"
+    )
     options = parser.parse_args(arguments)
     loaders = [
         loader

@@ -69,7 +69,7 @@ class Loader:
             together; it replaces `mutate` and all other mutations. None if there is none.
         must_refuse: Whether a mutated file must be refused, wherever the mutation is.
         memory_bytes: Largest growth of the resident memory. It must not exceed the limits that
-            docs/security.md states for the loader.
+            docs/reference/limits.md states for the loader.
         cpu_seconds: Largest CPU time.
     """
 

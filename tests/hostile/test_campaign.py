@@ -32,7 +32,7 @@ def test_few_files(tmp_path: Path, loader: Loader) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(4 * 3600)
 def test_whole_campaign() -> None:
-    """This also writes the table into docs/testing.md."""
+    """This also writes the table into docs/results/hostile-files.md."""
     results = run_campaign(LOADERS, WHOLE_COUNT)
     write_table(make_table(results))
     assert sum(result.tried for result in results) >= WHOLE_COUNT

@@ -37,7 +37,7 @@ FLOAT16_PRECISIONS: tuple[Precision, ...] = ("float16", "int8")
 """Precisions whose floating-point values are float16.
 
 "int8" is one of them because the Neural Engine, Apple's only processor with fast 8-bit matrix
-products, does not support float32 (docs/engines.md, "Core ML").
+products, does not support float32 (docs/lab-notes/engines.md, "Core ML").
 """
 
 _NOISY_LIBRARIES = ("coremltools", "torch", "torchao")

@@ -8,7 +8,7 @@ and only the gathers of the attention biases run before it.
 
 On one thread, the latency of the float32 demo model, divided by that of onnxruntime, is 1.09
 without these passes, 1.06 with LayerNorm written as products and XNNPACK's own means, and 0.91 with
-means written as products too and biases gathered by rows (docs/engines.md, "ExecuTorch").
+means written as products too and biases gathered by rows (docs/lab-notes/engines.md, "ExecuTorch").
 """
 
 from __future__ import annotations

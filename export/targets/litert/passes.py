@@ -2,7 +2,7 @@
 
 XNNPACK is a delegate: a library that runs parts of a network for LiteRT. The first pass,
 `expand_layer_norm`, changes the traced torch graph before it is converted; the others change the
-converted model (see `flatbuffer`). docs/engines.md ("LiteRT") has measurements.
+converted model (see `flatbuffer`). docs/lab-notes/engines.md ("LiteRT") has measurements.
 """
 
 from __future__ import annotations

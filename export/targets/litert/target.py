@@ -37,8 +37,8 @@ _FLOAT16_MIN_BYTES: dict[Precision, int] = {"float16": 1024, "int8": 2**15}
 
 In a float16 artifact, these constants are all weights, the attention biases and most other biases.
 In an int8 artifact, they are the attention biases alone, which are half of the file; if the other
-constants were float16 too, the error of the logits would be 2.5 times as large (docs/engines.md,
-"LiteRT").
+constants were float16 too, the error of the logits would be 2.5 times as large
+(docs/lab-notes/engines.md, "LiteRT").
 """
 
 

@@ -2,8 +2,8 @@
 
 Each pass changes an `openvino.Model` in place without changing the function that it computes.
 OpenVINO's own simplification (in `convert_model`) is not used: it would store the attention biases
-expanded, which makes the file of a TinyViT-5M 4.9 MB larger. docs/int8.md has the gain of each
-pass.
+expanded, which makes the file of a TinyViT-5M 4.9 MB larger. docs/lab-notes/int8.md has the gain of
+each pass.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The resize is two matrix products, one for the width and one for the height, whose weights the graph
 computes from the size of the image. OpenVINO's own Interpolate in the mode "bicubic_pillow" gives
 the same pixels, but its CPU kernel is compiled for each new size, which takes 1 s for 375 x 500 and
-51 s for 4000 x 3000 (docs/performance.md, "Preprocessing in the file").
+51 s for 4000 x 3000 (docs/lab-notes/performance.md, "Preprocessing in the file").
 
 Weights of the resize in bfloat16 would change pixels, so a model with these nodes must be compiled
 with INFERENCE_PRECISION_HINT f32.

@@ -2,8 +2,8 @@
 
 The network is optimized at export, for any processor. A .ort.config file beside it lists the
 operators that a reduced build of onnxruntime needs. On a server or a PC, prefer the .onnx file:
-onnxruntime optimizes it for the processor of that machine when it opens it. docs/engines.md ("ORT")
-has measurements.
+onnxruntime optimizes it for the processor of that machine when it opens it.
+docs/lab-notes/engines.md ("ORT") has measurements.
 """
 
 from __future__ import annotations

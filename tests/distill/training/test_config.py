@@ -28,6 +28,8 @@ from tinyvit.distill.training.toml_files import parse_toml
 from tinyvit.errors import RequestError
 from tinyvit.variants import VARIANTS
 
+_TRAINING_PAGE = Path(__file__).parents[3] / "docs" / "reference" / "training.md"
+
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_settings_are_read_as_the_run_file_states_them(name: str, tmp_path: Path) -> None:
@@ -128,8 +130,8 @@ def test_the_default_preset_depends_on_the_inputs(
 
 
 def test_each_of_the_papers_runs_is_one_documented_command() -> None:
-    """docs/training.md has the five runs of TRAINING.md in microsoft/Cream (TinyViT/docs)."""
-    text = (Path(__file__).parents[3] / "docs" / "training.md").read_text(encoding="utf-8")
+    """docs/reference/training.md has the runs of TinyViT/docs/TRAINING.md in microsoft/Cream."""
+    text = _TRAINING_PAGE.read_text(encoding="utf-8")
     section = text.partition("The paper's runs are one command each.")[2].partition("The default")[
         0
     ]
@@ -225,7 +227,7 @@ def test_unusable_settings_files_are_refused(tmp_path: Path, text: str) -> None:
 def test_the_default_batch_in_documents_and_help_is_that_of_the_preset(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    text = (Path(__file__).parents[3] / "docs" / "training.md").read_text(encoding="utf-8")
+    text = _TRAINING_PAGE.read_text(encoding="utf-8")
     rows = re.findall(r"^\| `([\w-]+)`[^|]*\|[^|]*\| (\d+) \| (\d+) \|", text, re.MULTILINE)
     assert {name: (int(epochs), int(batch)) for name, epochs, batch in rows} == {
         name: (config.epochs, config.batch) for name, config in PRESETS.items()

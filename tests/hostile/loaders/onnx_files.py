@@ -208,8 +208,8 @@ def _encode_length(length: int) -> bytes:
 
 
 MEMORY_BYTES = 3 * GIB + GIB
-"""docs/security.md states 3 GiB for the results of operators in one run. The rest is for weights,
-images and the engine itself."""
+"""docs/reference/limits.md states 3 GiB for the results of operators in one run. The rest is for
+weights, images and the engine itself."""
 
 LOADERS = (
     Loader("ONNX: predict", predict, make_samples, craft, memory_bytes=MEMORY_BYTES),

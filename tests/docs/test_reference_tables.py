@@ -1,0 +1,65 @@
+"""Tables that are typed by hand state what the code does."""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+
+import pytest
+
+from tests.helpers.module_graph import ROOT
+from tinyvit import errors
+
+pytest.importorskip("torch", reason="targets need tinyvit-edge[export]")
+
+from tinyvit.export.targets import get_target, target_names
+
+TARGETS = [get_target(name) for name in target_names()]
+_PAGES = ROOT / "docs" / "reference"
+
+
+def read_rows(page: str, heading: str) -> dict[str, list[str]]:
+    """Return the rows of the first table after a heading: names in code -> the other cells."""
+    section = (_PAGES / page).read_text(encoding="utf-8").partition(heading)[2]
+    table = next(part for part in section.split("\n\n") if part.startswith("|"))
+    rows: dict[str, list[str]] = {}
+    for line in table.splitlines()[2:]:
+        first, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        for name in re.findall(r"`([^`]+)`", first):
+            rows[name] = cells
+    return rows
+
+
+def test_every_exception_is_described() -> None:
+    names = {
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, errors.TinyViTError)
+    }
+    rows = read_rows("errors.md", "## Exceptions in Python")
+    assert {*rows, "TinyViTError"} == names
+
+
+@pytest.mark.parametrize("name", ["tinyvit", "tinyvit.runtimes", "tinyvit.export"])
+def test_every_public_name_has_an_entry(name: str) -> None:
+    pages = [page.read_text(encoding="utf-8") for page in sorted(_PAGES.glob("python/*.md"))]
+    entries = re.findall(r"^::: (\S+)$", "\n".join(pages), re.MULTILINE)
+    described = {entry.rpartition(".")[2] for entry in entries}
+    assert {*import_module(name).__all__} - {"__version__", "TinyViTError"} <= described
+
+
+def test_every_target_is_listed_with_its_suffix_and_extra() -> None:
+    rows = read_rows("targets.md", "# Targets")
+    for target in TARGETS:
+        assert target.suffix in rows[target.name][0]
+        assert target.extra in rows[target.name][2]
+
+
+def test_the_table_states_what_each_target_offers() -> None:
+    rows = read_rows("targets.md", "## What each target offers")
+    for target in TARGETS:
+        float16, int8, weights, preprocess = rows[target.name]
+        offers = {"float16": float16, "int8": int8, "int8-weights": weights}
+        for feature, cell in offers.items():
+            assert cell.startswith("no" if feature in target.unsupported else "yes"), target.name
+        assert ("`full`" in preprocess) == ("full" not in target.unsupported)
