@@ -168,21 +168,28 @@ def kill_exports(
         elif not export.output.exists():
             duration_s = export.finish()
         delay_s = random_moments.uniform(_COMMON_IMPORT_SHARE, 1.05) * duration_s
-        _kill_one(export, delay_s, counts)
+        complete_s = _kill_one(export, delay_s, counts)
+        # On a machine that becomes less busy, later exports end before moments chosen by the first.
+        duration_s = duration_s if complete_s is None else complete_s
         progress.advance("killing exports", number + 1, kills)
     export.finish()
     counts.remaining = export.list_leftovers()
     return counts
 
 
-def _kill_one(export: KillableExport, delay_s: float, counts: KillCounts) -> None:
-    """Kill one export after a delay in seconds, and count what it left."""
+def _kill_one(export: KillableExport, delay_s: float, counts: KillCounts) -> float | None:
+    """Kill one export after a delay in seconds, and count what it left.
+
+    Returns:
+        The duration of the export in seconds if it ended before; None if it was killed.
+    """
     existed = export.output.exists()
+    start_s = time.perf_counter()
     process = export.start()
     try:
         process.communicate(timeout=delay_s)
         counts.finished += 1
-        return
+        return time.perf_counter() - start_s
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
@@ -195,6 +202,7 @@ def _kill_one(export: KillableExport, delay_s: float, counts: KillCounts) -> Non
         counts.whole += 1
     else:
         counts.incomplete += 1
+    return None
 
 
 def main(argv: Sequence[str] | None = None) -> int:

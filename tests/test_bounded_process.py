@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.module_graph import ROOT
+from tinyvit import bounded_process
 from tinyvit.bounded_process import EndedProcess, ProcessLimitError, RunLimits, run_bounded
 from tinyvit.limited_process import ProcessLimits, call_in_process
 
@@ -55,10 +56,29 @@ def test_a_program_without_end_is_stopped() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits another process")
 def test_a_file_without_end_is_stopped(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    code = f"time.sleep(0.2); file = open({str(path)!r}, 'wb')\nwhile True: file.write(bytes(1000))"
+    code = f"file = open({str(path)!r}, 'wb')\nwhile True: file.write(bytes(1000))"
     ended = run_code(code, RunLimits(60, 2**20, file_bytes=100_000))
     assert b"File too large" in ended.stderr
     assert path.stat().st_size == 100_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the size of files")
+def test_the_size_of_files_is_limited_before_the_program_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit_file_size = bounded_process._limit_file_size
+
+    def limit_late(process_id: int, max_bytes: int) -> None:
+        time.sleep(0.5)
+        limit_file_size(process_id, max_bytes)
+
+    monkeypatch.setattr(bounded_process, "_limit_file_size", limit_late)
+    command = ["/bin/sh", "-c", 'cat; printf 12345678901 > "$0"', str(tmp_path / "file")]
+    ended = run_bounded(command, RunLimits(60, 2**20, file_bytes=10), stdin=b"a\nb")
+    assert ended.stdout == b"a\nb"
+    assert (tmp_path / "file").read_bytes() == b"1234567890"
+    with pytest.raises(FileNotFoundError, match="no-such-program"):
+        run_bounded(["no-such-program"], RunLimits(60, 2**20, file_bytes=10))
 
 
 def print_without_end(argument: bytes) -> bytes:

@@ -6,8 +6,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from tinyvit.data.image_lists import CLASS_SEPARATOR
 from tinyvit.distill.training import run_folder
 from tinyvit.distill.training.task import TrainingTask
@@ -23,22 +21,21 @@ def write_split_lists(task: TrainingTask) -> None:
     Args:
         task: The task of a run that holds out some of its training images.
     """
-    images, selected = task.data.images, task.data.selected
+    images, selected, validation = task.data.images, task.data.selected, task.validation
     assert selected is not None
-    assert images.labels is not None
-    assert images.class_indices is not None
-    held_out = np.setdiff1d(np.arange(len(images)), selected)
+    assert validation is not None
     base = _find_relative_folder(images.folder, task.folder)
-    paths = [f"{base}/{key}" for key in images.keys]
-    class_names = [label.wnid or label.name for label in images.labels]
-    training = [paths[index] for index in selected]
-    validation = [
-        f"{paths[index]}{CLASS_SEPARATOR}{class_names[images.class_indices[index]]}"
-        for index in held_out
+    training_paths = [f"{base}/{images.keys[index]}" for index in selected]
+    validation_paths = [
+        f"{base}/{file.relative_to(images.folder).as_posix()}" for file in validation.images.files
     ]
-    if all(map(_fits_on_a_line, (*paths, *class_names))):
-        _write_lines(task.folder / run_folder.TRAINING_FILE, training)
-        _write_lines(task.folder / run_folder.VALIDATION_FILE, validation)
+    labels = [task.labels[index] for index in validation.images.class_indices]
+    class_names = [label.wnid or label.name for label in labels]
+    if not all(map(_fits_on_a_line, (*training_paths, *validation_paths, *class_names))):
+        return
+    rows = [CLASS_SEPARATOR.join(row) for row in zip(validation_paths, class_names)]
+    _write_lines(task.folder / run_folder.TRAINING_FILE, training_paths)
+    _write_lines(task.folder / run_folder.VALIDATION_FILE, rows)
 
 
 def has_split_lists(folder: Path) -> bool:

@@ -6,7 +6,9 @@ reads a hostile file can run without end, or print until the memory is full.
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import subprocess
 import threading
 import time
@@ -78,7 +80,8 @@ def run_bounded(
     Args:
         command: The program and its arguments.
         limits: Limits on the process.
-        stdin: Standard input of the program: a file, or the content.
+        stdin: Standard input of the program: a file, or the content. With a limit on the size of
+            files, it cannot be a file.
         cwd: Working directory of the program; the current one if None.
         environment: Environment variables of the program; those of this process if None.
 
@@ -90,6 +93,9 @@ def run_bounded(
         ValueError: A word of the command contains a null character.
         ProcessLimitError: The process exceeded a limit.
     """
+    if limits.file_bytes is not None and os.name == "posix":
+        assert isinstance(stdin, bytes)
+        command, stdin = _wait_for_line(command), b"\n" + stdin
     content = stdin if isinstance(stdin, bytes) else b""
     pipe_or_file = subprocess.PIPE if content else subprocess.DEVNULL
     process = subprocess.Popen(
@@ -139,6 +145,19 @@ def _wait_for_end(process: subprocess.Popen[bytes], stdout: _PipeReader, limits:
         except subprocess.TimeoutExpired:
             return True
     return False
+
+
+def _wait_for_line(command: Sequence[str]) -> list[str]:
+    """Return a command that reads a line, and then becomes another command in the same process.
+
+    So the process can be limited before the program starts. `read` takes no more than the line.
+
+    Raises:
+        OSError: There is no such program.
+    """
+    if shutil.which(command[0]) is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), command[0])
+    return ["/bin/sh", "-c", 'read -r _; exec "$@"', "sh", *command]
 
 
 def _limit_file_size(process_id: int, max_bytes: int) -> None:

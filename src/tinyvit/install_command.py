@@ -21,6 +21,11 @@ from urllib.request import url2pathname
 DISTRIBUTION = "tinyvit-edge"
 """Name of this package on package indexes."""
 
+_EXTRA_CONDITION = re.compile(
+    r"""(?:\s{1,4}and\s{1,4})?extra\s{0,4}==\s{0,4}["'](?P<extra>[^"']{1,100})["']"""
+)
+"""The condition on an extra at the end of a requirement, such as `extra == "train"`."""
+
 _PACKAGE_FOLDER = Path(__file__).resolve().parent
 
 
@@ -110,10 +115,9 @@ def _read_origin(distribution: metadata.Distribution | None) -> dict[str, Any]:
 
 def _list_requirements(distribution: metadata.Distribution, extra: str) -> list[str]:
     """List the requirements that an extra adds, without the condition `extra == "..."`."""
-    condition = re.compile(rf"""(\s+and\s+)?extra\s*==\s*["']{re.escape(extra)}["']""")
     requirements = []
     for requirement in distribution.requires or ():
-        rest, count = condition.subn("", requirement)
-        if count:
-            requirements.append(rest.rstrip("; "))
+        condition = _EXTRA_CONDITION.search(requirement)
+        if condition is not None and condition["extra"] == extra:
+            requirements.append(_EXTRA_CONDITION.sub("", requirement).rstrip("; "))
     return requirements

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from tinyvit.distill.training.device import ComputeDevice
 from tinyvit.distill.training.strided_convolutions import use_float32_for_strided_depthwise
+from tinyvit.nn.fold import fold_model
 from tinyvit.nn.model import TinyViT
 from tinyvit.variants import VARIANTS
 
@@ -83,6 +84,15 @@ def test_output_is_that_of_float32_rounded_and_the_gradient_is_that_of_float32()
     assert output.dtype == torch.bfloat16
     assert torch.equal(output, expected.bfloat16())
     assert torch.equal(gradient, expected_gradient)
+
+
+def test_the_biases_of_a_folded_network_remain() -> None:
+    """Quantization-aware training trains a folded network, whose convolutions have biases."""
+    model = fold_model(make_model().eval())
+    parameters = {name: id(parameter) for name, parameter in model.named_parameters()}
+    assert "stages.1.downsample.conv2.bias" in parameters
+    use_float32_for_strided_depthwise(model, BFLOAT16_CPU)
+    assert {name: id(parameter) for name, parameter in model.named_parameters()} == parameters
 
 
 @pytest.mark.parametrize(

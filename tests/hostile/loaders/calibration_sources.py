@@ -1,4 +1,4 @@
-"""Hostile images for calibration: lists of paths, and arrays."""
+"""Hostile lists and arrays of images for calibration, and lists for validation."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from tests.helpers.random_images import save_random_images
 from tests.hostile.hostile_files import GIB, HostileFile, Loader, make_file
 from tests.hostile.mutations import mutate_bytes
 from tests.hostile.special_files import make_long_link, yield_special_files
+from tinyvit.labels import Label
 from tinyvit.preprocess import Preprocess
 from tinyvit.quant.calibration_data import MIN_IMAGES, read_calibration_split
+from tinyvit.quant.validation_data import read_validation_set
 
 _COUNT = MIN_IMAGES + 2
 
@@ -42,8 +44,40 @@ def calibrate_with_list(path: Path) -> None:
         calibrate(path / "list.txt")
 
 
+def evaluate_list(path: Path) -> None:
+    """Read the list in a folder as `tinyvit-export --val-data` does, and decode its images."""
+    validation = read_validation_set(path / "labeled.txt", Preprocess(32, 36), (Label("tabby"),))
+    for _ in validation.batches():
+        pass
+
+
+def make_labeled_samples(folder: Path) -> Sequence[Path]:
+    """Make a folder of images, and in it a list of them with their class."""
+    save_random_images(folder / "images", range(_COUNT))
+    path = folder / "images" / "labeled.txt"
+    path.write_text("".join(f"{number:03}.png\ttabby\n" for number in range(_COUNT)))
+    return (folder / "images",)
+
+
+def craft_labeled_lists(generator: random.Random) -> Iterator[HostileFile]:
+    """Yield lists of images and classes with odd lines, and very long ones."""
+    yield from _craft_lists("labeled.txt", b"\ttabby")
+    for line in (b"\t", b"000.png\t", b"\ttabby", b"000.png\t\ttabby", b"000.png\tlion"):
+        yield _make_list("labeled.txt", f"the line {line!a}", lambda d=line: d)
+    yield _make_list(
+        "labeled.txt",
+        "1,000,000 images",
+        lambda: "".join(f"{number}.png\ttabby\n" for number in range(1_000_000)).encode(),
+    )
+
+
 def craft_lists(generator: random.Random) -> Iterator[HostileFile]:
     """Yield lists with odd lines, and very long ones."""
+    yield from _craft_lists("list.txt", b"")
+
+
+def _craft_lists(name: str, line_end: bytes) -> Iterator[HostileFile]:
+    """Yield lists with this file name, each of whose lines has this end before its break."""
     lines = (
         "/dev/zero",
         "/dev/tty",
@@ -67,21 +101,23 @@ def craft_lists(generator: random.Random) -> Iterator[HostileFile]:
         data = line.encode("utf-8", "surrogatepass")
         for count in (1, 60):
             yield _make_list(
-                f"the line {line!a:.30} {count} times", lambda d=data, c=count: (d + b"\n") * c
+                name,
+                f"the line {line!a:.30} {count} times",
+                lambda d=data, c=count: (d + line_end + b"\n") * c,
             )
-    yield _make_list("2,000,000 lines", lambda: b"000.png\n" * 2_000_000)
-    yield _make_list("1,000,000 lines", lambda: b"0.png\n" * 1_000_000)
-    yield _make_list("60,000,000 breaks", lambda: b"\n" * 60_000_000)
-    yield _make_list("a line of 60 MB", lambda: b"x" * 60_000_000)
-    yield _make_list("UTF-16", lambda: "000.png\n".encode("utf-16"))
+    yield _make_list(name, "2,000,000 lines", lambda: (b"000.png" + line_end + b"\n") * 2_000_000)
+    yield _make_list(name, "1,000,000 lines", lambda: (b"0.png" + line_end + b"\n") * 1_000_000)
+    yield _make_list(name, "60,000,000 breaks", lambda: b"\n" * 60_000_000)
+    yield _make_list(name, "a line of 60 MB", lambda: b"x" * 60_000_000)
+    yield _make_list(name, "UTF-16", lambda: "000.png\n".encode("utf-16"))
 
 
-def _make_list(description: str, make: Callable[[], bytes]) -> HostileFile:
-    """Make a folder of good images, with a hostile list."""
+def _make_list(name: str, description: str, make: Callable[[], bytes]) -> HostileFile:
+    """Make a folder of good images, with a hostile list of this file name."""
 
     def write(folder: Path) -> Path:
         save_random_images(folder / "images", range(_COUNT))
-        (folder / "images" / "list.txt").write_bytes(make())
+        (folder / "images" / name).write_bytes(make())
         return folder / "images"
 
     return HostileFile(description, write)
@@ -198,6 +234,7 @@ def _make_sparse(description: str, size: int) -> HostileFile:
 
 LOADERS = (
     Loader("calibration: lists", calibrate_with_list, make_list_samples, craft_lists),
+    Loader("int8: validation lists", evaluate_list, make_labeled_samples, craft_labeled_lists),
     Loader(
         "calibration: arrays",
         calibrate,
