@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from tinyvit.bench.machine import describe_cpu
 from tinyvit.bench.report.sensitivity_lines import format_units
+from tinyvit.image_sizes import describe_size
 from tinyvit.metrics import FLOAT32_NETWORK
+from tinyvit.preprocess import describe_center_crop
 from tinyvit.preprocess_settings import format_setting
 
 if TYPE_CHECKING:
@@ -44,20 +46,38 @@ def format_summary(artifact: ExportedArtifact) -> list[str]:
     """
     manifest, parity = artifact.manifest, artifact.manifest.parity
     assert parity is not None
-    size, classes = manifest.img_size, len(manifest.labels)
-    example = f"Classifier({str(artifact.path)!r}).predict('photo.jpg')"
+    size, kind = describe_size(manifest.img_size), manifest.output_kind
+    output = f"{len(manifest.labels)} classes" if kind == "logits" else _describe_outputs(manifest)
+    name = "logits" if kind == "logits" else "outputs"
     return [
         f"wrote {' and '.join(map(str, artifact.files))} ({artifact.size_bytes / 1e6:.1f} MB)",
-        f"  model:  {manifest.model}, {manifest.precision}, {size} x {size}, {classes} classes",
+        f"  model:  {manifest.model}, {manifest.precision}, {size}, {output}",
         *_describe_input_and_labels(manifest),
         *(_describe_quantization(artifact.candidate, manifest) if artifact.candidate else []),
         f"  speed:  {_describe_speed(artifact)}",
-        f"  parity: the file's logits differ by at most {parity.max_abs_diff:.1e} from those of "
+        f"  parity: the file's {name} differ by at most {parity.max_abs_diff:.1e} from those of "
         f"{parity.reference}",
         *(f"  note:   {note}" for note in artifact.notes),
-        f"  use:    from tinyvit import Classifier; print({example})",
+        f"  use:    {_make_example(artifact)}",
         *_describe_sensitivity(artifact),
     ]
+
+
+def _describe_outputs(manifest: Manifest) -> str:
+    """Describe an embedding or feature maps with their shapes without the batch."""
+    shapes = [" x ".join(map(str, spec.shape[1:])) for spec in manifest.outputs]
+    if manifest.output_kind == "embedding":
+        return f"an embedding of {shapes[0]} values"
+    return ", ".join(f"{spec.name} {shape}" for spec, shape in zip(manifest.outputs, shapes))
+
+
+def _make_example(artifact: ExportedArtifact) -> str:
+    """Return Python code that runs the artifact on an image."""
+    path = repr(str(artifact.path))
+    if artifact.manifest.output_kind == "logits":
+        return f"from tinyvit import Classifier; print(Classifier({path}).predict('photo.jpg'))"
+    method = "embed" if artifact.manifest.output_kind == "embedding" else "features"
+    return f"from tinyvit import Encoder; print(Encoder({path}).{method}('photo.jpg'))"
 
 
 def _describe_sensitivity(artifact: ExportedArtifact) -> list[str]:
@@ -76,16 +96,18 @@ def _describe_sensitivity(artifact: ExportedArtifact) -> list[str]:
 def _describe_input_and_labels(manifest: Manifest) -> list[str]:
     """Return the lines about the preprocessing and the labels, with their sources."""
     preprocess, labels = manifest.preprocess, manifest.labels
-    resize = f"resize to {preprocess.resize} x {preprocess.resize}"
+    resize = f"resize to {describe_size(preprocess.resize)}"
     if preprocess.crop == "center":
-        resize = f"resize to {preprocess.resize}, center crop to {preprocess.size}"
+        resize = describe_center_crop(preprocess)
     mean, std = map(format_setting, (preprocess.mean, preprocess.std))
-    names = f"{labels[0].name!r} to {labels[-1].name!r}"
-    return [
+    lines = [
         f"  input:  {resize}, {preprocess.interpolation}, mean {mean}, std {std}",
         f"          from: {manifest.preprocess_source}",
-        f"  labels: {names}, from: {manifest.labels_source}",
     ]
+    if labels:
+        names = f"{labels[0].name!r} to {labels[-1].name!r}"
+        lines.append(f"  labels: {names}, from: {manifest.labels_source}")
+    return lines
 
 
 def _describe_speed(artifact: ExportedArtifact) -> str:
@@ -131,7 +153,7 @@ def _describe_int8_speed(artifact: ExportedArtifact, speed: SpeedComparison) -> 
 
 
 def _describe_batch(artifact: ExportedArtifact) -> str:
-    batch = artifact.manifest.output.shape[0]
+    batch = artifact.manifest.outputs[0].shape[0]
     return f" for {batch} images" if isinstance(batch, int) and batch > 1 else ""
 
 
@@ -188,6 +210,7 @@ def make_artifact_record(artifact: ExportedArtifact) -> dict[str, Any]:
         "img_size": manifest.img_size,
         "windows": manifest.windows,
         "classes": len(manifest.labels),
+        "outputs": [asdict(spec) for spec in manifest.outputs],
         "preprocess": asdict(manifest.preprocess),
         "preprocess_source": manifest.preprocess_source,
         "labels_source": manifest.labels_source,

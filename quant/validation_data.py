@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from tinyvit.data.calibration_images import Pixels
 from tinyvit.data.class_folders import LabeledImages, read_labeled_images
-from tinyvit.data.listing import make_path_getter
+from tinyvit.data.listing import make_path_getter, read_listing
 from tinyvit.errors import ImageError
 from tinyvit.labels import Label
+from tinyvit.plurals import format_count
 from tinyvit.preprocess import Preprocess
 from tinyvit.quant.image_decoding import check_unreadable, decode_images
 
@@ -24,7 +25,7 @@ MAX_CACHED_BYTES = 2**29
 """Largest size of the decoded pixels that are kept in memory: about 3,500 images of 224 x 224."""
 
 LabeledBatch: TypeAlias = "tuple[Pixels, npt.NDArray[np.int64]]"
-"""RGB pixels, uint8 (B, S, S, 3), and the class index of each image, int64 (B,)."""
+"""RGB pixels, uint8 (B, H, W, 3), and the class index of each image, int64 (B,)."""
 
 
 @dataclass
@@ -75,7 +76,7 @@ class ValidationSet:
         if self._cached_batches:
             yield from self._cached_batches
             return
-        size_bytes = len(self) * self.preprocess.size**2 * 3
+        size_bytes = len(self) * self.preprocess.height * self.preprocess.width * 3
         cached: list[LabeledBatch] = []
         for batch in self._decode_batches():
             yield batch
@@ -125,3 +126,31 @@ def read_validation_set(
         ImageError: The folder cannot be read, or has no images.
     """
     return ValidationSet(read_labeled_images(folder, labels), preprocess)
+
+
+@dataclass(frozen=True)
+class _UnlabeledImages(LabeledImages):
+    """Image files without classes, whose class indices are all 0."""
+
+    def describe(self) -> str:
+        """Return the number of images, and what was skipped, for messages."""
+        return "; ".join((format_count(len(self), "image"), *self.notes))
+
+
+def read_unlabeled_set(folder: str | Path, preprocess: Preprocess) -> ValidationSet:
+    """List the images of a folder without regard to classes. No image is decoded yet.
+
+    Args:
+        folder: A folder of images at any depth.
+        preprocess: The preprocessing of the model, which states how images are resized and cropped.
+
+    Returns:
+        The images, all with the class index 0, which has no meaning.
+
+    Raises:
+        ImageError: The folder cannot be read, or has no images.
+    """
+    listing = read_listing(Path(folder))
+    class_indices = np.zeros(len(listing.images), np.int64)
+    images = _UnlabeledImages(listing.images, class_indices, listing.notes)
+    return ValidationSet(images, preprocess)

@@ -10,28 +10,22 @@ import argparse
 import json
 import math
 import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tinyvit.cli import make_parser, positive_int, run_guarded
-from tinyvit.errors import ImageError
 from tinyvit.runtimes import registry
 from tinyvit.runtimes.artifact import known_suffixes
 from tinyvit.runtimes.base import AUTO_DEVICE, PRECISIONS
 from tinyvit.runtimes.limited_verification import verify_with_timeout
-from tinyvit.runtimes.text_output import print_manifest, print_predictions, print_verification
-from tinyvit.safe_text import print_error, print_lines
-from tinyvit.urls import is_url
-
-if TYPE_CHECKING:
-    from tinyvit.runtimes.classifier import Classifier
+from tinyvit.runtimes.predict_command import DEFAULT_TOP_K, run_predict
+from tinyvit.runtimes.text_output import print_manifest, print_verification
+from tinyvit.safe_text import print_lines
 
 
 def predict(argv: Sequence[str] | None = None) -> int:
-    """Run tinyvit-predict, which prints the most probable classes of images.
+    """Run tinyvit-predict, which prints classes of images, or writes their embeddings.
 
     Args:
         argv: Command-line arguments; None for those of the process.
@@ -41,10 +35,12 @@ def predict(argv: Sequence[str] | None = None) -> int:
     """
     parser = make_parser(
         "tinyvit-predict",
-        "Classify images with a model that tinyvit-export exported.\n\n"
-        "If an image cannot be read, the others are still classified, and the exit code is 1.",
+        "Classify images with a model that tinyvit-export exported. For a file that was exported\n"
+        "with --output embedding or --output features, write its vectors or feature maps.\n\n"
+        "If an image cannot be read, the others are still processed, and the exit code is 1.",
         "  tinyvit-predict tinyvit_5m.onnx cat.jpg\n"
-        "  tinyvit-predict tinyvit_5m.xml photos/ --top-k 3 --threads 4 --json",
+        "  tinyvit-predict tinyvit_5m.xml photos/ --top-k 3 --threads 4 --json\n"
+        "  tinyvit-predict tinyvit_5m.embedding.onnx photos/ -o photos.npy",
     )
     _add_file_argument(parser)
     parser.add_argument(
@@ -52,22 +48,41 @@ def predict(argv: Sequence[str] | None = None) -> int:
         metavar="IMAGE",
         nargs="+",
         type=str,  # a URL is an unreadable image, after which the others are still classified
-        help="An image, or a folder: all images in it are classified, and other files are skipped.",
+        help="An image, or a folder: all images in it are used, and other files are skipped.",
     )
     parser.add_argument(
         "--top-k",
         type=positive_int,
-        default=5,
         metavar="COUNT",
-        help="Number of classes to show for each image (default: 5).",
+        help=f"Number of classes to show for each image (default: {DEFAULT_TOP_K}).",
     )
+    _add_vector_arguments(parser)
     _add_engine_arguments(parser)
     arguments = parser.parse_args(argv)
-    return run_guarded(lambda: _run_predict(arguments))
+    return run_guarded(lambda: run_predict(arguments))
+
+
+def _add_vector_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options for files that return embeddings or feature maps."""
+    group = parser.add_argument_group("embeddings and feature maps")
+    group.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="File to write. For embeddings, an .npy file with one row of float32 for each image; "
+        "for feature maps, an .npz file with one array for each output. The row of an image that "
+        "cannot be read is NaN.",
+    )
+    group.add_argument(
+        "--l2-normalize",
+        action="store_true",
+        help="Divide each embedding by its length, so that dot products are cosine similarities.",
+    )
+    group.add_argument("--overwrite", action="store_true", help="Replace an existing -o file.")
 
 
 def verify(argv: Sequence[str] | None = None) -> int:
-    """Run tinyvit-verify, which checks that a file computes the right logits on this machine.
+    """Run tinyvit-verify, which checks that a file computes the right outputs on this machine.
 
     Args:
         argv: Command-line arguments; None for those of the process.
@@ -85,9 +100,9 @@ def verify(argv: Sequence[str] | None = None) -> int:
 def _make_verify_parser() -> argparse.ArgumentParser:
     parser = make_parser(
         "tinyvit-verify",
-        "Check that an exported file computes the right logits on this machine.\n\n"
-        "The file is run on golden inputs (test images that a formula generates), and the logits\n"
-        "are compared with the reference logits that tinyvit-export stored in the file.",
+        "Check that an exported file computes the right outputs on this machine.\n\n"
+        "The file is run on golden inputs (test images that a formula generates), and its outputs\n"
+        "(such as logits) are compared with those that tinyvit-export stored in the file.",
         "  tinyvit-verify tinyvit_5m.onnx\n"
         "  tinyvit-verify tinyvit_5m.xml --runtime openvino --device cpu --threads 2 --json",
     )
@@ -189,75 +204,6 @@ def _add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="Print one JSON object instead of text."
     )
-
-
-def _run_predict(arguments: argparse.Namespace) -> int:
-    results: list[dict[str, Any]] = []
-    with _open_classifier(arguments) as classifier:
-        images = _list_image_arguments(arguments.images)
-        paths = (image for _name, image in images if isinstance(image, Path))
-        # One result for each path, in the same order.
-        results_of_paths = classifier.predict_each(paths)
-        for name, image in images:
-            result = next(results_of_paths) if isinstance(image, Path) else image
-            if isinstance(result, ImageError):
-                print_error(result)
-                results.append({"image": name, "error": str(result)})
-                continue
-            predictions = [asdict(prediction) for prediction in result]
-            results.append({"image": name, "predictions": predictions})
-            if not arguments.json:
-                print_predictions(name, result)
-    if arguments.json:
-        print_lines(json.dumps({"artifact": arguments.file, "results": results}))
-    return 1 if any("error" in result for result in results) else 0
-
-
-def _open_classifier(arguments: argparse.Namespace) -> Classifier:
-    """Open the classifier, and print each of its warnings as one line on stderr."""
-    from tinyvit.runtimes.classifier import Classifier
-
-    with warnings.catch_warnings(record=True) as caught_warnings:
-        warnings.simplefilter("always", UserWarning)
-        classifier = Classifier(
-            arguments.file,
-            engine_name=arguments.runtime,
-            device=arguments.device,
-            threads=arguments.threads,
-            top_k=arguments.top_k,
-            precision=arguments.precision,
-            cache=arguments.cache,
-            allow_foreign_operators=arguments.allow_foreign_operators,
-        )
-    for warning in caught_warnings:
-        print_lines(f"warning: {warning.message}", stream=sys.stderr)
-    return classifier
-
-
-def _list_image_arguments(arguments: list[str]) -> list[tuple[str, Path | ImageError]]:
-    """List the images, each as (name, path); a folder without images gives (name, error).
-
-    The number of images in each folder, and what was skipped there, is printed on stderr.
-    """
-    from tinyvit.data.listing import read_listing
-    from tinyvit.image_diagnosis import make_image_url_error
-    from tinyvit.runtimes.image_arguments import find_folder
-
-    images: list[tuple[str, Path | ImageError]] = []
-    for argument in arguments:
-        folder = find_folder(argument)
-        try:
-            if is_url(argument):
-                raise make_image_url_error(argument)
-            if folder is None:
-                images.append((argument, Path(argument)))
-                continue
-            listing = read_listing(folder)
-            print_lines(f"{argument}: {listing.describe()}", stream=sys.stderr)
-            images += [(str(file), file) for file in listing.images]
-        except ImageError as error:
-            images.append((argument, error))
-    return images
 
 
 def _run_verify(arguments: argparse.Namespace) -> int:

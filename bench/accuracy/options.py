@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tinyvit.image_sizes import ImageSize
 from tinyvit.labels import Label
 from tinyvit.preprocess import Preprocess, paper_preprocess, timm_preprocess
 from tinyvit.runtimes.artifact import read_artifact
@@ -86,8 +87,8 @@ def read_labels(path: str, options: EvaluationOptions) -> tuple[Label, ...]:
         return classifier.labels
 
 
-def _read_image_size(path: str, options: EvaluationOptions) -> int:
-    """Return the image size of an artifact in pixels; open it only if it has no manifest."""
+def _read_image_size(path: str, options: EvaluationOptions) -> ImageSize:
+    """Return the image size of an artifact; open it only if it has no manifest."""
     manifest = read_artifact(path).manifest
     if manifest is not None:
         return manifest.preprocess.size

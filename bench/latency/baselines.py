@@ -27,6 +27,7 @@ from tinyvit.bench.program_output import remove_long_lines
 from tinyvit.bench.record import BaselineResult, LatencyRatio
 from tinyvit.bench.record.ranges import MAX_NUMBER, MIN_TIME_MS
 from tinyvit.errors import MissingDependencyError, RequestError, TinyViTError
+from tinyvit.image_sizes import ImageSize, height_and_width
 from tinyvit.python_process import read_last_line
 from tinyvit.runtimes.base import RuntimeOptions
 from tinyvit.runtimes.registry import open_runtime
@@ -133,14 +134,16 @@ def _measure_timm(name: str, open_artifact: OpenArtifact, threads: int) -> Basel
     return _make_result(name, open_artifact, timings["artifact"], timings["timm"])
 
 
-def _make_timm_query(name: str, variant: str, img_size: int, threads: int, folder: Path) -> Query:
+def _make_timm_query(
+    name: str, variant: str, img_size: ImageSize, threads: int, folder: Path
+) -> Query:
     """Make a query that runs timm's model with random weights once, on one image.
 
     Args:
         name: Name of the baseline, which determines how the model runs: "timm", "timm-compiled" or
             "timm-export".
         variant: Name of the TinyViT variant.
-        img_size: Height and width of the image.
+        img_size: Size of the image in pixels.
         threads: Number of CPU threads.
         folder: Folder for the exported model.
     """
@@ -149,7 +152,7 @@ def _make_timm_query(name: str, variant: str, img_size: int, threads: int, folde
     from tinyvit.nn.timm_models import export_with_torch, make_timm_model
 
     model = make_timm_model(variant)
-    image = random_input((1, 3, img_size, img_size), "float32")
+    image = random_input((1, 3, *height_and_width(img_size)), "float32")
     if name == "timm-export":
         path = folder / "timm.onnx"
         export_with_torch(model, img_size, path)
