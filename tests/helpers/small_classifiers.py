@@ -156,6 +156,11 @@ def hash_openvino_ir(path: Path) -> str:
     return hashlib.sha256(network + path.with_suffix(".bin").read_bytes()).hexdigest()
 
 
+def hash_content(bare_file: Path) -> str:
+    """Hash what `save_onnx` writes with a manifest, from a file without metadata."""
+    return hashlib.sha256(bare_file.read_bytes() + OTHER_ENTRY).hexdigest()
+
+
 def add_golden_vectors(
     manifest: Manifest, bare_file: Path, embedded_preprocessing: str, batch: int | str
 ) -> Manifest:
@@ -179,7 +184,7 @@ def add_golden_vectors(
     return dataclasses.replace(
         manifest,
         golden=GoldenVectors(CHIRP_FORMULA, CHIRP_PATTERNS, SIZE, SIZE, tuple(logits), (1e-3,)),
-        content_sha256=hashlib.sha256(bare_file.read_bytes() + OTHER_ENTRY).hexdigest(),
+        content_sha256=hash_content(bare_file),
     )
 
 

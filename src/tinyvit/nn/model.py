@@ -12,6 +12,8 @@ values of a tensor.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from tinyvit.image_sizes import (
@@ -32,8 +34,20 @@ from tinyvit.nn.layers import (
     tokens_to_map,
 )
 from tinyvit.nn.window_grid import WindowGrid
-from tinyvit.outputs import STAGES, OutputKind
+from tinyvit.outputs import STAGES, OutputKind, OutputRequest, make_output_request
 from tinyvit.variants import Variant
+
+
+def find_output_request(outputs: Sequence[OutputSpec]) -> OutputRequest:
+    """Return the request for which a TinyViT describes its outputs in this way.
+
+    Args:
+        outputs: The outputs in the manifest of an artifact; see `TinyViT.describe_outputs`.
+    """
+    # The stride of stage i is 4 * 2**i.
+    stages = tuple((spec.stride or 4).bit_length() - 3 for spec in outputs)
+    kind = outputs[0].kind
+    return make_output_request(kind, stages if kind == "features" else None)
 
 
 class Block(nn.Module):

@@ -61,20 +61,21 @@ def import_timm() -> Any:
     return importlib.import_module("timm")
 
 
-def make_timm_model(variant: str, seed: int = 0) -> torch.nn.Module:
+def make_timm_model(variant: str, num_classes: int = 1000, seed: int = 0) -> torch.nn.Module:
     """Create timm's model of a variant with random weights of a realistic magnitude.
 
     Args:
         variant: Name of the variant in timm.
+        num_classes: Number of classes; 0 for a model that returns embeddings.
         seed: Seed of the random weights.
 
     Returns:
-        The model with 1000 classes, in eval mode.
+        The model in eval mode.
     """
     import torch
 
     torch.manual_seed(seed)
-    model: torch.nn.Module = import_timm().create_model(variant, num_classes=1000).eval()
+    model: torch.nn.Module = import_timm().create_model(variant, num_classes=num_classes).eval()
     with torch.no_grad():
         for name, value in model.state_dict().items():
             if name.endswith("running_var"):
