@@ -55,9 +55,10 @@ def _add_folder_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--val-data",
         type=Path,
-        metavar="DIR",
-        help="folder with validation images in class folders; best.safetensors is the network "
-        "after the epoch with the best accuracy on them (default: val/ in --data, otherwise the "
+        metavar="PATH",
+        help="folder with validation images in class folders, or a .txt file with the path of an "
+        "image, a tab and its class in each line; best.safetensors is the network after the epoch "
+        "with the best accuracy on them (default: val/ in --data, otherwise the "
         "images of --val-split; without validation images, best.safetensors is the network after "
         "the last epoch)",
     )

@@ -108,10 +108,11 @@ def _add_calibration_arguments(group: argparse._ArgumentGroup) -> None:
 def _add_budget_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--val-data",
-        metavar="DIR",
-        help="Validation images, in one folder per class, to measure top-1 accuracy; for "
-        "embeddings and feature maps, any folder of images. Without it, outputs are compared with "
-        "those of float32 on images not used for calibration.",
+        metavar="PATH",
+        help="Validation images to measure top-1 accuracy: a folder with one subfolder per class, "
+        "or a .txt file with the path of an image, a tab and its class in each line. For "
+        "embeddings and feature maps, any folder or list of images. Without it, outputs are "
+        "compared with those of float32 on images not used for calibration.",
     )
     group.add_argument(
         "--max-drop",

@@ -12,8 +12,14 @@ import numpy.typing as npt
 
 from tinyvit.data.calibration_images import Pixels
 from tinyvit.data.class_folders import LabeledImages, read_labeled_images
+from tinyvit.data.image_lists import (
+    CLASS_SEPARATOR,
+    is_image_list,
+    read_image_list,
+    read_labeled_list,
+)
 from tinyvit.data.listing import make_path_getter, read_listing
-from tinyvit.errors import ImageError
+from tinyvit.errors import ImageError, RequestError
 from tinyvit.labels import Label
 from tinyvit.plurals import format_count
 from tinyvit.preprocess import Preprocess
@@ -110,22 +116,24 @@ class ValidationSet:
 
 
 def read_validation_set(
-    folder: str | Path, preprocess: Preprocess, labels: Sequence[Label]
+    source: str | Path, preprocess: Preprocess, labels: Sequence[Label]
 ) -> ValidationSet:
-    """List the labeled images of a folder. No image is decoded yet.
+    """List labeled images. No image is decoded yet.
 
     Args:
-        folder: A folder with one subfolder per class. The name of a subfolder must be exactly a
-            WordNet id or a label.
+        source: A folder with one subfolder per class, or a .txt file that `read_labeled_list`
+            accepts. The name of a class must be exactly a WordNet id or a label.
         preprocess: The preprocessing of the model, which states how images are resized and cropped.
         labels: The labels of the model, in the order of its logits.
 
     Raises:
-        RequestError: `folder` is not a folder, an image is in no class folder, or a class folder
-            matches no label.
+        RequestError: `source` is neither, an image is in no class folder, or a class matches no
+            label.
         ImageError: The folder cannot be read, or has no images.
     """
-    return ValidationSet(read_labeled_images(folder, labels), preprocess)
+    if is_image_list(Path(source)):
+        return ValidationSet(read_labeled_list(Path(source), labels), preprocess)
+    return ValidationSet(read_labeled_images(source, labels), preprocess)
 
 
 @dataclass(frozen=True)
@@ -137,20 +145,29 @@ class _UnlabeledImages(LabeledImages):
         return "; ".join((format_count(len(self), "image"), *self.notes))
 
 
-def read_unlabeled_set(folder: str | Path, preprocess: Preprocess) -> ValidationSet:
-    """List the images of a folder without regard to classes. No image is decoded yet.
+def read_unlabeled_set(source: str | Path, preprocess: Preprocess) -> ValidationSet:
+    """List images without regard to their classes. No image is decoded yet.
 
     Args:
-        folder: A folder of images at any depth.
+        source: A folder of images at any depth; or a .txt file with the path of an image in each
+            line, relative to the folder of the file. A tab and what follows it are ignored.
         preprocess: The preprocessing of the model, which states how images are resized and cropped.
 
     Returns:
         The images, all with the class index 0, which has no meaning.
 
     Raises:
+        RequestError: The list cannot be read, or is empty.
         ImageError: The folder cannot be read, or has no images.
     """
-    listing = read_listing(Path(folder))
-    class_indices = np.zeros(len(listing.images), np.int64)
-    images = _UnlabeledImages(listing.images, class_indices, listing.notes)
+    path = Path(source)
+    if is_image_list(path):
+        names = [line.partition(CLASS_SEPARATOR)[0] for line in read_image_list(path)]
+        if not names:
+            raise RequestError(f"the list {path} is empty", "list one image in each line")
+        files, notes = tuple(path.parent / name for name in sorted(set(names))), ()
+    else:
+        listing = read_listing(path)
+        files, notes = listing.images, listing.notes
+    images = _UnlabeledImages(files, np.zeros(len(files), np.int64), notes)
     return ValidationSet(images, preprocess)

@@ -37,9 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data",
         type=Path,
         required=True,
-        metavar="DIR",
+        metavar="PATH",
         help="folder with one subfolder per class; if it contains train/ and val/ (or valid/ or "
-        "validation/), val/ is used",
+        "validation/), val/ is used; or a .txt file with the path of an image, a tab and its class "
+        "in each line",
     )
     parser.add_argument(
         "--img-size",

@@ -20,9 +20,9 @@ class TrainingRequest:
         student: Name of the variant to train from random weights; not needed with `init`.
         init: Checkpoint with the initial weights, a file or the name of a released checkpoint; None
             for random weights.
-        val_data: Validation images in class folders, which determine the best epoch. None for the
-            subfolder "val" if `data` contains "train" and "val", otherwise for the images that
-            `config.val_split` holds out.
+        val_data: Validation images in class folders or in a list, which determine the best epoch.
+            None for the subfolder "val" if `data` contains "train" and "val", otherwise for the
+            images that `config.val_split` holds out.
         logits: Folder of a store (saved teacher predictions); None trains from class labels only.
         img_size: Image size in pixels; None for that of the preset, the checkpoint or the variant.
         classes: Classes of the trained model, if there is a store: "folders" keeps those with a

@@ -30,12 +30,14 @@ LAST_CHECKPOINT = "last.safetensors"
 RECIPE_FILE = "recipe.json"
 CURVES_FILE = "curves.png"
 TENSORBOARD_FOLDER = "tensorboard"
+TRAINING_FILE = "training_images.txt"
 VALIDATION_FILE = "validation_images.txt"
 _RESULT_FILES = (
     STATE_FILE,
     BEST_CHECKPOINT,
     LAST_CHECKPOINT,
     RECIPE_FILE,
+    TRAINING_FILE,
     VALIDATION_FILE,
     *EVALUATION_FILES,
 )

@@ -26,13 +26,13 @@ from tinyvit.distill.training.reports.run_reports import report_run
 from tinyvit.distill.training.request import TrainingRequest, check_request
 from tinyvit.distill.training.run_messages import describe_result, describe_start
 from tinyvit.distill.training.sample_order import make_sample_order
+from tinyvit.distill.training.split_lists import write_split_lists
 from tinyvit.distill.training.task import TrainingTask
 from tinyvit.distill.training.trainer import TrainingRun
 from tinyvit.file_locks import FOLDER_LOCK_NAME, hold_lock
-from tinyvit.files import sha256, write_atomically
+from tinyvit.files import sha256
 from tinyvit.plurals import format_count
 from tinyvit.progress import NullProgress, Progress
-from tinyvit.quant.validation_data import ValidationSet
 
 
 def train_student(request: TrainingRequest, progress: Progress | None = None) -> Path:
@@ -123,18 +123,7 @@ def _prepare_folder(request: TrainingRequest, task: TrainingTask) -> None:
         request.overwrite,
     )
     if task.data.selected is not None and task.validation is not None:
-        _list_images(request.output / run_folder.VALIDATION_FILE, task, task.validation)
-
-
-def _list_images(path: Path, task: TrainingTask, validation: ValidationSet) -> None:
-    """Write the paths of the images that are held out for validation, one in each line.
-
-    They are relative to the folder of the training images.
-    """
-    folder = task.data.images.folder
-    lines = [f"{file.relative_to(folder).as_posix()}\n" for file in validation.images.files]
-    # Python represents bytes of file names that are not UTF-8 as surrogates.
-    write_atomically(path, "".join(lines).encode("utf-8", "surrogateescape"))
+        write_split_lists(task)
 
 
 def _describe_run(request: TrainingRequest, task: TrainingTask) -> dict[str, Any]:

@@ -40,6 +40,7 @@ from tinyvit.distill.training.presets import select_drop_path_rate
 from tinyvit.distill.training.run_checkpoints import save_checkpoints
 from tinyvit.distill.training.run_folder import Stateful, TrainingState
 from tinyvit.distill.training.sample_order import divide_order, make_sample_order
+from tinyvit.distill.training.strided_convolutions import use_float32_for_strided_depthwise
 from tinyvit.distill.training.task import TrainingTask
 from tinyvit.errors import RequestError
 from tinyvit.plurals import format_count
@@ -91,6 +92,7 @@ class TrainingRun:
         self.state = TrainingState()
         self._config, self._progress = config, progress
         self.model = device.move_module(task.student.model)
+        use_float32_for_strided_depthwise(self.model, device)
         freeze_weights(self.model, config)
         set_training_mode(self.model, config)
         drop_path_rate = select_drop_path_rate(config, task.student.model.variant)

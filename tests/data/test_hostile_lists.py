@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 
 from tests.helpers.processes import run_limited
-from tinyvit.data import calibration_images
+from tinyvit.data import calibration_images, image_lists
 from tinyvit.data.calibration_images import (
     MAX_ARRAY_IMAGES,
-    MAX_LINES,
     list_calibration_images,
     read_image_array,
 )
 from tinyvit.data.class_folders import read_image_folder, read_labeled_images
 from tinyvit.data.dataset import DatasetLocation, open_dataset
+from tinyvit.data.image_lists import MAX_LINES
 from tinyvit.data.sampling import order_stratified
 from tinyvit.data.truth_files import read_truth_file
 from tinyvit.errors import RequestError
@@ -201,7 +201,7 @@ def test_deeply_nested_labels_are_refused(tmp_path: Path, suffix: str) -> None:
 
 def test_the_limits_are_those_of_the_documentation() -> None:
     assert calibration_images.MAX_ARRAY_BYTES == 4 * 2**30
-    assert calibration_images.MAX_LIST_BYTES == 64 * 2**20
+    assert image_lists.MAX_LIST_BYTES == 64 * 2**20
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 200_001, 3), (1, 200_001, 1, 3), (1, 9460, 9460, 3)])

@@ -5,7 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from tinyvit.distill.training.request import TrainingRequest
-from tinyvit.distill.training.run_folder import BEST_CHECKPOINT, RECIPE_FILE
+from tinyvit.distill.training.run_folder import (
+    BEST_CHECKPOINT,
+    RECIPE_FILE,
+    TRAINING_FILE,
+    VALIDATION_FILE,
+)
+from tinyvit.distill.training.split_lists import has_split_lists
 from tinyvit.distill.training.task import TrainingTask
 from tinyvit.distill.training.validation_images import find_validation_folder
 from tinyvit.quant.calibration_data import MIN_IMAGES
@@ -19,7 +25,8 @@ def make_export_command(request: TrainingRequest, task: TrainingTask) -> str:
     """Return the command that exports the best checkpoint of a run to int8.
 
     It calibrates on the training images, or uses the scales of quantization-aware training. It
-    measures the accuracy on the validation images, if these are in a folder of their own.
+    measures the accuracy on the validation images. If these were held out from the training images,
+    the command uses the two lists that the run has written.
 
     Args:
         request: The request of the run.
@@ -35,12 +42,15 @@ def make_export_command(request: TrainingRequest, task: TrainingTask) -> str:
         arguments += ["--recipe", folder / RECIPE_FILE]
         if task.recipe.weight_bits == CPU_WEIGHT_BITS["vnni"]:
             arguments += ["--cpu", "vnni"]
+    calibration_images, validation_images = images.folder, find_validation_folder(request)
+    if task.data.selected is not None and has_split_lists(folder):
+        calibration_images = folder / TRAINING_FILE
+        validation_images = folder / VALIDATION_FILE
     # At least one image is held out from calibration.
-    if len(images) > MIN_IMAGES:
-        arguments += ["--calib-data", images.folder]
-    validation_folder = find_validation_folder(request)
-    if task.validation is not None and validation_folder is not None:
-        arguments += ["--val-data", validation_folder]
+    if len(task.data) > MIN_IMAGES:
+        arguments += ["--calib-data", calibration_images]
+    if task.validation is not None and validation_images is not None:
+        arguments += ["--val-data", validation_images]
     arguments += ["-o", folder / EXPORTED_FILE]
     words = [
         quote_argument(argument) if isinstance(argument, Path) else argument

@@ -23,22 +23,15 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit.bounded_zip import BoundedZipFile
+from tinyvit.data.image_lists import read_image_list
 from tinyvit.data.listing import SourceGetter, make_path_getter, read_listing
 from tinyvit.data.sampling import order_stratified
 from tinyvit.errors import RequestError
-from tinyvit.files import read_text
 from tinyvit.images import MAX_PIXELS, MAX_SIDE
-
-MAX_LINES = 1_500_000
-"""Lists of more images are refused. ImageNet-1k has 1.28 million. All of them are put in order,
-which takes ten seconds, before calibration uses at most 10,000."""
 
 MAX_ARRAY_IMAGES = 200_000
 """Arrays of more images are refused. This limit matters only for small images: MAX_ARRAY_BYTES, the
 limit of the pixel data, is reached by 28,000 images of 224 x 224 pixels."""
-
-MAX_LIST_BYTES = 64 * 2**20
-"""Larger files of paths are refused."""
 
 MAX_ARRAY_BYTES = 4 * 2**30
 """Arrays with more pixel data are refused."""
@@ -129,7 +122,7 @@ def list_calibration_images(data: Path) -> CalibrationListing:
     if data.suffix.lower() == ".txt":
         # Strings take a tenth of the time of Path objects, which matters for a million images.
         folder = str(data.parent)
-        paths = (os.path.join(folder, line) for line in _read_lines(data))
+        paths = (os.path.join(folder, line) for line in read_image_list(data))
         return CalibrationListing(tuple(make_calibration_image(path, folder) for path in paths))
     if data.suffix.lower() == ".npz":
         array = read_image_array(data)
@@ -248,22 +241,6 @@ def _read_shape(file: IO[bytes]) -> tuple[int, ...]:
             f" {MAX_SIDE} in a row or column"
         )
     return tuple(shape)
-
-
-def _read_lines(path: Path) -> list[str]:
-    """Return the lines, except empty ones, of a file that lists paths."""
-    try:
-        text = read_text(path, MAX_LIST_BYTES)
-        if "\0" in text:
-            raise ValueError("it is not text")
-        lines = [line for line in map(str.strip, text.splitlines()) if line]
-        if len(lines) > MAX_LINES:
-            raise ValueError(f"it has {len(lines)} lines, more than {MAX_LINES}")
-        return lines
-    except (OSError, ValueError) as error:
-        raise RequestError(
-            f"the list {path} cannot be read ({error})", "give one path per line, in UTF-8"
-        ) from error
 
 
 def _get_name(image: CalibrationImage) -> str:

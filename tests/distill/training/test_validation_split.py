@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,6 +56,20 @@ def find_held_out(keys: tuple[str, ...], seed: int, count: int = 1) -> list[str]
     return held_out
 
 
+def read_split_lists(run: Path, image_folder: Path) -> tuple[list[str], list[str]]:
+    """Return the keys in both lists of a run, and check that the classes are those of the keys."""
+    training = (run / "training_images.txt").read_text().splitlines()
+    rows = [line.split("\t") for line in (run / "validation_images.txt").read_text().splitlines()]
+    root = image_folder.resolve()
+    keys = [
+        (run / path).resolve().relative_to(root).as_posix()
+        for path in (*training, *(path for path, _ in rows))
+    ]
+    validation_keys = keys[len(training) :]
+    assert [name for _, name in rows] == [key.partition("/")[0] for key in validation_keys]
+    return keys[: len(training)], validation_keys
+
+
 @pytest.mark.parametrize(
     ("share", "counts"),
     [(0.2, [1, 1, 2, 3]), (0.5, [1, 3, 5, 7]), (0.9, [1, 4, 9, 12]), (0.001, [1, 1, 1, 1])],
@@ -102,9 +117,10 @@ def test_held_out_images_are_validated_and_not_trained_on(
     train_student(request, progress)
     held_out = find_held_out(read_image_folder(image_folder).keys, seed=0)
     assert len(held_out) == 3
+    trained = [key for key in read_image_folder(image_folder).keys if key not in held_out]
     assert not opened & set(held_out)
     assert len(opened) == 9  # an epoch leaves out one of nine images
-    assert (tmp_path / "run" / "validation_images.txt").read_text().splitlines() == held_out
+    assert read_split_lists(tmp_path / "run", image_folder) == (trained, held_out)
     assert progress.messages[2:4] == [
         f"training images: 9 of the 12 images of 3 classes in {image_folder}",
         "validation images: 3 images of 3 classes, held out from the training images because of "
@@ -118,12 +134,25 @@ def test_held_out_images_are_validated_and_not_trained_on(
         ["school bus", "1"],
     ]
     assert "tinyvit-export --checkpoint " in progress.messages[-1]
-    assert "--val-data" not in progress.messages[-1]  # no folder has only these images
+    command = shlex.split(progress.messages[-1].partition(": ")[2])
+    # 9 images are too few to calibrate on.
+    assert "--calib-data" not in command
+    assert command[command.index("--val-data") + 1] == str(tmp_path / "run/validation_images.txt")
     settings = parse_toml((tmp_path / "run" / "run.toml").read_text())
     assert settings["training"]["val_split"] == 0.25
     other_share = replace(request, config=replace(config, val_split=0.5))
     with pytest.raises(RequestError, match=r"with another value of run\.validation_sha256 and of"):
         train_student(other_share)
+
+
+def test_a_path_that_does_not_fit_on_a_line_is_not_listed(tmp_path: Path) -> None:
+    folder = write_class_folders(tmp_path / "images")
+    path = next(folder.rglob("*.png"))
+    path.rename(path.with_name("two\nlines.png"))
+    progress = RecordedProgress()
+    train_student(make_request(folder, tmp_path / "run"), progress)
+    assert not list((tmp_path / "run").glob("*_images.txt"))
+    assert "--val-data" not in progress.messages[-1]
 
 
 def test_samples_of_a_store_belong_to_the_images_that_are_left(
@@ -155,8 +184,7 @@ def test_a_run_from_a_store_holds_images_out(
     train_student(replace(request, output=tmp_path / "all", classes="teacher"))
     held_out = find_held_out(read_image_folder(image_folder).keys, seed=0)
     for name in ("run", "all"):
-        path = tmp_path / name / "validation_images.txt"
-        assert path.read_text().splitlines() == held_out
+        assert read_split_lists(tmp_path / name, image_folder)[1] == held_out
 
 
 def test_views_that_mix_images_cannot_be_split(image_folder: Path, tmp_path: Path) -> None:
