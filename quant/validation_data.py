@@ -161,11 +161,12 @@ def read_unlabeled_set(source: str | Path, preprocess: Preprocess) -> Validation
         ImageError: The folder cannot be read, or has no images.
     """
     path = Path(source)
+    notes: tuple[str, ...] = ()
     if is_image_list(path):
         names = [line.partition(CLASS_SEPARATOR)[0] for line in read_image_list(path)]
         if not names:
             raise RequestError(f"the list {path} is empty", "list one image in each line")
-        files, notes = tuple(path.parent / name for name in sorted(set(names))), ()
+        files = tuple(path.parent / name for name in sorted(set(names)))
     else:
         listing = read_listing(path)
         files, notes = listing.images, listing.notes
