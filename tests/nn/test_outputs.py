@@ -65,8 +65,10 @@ def test_the_feature_maps_are_those_of_timm(
         (1, 320, 8, 8),
     ]
     for stage, feature_map in enumerate(maps):
-        difference = feature_map[:, :, ::2, ::2].numpy() - golden[f"features_256_{stage}"]
-        assert np.abs(difference).max() < 1e-5
+        expected = golden[f"features_256_{stage}"]
+        difference = np.abs(feature_map[:, :, ::2, ::2].numpy() - expected).max()
+        # The values of the last stage reach 1118, where float32 numbers are 1.2e-4 apart.
+        assert difference < 1e-5 * max(1, np.abs(expected).max())
 
 
 def make_waves(height: int, width: int) -> torch.Tensor:
@@ -154,7 +156,7 @@ def test_a_checkpoint_without_a_classifier_is_read_on_request(tmp_path: Path) ->
         ("probabilities", None, "--output probabilities is not possible: use one of logits, emb"),
         ("out/", None, "the path of the file is given with -o"),
         ("embedding", (1,), "--stages 1 selects feature maps, and --output is embedding"),
-        ("features", (), "--stages  is not possible"),
+        ("features", (), "--stages is not possible"),
         ("features", (1, 1), "--stages 1,1 is not possible"),
         ("features", (3, 4), "--stages 3,4 is not possible"),
     ],
