@@ -66,14 +66,19 @@ def read_signature(description: Any) -> ModelSignature:
 
     Raises:
         ArtifactError: The model does not have exactly one input (an RGB image or a float32 array),
-            or it has no output that is a float32 matrix or feature map, or too many.
+            or it has no output that is a float32 matrix or feature map, too many, or two of the
+            same name.
     """
     inputs = description.input
     outputs = [feature for feature in description.output if _is_batch_of_floats(feature)]
     kind = inputs[0].type.WhichOneof("Type") if len(inputs) == 1 else None
-    if not 1 <= len(outputs) <= MAX_OUTPUTS or kind not in ("imageType", "multiArrayType"):
+    has_different_names = len({output.name for output in outputs}) == len(outputs)
+    is_count_allowed = 1 <= len(outputs) <= MAX_OUTPUTS
+    takes_one_input = kind in ("imageType", "multiArrayType")
+    if not (takes_one_input and is_count_allowed and has_different_names):
         raise ArtifactError(
-            "the model does not have exactly one input, and one or a few float arrays as outputs",
+            "the model does not have exactly one input, and one or a few float arrays with"
+            " different names as outputs",
             _REMEDY,
         )
     is_image = kind == "imageType"

@@ -162,7 +162,7 @@ def test_a_preprocessing_without_mean_or_std_is_refused(
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"size": "224"}, "size is not a whole number"),
+        ({"size": "224"}, "size is of none of the allowed types"),
         ({"mean": ["a", "b", "c"]}, "an entry of mean is not a finite number"),
         ({"resize": 10}, "not possible"),
         ({"more": 1}, "more that is not known"),
