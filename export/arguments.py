@@ -20,9 +20,10 @@ from tinyvit.export.int8_arguments import (
 from tinyvit.export.request_checks import check_request
 from tinyvit.export.targets import TargetOption, get_target, target_names
 from tinyvit.export.tracing import DEFAULT_OPSET, IR_VERSIONS
-from tinyvit.image_sizes import Windows
+from tinyvit.image_sizes import Windows, parse_size
 from tinyvit.manifest import Precision
 from tinyvit.openmp import add_threads_argument
+from tinyvit.outputs import parse_stages
 from tinyvit.preprocess import FILTER_NAMES
 from tinyvit.safe_text import quote_argument
 from tinyvit.variants import DEFAULT_MODEL, RELEASED_NAMES
@@ -30,7 +31,8 @@ from tinyvit.variants import DEFAULT_MODEL, RELEASED_NAMES
 _EXAMPLES = """\
   tinyvit-export --model demo --target onnx
   tinyvit-export --checkpoint my_finetune.pth --labels classes.txt --target onnx openvino -o out/
-  tinyvit-export --model demo --int8 --calib-data photos/ -o demo_int8.onnx"""
+  tinyvit-export --model demo --int8 --calib-data photos/ -o demo_int8.onnx
+  tinyvit-export --model tinyvit_5m --output embedding --img-size 320x256"""
 
 
 def make_export_parser(prog: str = "tinyvit-export") -> CommandParser:
@@ -113,6 +115,8 @@ def _make_float_config(arguments: argparse.Namespace) -> ExportConfig:
         interpolation=arguments.interpolation,
         labels=arguments.labels,
         output=arguments.output,
+        stages=arguments.stages,
+        output_path=arguments.output_path,
         opset=arguments.opset,
         overwrite=arguments.overwrite,
         float16=arguments.float16,
@@ -171,7 +175,7 @@ def _add_artifact_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "-o",
-        "--output",
+        "--output-path",
         metavar="PATH",
         help="For one target, a file, an existing folder, or a new folder with a slash at its end "
         "(out/). For several targets, a folder, which is created if it does not exist (default: "
@@ -184,9 +188,30 @@ def _add_artifact_arguments(parser: argparse.ArgumentParser) -> None:
         'their indices ("0: cat"), as text, CSV, TSV, JSON or YAML. The first and the last label '
         "are printed (default: the checkpoint's own labels).",
     )
+    _add_output_arguments(parser)
     _add_input_arguments(parser)
     _add_preprocess_arguments(parser)
     _add_format_arguments(parser)
+
+
+def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that determine what the artifact returns."""
+    parser.add_argument(
+        "--output",
+        metavar="KIND",
+        help="What the file returns. logits: one number for each class. embedding: one vector for "
+        "each image, the input of the classifier, for search and clustering. features: feature "
+        "maps, for detection and segmentation (default: logits; embedding for a checkpoint without "
+        "a classifier).",
+    )
+    parser.add_argument(
+        "--stages",
+        type=parse_stages,
+        metavar="N,N",
+        help="With --output features, the stages whose feature maps are returned, numbered as in "
+        "timm's out_indices: 0, 1, 2 and 3 have 1/4, 1/8, 1/16 and 1/32 of the image's height and "
+        "width (default: 0,1,2,3).",
+    )
 
 
 def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
@@ -194,9 +219,10 @@ def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--img-size",
         "--imgsz",
-        type=int,
-        metavar="PIXELS",
-        help="Height and width of the network's input, a multiple of 32 (default: the checkpoint's "
+        type=parse_size,
+        metavar="SIZE",
+        help="Size of the network's input in pixels, 32 to 1024: the side of a square (224), or "
+        "height x width, in this order as in timm and PyTorch (320x256) (default: the checkpoint's "
         "own size).",
     )
     parser.add_argument(
@@ -204,8 +230,9 @@ def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
         choices=get_args(Windows),
         help="What happens to the attention windows at another image size. checkpoint: they keep "
         "their sizes, and feature maps are padded, as in timm. scaled: attention biases are "
-        "interpolated to windows in proportion to the image size, as in the paper (default: what "
-        "the checkpoint's training used if that is known, else checkpoint).",
+        "interpolated to windows in proportion to the image size, as in the paper; the image must "
+        "be a square with a side that is a multiple of 32 (default: what the checkpoint's training "
+        "used if that is known and possible, else checkpoint).",
     )
     batch = parser.add_mutually_exclusive_group()
     batch.add_argument(

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from tinyvit.bench.latency.interleave import Timing, median_ratio, run_interleaved
 from tinyvit.bench.profilers import random_input
+from tinyvit.image_sizes import height_and_width
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Runtime, RuntimeOptions
 from tinyvit.runtimes.registry import open_runtime
@@ -72,7 +73,7 @@ def compare_with_torch(
     """
     import torch
 
-    images = torch.zeros(len(batch), 3, network.img_size, network.img_size)
+    images = torch.zeros(len(batch), 3, *height_and_width(network.img_size))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

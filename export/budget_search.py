@@ -20,11 +20,12 @@ from tinyvit.export.manifest_builder import RELATIVE_TOLERANCE
 from tinyvit.export.quantized_candidate import BudgetTrial, QuantizedCandidate
 from tinyvit.export.workspace import Workspace
 from tinyvit.manifest import Precision
-from tinyvit.metrics import FLOAT32_NETWORK, PairedComparison
+from tinyvit.metrics import FLOAT32_NETWORK
 from tinyvit.progress import Progress
 from tinyvit.quant.accuracy_budget import (
     ArtifactOutputs,
     BatchFactory,
+    Comparison,
     ImageReporter,
     compare_outputs,
 )
@@ -81,7 +82,7 @@ class SharedMeasurements:
             `PROBE_IMAGE_COUNT` images; otherwise the artifact's own outputs.
         """
         known_outputs = self.float32_outputs
-        if known_outputs is not None and _returns_known_logits(
+        if known_outputs is not None and _returns_known_outputs(
             workspace, float32, make_batches, known_outputs
         ):
             return known_outputs
@@ -102,21 +103,23 @@ def _make_image_reporter(progress: Progress, precision: str, image_count: int) -
     return report_images
 
 
-def _returns_known_logits(
+def _returns_known_outputs(
     workspace: Workspace,
     artifact: Artifact,
     make_batches: BatchFactory,
     known_outputs: ArtifactOutputs,
 ) -> bool:
-    """Return whether an artifact returns the known logits on the first images."""
+    """Return whether an artifact returns the known outputs on the first images."""
     pixels, _classes = next(make_batches())
-    no_classes = None  # Only logits are compared.
+    no_classes = None  # Only outputs are compared.
     probe_batch = (pixels[:PROBE_IMAGE_COUNT], no_classes)
-    logits = workspace.run(artifact, lambda: iter([probe_batch])).logits
-    known_logits = known_outputs.logits[: len(logits)]
+    outputs = workspace.run(artifact, lambda: iter([probe_batch])).outputs
     # The artifacts of a workspace contain no preprocessing: embedded preprocessing "host".
-    tolerance = RELATIVE_TOLERANCE["host"] * np.abs(known_logits).max()
-    return bool(np.abs(logits - known_logits).max() <= tolerance)
+    relative_tolerance = RELATIVE_TOLERANCE["host"]
+    return all(
+        np.abs(values - known[: len(values)]).max() <= relative_tolerance * np.abs(known).max()
+        for values, known in zip(outputs, known_outputs.outputs)
+    )
 
 
 def search_within_budget(
@@ -222,7 +225,7 @@ def _compute_int8_share(workspace: Workspace, recipe: Recipe) -> float:
 def _rank_units(
     workspace: Workspace,
     quantization: PreparedQuantization,
-    comparison: PairedComparison,
+    comparison: Comparison,
     progress: Progress,
 ) -> list[UnitSensitivity]:
     """Rank the quantized units by the error that int8 causes in each, the largest first."""
@@ -258,5 +261,5 @@ def _make_budget_error(trials: list[BudgetTrial]) -> RequestError:
     return RequestError(
         f"int8 misses its accuracy budget: {'; '.join(map(str, trials))}",
         "calibrate with images like the device's (--calib-data), allow a larger loss (--max-drop, "
-        "--min-agreement), or write the file regardless with --force",
+        "--min-agreement, --min-cosine), or write the file regardless with --force",
     )

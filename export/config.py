@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, get_args
 
 from tinyvit.errors import RequestError
 from tinyvit.export.tracing import DEFAULT_OPSET, check_opset
-from tinyvit.image_sizes import Windows, check_size, check_windows
+from tinyvit.image_sizes import ImageSize, Windows, check_size, check_windows
 from tinyvit.labels import LabelNames
 from tinyvit.manifest import EmbeddedPreprocessing, Precision
+from tinyvit.outputs import OutputKind, make_output_request
 from tinyvit.preprocess_settings import PreprocessSource, make_source_from_options
 from tinyvit.urls import refuse_url
 
@@ -35,8 +36,8 @@ class ExportConfig:
         checkpoint: A file of `torch.save` or in safetensors format, or a folder in Hugging Face's
             layout, with the parameter names of the paper's code, timm or MMPretrain.
         targets: Names or aliases of targets; ("all",) for every target whose tools are installed.
-        img_size: Height and width of the network's input in pixels, a multiple of 32; None keeps
-            the checkpoint's own size.
+        img_size: Size of the network's input in pixels: the side of a square, or (height, width);
+            None keeps the checkpoint's own size.
         windows: What happens to the attention windows at another size: "checkpoint" keeps them and
             pads feature maps, as timm's TinyViT does; "scaled" interpolates the attention biases
             to larger or smaller windows, as the paper does. None selects what the checkpoint's
@@ -52,9 +53,14 @@ class ExportConfig:
         interpolation: "bicubic", "bilinear" or "lanczos", instead of the training's.
         labels: A file of labels; the names in the order of the logits; or a dict from indices to
             names or from names to indices. None keeps the checkpoint's own labels.
-        output: For one target, a file, an existing folder, or a new folder if the path ends with
-            "/". For several targets, a folder. None for the current folder. Files in a folder are
-            named after the model.
+        output: What the artifact returns: "logits", "embedding" (the input of the classifier), or
+            "features" (feature maps). None selects logits, or the embedding of a checkpoint without
+            a classifier.
+        stages: For output "features", the stages whose feature maps are returned, numbered from 0
+            as in timm's `out_indices`; None for all four.
+        output_path: For one target, a file, an existing folder, or a new folder if the path ends
+            with "/". For several targets, a folder. None for the current folder. Files in a folder
+            are named after the model.
         opset: ONNX opset of the traced network, for the targets that read or contain ONNX.
         overwrite: Whether existing files are replaced.
         float16: Whether weights are stored as float16.
@@ -66,7 +72,7 @@ class ExportConfig:
     model: str | None = None
     checkpoint: str | Path | None = None
     targets: tuple[str, ...] = ("onnx",)
-    img_size: int | None = None
+    img_size: ImageSize | None = None
     windows: Windows | None = None
     batch: int | None = 1
     preprocess: EmbeddedPreprocessing = "host"
@@ -75,7 +81,9 @@ class ExportConfig:
     crop_pct: float | None = None
     interpolation: str | None = None
     labels: str | Path | LabelNames | None = None
-    output: str | Path | None = None
+    output: OutputKind | None = None
+    stages: tuple[int, ...] | None = None
+    output_path: str | Path | None = None
     opset: int = DEFAULT_OPSET
     overwrite: bool = False
     float16: bool = False
@@ -109,6 +117,7 @@ class ExportConfig:
         self._validate_source()
         self._validate_input()
         _ = self.preprocess_options  # checks its values
+        self._validate_output()
         check_opset(self.opset)
         if self.quantization is not None:
             self.quantization.validate()
@@ -118,6 +127,25 @@ class ExportConfig:
                     "give one of --float16, --int8 and --int8-weights-only",
                 )
 
+    def _validate_output(self) -> None:
+        """Check the options that determine what the artifact returns."""
+        if self.stages is not None and self.output is None:
+            raise RequestError(
+                f"--stages {','.join(map(str, self.stages))} selects feature maps, which were not"
+                " requested",
+                "add --output features, or leave out --stages",
+            )
+        if self.output is None:
+            return
+        make_output_request(self.output, self.stages)
+        if self.output != "logits" and self.labels is not None:
+            raise RequestError(
+                f"--labels names classes, and --output {self.output} has none",
+                "leave out --labels",
+            )
+        if self.quantization is not None:
+            self.quantization.check_output(self.output)
+
     def _validate_source(self) -> None:
         """Check the options that select the checkpoint and the files."""
         if self.model is not None and self.checkpoint is not None:
@@ -125,8 +153,8 @@ class ExportConfig:
                 f"both --model {self.model} and --checkpoint {self.checkpoint} were given",
                 "give one of them",
             )
-        for name in ("checkpoint", "labels", "output"):
-            refuse_url(name, getattr(self, name))
+        for name in ("checkpoint", "labels", "output_path"):
+            refuse_url(name.replace("_", " "), getattr(self, name))
 
     def _validate_input(self) -> None:
         """Check the options that determine the shape and the type of the artifact's input."""
@@ -150,4 +178,4 @@ class ExportConfig:
             )
         if self.img_size is not None:
             check_size(self.img_size)
-        check_windows(self.windows)
+        check_windows(self.windows, self.img_size)

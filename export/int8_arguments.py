@@ -19,6 +19,7 @@ _INT8_OPTIONS = (
     "val_data",
     "max_drop",
     "min_agreement",
+    "min_cosine",
     "min_speedup",
     "cpu",
     "force",
@@ -110,8 +111,9 @@ def _add_budget_arguments(group: argparse._ArgumentGroup) -> None:
         "--val-data",
         metavar="PATH",
         help="Validation images to measure top-1 accuracy: a folder with one subfolder per class, "
-        "or a .txt file with the path of an image, a tab and its class in each line. Without it, "
-        "predictions are compared with those of float32 on images not used for calibration.",
+        "or a .txt file with the path of an image, a tab and its class in each line. For "
+        "embeddings and feature maps, any folder or list of images. Without it, outputs are "
+        "compared with those of float32 on images not used for calibration.",
     )
     group.add_argument(
         "--max-drop",
@@ -128,6 +130,14 @@ def _add_budget_arguments(group: argparse._ArgumentGroup) -> None:
         "float32 (default: 98.5).",
     )
     group.add_argument(
+        "--min-cosine",
+        type=float,
+        metavar="COSINE",
+        help="For embeddings and feature maps: smallest mean cosine similarity to float32, 0 to 1 "
+        "(default: 0.99). For embeddings, the percent of images with the same nearest neighbor is "
+        "reported too.",
+    )
+    group.add_argument(
         "--min-speedup",
         type=float,
         metavar="FACTOR",
@@ -137,8 +147,7 @@ def _add_budget_arguments(group: argparse._ArgumentGroup) -> None:
         "--force",
         action="store_true",
         default=None,
-        help="Write the file even if it misses --max-drop or --min-agreement; its manifest records "
-        "this.",
+        help="Write the file even if it misses its accuracy budget; its manifest records this.",
     )
 
 
@@ -181,10 +190,10 @@ def quantization_from_arguments(arguments: argparse.Namespace) -> QuantizationCo
     from tinyvit.quant.config import SYNTHETIC
     from tinyvit.quant.quantizer import QuantizationConfig
 
-    budget_names = ("max_drop", "min_agreement")
+    budget_names = ("max_drop", "min_agreement", "min_cosine")
     budget = AccuracyBudget(**{name: values.pop(name) for name in budget_names if name in values})
-    if arguments.min_agreement is not None:
-        # --min-agreement asks for a measurement, which needs images.
+    if arguments.min_agreement is not None or arguments.min_cosine is not None:
+        # These options ask for a measurement, which needs images.
         values.setdefault("calib_data", SYNTHETIC)
     for name in ("recipe", "val_data"):
         if name in values:

@@ -34,6 +34,7 @@ def make_artifact_record(artifact: ExportedArtifact) -> dict[str, Any]:
         "img_size": manifest.img_size,
         "windows": manifest.windows,
         "classes": len(manifest.labels),
+        "outputs": [asdict(spec) for spec in manifest.outputs],
         "preprocess": asdict(manifest.preprocess),
         "preprocess_source": manifest.preprocess_source,
         "labels_source": manifest.labels_source,

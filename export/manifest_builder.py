@@ -1,41 +1,44 @@
 """Builds the manifest of an artifact, except the fields that depend on the target.
 
-The manifest contains golden vectors: test inputs and the logits that engines must return for them.
+The manifest contains golden vectors: test inputs and the outputs that engines must return for them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from tinyvit import golden
 from tinyvit.errors import CheckpointError
-from tinyvit.export.tracing import BATCH, INPUT, OUTPUT
+from tinyvit.export.tracing import BATCH, INPUT, ExportableNetwork
+from tinyvit.golden_outputs import select_compared_values
+from tinyvit.image_sizes import height_and_width
 from tinyvit.labels import Label
 from tinyvit.manifest import (
     EmbeddedPreprocessing,
     GoldenVectors,
     Manifest,
+    OutputSpec,
     Precision,
     SourceCheckpoint,
     TensorSpec,
 )
-from tinyvit.preprocess import Preprocess
 
 if TYPE_CHECKING:
+    import torch
+
     from tinyvit.nn.checkpoint import Checkpoint
-    from tinyvit.nn.model import TinyViT
 
 RELATIVE_TOLERANCE: dict[EmbeddedPreprocessing, float] = {
     "host": 1e-3,
     "normalize": 1e-3,
     "full": 1e-2,
 }
-"""Allowed difference between the logits of a float32 engine and those of the torch model, as a
-fraction of the largest absolute logit, or of 1 if that is larger.
+"""Allowed difference between an output of a float32 engine and that of the torch model, as a
+fraction of the largest absolute value of the output, or of 1 if that is larger.
 
 Engines differ by about 1e-5. If the artifact resizes, a few pixels also differ by one level of 255.
 """
@@ -58,11 +61,14 @@ Squares of 8 pixels detect saturating kernels better than all other images that 
 (docs/lab-notes/int8.md). Sides and shifts are multiples of the side of a patch, 4 pixels.
 """
 
+_PATCH_SIDE = 4
+"""Height and width of the network's patches in pixels."""
+
 _CENTER_MARGIN = 64
-"""Columns added on either side of a square golden image for embedded preprocessing "full" with a
-center crop, so that the image is not square, as most images are not. After the image is halved, the
-center crop removes 32 pixels more at the left than at the top; 32 is a multiple of the side of a
-patch, so the squares stay aligned with the patches."""
+"""Smallest number of columns by which a resized golden image becomes wider, for embedded
+preprocessing "full" with a center crop, so that the image has another shape than the network's
+input, as most images have. With this number, the crop of a square removes 32 columns more at the
+left than rows at the top."""
 
 
 @dataclass(frozen=True)
@@ -88,38 +94,40 @@ def build_manifest(
     batch: int | None,
     embedded_preprocessing: EmbeddedPreprocessing,
     precision: Precision = "float32",
+    outputs: tuple[OutputSpec, ...] = (),
 ) -> Manifest:
     """Build a manifest without its golden vectors and without what depends on the target.
 
     Args:
         source: The checkpoint that is exported.
-        labels: One label for each class, in the order of the logits.
+        labels: One label for each class, in the order of the logits; empty for other outputs.
         batch: Images per call; None for a dynamic batch.
         embedded_preprocessing: How much of the preprocessing is part of the artifact.
         precision: Precision of the artifact.
+        outputs: `Graph.outputs` of the traced network; empty for the logits of the checkpoint.
 
     Returns:
         A manifest whose `target` is "", whose `tools` are empty, and whose float32 input is NCHW.
     """
-    size, batch_axis = source.img_size, batch or BATCH
+    batch_axis, (height, width) = batch or BATCH, height_and_width(source.img_size)
     input_specs: dict[EmbeddedPreprocessing, TensorSpec] = {
-        "host": TensorSpec(INPUT, (batch_axis, 3, size, size), "float32", "NCHW"),
-        "normalize": TensorSpec(INPUT, (batch_axis, size, size, 3), "uint8", "NHWC"),
+        "host": TensorSpec(INPUT, (batch_axis, 3, height, width), "float32", "NCHW"),
+        "normalize": TensorSpec(INPUT, (batch_axis, height, width, 3), "uint8", "NHWC"),
         "full": TensorSpec(INPUT, (1, "height", "width", 3), "uint8", "NHWC"),
     }
     return Manifest(
         model=source.name,
         variant=source.variant.name,
-        img_size=size,
+        img_size=source.img_size,
         target="",
         precision=precision,
         embedded_preprocessing=embedded_preprocessing,
         input=input_specs[embedded_preprocessing],
-        output=TensorSpec(OUTPUT, (batch_axis, source.num_classes), "float32", "NC"),
+        outputs=outputs or (_describe_logits(source, batch_axis),),
         preprocess=source.preprocess,
         preprocess_source=source.preprocess_source,
         labels=labels,
-        labels_source=source.labels_source,
+        labels_source=source.labels_source if labels else "",
         source=SourceCheckpoint(source.name, source.sha256),
         license=source.license,
         windows=source.windows,
@@ -127,61 +135,71 @@ def build_manifest(
     )
 
 
-def make_golden_vectors(network: TinyViT, manifest: Manifest) -> GoldenVectors:
-    """Compute the logits that the artifact must reproduce.
+def _describe_logits(source: Checkpoint, batch_axis: int | str) -> OutputSpec:
+    return OutputSpec("logits", (batch_axis, source.num_classes), "float32", "NC", "logits")
+
+
+def make_golden_vectors(network: ExportableNetwork, manifest: Manifest) -> GoldenVectors:
+    """Compute the outputs that the artifact must reproduce.
 
     Args:
-        network: The network whose logits the artifact must reproduce. For float32 and float16, it
+        network: The network whose outputs the artifact must reproduce. For float32 and float16, it
             is the network before folding; for int8, the quantized network with exact arithmetic.
-        manifest: The artifact's manifest; its embedded preprocessing, precision, preprocessing and
-            image size are used.
+        manifest: The artifact's manifest; its embedded preprocessing, precision, preprocessing,
+            image size and outputs are used.
 
     Returns:
-        The formula of the inputs, their logits rounded to 7 digits, and the tolerance.
+        The formula of the inputs, their outputs rounded to 7 digits, and the tolerances.
 
     Raises:
-        CheckpointError: A logit is NaN or infinite.
+        CheckpointError: A value is NaN or infinite.
     """
     inputs = _choose_inputs(manifest)
     images = (
         golden.make_golden_input(pattern, inputs.height, inputs.width)
         for pattern in inputs.patterns
     )
-    logits = np.concatenate(
-        [
-            _run_network(network, manifest.preprocess, manifest.embedded_preprocessing, image)
-            for image in images
-        ]
-    )
-    if not np.isfinite(logits).all():
-        raise CheckpointError(
-            f"the network {manifest.model} computes NaN or infinite logits from test images, so its"
-            " weights are too large",
-            "give a checkpoint that classifies images in PyTorch",
-        )
-    relative_tolerance = max(
-        RELATIVE_TOLERANCE[manifest.embedded_preprocessing],
-        ROUNDING_TOLERANCE.get(manifest.precision, 0.0),
-    )
-    tolerance = relative_tolerance * max(1.0, float(np.abs(logits).max()))
+    rows = [_run_network(network, manifest, image) for image in images]
+    # One array for each output, (inputs, values).
+    outputs = [np.concatenate(values) for values in zip(*rows)]
+    for spec, values in zip(manifest.outputs, outputs):
+        if not np.isfinite(values).all():
+            name = "logits" if spec.kind == "logits" else f"values of the output {spec.name}"
+            raise CheckpointError(
+                f"the network {manifest.model} computes NaN or infinite {name} from test images, so"
+                " its weights are too large",
+                "give a checkpoint that classifies images in PyTorch",
+            )
     return GoldenVectors(
         formula=inputs.formula,
         patterns=inputs.patterns,
         height=inputs.height,
         width=inputs.width,
-        logits=tuple(tuple(float(f"{value:.7g}") for value in row) for row in logits),
-        tolerance=float(f"{tolerance:.3g}"),
+        outputs=tuple(
+            tuple(float(f"{value:.7g}") for values in row for value in values[0]) for row in rows
+        ),
+        tolerances=tuple(_choose_tolerance(manifest, values) for values in outputs),
     )
+
+
+def _choose_tolerance(manifest: Manifest, values: npt.NDArray[np.float64]) -> float:
+    """Choose the largest allowed difference from the values of one output."""
+    relative_tolerance = max(
+        RELATIVE_TOLERANCE[manifest.embedded_preprocessing],
+        ROUNDING_TOLERANCE.get(manifest.precision, 0.0),
+    )
+    tolerance = relative_tolerance * max(1.0, float(np.abs(values).max()))
+    return float(f"{tolerance:.3g}")
 
 
 def _choose_inputs(manifest: Manifest) -> _GoldenInputs:
     """Choose the golden images of an artifact: with squares for int8, otherwise without."""
     if manifest.precision == "int8":
         return _choose_int8_inputs(manifest)
-    height = width = manifest.img_size
+    height, width = height_and_width(manifest.img_size)
     if manifest.embedded_preprocessing == "full":
-        # Larger than the network's input and not square, to check the resize and the crop.
-        height, width = manifest.img_size * 5 // 4, manifest.img_size * 3 // 2
+        # Larger than the network's input and of another shape, to check the resize and the crop.
+        height, width = height * 5 // 4, width * 3 // 2
     return _GoldenInputs(golden.CHIRP_FORMULA, golden.CHIRP_PATTERNS, height, width)
 
 
@@ -193,12 +211,14 @@ def _choose_int8_inputs(manifest: Manifest) -> _GoldenInputs:
     the resized size, and the squares are twice as large and shifted by the pixels that the crop
     removes.
     """
-    size, preprocess = manifest.img_size, manifest.preprocess
-    scale, height, width, cropped_pixels = 1, size, size, 0
+    preprocess, (height, width) = manifest.preprocess, height_and_width(manifest.img_size)
+    scale, cropped_pixels = 1, 0
     if manifest.embedded_preprocessing == "full":
-        scale, height = 2, 2 * preprocess.resize
-        cropped_pixels = round((preprocess.resize - size) / 2)
-        width = height + (2 * _CENTER_MARGIN if preprocess.crop == "center" else 0)
+        scale, (resized_height, resized_width) = 2, height_and_width(preprocess.resize)
+        cropped_pixels = round((resized_height - height) / 2)
+        if preprocess.crop == "center":
+            resized_width += _choose_center_margin(resized_width - width, cropped_pixels)
+        height, width = 2 * resized_height, 2 * resized_width
     squares = [
         golden.square_pattern_number(scale * side, scale * (shift - cropped_pixels))
         for side, shift in SQUARES
@@ -207,23 +227,47 @@ def _choose_int8_inputs(manifest: Manifest) -> _GoldenInputs:
     return _GoldenInputs(golden.SQUARES_FORMULA, patterns, height, width)
 
 
+def _choose_center_margin(excess: int, cropped_rows: int) -> int:
+    """Choose the number of columns by which a resized golden image becomes wider.
+
+    The squares are shifted by the same number of pixels in both directions, so they are aligned
+    with the patches only if the crop removes equal numbers of rows and columns, apart from a
+    multiple of the side of a patch.
+
+    Args:
+        excess: Columns that the crop would remove from the resized image without the margin.
+        cropped_rows: Rows that the crop removes at the top.
+    """
+    margins = range(_CENTER_MARGIN, _CENTER_MARGIN + 2 * _PATCH_SIDE + 1)
+    return next(
+        margin
+        for margin in margins
+        if (round((excess + margin) / 2) - cropped_rows) % _PATCH_SIDE == 0
+    )
+
+
 def _run_network(
-    network: TinyViT,
-    preprocess: Preprocess,
-    embedded_preprocessing: EmbeddedPreprocessing,
-    image: npt.NDArray[np.uint8],
-) -> npt.NDArray[np.float64]:
-    """Return the logits, (1, classes), for one image, uint8 (height, width, 3)."""
+    network: ExportableNetwork, manifest: Manifest, image: npt.NDArray[np.uint8]
+) -> list[npt.NDArray[np.float64]]:
+    """Return the compared values of each output, (1, values), for one image.
+
+    The image is uint8 (height, width, 3).
+    """
     import torch
     from PIL import Image
 
+    preprocess = manifest.preprocess
     pixels = (
         preprocess(Image.fromarray(image))
-        if embedded_preprocessing == "full"
+        if manifest.embedded_preprocessing == "full"
         else preprocess.normalize(image)
     )
-    dtype = network.head.fc.weight.dtype
+    module = cast("torch.nn.Module", network)
+    dtype = next(module.parameters()).dtype
     with torch.no_grad():
-        logits = network(torch.from_numpy(pixels)[None].to(dtype))
-    values: npt.NDArray[np.float64] = logits.numpy().astype(np.float64)
-    return values
+        outputs = network(torch.from_numpy(pixels)[None].to(dtype))
+    tensors = outputs if isinstance(outputs, tuple) else (outputs,)
+    return [
+        select_compared_values(tensor.numpy().astype(np.float64), spec)
+        for tensor, spec in zip(tensors, manifest.outputs)
+    ]

@@ -147,6 +147,7 @@ class QuantizedPreparer:
             self.config.batch,
             self.config.preprocess,
             self.quantization.config.precision,
+            self.source.graph.outputs,
         )
         manifest = replace(
             manifest,
@@ -247,7 +248,12 @@ def make_preparer(
         equalized = equalize_network(source.folded, quantization.recipe.equalization)
         return QuantizedPreparer(config, replace(source, folded=equalized), quantization, progress)
     manifest = build_manifest(
-        source.checkpoint, source.labels, config.batch, config.preprocess, config.precision
+        source.checkpoint,
+        source.labels,
+        config.batch,
+        config.preprocess,
+        config.precision,
+        source.graph.outputs,
     )
     golden = make_golden_vectors(source.original, manifest)
     return FloatPreparer(source, replace(manifest, golden=golden), progress)

@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from tinyvit.errors import ArtifactError
 from tinyvit.export.baseline_timing import ONE_THREAD
 from tinyvit.export.targets import LoweredModel, Target, get_target
@@ -24,7 +22,11 @@ from tinyvit.preprocess import Preprocess
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Runtime
 from tinyvit.runtimes.registry import open_runtime
-from tinyvit.runtimes.verify import compare_golden_vectors
+from tinyvit.runtimes.verify import (
+    compare_golden_vectors,
+    find_worst_output,
+    summarize_outputs,
+)
 
 if TYPE_CHECKING:
     from tinyvit.export.tracing import Graph
@@ -101,15 +103,16 @@ def open_for_parity(target: Target, artifact: Artifact, graph: Graph) -> Iterato
 
 
 def measure_parity(runtime: Runtime, manifest: Manifest) -> Parity:
-    """Compare an artifact's logits with its golden logits.
+    """Compare an artifact's outputs with its golden outputs.
 
     Args:
         runtime: The runtime that `open_for_parity` opened.
         manifest: The artifact's manifest, with golden vectors.
 
     Returns:
-        The largest absolute difference of a logit, rounded to two digits, and the names of the
-        network and the engine that were compared.
+        The largest absolute difference of a value, rounded to two digits, and the names of the
+        network and the engine that were compared. If there are several outputs, it is that of the
+        output whose difference is largest for its tolerance.
 
     Raises:
         ArtifactError: The difference is above the tolerance of the golden vectors.
@@ -118,20 +121,17 @@ def measure_parity(runtime: Runtime, manifest: Manifest) -> Parity:
     assert golden is not None
     reference = _describe_reference(manifest)
     engine = runtime.describe().engine
-    differences = [
-        result.max_abs_diff for result in compare_golden_vectors(runtime, manifest, golden)
-    ]
-    # If a difference is NaN, np.max returns NaN, but max may return another difference.
-    largest = float(np.max(differences))
-    # Not "largest > tolerance", which is false for NaN.
-    if not largest <= golden.tolerance:
+    results = compare_golden_vectors(runtime, manifest, golden)
+    worst = find_worst_output(summarize_outputs(results, manifest, golden))
+    if not worst.passed:
+        name = "logits" if manifest.output_kind == "logits" else f"values of {worst.name}"
         raise ArtifactError(
-            f"the {manifest.target} artifact does not equal {reference}: "
-            f"in {engine}, logits differ by {largest:.2g}, and {golden.tolerance:.2g} is allowed",
+            f"the {manifest.target} artifact does not equal {reference}: in {engine}, {name} differ"
+            f" by {worst.max_abs_diff:.2g}, and {worst.tolerance:.2g} is allowed",
             "if the checkpoint classifies images in PyTorch, report this, with the model's variant"
             " and the output of pip list",
         )
-    two_digits = float(f"{largest:.1e}")
+    two_digits = float(f"{worst.max_abs_diff:.1e}")
     return Parity(max_abs_diff=two_digits, reference=reference, engine=engine)
 
 

@@ -14,13 +14,14 @@ from tinyvit.errors import RequestError
 from tinyvit.export.config import ALL_TARGETS, ExportConfig
 from tinyvit.export.targets import Target, get_target, target_names
 from tinyvit.files import explain_os_error, refuse_existing
+from tinyvit.image_sizes import ImageSize, format_size
 from tinyvit.labels import Label, LabelNames, labels_from_data, read_labels
 from tinyvit.safe_text import quote_argument
 from tinyvit.staging import staging_folder
 from tinyvit.variants import DEFAULT_MODEL, DEMO_MODEL, ReleasedCheckpoint, find_released
 
-_DEMO_SIZE = 224
-"""Height and width of the demo model's input, in pixels. Its training images had 64 pixels per side
+_DEMO_SIZE: ImageSize = 224
+"""Size of the demo model's input, in pixels. Its training images had 64 pixels per side
 and were enlarged."""
 
 _USUAL_TRAINING = "dist_in22k_ft_in1k"
@@ -204,12 +205,12 @@ def _resolve_paths(config: ExportConfig, targets: Sequence[Target]) -> tuple[Pat
         with staging_folder(paths[0]):
             return paths
     except OSError as error:
-        raise make_write_error(Path(config.output or "."), error) from error
+        raise make_write_error(Path(config.output_path or "."), error) from error
 
 
 def _name_paths(config: ExportConfig, targets: Sequence[Target]) -> tuple[Path, ...]:
     """Name one path for each target: in the folder `output`, or `output` itself if it is a file."""
-    output = Path(".") if config.output is None else Path(config.output)
+    output = Path(".") if config.output_path is None else Path(config.output_path)
     stem = choose_file_stem(config)  # Called even if unused, because it refuses unknown models.
     if _output_is_folder(config, output, targets[0].suffix):
         if output.exists() and not output.is_dir():
@@ -229,7 +230,11 @@ def _name_paths(config: ExportConfig, targets: Sequence[Target]) -> tuple[Path, 
 
 def _output_is_folder(config: ExportConfig, output: Path, suffix: str) -> bool:
     """Return whether the output is a folder for artifacts, not the path of one artifact."""
-    if config.output is None or str(config.output).endswith("/") or requests_several(config):
+    if (
+        config.output_path is None
+        or str(config.output_path).endswith("/")
+        or requests_several(config)
+    ):
         return True
     # An existing folder with the target's suffix is an earlier artifact, such as x.mlpackage.
     return output.is_dir() and not output.name.endswith(suffix)
@@ -280,8 +285,9 @@ def choose_file_stem(config: ExportConfig) -> str:
     Raises:
         RequestError: No released checkpoint has the requested name.
     """
+    usual_size: ImageSize | None = None
     if config.checkpoint is not None:
-        stem, usual_size = name_checkpoint(Path(config.checkpoint)), None
+        stem = name_checkpoint(Path(config.checkpoint))
     elif config.model == DEMO_MODEL:
         stem, usual_size = DEMO_MODEL, _DEMO_SIZE
     else:
@@ -291,6 +297,10 @@ def choose_file_stem(config: ExportConfig) -> str:
         training = released.name.removeprefix(f"{released.variant.name}.")
         if training != _USUAL_TRAINING:
             stem += f".{training}"
-    if config.img_size not in (None, usual_size):
-        stem += f"_{config.img_size}"
+    if config.output == "features" and config.stages is not None:
+        stem += f".stages{''.join(map(str, sorted(config.stages)))}"
+    elif config.output not in (None, "logits"):
+        stem += f".{config.output}"
+    if config.img_size is not None and config.img_size != usual_size:
+        stem += f"_{format_size(config.img_size).replace(' ', '')}"
     return stem if config.precision == "float32" else f"{stem}.{config.precision}"

@@ -7,6 +7,7 @@ recipe (`quant.recipe`) contains the scales that the network is quantized with.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import isfinite
 
 from tinyvit.bench.record import NetworkSensitivity
 from tinyvit.export.baseline_timing import SpeedComparison
@@ -15,6 +16,7 @@ from tinyvit.export.tracing import Graph
 from tinyvit.manifest import Quantization
 from tinyvit.metrics import FLOAT32_NETWORK, PairedComparison
 from tinyvit.nn.model import TinyViT
+from tinyvit.quant.accuracy_budget import Comparison
 from tinyvit.quant.config import QuantizationConfig
 from tinyvit.quant.quantized_network import quantize_network
 from tinyvit.quant.recipe import Recipe
@@ -39,7 +41,7 @@ class BudgetTrial:
 
     float_units: tuple[str, ...]
     int8_share: float
-    comparison: PairedComparison | None
+    comparison: Comparison | None
 
     def __str__(self) -> str:
         """Describe the step on one line, for the printed summary and the manifest."""
@@ -81,7 +83,7 @@ class QuantizedCandidate:
     sensitivity: NetworkSensitivity | None = None
 
     @property
-    def comparison(self) -> PairedComparison | None:
+    def comparison(self) -> Comparison | None:
         """Return the comparison of the artifact with the float32 artifact; None without one."""
         return self.trials[-1].comparison
 
@@ -127,12 +129,22 @@ class QuantizedCandidate:
         comparison = self.comparison
         if comparison is None:
             return entry
-        return replace(
+        entry = replace(
             entry,
             evaluation_count=comparison.image_count,
-            agreement=comparison.agreement,
-            top1=comparison.top1,
-            float_top1=comparison.reference_top1,
             forced=not config.budget.allows(comparison),
             has_synthetic_evaluation=config.measures_on_synthetic_images,
+        )
+        if isinstance(comparison, PairedComparison):
+            return replace(
+                entry,
+                agreement=comparison.agreement,
+                top1=comparison.top1,
+                float_top1=comparison.reference_top1,
+            )
+        return replace(
+            entry,
+            # NaN cannot be written as JSON. With NaN, the budget is missed.
+            cosine=round(comparison.cosine, 6) if isfinite(comparison.cosine) else 0.0,
+            neighbor_agreement=comparison.neighbor_agreement,
         )

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from tinyvit.bench.machine import describe_cpu
 from tinyvit.bench.report.sensitivity_lines import format_units
 from tinyvit.export.targets import get_target
+from tinyvit.image_sizes import describe_size
 from tinyvit.install_command import format_program
 from tinyvit.metrics import FLOAT32_NETWORK
 from tinyvit.plurals import format_count
+from tinyvit.preprocess import describe_center_crop
 from tinyvit.preprocess_settings import format_setting
 from tinyvit.safe_text import quote_argument
 
@@ -25,6 +27,13 @@ MAX_USEFUL_TIME_RATIO = 0.9
 
 SENSITIVITY_ROWS = 20
 """Number of units in the table of --sensitivity. --json prints all units."""
+
+_USES = {
+    "logits": ("", "Classifier", "predict"),
+    "embedding": (" -o embeddings.npy", "Encoder", "embed"),
+    "features": (" -o features.npz", "Encoder", "features"),
+}
+"""For each kind of output, the options of tinyvit-predict, and the class and method in Python."""
 
 _NOT_MEASURED = "the accuracy was not measured (--val-data, or --calib-data synthetic, measures it)"
 """Line of the summary for an int8 artifact that was not compared with float32."""
@@ -123,14 +132,16 @@ def describe_use(artifact: ExportedArtifact) -> str:
         artifact: The artifact.
     """
     path = quote_argument(artifact.path)
+    options, class_name, method = _USES[artifact.manifest.output_kind]
     if artifact.speed is not None:
         return (
-            f"{format_program('predict')} {path} IMAGE   (in Python:"
-            f" tinyvit.Classifier({str(artifact.path)!r}).predict(IMAGE))"
+            f"{format_program('predict')} {path} IMAGE{options}   (in Python:"
+            f" tinyvit.{class_name}({str(artifact.path)!r}).{method}(IMAGE))"
         )
     return (
         f"{format_program('inspect')} {path} shows its description here; it runs on a machine with"
-        f" {get_target(artifact.manifest.target).engine_title}: tinyvit-predict {path} IMAGE"
+        f" {get_target(artifact.manifest.target).engine_title}:"
+        f" tinyvit-predict {path} IMAGE{options}"
     )
 
 
@@ -145,18 +156,29 @@ def format_summary(artifact: ExportedArtifact) -> list[str]:
     """
     manifest, parity = artifact.manifest, artifact.manifest.parity
     assert parity is not None
+    name = "logits" if manifest.output_kind == "logits" else "outputs"
     return [
         f"wrote {' and '.join(map(str, artifact.files))} ({artifact.size_bytes / 1e6:.1f} MB)",
         *_describe_network(manifest),
         *(_describe_quantization(artifact.candidate, manifest) if artifact.candidate else []),
         f"  speed:  {_describe_speed(artifact)}",
-        f"  parity: the file's logits differ by at most {parity.max_abs_diff:.1e} from those of "
+        f"  parity: the file's {name} differ by at most {parity.max_abs_diff:.1e} from those of "
         f"{parity.reference}",
         f"  check:  in {describe_check(artifact)}",
         *(f"  note:   {note}" for note in artifact.notes),
         f"  use:    {describe_use(artifact)}",
         *_describe_sensitivity(artifact),
     ]
+
+
+def _describe_outputs(manifest: Manifest) -> str:
+    """Describe the outputs: the number of classes, or shapes without the batch."""
+    if manifest.output_kind == "logits":
+        return format_count(len(manifest.labels), "class", "classes")
+    shapes = [" x ".join(map(str, spec.shape[1:])) for spec in manifest.outputs]
+    if manifest.output_kind == "embedding":
+        return f"an embedding of {shapes[0]} values"
+    return ", ".join(f"{spec.name} {shape}" for spec, shape in zip(manifest.outputs, shapes))
 
 
 def _describe_sensitivity(artifact: ExportedArtifact) -> list[str]:
@@ -175,18 +197,20 @@ def _describe_sensitivity(artifact: ExportedArtifact) -> list[str]:
 def _describe_network(manifest: Manifest) -> list[str]:
     """Return the lines about the network, the preprocessing and the labels, with their sources."""
     preprocess, labels = manifest.preprocess, manifest.labels
-    resize = f"resize to {preprocess.resize} x {preprocess.resize}"
+    resize = f"resize to {describe_size(preprocess.resize)}"
     if preprocess.crop == "center":
-        resize = f"resize to {preprocess.resize}, center crop to {preprocess.size}"
+        resize = describe_center_crop(preprocess)
     mean, std = map(format_setting, (preprocess.mean, preprocess.std))
-    size, classes = manifest.img_size, format_count(len(labels), "class", "classes")
-    names = f"{labels[0].name!r} to {labels[-1].name!r}"
-    return [
-        f"  model:  {manifest.model}, {manifest.precision}, {size} x {size}, {classes}",
+    size, output = describe_size(manifest.img_size), _describe_outputs(manifest)
+    lines = [
+        f"  model:  {manifest.model}, {manifest.precision}, {size}, {output}",
         f"  input:  {resize}, {preprocess.interpolation}, mean {mean}, std {std}",
         f"          from: {manifest.preprocess_source}",
-        f"  labels: {names}, from: {manifest.labels_source}",
     ]
+    if labels:
+        names = f"{labels[0].name!r} to {labels[-1].name!r}"
+        lines.append(f"  labels: {names}, from: {manifest.labels_source}")
+    return lines
 
 
 def _describe_speed(artifact: ExportedArtifact) -> str:
@@ -232,7 +256,7 @@ def _describe_int8_speed(artifact: ExportedArtifact, speed: SpeedComparison) -> 
 
 
 def _describe_batch(artifact: ExportedArtifact) -> str:
-    batch = artifact.manifest.output.shape[0]
+    batch = artifact.manifest.outputs[0].shape[0]
     return f" for {batch} images" if isinstance(batch, int) and batch > 1 else ""
 
 

@@ -7,9 +7,12 @@ applied here, to the traced network, so that the export ends early and names the
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tinyvit.errors import ArtifactError, RequestError
 from tinyvit.export.tracing import Graph, explain_tool_errors
-from tinyvit.manifest import TensorSpec
+from tinyvit.image_sizes import ImageSize, describe_size, height_and_width
+from tinyvit.manifest import OutputSpec, TensorSpec
 from tinyvit.runtimes.formats.onnx_graph import read_graph
 from tinyvit.runtimes.inference_cost import ASSUMED_BATCH_SIZE, check_inference_cost
 from tinyvit.runtimes.tensor_limits import check_tensor_sizes
@@ -20,22 +23,24 @@ _SMALL_IMAGE_SIDE = 512
 the largest TinyViT with the largest windows needs 2.7 GiB for these, and the limit is 3."""
 
 
-def check_batch_bytes(batch: int | None, img_size: int, num_classes: int) -> None:
-    """Check the sizes of a network's input and output before it is traced.
+def check_batch_bytes(
+    batch: int | None, img_size: ImageSize, outputs: tuple[OutputSpec, ...]
+) -> None:
+    """Check the sizes of a network's input and outputs before it is traced.
 
     Args:
         batch: Images per call; None for a dynamic batch.
-        img_size: Height and width of the input, in pixels.
-        num_classes: Number of logits for each image.
+        img_size: Size of the input, in pixels.
+        outputs: What the network returns.
 
     Raises:
         RequestError: The batch is too large for every runtime.
     """
     images = 1 if batch is None else batch
-    image = TensorSpec("image", (images, 3, img_size, img_size), "float32", "NCHW")
-    logits = TensorSpec("logits", (images, num_classes), "float32", "NC")
+    image = TensorSpec("image", (images, 3, *height_and_width(img_size)), "float32", "NCHW")
+    sized = tuple(replace(spec, shape=(images, *spec.shape[1:])) for spec in outputs)
     try:
-        check_tensor_sizes((image,), (logits,), "the artifact")
+        check_tensor_sizes((image,), sized, "the artifact")
     except ArtifactError as error:
         raise _make_error(error.cause, batch, img_size) from error
 
@@ -53,8 +58,9 @@ def explain_run_cost(graph: Graph) -> RequestError | None:
         ArtifactError: torch cannot express the network in ONNX.
     """
     images = ASSUMED_BATCH_SIZE if graph.batch is None else graph.batch
-    is_small = images * graph.img_size**2 <= _SMALL_IMAGE_COUNT * _SMALL_IMAGE_SIDE**2
-    if is_small and graph.img_size <= _SMALL_IMAGE_SIDE:
+    height, width = height_and_width(graph.img_size)
+    is_small = images * height * width <= _SMALL_IMAGE_COUNT * _SMALL_IMAGE_SIDE**2
+    if is_small and max(height, width) <= _SMALL_IMAGE_SIDE:
         return None
     model = graph.to_onnx()
     with explain_tool_errors("writing the network as ONNX"):
@@ -68,13 +74,13 @@ def explain_run_cost(graph: Graph) -> RequestError | None:
     return None
 
 
-def _make_error(cause: str, batch: int | None, img_size: int) -> RequestError:
+def _make_error(cause: str, batch: int | None, img_size: ImageSize) -> RequestError:
     """Make the error with the options that determine the size of a run.
 
     Args:
         cause: Why the runtimes refuse the artifact, as a clause.
         batch: Images per call; None for a dynamic batch.
-        img_size: Height and width of the input, in pixels.
+        img_size: Size of the input, in pixels.
     """
     if batch is None:
         request = f"--dynamic-batch, which counts as {ASSUMED_BATCH_SIZE} images,"
@@ -86,5 +92,5 @@ def _make_error(cause: str, batch: int | None, img_size: int) -> RequestError:
         request = "one image"
         remedy = "give a smaller --img-size, or --windows checkpoint"
     return RequestError(
-        f"{request} at {img_size} x {img_size} pixels is too much for a run: {cause}", remedy
+        f"{request} at {describe_size(img_size)} pixels is too much for a run: {cause}", remedy
     )

@@ -12,11 +12,13 @@ from tinyvit.export.plan import ExportPlan
 from tinyvit.export.request_checks import make_label_count_error
 from tinyvit.export.run_cost import check_batch_bytes
 from tinyvit.export.tracing import Graph, trace
+from tinyvit.image_sizes import can_scale_windows, describe_size
 from tinyvit.labels import Label, describe_labels, numbered_labels
 from tinyvit.nn.checkpoint import Checkpoint, load_checkpoint
 from tinyvit.nn.fold import fold_model
 from tinyvit.nn.hub import load_released
 from tinyvit.nn.model import TinyViT
+from tinyvit.outputs import LOGITS, OutputRequest, make_output_request
 from tinyvit.progress import Progress
 from tinyvit.safe_text import quote_argument
 from tinyvit.variants import DEFAULT_MODEL, DEMO_MODEL, RELEASED_NAMES, find_released
@@ -28,7 +30,8 @@ class SourceNetwork:
 
     Attributes:
         checkpoint: The checkpoint, at the requested image size.
-        labels: One label for each class, in the order of the logits.
+        labels: One label for each class, in the order of the logits; empty for other outputs.
+        output: What the network returns.
         original: The network before folding; its BatchNorms are still layers.
         folded: The network after `fold_model`: BatchNorms, and the scale and shift of LayerNorms,
             are merged into neighboring layers.
@@ -37,6 +40,7 @@ class SourceNetwork:
 
     checkpoint: Checkpoint
     labels: tuple[Label, ...]
+    output: OutputRequest
     original: TinyViT
     folded: TinyViT
     graph: Graph
@@ -61,8 +65,9 @@ def load_source_network(plan: ExportPlan, progress: Progress) -> SourceNetwork:
     config = plan.config
     checkpoint = _load_checkpoint(config, progress)
     checkpoint = _resize_checkpoint(checkpoint, config, progress)
-    labels = _choose_labels(plan.labels, checkpoint)
-    if plan.labels is None and checkpoint.labels is None:
+    output = _choose_output(config, checkpoint, progress)
+    labels = _choose_labels(plan.labels, checkpoint) if output.kind == "logits" else ()
+    if labels and plan.labels is None and checkpoint.labels is None:
         progress.message(
             f"warning: {checkpoint.name} does not name its classes, so they are called"
             f" {shorten_names([label.name for label in labels])} (--labels FILE names them)"
@@ -74,15 +79,37 @@ def load_source_network(plan: ExportPlan, progress: Progress) -> SourceNetwork:
                 "the checkpoint has the same labels in another order; those of --labels are used"
             )
         checkpoint = replace(checkpoint, labels_source=_name_labels_source(config))
-    size = checkpoint.img_size
-    check_batch_bytes(config.batch, size, checkpoint.num_classes)
-    original = checkpoint.build()
+    original = checkpoint.build(output)
+    check_batch_bytes(config.batch, checkpoint.img_size, original.describe_outputs())
+    description = output.describe() if output.kind != "logits" else f"{len(labels)} classes"
     progress.message(
-        f"tracing {checkpoint.variant.name}, {checkpoint.num_classes} classes, {size} x {size}"
+        f"tracing {checkpoint.variant.name}, {description}, {describe_size(checkpoint.img_size)}"
     )
     folded = fold_model(original)
     graph = trace(folded, batch=config.batch, opset=config.opset)
-    return SourceNetwork(checkpoint, labels, original, folded, graph)
+    return SourceNetwork(checkpoint, labels, output, original, folded, graph)
+
+
+def _choose_output(
+    config: ExportConfig, checkpoint: Checkpoint, progress: Progress
+) -> OutputRequest:
+    """Return the requested output, else logits, or the embedding if there is no classifier."""
+    if config.output is not None:
+        output = make_output_request(config.output, config.stages)
+    elif checkpoint.num_classes:
+        output = LOGITS
+    else:
+        output = make_output_request("embedding")
+        progress.message(
+            f"{checkpoint.name} has no classifier (num_classes=0), so its embedding is exported"
+        )
+        if config.labels is not None:
+            raise RequestError(
+                f"{checkpoint.name} has no classes that --labels could name", "leave out --labels"
+            )
+    if config.quantization is not None:
+        config.quantization.check_output(output.kind)
+    return output
 
 
 def _load_checkpoint(config: ExportConfig, progress: Progress) -> Checkpoint:
@@ -103,7 +130,7 @@ def _load_checkpoint(config: ExportConfig, progress: Progress) -> Checkpoint:
             f"--checkpoint takes a file or a folder, and {path} is the name of a released model",
             f"use --model {quote_argument(path)}",
         )
-    return load_checkpoint(path, options=options)
+    return load_checkpoint(path, options=options, requires_classifier=False)
 
 
 def _name_labels_source(config: ExportConfig) -> str:
@@ -123,9 +150,11 @@ def _resize_checkpoint(
         return resized
     message = f"attention windows: {windows}"
     if config.windows is None:
+        message += f" ({checkpoint.choose_windows(resized.img_size)[1]}"
         alternative = "scaled" if resized.windows == "checkpoint" else "checkpoint"
-        reason = checkpoint.default_windows_reason
-        message += f" ({reason}; --windows {alternative} makes another network)"
+        if alternative == "checkpoint" or can_scale_windows(resized.img_size):
+            message += f"; --windows {alternative} makes another network"
+        message += ")"
     progress.message(message)
     return resized
 

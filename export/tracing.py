@@ -8,19 +8,20 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError, TinyViTError
 from tinyvit.export.passes.onnx_graph import optimize_graph
+from tinyvit.image_sizes import ImageSize, height_and_width
+from tinyvit.manifest import OutputSpec
 from tinyvit.output_capture import quiet_loggers
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+    from torch import Tensor, nn
     from torch.export import ExportedProgram
-
-    from tinyvit.nn.model import TinyViT
 
 DEFAULT_OPSET = 20
 IR_VERSIONS = {18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11}
@@ -33,10 +34,30 @@ support it.
 
 INPUT = "image"
 """Name of the network's input in every artifact."""
-OUTPUT = "logits"
-"""Name of the network's output in every artifact."""
 BATCH = "batch"
 """Name of the batch axis if it is dynamic."""
+
+
+class ExportableNetwork(Protocol):
+    """A PyTorch module that can be exported.
+
+    Its forward method takes normalized images, float32 (batch, 3, height, width), and returns one
+    tensor, or a tuple of several.
+    """
+
+    @property
+    def img_size(self) -> ImageSize:
+        """Size of the input in pixels."""
+        ...
+
+    def describe_outputs(self) -> tuple[OutputSpec, ...]:
+        """Describe each tensor that the module returns; the batch has the name `BATCH`."""
+        ...
+
+    def __call__(self, image: Tensor) -> Any:
+        """Compute the outputs."""
+        ...
+
 
 _MAX_MESSAGE_CHARACTERS = 200
 """Largest number of characters of a tool's error message that are shown."""
@@ -46,28 +67,32 @@ _MAX_MESSAGE_CHARACTERS = 200
 class Graph:
     """A traced network.
 
-    Its input `image` is float32 (batch, 3, img_size, img_size), normalized; its output `logits` is
-    float32 (batch, num_classes).
+    Its input `image` is float32 (batch, 3, height, width), normalized.
 
     Attributes:
         program: The network as `torch.export` traced it.
-        img_size: Height and width of the input, in pixels.
-        num_classes: Number of logits for each image.
+        img_size: Size of the input, in pixels.
+        outputs: What the network returns. The batch is the name `BATCH` or a number.
         batch: Images per call; None if the batch axis is dynamic.
         opset: ONNX opset of the model that `to_onnx` returns.
     """
 
     program: ExportedProgram
-    img_size: int
-    num_classes: int
+    img_size: ImageSize
+    outputs: tuple[OutputSpec, ...]
     batch: int | None
     opset: int
 
-    def retrace(self, model: TinyViT) -> Graph:
+    @property
+    def output_names(self) -> list[str]:
+        """Return the names of the outputs."""
+        return [spec.name for spec in self.outputs]
+
+    def retrace(self, model: ExportableNetwork) -> Graph:
         """Trace another network with the same batch and opset.
 
         Args:
-            model: A folded network of the same image size and number of classes.
+            model: A folded network of the same image size and outputs.
 
         Returns:
             The traced network.
@@ -101,7 +126,7 @@ class Graph:
                 optimize=False,
                 verbose=False,
                 input_names=[INPUT],
-                output_names=[OUTPUT],
+                output_names=self.output_names,
             )
         assert program is not None
         model = program.model
@@ -126,7 +151,7 @@ def check_opset(opset: int) -> None:
         )
 
 
-def trace(model: TinyViT, *, batch: int | None = 1, opset: int = DEFAULT_OPSET) -> Graph:
+def trace(model: ExportableNetwork, *, batch: int | None = 1, opset: int = DEFAULT_OPSET) -> Graph:
     """Trace a folded network.
 
     Args:
@@ -148,11 +173,16 @@ def trace(model: TinyViT, *, batch: int | None = 1, opset: int = DEFAULT_OPSET) 
         raise MissingDependencyError.for_package(error.name or "torch", extra="export") from error
     # A dynamic batch is traced with two images: torch would treat a size of 0 or 1 as fixed.
     example_batch = 2 if batch is None else batch
-    example = torch.zeros(example_batch, 3, model.img_size, model.img_size)
+    example = torch.zeros(example_batch, 3, *height_and_width(model.img_size))
     dynamic_shapes = ({0: torch.export.Dim(BATCH)},) if batch is None else None
     with torch.no_grad(), explain_tool_errors("tracing the network"):
-        program = torch.export.export(model, (example,), dynamic_shapes=dynamic_shapes)
-    return Graph(program, model.img_size, model.num_classes, batch, opset)
+        program = torch.export.export(
+            cast("nn.Module", model), (example,), dynamic_shapes=dynamic_shapes
+        )
+    outputs = tuple(
+        replace(spec, shape=(batch or BATCH, *spec.shape[1:])) for spec in model.describe_outputs()
+    )
+    return Graph(program, model.img_size, outputs, batch, opset)
 
 
 @contextmanager

@@ -145,7 +145,11 @@ def open_workspace(source: SourceNetwork, target: Target) -> Iterator[Workspace]
         The workspace, which has no artifacts yet.
     """
     manifest = build_manifest(
-        source.checkpoint, source.labels, source.graph.batch, embedded_preprocessing="host"
+        source.checkpoint,
+        source.labels,
+        source.graph.batch,
+        embedded_preprocessing="host",
+        outputs=source.graph.outputs,
     )
     with temporary_folder() as folder:
         yield Workspace(folder, target, source.folded, source.graph, manifest)

@@ -7,6 +7,7 @@ decides whether the loss is acceptable.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -14,9 +15,16 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit.data.batching import run_in_batches
+from tinyvit.data.batching import run_outputs_in_batches
+from tinyvit.golden_outputs import sample_values
 from tinyvit.manifest import Manifest
-from tinyvit.metrics import PairedComparison, compare_logits
+from tinyvit.metrics import (
+    PairedComparison,
+    SimilarityComparison,
+    compare_logits,
+    compare_similarity,
+)
+from tinyvit.outputs import OutputKind
 from tinyvit.runtimes.base import Runtime
 
 BatchFactory: TypeAlias = (
@@ -24,10 +32,18 @@ BatchFactory: TypeAlias = (
 )
 """A function that returns a new iterator in every call, always over the same batches of images.
 
-Each batch is a pair: RGB pixels, uint8 (B, S, S, 3), already resized and cropped to the input size
-S; and the correct class of each image as an index into the labels of the model, int64 (B,), or None
-if the classes are unknown.
+Each batch is a pair: RGB pixels, uint8 (B, H, W, 3), already resized and cropped to the input size;
+and the correct class of each image as an index into the labels of the model, int64 (B,), or None if
+the classes are unknown.
 """
+
+
+Comparison: TypeAlias = PairedComparison | SimilarityComparison
+"""How an int8 artifact compares with the float32 artifact: by its classes, or by its vectors."""
+
+MAX_COMPARED_VALUES = 2**14
+"""Largest number of values of one output and image that are compared. Larger feature maps are
+represented by so many values that are evenly spaced, so that all images fit into memory."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +55,15 @@ class AccuracyBudget:
             are known.
         min_agreement: Percent of images for which int8 and float32 must predict the same class.
             Used if the correct classes are unknown.
+        min_cosine: Smallest mean cosine similarity of the outputs of int8 and float32, 0 to 1. Used
+            for embeddings and feature maps.
     """
 
     max_drop: float = 0.5
     min_agreement: float = 98.5
+    min_cosine: float = 0.99
 
-    def allows(self, comparison: PairedComparison) -> bool:
+    def allows(self, comparison: Comparison) -> bool:
         """Return whether a comparison is within the budget.
 
         The measured values alone are checked. Their confidence intervals are ignored.
@@ -52,6 +71,8 @@ class AccuracyBudget:
         Args:
             comparison: The comparison of the int8 artifact with the float32 artifact.
         """
+        if isinstance(comparison, SimilarityComparison):
+            return round(comparison.cosine, 6) >= self.min_cosine  # false for NaN
         # The values are rounded, because in floating point 85.2 - 84.7 is slightly more than 0.5.
         if comparison.drop is not None:
             return round(comparison.drop, 6) <= self.max_drop
@@ -63,13 +84,21 @@ class ArtifactOutputs:
     """The outputs of one artifact for a set of images.
 
     Attributes:
-        logits: Logits, float32 (images, classes).
+        outputs: Values of each output, float32 (images, values): all values of logits and
+            embeddings, at most `MAX_COMPARED_VALUES` of a feature map.
         correct_classes: The correct class of each image as an index into the labels of the model,
             int64 (images,), or None if the classes are unknown.
+        kind: What the outputs mean.
     """
 
-    logits: npt.NDArray[np.float32]
+    outputs: tuple[npt.NDArray[np.float32], ...]
     correct_classes: npt.NDArray[np.int64] | None
+    kind: OutputKind = "logits"
+
+    @property
+    def logits(self) -> npt.NDArray[np.float32]:
+        """The values of the first output."""
+        return self.outputs[0]
 
 
 ImageReporter: TypeAlias = "Callable[[int], None]"
@@ -99,10 +128,10 @@ def run_artifact(
         report_images: Receives the number of finished images after every batch.
 
     Returns:
-        The logits of all images in order, and the correct classes if they are known.
+        The outputs for all images in order, and the correct classes if they are known.
     """
     fixed_batch = manifest.input.shape[0]
-    logits: list[npt.NDArray[np.float32]] = []
+    parts: list[list[npt.NDArray[np.float32]]] = []
     classes: list[npt.NDArray[np.int64]] = []
     finished = 0
     for pixels, batch_classes in make_batches():
@@ -113,18 +142,25 @@ def run_artifact(
             inputs = manifest.preprocess.normalize(
                 pixels[start : start + step], manifest.input.layout
             )
-            logits.append(run_in_batches(runtime.run, inputs, fixed_batch))
-            finished += len(logits[-1])
+            outputs = run_outputs_in_batches(runtime.run_outputs, inputs, fixed_batch)
+            parts.append([sample_values(output, _count_values(manifest)) for output in outputs])
+            finished += len(outputs[0])
             report_images(finished)
         if batch_classes is not None:
             classes.append(batch_classes)
     return ArtifactOutputs(
-        logits=np.concatenate(logits),
+        outputs=tuple(map(np.concatenate, zip(*parts))),
         correct_classes=np.concatenate(classes) if classes else None,
+        kind=manifest.output_kind,
     )
 
 
-def compare_outputs(int8: ArtifactOutputs, float32: ArtifactOutputs) -> PairedComparison:
+def _count_values(manifest: Manifest) -> int:
+    """Return how many values of each output are kept: all, except for feature maps."""
+    return MAX_COMPARED_VALUES if manifest.output_kind == "features" else sys.maxsize
+
+
+def compare_outputs(int8: ArtifactOutputs, float32: ArtifactOutputs) -> Comparison:
     """Compare the outputs of an int8 artifact with those of the float32 artifact.
 
     Args:
@@ -133,10 +169,15 @@ def compare_outputs(int8: ArtifactOutputs, float32: ArtifactOutputs) -> PairedCo
             from here; those in `int8` are ignored.
 
     Returns:
-        The agreement. If the correct classes are known, also both top-1 accuracies and the numbers
-        of images that only one of the two artifacts classifies correctly.
+        For logits, the agreement; if the correct classes are known, also both top-1 accuracies and
+        the numbers of images that only one of the two artifacts classifies correctly. For
+        embeddings and feature maps, the similarity.
 
     Raises:
         RequestError: There are no images, or the outputs are of different numbers of images.
     """
+    if int8.kind != "logits":
+        return compare_similarity(
+            int8.outputs, float32.outputs, finds_neighbors=int8.kind == "embedding"
+        )
     return compare_logits(int8.logits, float32.logits, float32.correct_classes)

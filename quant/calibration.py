@@ -132,7 +132,7 @@ def calibrate(
 
     Args:
         folded: The folded float32 network (`tinyvit.nn.fold`).
-        images: Normalized images, float32 (N, 3, S, S).
+        images: Normalized images, float32 (N, 3, H, W).
         progress: Receives the number of images that have passed through the network.
         state_file: A file that stores the state of the calibration. It is written after every batch
             and removed at the end. If the file exists, calibration continues from it, with the same

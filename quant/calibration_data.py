@@ -41,7 +41,7 @@ class CalibrationSet:
     """Images for calibration.
 
     Attributes:
-        pixels: RGB pixels, uint8 (N, S, S, 3), resized and cropped to the input size S.
+        pixels: RGB pixels, uint8 (N, H, W, 3), resized and cropped to the input size.
         source: Description of where the images come from, on one line.
         sha256: Hex digest of the preprocessing settings and of the pixels, in this order.
         skipped: Number of image files that could not be read.
@@ -59,7 +59,7 @@ class CalibrationSet:
         """Create a set and compute its hash.
 
         Args:
-            pixels: RGB pixels, uint8 (N, S, S, 3).
+            pixels: RGB pixels, uint8 (N, H, W, 3).
             source: Description of where the images come from, on one line.
             preprocess: The preprocessing that was applied to the images.
             skipped: Number of files that could not be read.
@@ -74,7 +74,7 @@ class _DistinctImages:
     """The different images of a source, and the numbers of images that were left out.
 
     Attributes:
-        pixels: RGB pixels, uint8 (N, S, S, 3).
+        pixels: RGB pixels, uint8 (N, H, W, 3).
         available: Number of images in the source.
         unreadable: Number of images that could not be read.
         copies: Number of images whose pixels equal those of an earlier one.
@@ -154,7 +154,7 @@ def read_calibration_split(
 
     Returns:
         The calibration set, and the RGB pixels of the images that were held out, uint8
-        (N, S, S, 3).
+        (N, H, W, 3).
 
     Raises:
         RequestError: As in `read_calibration_set`, or calibration needs all images.
@@ -199,7 +199,8 @@ def _read_distinct_images(
     """Read images in an order that depends on the seed, until `count` different ones are found."""
     listing = list_calibration_images(data)
     images = order_calibration_images(listing.images, seed)
-    pixels = np.empty((min(count, len(images)), preprocess.size, preprocess.size, 3), np.uint8)
+    shape = (min(count, len(images)), preprocess.height, preprocess.width, 3)
+    pixels = np.empty(shape, np.uint8)
     digests: set[bytes] = set()
     errors: list[ImageError] = []
     copies = 0
@@ -233,7 +234,7 @@ def _read_distinct_images(
 
 
 def _check_not_single_color(pixels: Pixels, image: CalibrationImage, data: Path) -> None:
-    """Refuse an image, uint8 (S, S, 3), in which all pixels are equal."""
+    """Refuse an image, uint8 (H, W, 3), in which all pixels are equal."""
     if (pixels == pixels[0, 0]).all():
         raise RequestError(
             f"the image {image.name} of {data} has only one color",

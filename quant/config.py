@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tinyvit.errors import RequestError
 from tinyvit.manifest import Precision
+from tinyvit.outputs import OutputKind
 from tinyvit.quant.accuracy_budget import AccuracyBudget
 from tinyvit.quant.calibration_data import check_calibration_count
 from tinyvit.quant.recipe import Recipe, read_recipe
@@ -37,8 +38,9 @@ class QuantizationConfig:
         calib_seed: Seed for the choice of images, or for making synthetic images.
         recipe: A recipe file (the scales of an earlier calibration). If the file exists, it is used
             and nothing is calibrated. Otherwise it is written after calibration.
-        val_data: Labeled images to measure the drop in top-1 accuracy on. If None, the agreement
-            with float32 is measured instead, on images that are not used for calibration.
+        val_data: Images to measure int8 on: labeled images for the drop in top-1 accuracy, or any
+            folder of images for embeddings and feature maps. If None, int8 is compared with float32
+            on images that are not used for calibration.
         budget: The loss of accuracy that is allowed.
         min_speedup: How many times as fast as float32 the artifact must run on this machine. A
             slower artifact is refused. None allows any speed.
@@ -97,6 +99,27 @@ class QuantizationConfig:
         is_requested = any(value is not None for value in image_options) or self.calib_seed != 0
         return is_requested or self.budget != AccuracyBudget() or self.needs_calibration
 
+    def check_output(self, output: OutputKind) -> None:
+        """Check that the budget is one for an output.
+
+        Args:
+            output: What the artifact returns.
+
+        Raises:
+            RequestError: A budget for another kind of output was requested.
+        """
+        default, budget = AccuracyBudget(), self.budget
+        if output == "logits" and budget.min_cosine != default.min_cosine:
+            raise RequestError(
+                "--min-cosine is for embeddings and feature maps, and the output is logits",
+                "give --min-agreement, or --val-data with --max-drop",
+            )
+        if output != "logits" and budget != replace(default, min_cosine=budget.min_cosine):
+            raise RequestError(
+                f"--max-drop and --min-agreement are for logits, and the output is {output}",
+                "give --min-cosine, the smallest cosine similarity to float32, such as 0.99",
+            )
+
     def validate(self) -> None:
         """Check all options as far as possible without reading images and weights.
 
@@ -134,6 +157,11 @@ class QuantizationConfig:
                 raise RequestError(
                     f"{option} {value} is outside the allowed range", f"give 0 to 100 {unit}"
                 )
+        if not 0 <= self.budget.min_cosine <= 1:
+            raise RequestError(
+                f"--min-cosine {self.budget.min_cosine} is outside the allowed range",
+                "give 0 to 1",
+            )
         if self.min_speedup is not None and not self.min_speedup > 0:
             raise RequestError(
                 f"--min-speedup {self.min_speedup} is not above 0",

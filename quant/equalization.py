@@ -109,10 +109,13 @@ def find_downsampling(folded: TinyViT) -> dict[str, tuple[nn.Linear, nn.Conv2d]]
 
     Returns:
         The last layer of the stage before, and the first layer of the downsampling, by the name of
-        the latter. The input of the first downsampling comes from a GELU, so it is left out.
+        the latter. The input of the first downsampling comes from a GELU, so it is left out. So is
+        an input that the network also returns as a feature map, which the constant would change.
     """
     layers = {}
-    for index in (2, 3):
+    for index in range(2, len(folded.stages)):
+        if index - 1 in folded.feature_stages:
+            continue
         stage_before, stage = folded.stages[index - 1], folded.stages[index]
         assert isinstance(stage_before, AttentionStage)
         assert isinstance(stage, AttentionStage)

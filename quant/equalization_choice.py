@@ -51,7 +51,7 @@ def find_equalization(
 
     Args:
         folded: The folded float32 network (`tinyvit.nn.fold`).
-        images: Normalized images, float32 (N, 3, S, S).
+        images: Normalized images, float32 (N, 3, H, W).
         progress: Receives the number of images that have passed through the network.
 
     Returns:

@@ -35,7 +35,7 @@ def decode_images(
         preprocess: The preprocessing of the model, which states how images are resized and cropped.
 
     Yields:
-        The RGB pixels of each image, uint8 (S, S, 3), or the error that decoding raised, in order.
+        The RGB pixels of each image, uint8 (H, W, 3), or the error that decoding raised, in order.
     """
     threads = choose_decoding_threads()
     return map_ahead(

@@ -1,7 +1,7 @@
 """Provides the images that an export to int8 uses.
 
 - Calibration images are those from which the scales of activations are calibrated.
-- Measurement images are those on which the predictions of int8 and float32 are compared.
+- Measurement images are those on which the outputs of int8 and float32 are compared.
 - Sensitivity images are a few of the measurement images, or of the calibration images if accuracy
   is measured on --val-data. Layers are ranked by the error that int8 causes on these images.
 """
@@ -60,7 +60,7 @@ class _ImageSets:
 
     Attributes:
         calibration: The calibration images.
-        measurement: RGB pixels of the measurement images, uint8 (N, S, S, 3).
+        measurement: RGB pixels of the measurement images, uint8 (N, H, W, 3).
     """
 
     calibration: CalibrationSet
@@ -131,7 +131,7 @@ class QuantizationImages:
         return len(self._sets.measurement)
 
     def make_sensitivity_images(self) -> Tensor:
-        """Return normalized images for ranking layers by sensitivity, float32 (N, 3, S, S)."""
+        """Return normalized images for ranking layers by sensitivity, float32 (N, 3, H, W)."""
         if self._config.val_data is None:
             pixels = self._sets.measurement
         else:
@@ -169,7 +169,10 @@ class QuantizationImages:
         for_calibration = SyntheticConfig(count, seed=config.calib_seed)
         # With another seed, the images differ from those for calibration.
         for_measuring = SyntheticConfig(
-            count, seed=config.calib_seed + 1, class_weight=CLASS_WEIGHT
+            count,
+            seed=config.calib_seed + 1,
+            # Without classes, images cannot be made for them.
+            class_weight=CLASS_WEIGHT if self._original.num_classes else 0.0,
         )
         if config.val_data is None and not config.needs_calibration:
             images = self._synthesize(for_measuring, "for measuring int8")
@@ -189,7 +192,7 @@ class QuantizationImages:
             self._original,
             self._checkpoint.preprocess,
             synthetic,
-            ImageCache(find_cache_folder(), self._checkpoint.sha256),
+            ImageCache(find_cache_folder(), self._checkpoint.sha256, self._original.feature_stages),
             self._progress,
         )
 

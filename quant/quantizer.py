@@ -24,7 +24,7 @@ from tinyvit.quant.calibration import METHOD, equalize_and_calibrate, require_po
 from tinyvit.quant.config import CPU_WEIGHT_BITS, QuantizationConfig
 from tinyvit.quant.quantization_images import QuantizationImages, ReportingBatches
 from tinyvit.quant.recipe import Recipe, read_recipe, weights_only_recipe
-from tinyvit.quant.validation_data import ValidationSet, read_validation_set
+from tinyvit.quant.validation_data import ValidationSet, read_unlabeled_set, read_validation_set
 
 __all__ = ["PreparedQuantization", "QuantizationConfig", "prepare_quantization"]
 
@@ -39,7 +39,7 @@ class PreparedQuantization:
         make_batches: Function that returns the images on which int8 is compared with float32, in
             batches. Calibration does not use these images.
         count_images: Function that returns the number of these images, including unreadable ones.
-        make_sensitivity_images: Function that returns normalized images, float32 (N, 3, S, S), for
+        make_sensitivity_images: Function that returns normalized images, float32 (N, 3, H, W), for
             ranking layers by sensitivity. The first call may take minutes.
         is_measured: Whether int8 is compared with float32; see
             `QuantizationConfig.needs_measurement`.
@@ -68,7 +68,7 @@ def prepare_quantization(
     Args:
         config: The options, which `QuantizationConfig.validate` has checked.
         checkpoint: The checkpoint, with its image size set to that of the export.
-        labels: The labels of the model, in the order of its logits.
+        labels: The labels of the model, in the order of its logits; empty for other outputs.
         original: The network before folding (`tinyvit.nn.fold`). Synthetic images are made from the
             statistics in its BatchNorms.
         folded: The network after folding, which is calibrated.
@@ -86,9 +86,11 @@ def prepare_quantization(
     # `needs_measurement` depends on whether the recipe file exists, and calibration may write it.
     is_measured = config.needs_measurement
     validation: ValidationSet | None = None
-    if config.val_data is not None:
+    if config.val_data is not None and labels:
         # The class folders are matched before calibration, which takes minutes.
         validation = read_validation_set(config.val_data, checkpoint.preprocess, labels)
+    elif config.val_data is not None:
+        validation = read_unlabeled_set(config.val_data, checkpoint.preprocess)
     images = QuantizationImages(config, checkpoint, original, progress)
     images.announce_synthetic()
     if config.weights_only:
@@ -148,6 +150,9 @@ def _calibrate_on_images(
         f"{checkpoint.sha256} {checkpoint.img_size} {checkpoint.windows} {preprocess.mean}"
         f" {preprocess.std}"
     )
+    if folded.feature_stages:
+        # Other stages have no observers.
+        network_identity += f" stages {folded.feature_stages}"
     # The last word distinguishes the files from those of versions without equalization.
     identity = f"{network_identity} {calibration.sha256} {METHOD} equalized"
     key = hashlib.sha256(identity.encode()).hexdigest()[:16]

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 from tinyvit.errors import RequestError
 from tinyvit.files import write_atomically
-from tinyvit.image_sizes import Windows
+from tinyvit.image_sizes import ImageSize, Windows
 from tinyvit.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from tinyvit.quant.equalization import Equalization
 from tinyvit.serialization import parse_dataclass, read_json
@@ -62,7 +62,7 @@ class Recipe:
 
     Attributes:
         checkpoint_sha256: Hex digest of the checkpoint file whose network was calibrated.
-        img_size: Input size in pixels at which the network was calibrated.
+        img_size: Size of the input in pixels at which the network was calibrated.
         scales: The scale of every quantization point, by the name of the point; each above 0.
         weight_bits: Number of bits of the weights, one of `WEIGHT_BITS`.
         float_units: Names of the units that stay float32.
@@ -78,7 +78,7 @@ class Recipe:
     """
 
     checkpoint_sha256: str
-    img_size: int
+    img_size: ImageSize
     scales: dict[str, float]
     weight_bits: int
     float_units: tuple[str, ...]
@@ -140,7 +140,7 @@ class Recipe:
 
 
 def weights_only_recipe(
-    checkpoint_sha256: str, img_size: int, windows: Windows = "checkpoint"
+    checkpoint_sha256: str, img_size: ImageSize, windows: Windows = "checkpoint"
 ) -> Recipe:
     """Return the recipe that quantizes weights to 8 bits and leaves activations in float32.
 
@@ -149,7 +149,7 @@ def weights_only_recipe(
 
     Args:
         checkpoint_sha256: Hex digest of the checkpoint file.
-        img_size: Input size in pixels.
+        img_size: Size of the input in pixels.
         windows: Whether the attention windows are those of the checkpoint, or were scaled.
     """
     return Recipe(

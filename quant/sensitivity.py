@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from tinyvit.bench.record import UnitSensitivity
 from tinyvit.bench.sensitivity.measure import UnitOutput, measure_sensitivity
+from tinyvit.image_sizes import height_and_width
 from tinyvit.metrics import ApproximationError
 from tinyvit.nn.model import TinyViT
 from tinyvit.progress import NullProgress, Progress
@@ -51,7 +52,7 @@ class SimulatedNetwork:
             folded: The folded float32 network (`tinyvit.nn.fold`).
             recipe: The recipe, which contains the scales. Its `float_units` are not measured.
             scheme: Which tensors the target's engine quantizes.
-            images: Normalized images, float32 (N, 3, S, S).
+            images: Normalized images, float32 (N, 3, H, W).
         """
         self._folded = folded
         self._recipe = recipe
@@ -110,11 +111,17 @@ class SimulatedNetwork:
         return quantize_network(self._folded, recipe, self._scheme)
 
     def _run(self, network: TinyViT) -> npt.NDArray[np.float32]:
-        """Return the logits of a network for all images, float32 (N, classes)."""
+        """Return all output values of a network for all images, float32 (N, values)."""
         with torch.inference_mode():
-            logits = torch.cat([network(batch) for batch in torch.split(self._images, BATCH_SIZE)])
-        array: npt.NDArray[np.float32] = logits.numpy()
+            rows = [_flatten(network(batch)) for batch in torch.split(self._images, BATCH_SIZE)]
+        array: npt.NDArray[np.float32] = torch.cat(rows).numpy()
         return array
+
+
+def _flatten(outputs: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """Return the values of all outputs of a batch as one matrix, (B, values)."""
+    tensors = outputs if isinstance(outputs, tuple) else (outputs,)
+    return torch.cat([tensor.flatten(1) for tensor in tensors], dim=1)
 
 
 def rank_sensitivity(
@@ -169,7 +176,7 @@ def count_unit_macs(folded: TinyViT) -> dict[str, int]:
         for name, attention in attention_modules(folded)
     ]
     with torch.inference_mode():
-        folded(torch.zeros(1, 3, folded.img_size, folded.img_size))
+        folded(torch.zeros(1, 3, *height_and_width(folded.img_size)))
     for handle in handles:
         handle.remove()
     return macs

@@ -80,10 +80,13 @@ class ImageCache:
     Attributes:
         folder: The folder of the cache. It is created if it does not exist.
         checkpoint_sha256: Hex digest of the checkpoint file of the network.
+        feature_stages: `TinyViT.feature_stages` of the network, which has the statistics of these
+            stages only; empty for a whole network.
     """
 
     folder: Path
     checkpoint_sha256: str
+    feature_stages: tuple[int, ...] = ()
 
     def locate_file(self, preprocess: Preprocess, config: SyntheticConfig) -> Path:
         """Return the path of the .npz file for images that are made with these settings.
@@ -93,7 +96,13 @@ class ImageCache:
             config: Options for making synthetic images.
         """
         key = json.dumps(
-            [_METHOD_VERSION, self.checkpoint_sha256, asdict(config), asdict(preprocess)],
+            [
+                _METHOD_VERSION,
+                self.checkpoint_sha256,
+                asdict(config),
+                asdict(preprocess),
+                *self.feature_stages[-1:],
+            ],
             sort_keys=True,
         )
         return self.folder / f"synthetic-{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
@@ -124,14 +133,15 @@ def synthesize_images(
         The images.
     """
     network = copy.deepcopy(original).eval().requires_grad_(False)
-    batch_sizes = _choose_batch_sizes(config, preprocess.size)
+    height, width = preprocess.height, preprocess.width
+    batch_sizes = _choose_batch_sizes(config, height * width)
     cache_file = None if cache is None else cache.locate_file(preprocess, config)
-    pixels = _load_batches(cache_file, preprocess.size, batch_sizes)
+    pixels = _load_batches(cache_file, (height, width), batch_sizes)
     # An earlier call saved only complete batches, so `len(pixels)` is a sum of the first sizes.
     finished_batches = int(np.searchsorted(np.cumsum(batch_sizes), len(pixels), "right"))
     for batch_index in range(finished_batches, len(batch_sizes)):
         rng = np.random.default_rng([config.seed, batch_index])
-        images = _make_noise(batch_sizes[batch_index], preprocess.size, rng)
+        images = _make_noise(batch_sizes[batch_index], (height, width), rng)
         optimizer = _ImageOptimizer(network, preprocess, config, images)
         for step in range(config.steps):
             optimizer.step()
@@ -154,10 +164,11 @@ class _ImageOptimizer:
     def __init__(
         self, network: TinyViT, preprocess: Preprocess, config: SyntheticConfig, images: Tensor
     ) -> None:
-        """Start from normalized images, float32 (B, 3, S, S)."""
+        """Start from normalized images, float32 (B, 3, H, W)."""
         self._network = network
         self._class_weight = config.class_weight
-        self._classes = torch.arange(len(images)) % network.num_classes
+        # Without a class weight, the classes are not used, and the network may have none.
+        self._classes = torch.arange(len(images)) % max(1, network.num_classes)
         self._mean, self._std = (
             torch.tensor(values)[:, None, None] for values in (preprocess.mean, preprocess.std)
         )
@@ -171,9 +182,10 @@ class _ImageOptimizer:
     def step(self) -> None:
         """Take one optimization step."""
         with torch.enable_grad(), record_batch_norm_distances(self._network) as distances:
-            logits = self._network(self._images)
+            outputs = self._network(self._images)
             loss = torch.stack(distances).mean()
-            loss = loss + self._class_weight * F.cross_entropy(logits, self._classes)
+            if self._network.num_classes:
+                loss = loss + self._class_weight * F.cross_entropy(outputs, self._classes)
             self._adam.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
         self._adam.step()
@@ -182,7 +194,7 @@ class _ImageOptimizer:
             self._images.clamp_(self._black, self._white)
 
     def pixels(self) -> Pixels:
-        """Return the images as RGB pixels, uint8 (B, S, S, 3)."""
+        """Return the images as RGB pixels, uint8 (B, H, W, 3)."""
         scaled = (self._images.detach() * self._std + self._mean) * 255
         return scaled.round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
 
@@ -228,27 +240,33 @@ def record_batch_norm_distances(network: nn.Module) -> Iterator[list[Tensor]]:
             handle.remove()
 
 
-def _choose_batch_sizes(config: SyntheticConfig, size: int) -> list[int]:
-    """Divide images of `size` x `size` pixels into nearly equal batches that fit into memory."""
-    fitting_batch = config.batch * _REFERENCE_SIZE**2 // size**2
+def _choose_batch_sizes(config: SyntheticConfig, pixel_count: int) -> list[int]:
+    """Divide images of a number of pixels into nearly equal batches that fit into memory."""
+    fitting_batch = config.batch * _REFERENCE_SIZE**2 // pixel_count
     largest_batch = max(1, min(config.batch, fitting_batch))
     batch_count = math.ceil(config.count / largest_batch)
     smaller_size, larger_count = divmod(config.count, batch_count)
     return [smaller_size + 1] * larger_count + [smaller_size] * (batch_count - larger_count)
 
 
-def _make_noise(count: int, size: int, rng: np.random.Generator) -> Tensor:
+def _make_noise(count: int, size: tuple[int, int], rng: np.random.Generator) -> Tensor:
     """Make 1/f noise whose color channels are correlated.
 
+    Args:
+        count: Number of images.
+        size: Height and width in pixels.
+        rng: Source of random numbers.
+
     Returns:
-        float32 (count, 3, size, size); each channel of an image has mean 0, and on average over
+        float32 (count, 3, height, width); each channel of an image has mean 0, and on average over
         many images variance 1.
     """
-    frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
+    height, width = size
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
     frequency[0, 0] = np.inf  # instead of 0, so that the noise has mean 0
     # Four independent planes of noise: one that all channels share, then one for each channel.
     real, imaginary = rng.standard_normal((2, count, 4, *frequency.shape))
-    noise = np.fft.irfft2((real + 1j * imaginary) / frequency, s=(size, size))
+    noise = np.fft.irfft2((real + 1j * imaginary) / frequency, s=size)
     noise /= noise.std((2, 3), keepdims=True)
     shared_noise, channel_noise = noise[:, :1], noise[:, 1:]
     shared_variance = SHARED_COLOR_VARIANCE
@@ -256,17 +274,17 @@ def _make_noise(count: int, size: int, rng: np.random.Generator) -> Tensor:
     return torch.from_numpy(colored.astype(np.float32))
 
 
-def _load_batches(cache_file: Path | None, size: int, batch_sizes: list[int]) -> Pixels:
-    """Load the images of the batches that an earlier call finished, uint8 (N, size, size, 3).
+def _load_batches(cache_file: Path | None, size: tuple[int, int], batch_sizes: list[int]) -> Pixels:
+    """Load the images of the batches that an earlier call finished, uint8 (N, height, width, 3).
 
     N is 0 if the cache file does not exist, is damaged, or contains other images.
     """
     if cache_file is not None and cache_file.is_file():
         with suppress(RequestError):
             pixels = read_image_array(cache_file)
-            if pixels.shape[1:] == (size, size, 3) and len(pixels) in np.cumsum(batch_sizes):
+            if pixels.shape[1:] == (*size, 3) and len(pixels) in np.cumsum(batch_sizes):
                 return pixels
-    return np.empty((0, size, size, 3), np.uint8)
+    return np.empty((0, *size, 3), np.uint8)
 
 
 def _save_batches(pixels: Pixels, cache_file: Path) -> None:

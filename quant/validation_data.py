@@ -12,10 +12,16 @@ import numpy.typing as npt
 
 from tinyvit.data.calibration_images import Pixels
 from tinyvit.data.class_folders import LabeledImages, read_labeled_images
-from tinyvit.data.image_lists import is_image_list, read_labeled_list
-from tinyvit.data.listing import make_path_getter
-from tinyvit.errors import ImageError
+from tinyvit.data.image_lists import (
+    CLASS_SEPARATOR,
+    is_image_list,
+    read_image_list,
+    read_labeled_list,
+)
+from tinyvit.data.listing import make_path_getter, read_listing
+from tinyvit.errors import ImageError, RequestError
 from tinyvit.labels import Label
+from tinyvit.plurals import format_count
 from tinyvit.preprocess import Preprocess
 from tinyvit.quant.image_decoding import check_unreadable, decode_images
 
@@ -25,7 +31,7 @@ MAX_CACHED_BYTES = 2**29
 """Largest size of the decoded pixels that are kept in memory: about 3,500 images of 224 x 224."""
 
 LabeledBatch: TypeAlias = "tuple[Pixels, npt.NDArray[np.int64]]"
-"""RGB pixels, uint8 (B, S, S, 3), and the class index of each image, int64 (B,)."""
+"""RGB pixels, uint8 (B, H, W, 3), and the class index of each image, int64 (B,)."""
 
 
 @dataclass
@@ -76,7 +82,7 @@ class ValidationSet:
         if self._cached_batches:
             yield from self._cached_batches
             return
-        size_bytes = len(self) * self.preprocess.size**2 * 3
+        size_bytes = len(self) * self.preprocess.height * self.preprocess.width * 3
         cached: list[LabeledBatch] = []
         for batch in self._decode_batches():
             yield batch
@@ -128,3 +134,41 @@ def read_validation_set(
     if is_image_list(Path(source)):
         return ValidationSet(read_labeled_list(Path(source), labels), preprocess)
     return ValidationSet(read_labeled_images(source, labels), preprocess)
+
+
+@dataclass(frozen=True)
+class _UnlabeledImages(LabeledImages):
+    """Image files without classes, whose class indices are all 0."""
+
+    def describe(self) -> str:
+        """Return the number of images, and what was skipped, for messages."""
+        return "; ".join((format_count(len(self), "image"), *self.notes))
+
+
+def read_unlabeled_set(source: str | Path, preprocess: Preprocess) -> ValidationSet:
+    """List images without regard to their classes. No image is decoded yet.
+
+    Args:
+        source: A folder of images at any depth; or a .txt file with the path of an image in each
+            line, relative to the folder of the file. A tab and what follows it are ignored.
+        preprocess: The preprocessing of the model, which states how images are resized and cropped.
+
+    Returns:
+        The images, all with the class index 0, which has no meaning.
+
+    Raises:
+        RequestError: The list cannot be read, or is empty.
+        ImageError: The folder cannot be read, or has no images.
+    """
+    path = Path(source)
+    notes: tuple[str, ...] = ()
+    if is_image_list(path):
+        names = [line.partition(CLASS_SEPARATOR)[0] for line in read_image_list(path)]
+        if not names:
+            raise RequestError(f"the list {path} is empty", "list one image in each line")
+        files = tuple(path.parent / name for name in sorted(set(names)))
+    else:
+        listing = read_listing(path)
+        files, notes = listing.images, listing.notes
+    images = _UnlabeledImages(files, np.zeros(len(files), np.int64), notes)
+    return ValidationSet(images, preprocess)

@@ -1,4 +1,4 @@
-"""Classifies images with artifacts (files that tinyvit-export wrote), and verifies artifacts.
+"""Runs artifacts (files that tinyvit-export wrote) on images, and verifies artifacts.
 
 An engine is an inference library that runs artifacts, such as onnxruntime or OpenVINO. The public
 names below are imported when they are first used, which keeps `import tinyvit.runtimes` fast.
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from tinyvit.runtimes.base import RuntimeInfo as RuntimeInfo
     from tinyvit.runtimes.base import RuntimeOptions as RuntimeOptions
     from tinyvit.runtimes.classifier import Classifier as Classifier
-    from tinyvit.runtimes.classifier import ClassifierInfo as ClassifierInfo
+    from tinyvit.runtimes.encoder import Encoder as Encoder
+    from tinyvit.runtimes.image_model import ModelInfo as ModelInfo
     from tinyvit.runtimes.predictions import Prediction as Prediction
     from tinyvit.runtimes.registry import open_runtime as open_runtime
 
@@ -27,14 +28,16 @@ _MODULES_BY_NAME = {
     "RuntimeInfo": "base",
     "RuntimeOptions": "base",
     "Classifier": "classifier",
-    "ClassifierInfo": "classifier",
+    "Encoder": "encoder",
+    "ModelInfo": "image_model",
     "Prediction": "predictions",
     "open_runtime": "registry",
 }
 __all__ = [
     "Artifact",
     "Classifier",
-    "ClassifierInfo",
+    "Encoder",
+    "ModelInfo",
     "Prediction",
     "Runtime",
     "RuntimeInfo",

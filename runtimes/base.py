@@ -116,14 +116,14 @@ class Runtime(Protocol):
     Several threads may call `run` at the same time.
 
     Attributes:
-        inputs: Inputs of the network as the engine reports them; a classifier has one.
-        outputs: Outputs of the network as the engine reports them; a classifier has one.
+        inputs: Inputs of the network as the engine reports them; an artifact has one.
+        outputs: Outputs of the network as the engine reports them, in the order of the manifest.
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
-    def run(self, batch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    def run_outputs(self, batch: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float32], ...]:
         """Run the network on one batch of images.
 
         Args:
@@ -131,13 +131,28 @@ class Runtime(Protocol):
                 values.
 
         Returns:
-            Logits, float32 (batch, classes). The caller may keep and change the array.
+            One array for each of `outputs`, float32 (batch, ...). The caller may keep and change
+            the arrays.
 
         Raises:
             ArtifactError: If the shape or dtype is wrong, if the runtime is closed, or if the
                 engine fails.
         """
         ...
+
+    def run(self, batch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Run the network on one batch of images, and return its first output.
+
+        Args:
+            batch: As for `run_outputs`.
+
+        Returns:
+            For a classifier, the logits, float32 (batch, classes).
+
+        Raises:
+            ArtifactError: As for `run_outputs`.
+        """
+        return self.run_outputs(batch)[0]
 
     def describe(self) -> RuntimeInfo:
         """Return the engine, device, threads and precision in use."""

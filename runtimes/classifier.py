@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
@@ -16,14 +14,13 @@ from tinyvit.errors import ArtifactError, ImageError, RequestError
 from tinyvit.image_arrays import SupportsArray
 from tinyvit.images import ChannelOrder, ImageSource
 from tinyvit.labels import Label
-from tinyvit.manifest import EmbeddedPreprocessing, Manifest
 from tinyvit.preprocess import Preprocess
-from tinyvit.runtimes.artifact import read_artifact
-from tinyvit.runtimes.base import AUTO_DEVICE, RuntimeInfo, RuntimeOptions
+from tinyvit.runtimes.artifact import Artifact
+from tinyvit.runtimes.base import AUTO_DEVICE, RuntimeOptions
 from tinyvit.runtimes.image_arguments import add_index, interpret_image_argument
-from tinyvit.runtimes.image_pipeline import ImagePipeline
-from tinyvit.runtimes.label_argument import LabelArgument
-from tinyvit.runtimes.model_io import resolve_model_io
+from tinyvit.runtimes.image_input import warn_of_assumptions
+from tinyvit.runtimes.image_model import ImageModel, raise_image_errors
+from tinyvit.runtimes.label_argument import LabelArgument, resolve_labels
 from tinyvit.runtimes.predictions import (
     Logits,
     Prediction,
@@ -31,40 +28,16 @@ from tinyvit.runtimes.predictions import (
     select_top_predictions,
 )
 from tinyvit.runtimes.pretrained import export_released
-from tinyvit.runtimes.reopening import ReopeningRuntime
 
 OnError: TypeAlias = Literal["raise", "skip"]
 """Whether `Classifier.predict` raises an error for an image that cannot be read, or skips it."""
 
 
-@dataclass(frozen=True)
-class ClassifierInfo:
-    """Settings that a classifier runs with.
-
-    Attributes:
-        file: Name of the artifact's file.
-        embedded_preprocessing: Which part of the preprocessing is inside the file: "host" (none),
-            "normalize" or "full".
-        batch_size: Number of images in one run of the network. If the network accepts any batch
-            size, the last run may have fewer.
-        decoding_threads: Threads that decode and resize images.
-        runtime: Engine, device, threads and precision in use.
-    """
-
-    file: str
-    embedded_preprocessing: EmbeddedPreprocessing
-    batch_size: int
-    decoding_threads: int
-    runtime: RuntimeInfo
-
-
-class Classifier:
+class Classifier(ImageModel):
     """An artifact opened for classifying images; a context manager that closes it.
 
-    Several threads may use it at the same time. `classifier(x)` is the same as
-    `classifier.predict(x)`. A classifier can be copied, pickled, and used in a child of `os.fork`:
-    the copy or the child opens the file again with the same engine and options, so the file must
-    still exist, unchanged.
+    `classifier(x)` is the same as `classifier.predict(x)`. See `ImageModel` about threads, copies
+    and processes.
     """
 
     def __init__(  # noqa: PLR0913 (the public constructor mirrors the command line)
@@ -113,20 +86,19 @@ class Classifier:
             MissingDependencyError: If no engine that opens the file is installed.
         """
         check_top_k(top_k)
-        artifact = read_artifact(path)
-        self._path = artifact.path
-        self._manifest = artifact.manifest
         options = RuntimeOptions(
             device, threads, precision, cache, allow_foreign_operators, skip_trial
         )
-        self._runtime = ReopeningRuntime(artifact, engine_name, options)
-        try:
-            self._model_io = resolve_model_io(artifact, self._runtime, preprocess, labels)
-        except BaseException:
-            self._runtime.close()
-            raise
-        self._pipeline = ImagePipeline(self._runtime, self._model_io)
-        self._top_k = min(int(top_k), len(self._model_io.labels))
+        self._label_argument = labels
+        super().__init__(path, engine_name, options, preprocess)
+        self._top_k = min(int(top_k), len(self._labels))
+        if self._manifest is None:
+            warn_of_assumptions(
+                Artifact(self._path, None),
+                assumed_preprocess=self.preprocess if preprocess is None else None,
+                assumed_class_count=len(self._labels) if labels is None else None,
+                class_name="Classifier",
+            )
         self._first_info = self.describe()
 
     @classmethod
@@ -170,19 +142,9 @@ class Classifier:
         return cls(path, engine_name, device, threads, top_k, precision=precision, cache=cache)
 
     @property
-    def preprocess(self) -> Preprocess:
-        """The whole preprocessing, inside and outside the file."""
-        return self._model_io.preprocess
-
-    @property
     def labels(self) -> tuple[Label, ...]:
         """One label for each class, in the order of the logits."""
-        return self._model_io.labels
-
-    @property
-    def manifest(self) -> Manifest | None:
-        """The manifest in the file; None if tinyvit-export did not write the file."""
-        return self._manifest
+        return self._labels
 
     @overload
     def predict(
@@ -317,7 +279,8 @@ class Classifier:
             ImageError if the image cannot be read. It raises ArtifactError if the engine fails, and
             RequestError if `channels` is not a known order.
         """
-        return self._pipeline.compute_logits(images, channels, exif, chunk)
+        results = self._outputs_each(images, channels, exif, chunk)
+        return (result if isinstance(result, ImageError) else result[0] for result in results)
 
     def logits(
         self, x: ImageSource | Iterable[ImageSource], *, channels: ChannelOrder = "rgb"
@@ -337,39 +300,25 @@ class Classifier:
             ArtifactError: If the engine fails.
         """
         is_single, images = interpret_image_argument(x)
-        rows: list[Logits] = []
-        for row in self.logits_each(images, channels=channels):
-            if isinstance(row, ImageError):
-                raise row if is_single else add_index(row, len(rows))
-            rows.append(row)
+        results = self.logits_each(images, channels=channels)
+        rows = list(raise_image_errors(results, is_single))
         if is_single:
             return rows[0]
         return np.array(rows, np.float32).reshape(len(rows), len(self.labels))
 
-    def describe(self) -> ClassifierInfo:
-        """Return the settings that the classifier runs with."""
-        return ClassifierInfo(
-            file=self._path.name,
-            embedded_preprocessing=self._model_io.embedded_preprocessing,
-            batch_size=self._pipeline.batch_size,
-            decoding_threads=self._pipeline.decoding_threads,
-            runtime=self._runtime.describe(),
-        )
-
-    def close(self) -> None:
-        """Release the engine. Calling it again has no effect."""
-        self._runtime.close()
-
-    def __enter__(self) -> Classifier:
-        return self
-
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
+    def _check_outputs(self, artifact: Artifact) -> None:
+        """Choose the labels; raise ArtifactError if the output is not logits."""
+        output = self._outputs[0]
+        if output.kind != "logits":
+            raise ArtifactError(
+                f"{self._path.name} is not a classifier: it returns"
+                f" {'an embedding' if output.kind == 'embedding' else 'feature maps'}",
+                "open it with Encoder, or export the checkpoint with --output logits",
+            )
+        # The engine states the number of classes that the network really has.
+        class_count = self._runtime.outputs[0].shape[1]
+        assert isinstance(class_count, int)
+        self._labels = resolve_labels(artifact, class_count, self._label_argument)
 
     def __repr__(self) -> str:
         info, runtime = self._first_info, self._first_info.runtime

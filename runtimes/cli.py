@@ -36,7 +36,7 @@ __all__ = [
 
 
 def verify(argv: Sequence[str] | None = None, prog: str = "tinyvit-verify") -> int:
-    """Run tinyvit-verify, which checks that a file computes the right logits on this machine.
+    """Run tinyvit-verify, which checks that a file computes the right outputs on this machine.
 
     Args:
         argv: Command-line arguments; None for those of the process.
@@ -66,9 +66,9 @@ def make_verify_parser(prog: str) -> CommandParser:
     """
     parser = make_parser(
         prog,
-        "Check that an exported file computes the right logits on this machine.\n\n"
-        "The file is run on golden inputs (test images that a formula generates), and the logits\n"
-        "are compared with the reference logits that tinyvit-export stored in the file.",
+        "Check that an exported file computes the right outputs on this machine.\n\n"
+        "The file is run on golden inputs (test images that a formula generates), and its outputs\n"
+        "(such as logits) are compared with those that tinyvit-export stored in the file.",
         f"  {prog} tinyvit_5m.onnx\n"
         f"  {prog} tinyvit_5m.xml --runtime openvino --device cpu --threads 2 --json",
     )

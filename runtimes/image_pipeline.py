@@ -1,4 +1,4 @@
-"""Computes the logits of many images: decodes the next images while the engine runs.
+"""Computes the outputs for many images: decodes the next images while the engine runs.
 
 A few threads decode and resize the images. The number of images that wait in memory is limited.
 Results are in the order of the images.
@@ -11,14 +11,13 @@ from itertools import islice
 
 import numpy as np
 
-from tinyvit.data.batching import run_in_batches
+from tinyvit.data.batching import Outputs, run_outputs_in_batches
 from tinyvit.data.decoding import choose_decoding_threads, map_ahead
 from tinyvit.errors import ImageError
 from tinyvit.images import ChannelOrder, ImageSource, open_image
 from tinyvit.runtimes.base import Runtime
 from tinyvit.runtimes.image_arguments import copy_if_mutable
-from tinyvit.runtimes.model_io import ModelIO, Pixels
-from tinyvit.runtimes.predictions import Logits
+from tinyvit.runtimes.image_input import ImageInput, Pixels
 
 _DEFAULT_BATCH_SIZE = 8
 """Number of images in one run of a network that accepts batches of any size."""
@@ -33,26 +32,26 @@ class ImagePipeline:
         decoding_threads: Threads that decode and resize images.
     """
 
-    def __init__(self, runtime: Runtime, model_io: ModelIO) -> None:
+    def __init__(self, runtime: Runtime, image_input: ImageInput) -> None:
         """Choose the batch size and the number of threads.
 
         Args:
             runtime: The opened artifact. The caller closes it.
-            model_io: How to prepare images for the artifact.
+            image_input: How to prepare images for the artifact.
         """
         self._runtime = runtime
-        self._model_io = model_io
-        self.batch_size = model_io.batch_size or _DEFAULT_BATCH_SIZE
+        self._image_input = image_input
+        self.batch_size = image_input.batch_size or _DEFAULT_BATCH_SIZE
         self.decoding_threads = choose_decoding_threads()
 
-    def compute_logits(
+    def compute_outputs(
         self,
         images: Iterable[ImageSource],
         channels: ChannelOrder,
         exif: bool,
         chunk: int | None,
-    ) -> Iterator[Logits | ImageError]:
-        """Compute the logits of images, and yield them image by image.
+    ) -> Iterator[Outputs | ImageError]:
+        """Compute the outputs for images, and yield them image by image.
 
         Args:
             images: The images; an endless iterator is allowed.
@@ -63,8 +62,8 @@ class ImagePipeline:
                 images are decoded while the network runs.
 
         Yields:
-            For each image, its logits, float32 (classes,), or an ImageError if the image cannot
-            be read.
+            For each image, its outputs without the batch dimension, such as logits, float32
+            (classes,), or an ImageError if the image cannot be read.
 
         Raises:
             ArtifactError: If the engine fails.
@@ -75,7 +74,9 @@ class ImagePipeline:
             if isinstance(image, ImageError):
                 return image
             try:
-                return self._model_io.prepare_input(open_image(image, channels=channels, exif=exif))
+                return self._image_input.prepare_input(
+                    open_image(image, channels=channels, exif=exif)
+                )
             except ImageError as error:
                 return error
 
@@ -93,7 +94,7 @@ class ImagePipeline:
         while batch := list(islice(inputs, self.batch_size)):
             yield from self._run_batch(batch)
 
-    def _run_batch(self, inputs: list[Pixels | ImageError]) -> Iterator[Logits | ImageError]:
+    def _run_batch(self, inputs: list[Pixels | ImageError]) -> Iterator[Outputs | ImageError]:
         """Run the network on the images that could be read, and yield one result for each input.
 
         Args:
@@ -101,10 +102,12 @@ class ImagePipeline:
                 of an image that cannot be read. The result of such an image is the same error.
         """
         readable_inputs = [pixels for pixels in inputs if not isinstance(pixels, ImageError)]
-        rows: Iterable[Logits] = ()
+        rows: Iterable[Outputs] = ()
         if readable_inputs:
-            images = np.stack(readable_inputs)
-            rows = run_in_batches(self._runtime.run, images, self._model_io.batch_size)
+            outputs = run_outputs_in_batches(
+                self._runtime.run_outputs, np.stack(readable_inputs), self._image_input.batch_size
+            )
+            rows = zip(*outputs)
         remaining_rows = iter(rows)
         for pixels in inputs:
             yield pixels if isinstance(pixels, ImageError) else next(remaining_rows)

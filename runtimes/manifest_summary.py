@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from tinyvit.manifest import GoldenVectors, Manifest, Parity, Quantization, TensorSpec
+from tinyvit.image_sizes import describe_size, format_size
+from tinyvit.manifest import (
+    GoldenVectors,
+    Manifest,
+    OutputSpec,
+    Parity,
+    Quantization,
+    TensorSpec,
+)
 
 _EMBEDDED_DESCRIPTIONS = {
     "host": "none of it",
@@ -30,15 +38,17 @@ def summarize_manifest(manifest: Manifest, is_unchanged: bool) -> dict[str, str]
         heading above it that is not indented.
     """
     preprocess = manifest.preprocess
+    name = "logits" if manifest.output_kind == "logits" else "outputs"
     tools = [f"{name} {version}" for name, version in sorted(manifest.tools.items())]
     return {
         "model": manifest.model,
-        "variant": f"{manifest.variant}, {manifest.img_size} x {manifest.img_size} pixels",
+        "variant": f"{manifest.variant}, {describe_size(manifest.img_size)} pixels",
         "windows": _WINDOWS_DESCRIPTIONS[manifest.windows],
         "target": f"{manifest.target}, {manifest.precision}",
         "input": _describe_tensor(manifest.input),
-        "output": _describe_tensor(manifest.output),
-        "preprocessing": f"resize {preprocess.resize}, crop {preprocess.size}"
+        "output": "; ".join(map(_describe_output, manifest.outputs)),
+        "preprocessing": f"resize {format_size(preprocess.resize)},"
+        f" crop {format_size(preprocess.size)}"
         f" ({preprocess.crop}), {preprocess.interpolation}, mean {preprocess.mean},"
         f" std {preprocess.std}",
         "  in the file": _EMBEDDED_DESCRIPTIONS[manifest.embedded_preprocessing],
@@ -46,10 +56,10 @@ def summarize_manifest(manifest: Manifest, is_unchanged: bool) -> dict[str, str]
         "source": f"{manifest.source.name}, sha256 {manifest.source.sha256}",
         "tools": ", ".join(tools),
         **_summarize_quantization(manifest.quantization),
-        "parity": _describe_parity(manifest.parity),
-        "golden vectors": _describe_golden_vectors(manifest.golden),
+        "parity": _describe_parity(manifest.parity, name),
+        "golden vectors": _describe_golden_vectors(manifest.golden, name),
         "manifest": describe_integrity(is_unchanged),
-        "labels": f"{len(manifest.labels)} classes",
+        **({"labels": f"{len(manifest.labels)} classes"} if manifest.labels else {}),
     }
 
 
@@ -88,14 +98,9 @@ def _describe_calibration(quantization: Quantization) -> str:
 
 def _describe_accuracy(quantization: Quantization) -> str:
     """Describe the accuracy of the int8 network, which export measured."""
-    if quantization.agreement is None:
-        facts = ["not measured on images"]
-    else:
-        images = "synthetic images" if quantization.has_synthetic_evaluation else "images"
-        facts = [
-            f"{quantization.agreement:.1f}% of {quantization.evaluation_count} {images} have the"
-            " same top-1 class as in float32"
-        ]
+    facts = ["not measured on images"]
+    if quantization.evaluation_count:
+        facts = [_describe_similarity(quantization)]
     if quantization.top1 is not None and quantization.float_top1 is not None:
         facts.append(
             f"top-1 accuracy {quantization.top1:.1f}% (float32: {quantization.float_top1:.1f}%)"
@@ -106,24 +111,45 @@ def _describe_accuracy(quantization: Quantization) -> str:
     return "; ".join(facts)
 
 
-def _describe_parity(parity: Parity | None) -> str:
-    """Describe the comparison of the artifact with the PyTorch network at export."""
+def _describe_similarity(quantization: Quantization) -> str:
+    """Describe how similar the outputs of int8 and float32 are."""
+    images = "synthetic images" if quantization.has_synthetic_evaluation else "images"
+    counted = f"{quantization.evaluation_count} {images}"
+    if quantization.cosine is None:
+        agreement = quantization.agreement or 0.0
+        return f"{agreement:.1f}% of {counted} have the same top-1 class as in float32"
+    text = f"cosine similarity {quantization.cosine:.4f} to float32 on {counted}"
+    if quantization.neighbor_agreement is not None:
+        text += f", {quantization.neighbor_agreement:.1f}% of the nearest neighbors are the same"
+    return text
+
+
+def _describe_parity(parity: Parity | None, name: str) -> str:
+    """Describe the comparison at export; `name` is what was compared, such as "logits"."""
     if parity is None:
         return "not measured"
     return (
-        f"the logits of {parity.engine} differ by at most {parity.max_abs_diff:.2e} from those of"
+        f"the {name} of {parity.engine} differ by at most {parity.max_abs_diff:.2e} from those of"
         f" {parity.reference}"
     )
 
 
-def _describe_golden_vectors(golden: GoldenVectors | None) -> str:
-    """Describe the golden inputs and their reference logits."""
+def _describe_golden_vectors(golden: GoldenVectors | None, name: str) -> str:
+    """Describe the golden inputs and their reference outputs, which `name` names."""
     if golden is None:
         return "none"
     return (
-        f"{len(golden.patterns)} golden inputs with reference logits, tolerance"
-        f" {golden.tolerance:.2e}; run tinyvit-verify to check them"
+        f"{len(golden.patterns)} golden inputs with reference {name}, tolerance"
+        f" {max(golden.tolerances, default=0.0):.2e}; run tinyvit-verify to check them"
     )
+
+
+def _describe_output(output: OutputSpec) -> str:
+    """Return the description of an output, with the stride of a feature map."""
+    text = _describe_tensor(output)
+    if output.stride is not None:
+        text += f", one position for {output.stride} x {output.stride} pixels"
+    return text
 
 
 def _describe_tensor(tensor: TensorSpec) -> str:

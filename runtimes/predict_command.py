@@ -1,29 +1,36 @@
-"""The command tinyvit-predict, which prints the most probable classes of images."""
+"""The command tinyvit-predict: classes of images, or their embeddings and feature maps."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tinyvit.cli import make_parser, positive_int, run_guarded
 from tinyvit.command_parser import CommandParser
 from tinyvit.errors import ImageError, RequestError
 from tinyvit.files import refuse_existing, write_atomically
 from tinyvit.progress import make_progress
+from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.engine_arguments import add_engine_arguments, add_file_argument
+from tinyvit.runtimes.image_items import ImageItem, list_image_items, pair_results
 from tinyvit.runtimes.text_output import print_predictions
 from tinyvit.safe_text import print_error, print_lines
 from tinyvit.urls import is_url
 
 if TYPE_CHECKING:
     from tinyvit.runtimes.classifier import Classifier
+    from tinyvit.runtimes.encoder import Encoder
     from tinyvit.runtimes.predictions import Prediction
+
+DEFAULT_TOP_K = 5
+"""Number of classes to show for each image."""
+
+Opened = TypeVar("Opened")
 
 
 def predict(argv: Sequence[str] | None = None, prog: str = "tinyvit-predict") -> int:
@@ -48,11 +55,13 @@ def make_predict_parser(prog: str) -> CommandParser:
     """
     parser = make_parser(
         prog,
-        "Classify images with a model that tinyvit-export exported.\n\n"
-        "If an image cannot be read, the others are still classified, and the exit code is 1.",
+        "Classify images with a model that tinyvit-export exported. For a file that was exported\n"
+        "with --output embedding or --output features, write its vectors or feature maps.\n\n"
+        "If an image cannot be read, the others are still processed, and the exit code is 1.",
         f"  {prog} tinyvit_5m.onnx cat.jpg\n"
         f"  {prog} demo https://example.org/cat.jpg --save annotated/\n"
-        f"  {prog} tinyvit_5m.xml photos/ --top-k 3 --threads 4 --csv > photos.csv",
+        f"  {prog} tinyvit_5m.xml photos/ --top-k 3 --threads 4 --csv > photos.csv\n"
+        f"  {prog} tinyvit_5m.embedding.onnx photos/ -o photos.npy",
     )
     add_file_argument(parser)
     parser.add_argument(
@@ -60,15 +69,14 @@ def make_predict_parser(prog: str) -> CommandParser:
         metavar="IMAGE",
         nargs="+",
         type=str,  # may be a URL
-        help="An image; a folder, of which all images are classified and other files are skipped;"
+        help="An image; a folder, of which all images are used and other files are skipped;"
         " or an http or https URL of an image of at most 32 MiB, which is downloaded.",
     )
     parser.add_argument(
         "--top-k",
         type=positive_int,
-        default=5,
         metavar="COUNT",
-        help="Number of classes to show for each image (default: 5).",
+        help=f"Number of classes to show for each image (default: {DEFAULT_TOP_K}).",
     )
     parser.add_argument(
         "--save",
@@ -77,7 +85,7 @@ def make_predict_parser(prog: str) -> CommandParser:
         help="Write each image, with its classes below it, to a .jpg file in this folder.",
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="Replace existing files in --save."
+        "--overwrite", action="store_true", help="Replace existing files in --save, and -o."
     )
     output = parser.add_mutually_exclusive_group()
     output.add_argument(
@@ -88,35 +96,74 @@ def make_predict_parser(prog: str) -> CommandParser:
         action="store_true",
         help="Print a table with a line for each predicted class instead of text.",
     )
+    _add_vector_arguments(parser)
     add_engine_arguments(parser)
     return parser
 
 
-@dataclass(frozen=True)
-class _ImageItem:
-    """One image of the command.
-
-    Attributes:
-        name: Its path or URL, for the output.
-        source: The file; or why there is none.
-        saved_path: File of the annotated image; None if none is written.
-    """
-
-    name: str
-    source: Path | ImageError
-    saved_path: Path | None = None
+def _add_vector_arguments(parser: CommandParser) -> None:
+    """Add the options for files that return embeddings or feature maps."""
+    group = parser.add_argument_group("embeddings and feature maps")
+    group.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="File to write. For embeddings, an .npy file with one row of float32 for each image; "
+        "for feature maps, an .npz file with one array for each output. The row of an image that "
+        "cannot be read is NaN.",
+    )
+    group.add_argument(
+        "--l2-normalize",
+        action="store_true",
+        help="Divide each embedding by its length, so that dot products are cosine similarities.",
+    )
 
 
 def _run_predict(arguments: argparse.Namespace) -> int:
-    from tinyvit.runtimes.image_arguments import find_folder
     from tinyvit.runtimes.model_argument import resolve_model
-    from tinyvit.runtimes.predict_results import PredictResults
 
     is_text = not arguments.json and not arguments.csv
     file = resolve_model(arguments.file, make_progress(json_output=not is_text))
-    with _open_classifier(file, arguments) as classifier, _list_images(arguments) as items:
+    manifest = read_artifact(file).manifest
+    kind = "logits" if manifest is None else manifest.output_kind
+    if kind == "logits":
+        _refuse_options(arguments, ("output", "l2_normalize"), "returns logits")
+        return _classify(file, arguments)
+    _refuse_options(arguments, ("top_k", "save", "csv"), "has no classes")
+    if kind == "embedding":
+        return _embed(file, arguments)
+    _refuse_options(arguments, ("l2_normalize", "json"), "returns feature maps")
+    return _compute_features(file, arguments)
+
+
+def _refuse_options(arguments: argparse.Namespace, names: Sequence[str], reason: str) -> None:
+    """Raise RequestError if an option was given that has no effect on the file."""
+    flags = {"output": "-o"}
+    for name in names:
+        if getattr(arguments, name):
+            flag = flags.get(name, f"--{name.replace('_', '-')}")
+            raise RequestError(
+                f"{flag} has no effect, because {Path(arguments.file).name} {reason}",
+                f"leave out {flag}, or give another exported file",
+            )
+
+
+def _classify(file: str, arguments: argparse.Namespace) -> int:
+    """Print the most probable classes of each image."""
+    from tinyvit.runtimes.classifier import Classifier
+    from tinyvit.runtimes.image_arguments import find_folder
+    from tinyvit.runtimes.predict_results import PredictResults
+
+    def open_classifier(**options: Any) -> Classifier:
+        return Classifier(file, top_k=arguments.top_k or DEFAULT_TOP_K, **options)
+
+    is_text = not arguments.json and not arguments.csv
+    with (
+        _open_with_warnings(open_classifier, arguments) as classifier,
+        list_image_items(arguments.images) as items,
+    ):
         results = PredictResults(arguments.file)
-        for item, result in _classify(classifier, items):
+        for item, result in _classify_items(classifier, _choose_saved_paths(items, arguments)):
             results.add(item.name, result)
             if isinstance(result, ImageError):
                 print_error(result)
@@ -131,24 +178,16 @@ def _run_predict(arguments: argparse.Namespace) -> int:
     return 1 if results.has_errors else 0
 
 
-def _classify(
-    classifier: Classifier, items: Sequence[_ImageItem]
-) -> Iterator[tuple[_ImageItem, list[Prediction] | ImageError]]:
+def _classify_items(
+    classifier: Classifier, items: Sequence[ImageItem]
+) -> Iterator[tuple[ImageItem, list[Prediction] | ImageError]]:
     """Yield each image with its result, and write its annotated image if there is a path for it."""
-    paths = (item.source for item in items if isinstance(item.source, Path))
-    # One result for each path, in the same order.
-    results_of_paths = classifier.predict_each(paths)
-    for item in items:
-        if isinstance(item.source, ImageError):
-            yield item, item.source
+    for item, result in pair_results(items, classifier.predict_each):
+        if item.saved_path is None or isinstance(result, ImageError):
+            yield item, result
             continue
-        result = next(results_of_paths)
-        if isinstance(result, ImageError):
-            # A downloaded image has a path that the user does not know.
-            result = ImageError(result.cause.replace(str(item.source), item.name), result.remedy)
-        if item.saved_path is not None and not isinstance(result, ImageError):
-            result = _save(item.source, result, item.saved_path)
-        yield item, result
+        assert isinstance(item.source, Path)
+        yield item, _save(item.source, result, item.saved_path)
 
 
 def _save(
@@ -166,78 +205,57 @@ def _save(
     return predictions
 
 
-def _open_classifier(file: str, arguments: argparse.Namespace) -> Classifier:
-    """Open the classifier, and print each of its warnings as one line on stderr."""
-    from tinyvit.runtimes.classifier import Classifier
+def _embed(file: str, arguments: argparse.Namespace) -> int:
+    """Write the embeddings of all images, or print them as JSON."""
+    from tinyvit.runtimes.vector_output import choose_embeddings_path, write_embeddings
 
+    path = choose_embeddings_path(arguments)
+    with (
+        _open_encoder(file, arguments) as encoder,
+        list_image_items(arguments.images) as items,
+    ):
+        return write_embeddings(encoder, items, path, arguments)
+
+
+def _compute_features(file: str, arguments: argparse.Namespace) -> int:
+    """Write the feature maps of all images."""
+    from tinyvit.runtimes.vector_output import choose_features_path, write_features
+
+    path = choose_features_path(arguments)
+    with (
+        _open_encoder(file, arguments) as encoder,
+        list_image_items(arguments.images) as items,
+    ):
+        return write_features(encoder, items, path, arguments)
+
+
+def _open_encoder(file: str, arguments: argparse.Namespace) -> Encoder:
+    from tinyvit.runtimes.encoder import Encoder
+
+    def open_encoder(**options: Any) -> Encoder:
+        return Encoder(file, **options)
+
+    return _open_with_warnings(open_encoder, arguments)
+
+
+def _open_with_warnings(open_model: Callable[..., Opened], arguments: argparse.Namespace) -> Opened:
+    """Open the file, and print each of its warnings as one line on stderr."""
     with warnings.catch_warnings(record=True) as caught_warnings:
         warnings.simplefilter("always", UserWarning)
-        classifier = Classifier(
-            file,
+        model = open_model(
             engine_name=arguments.runtime,
             device=arguments.device,
             threads=arguments.threads,
-            top_k=arguments.top_k,
             precision=arguments.precision,
             cache=arguments.cache,
             allow_foreign_operators=arguments.allow_foreign_operators,
         )
     for warning in caught_warnings:
         print_lines(f"warning: {warning.message}", stream=sys.stderr)
-    return classifier
+    return model
 
 
-@contextmanager
-def _list_images(arguments: argparse.Namespace) -> Iterator[list[_ImageItem]]:
-    """List the images, of which those with URLs are downloaded and deleted at the end.
-
-    The number of images in each folder, and what was skipped there, is printed on stderr.
-    """
-    from tinyvit.staging import temporary_folder
-
-    if not any(map(is_url, arguments.images)):
-        yield _choose_saved_paths(_list_arguments(arguments.images, None), arguments)
-        return
-    with temporary_folder() as downloads:
-        yield _choose_saved_paths(_list_arguments(arguments.images, downloads), arguments)
-
-
-def _list_arguments(arguments: Sequence[str], downloads: Path | None) -> list[_ImageItem]:
-    """List the images; a folder without images, and a failed download, give an error."""
-    from tinyvit.data.listing import read_listing
-    from tinyvit.runtimes.image_arguments import find_folder
-
-    items: list[_ImageItem] = []
-    for argument in arguments:
-        folder = find_folder(argument)
-        try:
-            if is_url(argument):
-                assert downloads is not None
-                items.append(_ImageItem(argument, _download(argument, downloads)))
-            elif folder is None:
-                items.append(_ImageItem(argument, Path(argument)))
-            else:
-                listing = read_listing(folder)
-                print_lines(f"{argument}: {listing.describe()}", stream=sys.stderr)
-                items += [_ImageItem(str(file), file) for file in listing.images]
-        except ImageError as error:
-            items.append(_ImageItem(argument, error))
-    return items
-
-
-def _download(url: str, folder: Path) -> Path:
-    """Download an image to a folder."""
-    from tinyvit.image_diagnosis import make_image_url_error
-    from tinyvit.runtimes.image_download import download_image, is_downloadable
-
-    if not is_downloadable(url):
-        raise make_image_url_error(url)
-    path = folder / str(len(list(folder.iterdir())))
-    path.write_bytes(download_image(url))
-    return path
-
-
-def _choose_saved_paths(items: list[_ImageItem], arguments: argparse.Namespace) -> list[_ImageItem]:
+def _choose_saved_paths(items: list[ImageItem], arguments: argparse.Namespace) -> list[ImageItem]:
     """Add the paths of annotated images; refuse to replace files unless that is requested."""
     from tinyvit.runtimes.image_download import name_download
     from tinyvit.runtimes.predict_results import choose_saved_names
@@ -256,5 +274,5 @@ def _choose_saved_paths(items: list[_ImageItem], arguments: argparse.Namespace) 
                 f"--save {folder} is the folder of {item.name}", "give another folder"
             )
         refuse_existing(folder / name, arguments.overwrite)
-        chosen.append(_ImageItem(item.name, item.source, folder / name))
+        chosen.append(replace(item, saved_path=folder / name))
     return chosen

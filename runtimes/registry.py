@@ -142,7 +142,7 @@ def _check_before_opening(artifact: Artifact, engine: Engine, options: RuntimeOp
     """Raise ArtifactError for a file whose operators, sizes or cost no engine should see."""
     manifest = artifact.manifest
     if manifest is not None:
-        check_tensor_sizes((manifest.input,), (manifest.output,), artifact.path.name)
+        check_tensor_sizes((manifest.input,), manifest.outputs, artifact.path.name)
     if options.allow_foreign_operators:
         return
     graph = artifact.format.read_graph(artifact.path)

@@ -56,9 +56,9 @@ class ReopeningRuntime(Runtime):
         self._engine_name = self._runtime.describe().engine
         self.inputs, self.outputs = self._runtime.inputs, self._runtime.outputs
 
-    def run(self, batch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Run the network; see `Runtime.run`."""
-        return self._get_runtime().run(batch)
+    def run_outputs(self, batch: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float32], ...]:
+        """Run the network; see `Runtime.run_outputs`."""
+        return self._get_runtime().run_outputs(batch)
 
     def describe(self) -> RuntimeInfo:
         """Return the engine, device, threads and precision in use; see `Runtime.describe`."""
@@ -104,7 +104,7 @@ class ReopeningRuntime(Runtime):
             raise ArtifactError(
                 f"{path} cannot be read: it was removed after it was opened, and a copy or another"
                 " process opens it again",
-                "keep the file, at this path on every machine that takes a copy of the Classifier",
+                "keep the file, at this path on every machine that takes a copy of the model",
             )
         artifact = read_artifact(path)
         is_unchanged = artifact.manifest == self._artifact.manifest and (

@@ -6,6 +6,7 @@ networks for images, and keep the memory for one batch below 3 GiB.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from tinyvit.errors import ArtifactError
 from tinyvit.labels import MAX_CLASSES
 from tinyvit.manifest import TensorSpec
+from tinyvit.manifest_limits import MAX_OUTPUTS
 
 MAX_BATCH_SIZE = 4096
 """Largest fixed number of images in a batch, as for tinyvit-export."""
@@ -34,7 +36,7 @@ name that a manifest states, because it raises errors of many kinds for text tha
 
 
 def check_tensor_sizes(
-    inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], file_name: str
+    inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], file_name: str
 ) -> None:
     """Refuse inputs and outputs that would need too much memory.
 
@@ -47,8 +49,13 @@ def check_tensor_sizes(
 
     Raises:
         ArtifactError: If a size exceeds a limit of this module, if a tensor has no elements, or if
-            there are more than `tinyvit.labels.MAX_CLASSES` classes.
+            there are more than `tinyvit.labels.MAX_CLASSES` classes or `MAX_OUTPUTS` outputs.
     """
+    if len(outputs) > MAX_OUTPUTS:
+        raise ArtifactError(
+            f"{file_name} has {len(outputs)} outputs, more than {MAX_OUTPUTS}",
+            "give a file with fewer outputs",
+        )
     for spec in (*inputs, *outputs):
         if any(isinstance(size, int) and size < 1 for size in spec.shape):
             raise ArtifactError(

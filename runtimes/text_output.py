@@ -41,18 +41,28 @@ def print_verification(file: str, result: Verification) -> None:
         file: Path of the artifact.
         result: The result.
     """
+    are_logits = all(golden.top1_agrees is not None for golden in result.golden_inputs)
+    name = "logit" if are_logits else "output"
     difference = (
-        f"largest logit difference {result.max_abs_diff:.2e}, tolerance {result.tolerance:.2e}"
+        f"largest {name} difference {result.max_abs_diff:.2e}, tolerance {result.tolerance:.2e}"
     )
     verdict = "PASS" if result.passed else "FAIL"
     print_lines(f"{verdict}  {file}: {'; '.join((*result.reasons, difference))}")
-    print_lines(f"  reference logits: of {result.reference}")
+    print_lines(f"  reference {name}s: of {result.reference}")
     for golden_input in result.golden_inputs:
-        top1 = "agrees" if golden_input.top1_agrees else "DIFFERS"
-        print_lines(
-            f"  golden input {golden_input.pattern_number}: logit difference"
-            f" {golden_input.max_abs_diff:.2e}, top-1 class {top1}"
+        line = (
+            f"  golden input {golden_input.pattern_number}: {name} difference"
+            f" {golden_input.max_abs_diff:.2e}"
         )
+        if are_logits:
+            line += f", top-1 class {'agrees' if golden_input.top1_agrees else 'DIFFERS'}"
+        print_lines(line)
+    if not are_logits:
+        for output in result.outputs:
+            print_lines(
+                f"  output {output.name}: difference {output.max_abs_diff:.2e}, tolerance"
+                f" {output.tolerance:.2e}"
+            )
     print_lines(f"  network: {describe_integrity(result.content_unchanged)}")
     print_lines(f"  manifest: {describe_integrity(result.manifest_unchanged)}")
     print_lines(f"  engine: {_describe_engine(result.engine)}")

@@ -99,8 +99,8 @@ def _run(args: argparse.Namespace) -> int:
     # `partial(bytes, jpeg)` is a function that returns the content of the file.
     samples = [Sample(name="", classes=(), get_source=partial(bytes, jpeg)) for jpeg in jpegs]
     with Classifier(args.file) as classifier, open_runtime(args.file) as runtime:
-        size = classifier.preprocess.size
-        network_input = random_input((1, 3, size, size), "float32")
+        preprocess = classifier.preprocess
+        network_input = random_input((1, 3, preprocess.height, preprocess.width), "float32")
         runs = {
             "with decoding": lambda: list(predict_samples(classifier, samples)),
             "only the network": lambda: [runtime.run(network_input) for _ in jpegs],

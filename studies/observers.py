@@ -30,10 +30,11 @@ from tinyvit.data.class_folders import LabeledImages
 from tinyvit.data.listing import list_images
 from tinyvit.errors import RequestError
 from tinyvit.labels import imagenet_labels
+from tinyvit.metrics import compare_logits
 from tinyvit.nn.fold import fold_model
 from tinyvit.nn.hub import load_released
 from tinyvit.preprocess import Preprocess
-from tinyvit.quant.accuracy_budget import ArtifactOutputs, BatchFactory, compare_outputs
+from tinyvit.quant.accuracy_budget import ArtifactOutputs, BatchFactory
 from tinyvit.quant.calibration import BATCH_SIZE, calibrate
 from tinyvit.quant.calibration_data import read_calibration_set
 from tinyvit.quant.quantized_network import quantize_network
@@ -108,7 +109,9 @@ class ObserverComparison:
                 calibration_count=count,
             )
             int8_outputs = self._compute_outputs(quantize_network(self.network, recipe, SCHEME))
-            comparison = compare_outputs(int8_outputs, float32_outputs)
+            comparison = compare_logits(
+                int8_outputs.logits, float32_outputs.logits, float32_outputs.correct_classes
+            )
             differences = int8_outputs.logits - float32_outputs.logits
             mean_square_error = float(np.square(differences, dtype=np.float64).mean())
             cells = (
@@ -134,7 +137,7 @@ class ObserverComparison:
                     inputs = self.preprocess.normalize(pixels[start : start + BATCH_SIZE])
                     logits.append(network(torch.from_numpy(inputs)).numpy())
                 targets.append(batch_targets)
-        return ArtifactOutputs(np.concatenate(logits), np.concatenate(targets))
+        return ArtifactOutputs((np.concatenate(logits),), np.concatenate(targets))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

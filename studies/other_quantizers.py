@@ -20,6 +20,7 @@ import numpy.typing as npt
 from tinyvit.bench.profilers import random_input
 from tinyvit.data.listing import list_images
 from tinyvit.errors import ArtifactError, MissingDependencyError
+from tinyvit.image_sizes import height_and_width
 from tinyvit.images import open_image
 from tinyvit.manifest import Manifest
 from tinyvit.nn.timm_models import export_with_torch, import_timm
@@ -127,8 +128,7 @@ def _export_timm_model(config: OtherQuantizersConfig, stock_path: Path) -> None:
 
 def _check_same_network(config: OtherQuantizersConfig, stock_path: Path) -> None:
     """Raise ArtifactError if the weights of the stock export and the float32 artifact differ."""
-    size = config.manifest.img_size
-    image = random_input((1, 3, size, size), "float32")
+    image = random_input((1, 3, *height_and_width(config.manifest.img_size)), "float32")
     options = RuntimeOptions(AUTO_DEVICE, allow_foreign_operators=True)
     with (
         open_runtime(stock_path, options=options) as stock,

@@ -228,7 +228,7 @@ def _make_step(
     def step() -> None:
         batch = next(batches)
         if teacher is not None:
-            pixels = _resize_nearest(batch.pixels.numpy(), teacher.preprocess.size)
+            pixels = _resize_nearest(batch.pixels.numpy(), teacher.preprocess.height)
             probabilities = torch.from_numpy(teacher.predict_probabilities(pixels)).float()
             all_classes = torch.arange(num_classes).expand(len(probabilities), -1)
             batch = replace(batch, teacher=BatchPredictions(all_classes, probabilities))

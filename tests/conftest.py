@@ -47,7 +47,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     from tinyvit.export import ExportConfig, export_all
 
     folder = tmp_path_factory.mktemp("demo")
-    report = export_all(ExportConfig(model="demo", targets=("onnx", "openvino"), output=folder))
+    report = export_all(
+        ExportConfig(model="demo", targets=("onnx", "openvino"), output_path=folder)
+    )
     return {artifact.manifest.target: artifact.path for artifact in report.artifacts}
 
 
@@ -63,7 +65,7 @@ def demo_64_report(tmp_path_factory: pytest.TempPathFactory) -> Any:
     with shorten_demo(), shorten_timing():
         return export_all(
             ExportConfig(
-                model="demo", targets=("all",), img_size=64, windows="scaled", output=folder
+                model="demo", targets=("all",), img_size=64, windows="scaled", output_path=folder
             )
         )
 

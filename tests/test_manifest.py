@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from typing import Any
@@ -14,6 +15,7 @@ from tinyvit.manifest import (
     MAX_BYTES,
     GoldenVectors,
     Manifest,
+    OutputSpec,
     Parity,
     Quantization,
     SourceCheckpoint,
@@ -29,13 +31,13 @@ MANIFEST = Manifest(
     precision="float32",
     embedded_preprocessing="host",
     input=TensorSpec("image", ("batch", 3, 224, 224), "float32", "NCHW"),
-    output=TensorSpec("logits", ("batch", 2), "float32", "NC"),
+    outputs=(OutputSpec("logits", ("batch", 2), "float32", "NC"),),
     preprocess=Preprocess(224, 235),
     labels=(Label("a señor", "n00000001"), Label("b\n\u2028", "")),
     source=SourceCheckpoint("demo", "00"),
     license="mit",
     tools={"torch": "2.9"},
-    golden=GoldenVectors("triangle-chirp-1", (0, 1), 224, 224, ((1.5, -2.0), (0.25, 3.0)), 1e-4),
+    golden=GoldenVectors("triangle-chirp-1", (0, 1), 224, 224, ((1.5, -2.0), (0.25, 3.0)), (1e-4,)),
     parity=Parity(1e-6, "torch", "onnxruntime"),
     quantization=Quantization(
         method="mse",
@@ -55,7 +57,7 @@ MANIFEST = Manifest(
 
 
 DATA: dict[str, Any] = {
-    "format": 3,
+    "format": 4,
     "model": "demo",
     "variant": "tiny_vit_5m_224",
     "img_size": 224,
@@ -68,7 +70,16 @@ DATA: dict[str, Any] = {
         "dtype": "float32",
         "layout": "NCHW",
     },
-    "output": {"name": "logits", "shape": ["batch", 2], "dtype": "float32", "layout": "NC"},
+    "outputs": [
+        {
+            "name": "logits",
+            "shape": ["batch", 2],
+            "dtype": "float32",
+            "layout": "NC",
+            "kind": "logits",
+            "stride": None,
+        }
+    ],
     "preprocess": {
         "size": 224,
         "resize": 235,
@@ -86,8 +97,8 @@ DATA: dict[str, Any] = {
         "patterns": [0, 1],
         "height": 224,
         "width": 224,
-        "logits": [[1.5, -2.0], [0.25, 3.0]],
-        "tolerance": 1e-4,
+        "outputs": [[1.5, -2.0], [0.25, 3.0]],
+        "tolerances": [1e-4],
     },
     "parity": {"max_abs_diff": 1e-6, "reference": "torch", "engine": "onnxruntime"},
     "quantization": {
@@ -103,6 +114,8 @@ DATA: dict[str, Any] = {
         "agreement": 99.5,
         "top1": None,
         "float_top1": None,
+        "cosine": None,
+        "neighbor_agreement": None,
         "trials": ["first", "second"],
         "int8_summary": "",
         "measured_on": "",
@@ -135,7 +148,7 @@ def with_entry(path: str, value: Any) -> str:
     *parents, last = path.split(".")
     parent = data
     for key in parents:
-        parent = parent[key]
+        parent = parent[int(key) if isinstance(parent, list) else key]
     parent[last] = value
     return json.dumps(data)
 
@@ -159,7 +172,7 @@ def test_the_digest_depends_on_the_content_and_not_on_the_spacing() -> None:
     [
         ("labels.names", ["b", "a"]),
         ("preprocess.resize", 300),
-        ("golden.tolerance", 1.0),
+        ("golden.tolerances", [1.0]),
         ("license", "none"),
         ("parity", None),
         ("content_sha256", "fe"),
@@ -217,9 +230,9 @@ def test_optional_parts_may_be_null(name: str) -> None:
         "3",
         '"x"',
         "{}",
-        '{"format": 3}',
+        '{"format": 4}',
         "[" * 100_000,
-        '{"format": 3, "labels": {}}',
+        '{"format": 4, "labels": {}}',
         '{"format": true}',
         '{"format": "2"}',
     ],
@@ -232,14 +245,14 @@ def test_texts_that_are_not_manifests_are_refused(text: str) -> None:
 
 def test_a_later_format_needs_an_upgrade() -> None:
     with pytest.raises(
-        ArtifactError, match=r"has format version 4, .* reads only version 3: upgrade"
+        ArtifactError, match=r"has format version 5, .* reads only version 4: upgrade"
     ):
-        Manifest.from_json(with_entry("format", 4))
+        Manifest.from_json(with_entry("format", 5))
 
 
 def test_an_earlier_format_needs_a_new_export() -> None:
     with pytest.raises(
-        ArtifactError, match=r"has format version 2, .* reads only version 3: export the file again"
+        ArtifactError, match=r"has format version 2, .* reads only version 4: export the file again"
     ):
         Manifest.from_json(with_entry("format", 2))
 
@@ -267,15 +280,23 @@ def test_a_large_manifest_is_refused_before_it_is_parsed() -> None:
         ("input.shape", 5),
         ("input.shape", [[1], 3]),
         ("input.more", 1),
+        ("outputs", []),
+        ("outputs", None),
+        ("outputs.0.kind", "masks"),
+        ("outputs.0.kind", "embedding"),
+        ("outputs.0.stride", "4"),
+        ("preprocess.size", [224]),
+        ("preprocess.size", [224, -1]),
+        ("preprocess.size", [224, 224.5]),
         ("preprocess.size", 10**12),
         ("preprocess.mean", ["a", "b", "c"]),
         ("preprocess.mean", [float("nan")] * 3),
         ("preprocess.size", 224.5),
-        ("golden.logits", [["a", 1], [1, 2]]),
-        ("golden.logits", 5),
+        ("golden.outputs", [["a", 1], [1, 2]]),
+        ("golden.outputs", 5),
         ("golden.patterns", ["0"]),
-        ("golden.tolerance", float("inf")),
-        ("golden.tolerance", 10**400),
+        ("golden.tolerances", [float("inf")]),
+        ("golden.tolerances", [10**400]),
         ("golden", {"formula": "x"}),
         ("golden", 7),
         ("parity", [1]),
@@ -306,8 +327,8 @@ def test_more_labels_than_any_model_has_are_refused() -> None:
     [
         ("patterns", [0] * 65, "more than 64 golden inputs"),
         ("patterns", [0] * 1_000_000, "more than 64 golden inputs"),
-        ("logits", [[0.0]] * 65, "more than 64 golden inputs"),
-        ("logits", [[0.0] * 1_000_000], "of more classes than labels"),
+        ("outputs", [[0.0]] * 65, "more than 64 golden inputs"),
+        ("outputs", [[0.0] * 1_000_000], "of more classes than labels"),
     ],
 )
 def test_many_golden_inputs_are_refused_at_once(field: str, value: object, message: str) -> None:
@@ -330,3 +351,55 @@ def test_more_than_a_million_labels_are_refused_at_once() -> None:
     data["labels"]["names"] = ["a"] * 1_000_001
     with pytest.raises(ArtifactError, match="more than 1000000 labels"):
         Manifest.from_json(json.dumps(data))
+
+
+FEATURES = tuple(
+    OutputSpec(f"stage{i}", (1, 8, 64 >> i, 64 >> i), "float32", "NCHW", "features", 4 << i)
+    for i in (0, 1)
+)
+FEATURE_MANIFEST = dataclasses.replace(
+    MANIFEST,
+    img_size=(256, 224),
+    preprocess=Preprocess((256, 224), (269, 235)),
+    outputs=FEATURES,
+    labels=(),
+    golden=GoldenVectors("triangle-chirp-1", (0,), 256, 224, ((0.5,) * 1024,), (1e-4, 1e-3)),
+)
+
+
+def test_a_manifest_of_feature_maps_and_of_a_size_that_is_not_square_is_read_back() -> None:
+    read = Manifest.from_json(FEATURE_MANIFEST.to_json())
+    assert read == FEATURE_MANIFEST
+    assert read.output_kind == "features"
+    assert (read.img_size, read.preprocess.resize) == ((256, 224), (269, 235))
+
+
+def test_the_encoder_of_another_network_fits_into_the_format() -> None:
+    """MobileSAM's encoder returns one feature map under the name that decoders expect."""
+    output = OutputSpec("image_embeddings", (1, 256, 64, 64), "float32", "NCHW", "features", 16)
+    manifest = dataclasses.replace(FEATURE_MANIFEST, outputs=(output,), golden=None)
+    assert Manifest.from_json(manifest.to_json()).outputs == (output,)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": MANIFEST.labels, "golden": None}, "labels without logits"),
+        ({"outputs": (FEATURES[0], MANIFEST.outputs[0])}, "different kinds"),
+        ({"outputs": FEATURES * 9}, "more than 16 outputs"),
+        (
+            {"outputs": (OutputSpec("e", (1, 8), "float32", "NC", "embedding"),) * 2},
+            "several entries of the kind embedding",
+        ),
+        (
+            {"golden": dataclasses.replace(FEATURE_MANIFEST.golden, outputs=((0.0,) * 65_537,))},
+            "more than 65536 golden values",
+        ),
+    ],
+)
+def test_outputs_that_contradict_each_other_are_refused(
+    changes: dict[str, Any], message: str
+) -> None:
+    text = dataclasses.replace(FEATURE_MANIFEST, **changes).to_json()
+    with pytest.raises(ArtifactError, match=message):
+        Manifest.from_json(text)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tinyvit.errors import RequestError
+from tinyvit.image_sizes import ImageSize
 from tinyvit.labels import Label
 from tinyvit.preprocess import Preprocess, paper_preprocess, timm_preprocess
 from tinyvit.runtimes.artifact import read_artifact
@@ -81,13 +83,19 @@ def read_labels(path: str, options: EvaluationOptions) -> tuple[Label, ...]:
     """
     manifest = read_artifact(path).manifest
     if manifest is not None:
+        if manifest.output_kind != "logits":
+            raise RequestError(
+                f"{Path(path).name} returns {manifest.output_kind}, so that it has no accuracy",
+                "give a file with logits; tinyvit-export --int8 --val-data compares embeddings and"
+                " feature maps with float32",
+            )
         return manifest.labels
     with _open_artifact(path, options) as classifier:
         return classifier.labels
 
 
-def _read_image_size(path: str, options: EvaluationOptions) -> int:
-    """Return the image size of an artifact in pixels; open it only if it has no manifest."""
+def _read_image_size(path: str, options: EvaluationOptions) -> ImageSize:
+    """Return the image size of an artifact; open it only if it has no manifest."""
     manifest = read_artifact(path).manifest
     if manifest is not None:
         return manifest.preprocess.size

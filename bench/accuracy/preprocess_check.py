@@ -28,7 +28,7 @@ from tinyvit.data.dataset_matching import MatchedDataset, match_dataset
 from tinyvit.errors import ImageError
 from tinyvit.images import ChannelOrder, ImageSource, open_image
 from tinyvit.manifest import EmbeddedPreprocessing
-from tinyvit.preprocess import IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocess
+from tinyvit.preprocess import IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocess, divide_size
 from tinyvit.progress import NullProgress, Progress
 from tinyvit.runtimes.classifier import Classifier
 
@@ -93,7 +93,7 @@ def list_candidates(
     preprocess_by_name: dict[str, Preprocess] = {}
     for fraction in _CROP_FRACTIONS:
         name = f"the middle {fraction:.1%} of the shorter side"
-        resize = int(own.size / fraction)
+        resize = divide_size(own.size, fraction)
         preprocess_by_name[name] = replace(own, resize=resize, crop="center")
     squashed = replace(own, resize=own.size, crop="squash")
     preprocess_by_name["squashed, not cropped"] = squashed

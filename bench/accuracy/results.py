@@ -12,6 +12,7 @@ from tinyvit.bench.accuracy.predictions import TOP_K
 from tinyvit.bench.artifact_info import read_artifact_info
 from tinyvit.bench.record import AccuracyResult, ClassAccuracy, ReferenceComparison
 from tinyvit.errors import RequestError
+from tinyvit.image_sizes import format_size
 from tinyvit.metrics import (
     accuracy_per_class,
     compare_classes,
@@ -174,6 +175,7 @@ def _sort_key(accuracy: ClassAccuracy) -> tuple[float, str, str]:
 
 def _describe_preprocess(preprocess: Preprocess) -> str:
     return (
-        f"resize {preprocess.resize}, crop {preprocess.size} ({preprocess.crop}),"
+        f"resize {format_size(preprocess.resize)}, crop {format_size(preprocess.size)}"
+        f" ({preprocess.crop}),"
         f" {preprocess.interpolation}, mean {preprocess.mean}, std {preprocess.std}"
     )

@@ -27,6 +27,8 @@ from tinyvit.bench.program_output import remove_long_lines
 from tinyvit.bench.record import BaselineResult, LatencyRatio
 from tinyvit.bench.record.ranges import MAX_NUMBER, MIN_TIME_MS
 from tinyvit.errors import MissingDependencyError, RequestError, TinyViTError
+from tinyvit.image_sizes import height_and_width
+from tinyvit.manifest import Manifest
 from tinyvit.python_process import read_last_line
 from tinyvit.runtimes.base import RuntimeOptions
 from tinyvit.runtimes.registry import open_runtime
@@ -119,11 +121,17 @@ def _measure_timm(name: str, open_artifact: OpenArtifact, threads: int) -> Basel
             f"{open_artifact.path} does not state which TinyViT variant it is",
             "give a file that tinyvit-export wrote",
         )
+    if manifest.output_kind == "features":
+        raise RequestError(
+            f"{open_artifact.path} returns feature maps, and timm's model returns logits or an"
+            " embedding",
+            "compare a file that was exported with --output logits or --output embedding",
+        )
     from tinyvit.nn.timm_models import import_timm
 
     import_timm()  # raises an error with a remedy if timm is missing
     with temporary_folder() as folder:
-        timm_query = _make_timm_query(name, manifest.variant, manifest.img_size, threads, folder)
+        timm_query = _make_timm_query(name, manifest, threads, folder)
         artifact_query = make_network_query(open_artifact, images_per_query=1)
         timings = run_interleaved(
             {"artifact": artifact_query, "timm": timm_query},
@@ -133,14 +141,13 @@ def _measure_timm(name: str, open_artifact: OpenArtifact, threads: int) -> Basel
     return _make_result(name, open_artifact, timings["artifact"], timings["timm"])
 
 
-def _make_timm_query(name: str, variant: str, img_size: int, threads: int, folder: Path) -> Query:
+def _make_timm_query(name: str, manifest: Manifest, threads: int, folder: Path) -> Query:
     """Make a query that runs timm's model with random weights once, on one image.
 
     Args:
         name: Name of the baseline, which determines how the model runs: "timm", "timm-compiled" or
             "timm-export".
-        variant: Name of the TinyViT variant.
-        img_size: Height and width of the image.
+        manifest: Manifest of the artifact, with the variant, the image size and the output.
         threads: Number of CPU threads.
         folder: Folder for the exported model.
     """
@@ -148,8 +155,9 @@ def _make_timm_query(name: str, variant: str, img_size: int, threads: int, folde
 
     from tinyvit.nn.timm_models import export_with_torch, make_timm_model
 
-    model = make_timm_model(variant)
-    image = random_input((1, 3, img_size, img_size), "float32")
+    num_classes = 0 if manifest.output_kind == "embedding" else 1000
+    model, img_size = make_timm_model(manifest.variant, num_classes), manifest.img_size
+    image = random_input((1, 3, *height_and_width(img_size)), "float32")
     if name == "timm-export":
         path = folder / "timm.onnx"
         export_with_torch(model, img_size, path)

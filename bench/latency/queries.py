@@ -21,7 +21,9 @@ from tinyvit.bench.profilers import random_input
 from tinyvit.data.listing import list_images
 from tinyvit.errors import RequestError
 from tinyvit.images import open_image
-from tinyvit.runtimes.model_io import resolve_model_io
+from tinyvit.labels import Label
+from tinyvit.runtimes.image_input import resolve_image_input, resolve_outputs
+from tinyvit.runtimes.label_argument import resolve_labels
 from tinyvit.runtimes.predictions import select_top_predictions
 
 Query: TypeAlias = "Callable[[], object]"
@@ -87,7 +89,9 @@ def make_network_query(open_artifact: OpenArtifact, images_per_query: int) -> Qu
 
 
 class EndToEndQuery:
-    """A query from the bytes of image files to the top five classes, which times each stage.
+    """A query from the bytes of image files to the result, which times each stage.
+
+    The result of a classifier is the top five classes, that of an encoder the outputs themselves.
 
     The bytes are already in memory, so that reading from disk is not timed. Each call takes the
     next images, and continues with the first image after the last one.
@@ -108,12 +112,16 @@ class EndToEndQuery:
         """
         self.stages_ms: list[tuple[float, ...]] = []
         self._runtime = open_artifact.runtime
-        # None: the preprocessing and the labels are those of the manifest.
-        self._model_io = resolve_model_io(
-            open_artifact.artifact, open_artifact.runtime, preprocess=None, labels=None
-        )
+        artifact, runtime = open_artifact.artifact, open_artifact.runtime
+        self._image_input = resolve_image_input(artifact, runtime)
+        # An embedding or a feature map needs no more steps, so it has no labels.
+        self._labels: tuple[Label, ...] = ()
+        if resolve_outputs(artifact, runtime)[0].kind == "logits":
+            class_count = runtime.outputs[0].shape[1]
+            assert isinstance(class_count, int)
+            self._labels = resolve_labels(artifact, class_count, labels=None)
         self._images_per_query = images_per_query
-        self._images_per_run = self._model_io.batch_size or images_per_query
+        self._images_per_run = self._image_input.batch_size or images_per_query
         self._image_cycle = cycle(images)
 
     def __call__(self) -> None:
@@ -122,15 +130,16 @@ class EndToEndQuery:
         files = islice(self._image_cycle, self._images_per_query)
         images = [open_image(content) for content in files]
         marks_s.append(time.perf_counter())
-        inputs = [self._model_io.prepare_input(image) for image in images]
+        inputs = [self._image_input.prepare_input(image) for image in images]
         marks_s.append(time.perf_counter())
         logits: list[npt.NDArray[Any]] = []
         for start in range(0, len(inputs), self._images_per_run):
             batch = np.stack(inputs[start : start + self._images_per_run])
             logits.extend(self._runtime.run(batch))
         marks_s.append(time.perf_counter())
-        for image_logits in logits:
-            select_top_predictions(image_logits, self._model_io.labels, _TOP_K)
+        if self._labels:
+            for image_logits in logits:
+                select_top_predictions(image_logits, self._labels, _TOP_K)
         marks_s.append(time.perf_counter())
         self.stages_ms.append(tuple((end - start) * 1e3 for start, end in pairwise(marks_s)))
 

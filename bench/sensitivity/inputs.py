@@ -19,7 +19,7 @@ from tinyvit.errors import ImageError, RequestError
 from tinyvit.images import open_image
 from tinyvit.manifest import Manifest
 from tinyvit.plurals import format_count
-from tinyvit.runtimes.model_io import ModelIO, Pixels
+from tinyvit.runtimes.image_input import ImageInput, Pixels
 from tinyvit.runtimes.verify import make_golden_batch
 
 DEFAULT_IMAGES = 64
@@ -48,7 +48,7 @@ class NetworkInputs:
     warnings: tuple[str, ...] = ()
 
 
-def read_inputs(data: Path, model_io: ModelIO, limit: int) -> NetworkInputs:
+def read_inputs(data: Path, image_input: ImageInput, limit: int) -> NetworkInputs:
     """Read images, about equally many from each folder, in an order that is always the same.
 
     Which images are read depends only on their names, as for calibration with seed 0. The EXIF
@@ -59,7 +59,7 @@ def read_inputs(data: Path, model_io: ModelIO, limit: int) -> NetworkInputs:
     Args:
         data: A folder of images at any depth, a .txt file of paths, or an .npz file of one array,
             as for calibration.
-        model_io: How to prepare images for the artifact.
+        image_input: How to prepare images for the artifact.
         limit: Number of images, 1 to `MAX_IMAGES`.
 
     Raises:
@@ -69,16 +69,16 @@ def read_inputs(data: Path, model_io: ModelIO, limit: int) -> NetworkInputs:
     listing = list_calibration_images(data)
     ordered = order_calibration_images(listing.images, seed=0)
     pixels, unreadable_count = _prepare_images(
-        (image.get_source for image in ordered), model_io, limit, data
+        (image.get_source for image in ordered), image_input, limit, data
     )
-    if model_io.batch_size is not None and len(pixels) > model_io.batch_size:
-        del pixels[len(pixels) - len(pixels) % model_io.batch_size :]
+    if image_input.batch_size is not None and len(pixels) > image_input.batch_size:
+        del pixels[len(pixels) - len(pixels) % image_input.batch_size :]
     facts = [f"the first {len(pixels)} of {format_count(len(ordered), 'image')} in {data.name}"]
     warnings: tuple[str, ...] = ()
     if unreadable_count:
         warnings = (f"unreadable images that were left out: {unreadable_count}",)
     return NetworkInputs(
-        batches=_make_batches(pixels, model_io.batch_size),
+        batches=_make_batches(pixels, image_input.batch_size),
         image_count=len(pixels),
         source=", ".join([*facts, *listing.notes]),
         warnings=warnings,
@@ -86,7 +86,7 @@ def read_inputs(data: Path, model_io: ModelIO, limit: int) -> NetworkInputs:
 
 
 def _prepare_images(
-    getters: Iterable[SourceGetter], model_io: ModelIO, limit: int, data: Path
+    getters: Iterable[SourceGetter], image_input: ImageInput, limit: int, data: Path
 ) -> tuple[list[Pixels], int]:
     """Return the inputs for the first `limit` readable images, and the number of unreadable ones.
 
@@ -96,7 +96,7 @@ def _prepare_images(
     pixels: list[Pixels] = []
     errors: list[ImageError] = []
     threads = choose_decoding_threads()
-    for image in map_ahead(partial(_prepare, model_io), getters, threads, ahead=2 * threads):
+    for image in map_ahead(partial(_prepare, image_input), getters, threads, ahead=2 * threads):
         if not isinstance(image, ImageError):
             pixels.append(image)
         else:
@@ -153,9 +153,9 @@ def make_golden_inputs(manifest: Manifest) -> NetworkInputs:
     )
 
 
-def _prepare(model_io: ModelIO, get_source: SourceGetter) -> Pixels | ImageError:
+def _prepare(image_input: ImageInput, get_source: SourceGetter) -> Pixels | ImageError:
     """Return the network's input for one image, without the batch axis, or the error."""
     try:
-        return model_io.prepare_input(open_image(get_source(), exif=False))
+        return image_input.prepare_input(open_image(get_source(), exif=False))
     except ImageError as error:
         return error

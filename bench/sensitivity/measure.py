@@ -41,14 +41,14 @@ class SwitchableNetwork(Protocol):
         ...
 
     def compute_logits(self, float_units: Collection[str]) -> npt.NDArray[np.float32]:
-        """Compute the logits of all images.
+        """Compute the logits of all images, or the values of all outputs of another network.
 
         Args:
             float_units: Names of the units that are in float32; with all units, the network is the
                 float32 network.
 
         Returns:
-            Logits, float32 (images, classes).
+            Logits, float32 (images, classes); other outputs in one row, (images, values).
         """
         ...
 

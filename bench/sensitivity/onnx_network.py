@@ -52,10 +52,12 @@ class OnnxNetwork:
     def compute_logits(self, float_units: Collection[str]) -> npt.NDArray[np.float32]:
         """Compute the logits of all images; see `measure.SwitchableNetwork.compute_logits`."""
         session = self._open(self._model.restore(float_units))
-        output = session.get_outputs()[0].name
-        return np.concatenate(
-            [self._run(session, [output], batch)[0] for batch in self._inputs.batches]
-        )
+        names = [output.name for output in session.get_outputs()]
+        rows = []
+        for batch in self._inputs.batches:
+            outputs = self._run(session, names, batch)
+            rows.append(np.concatenate([output.reshape(len(output), -1) for output in outputs], 1))
+        return np.concatenate(rows)
 
     def compare_outputs(self) -> dict[str, UnitOutput]:
         """Compare the output of every unit; see `measure.SwitchableNetwork.compare_outputs`."""

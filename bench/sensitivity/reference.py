@@ -71,12 +71,14 @@ def _read_checkpoint(path: Path, int8: Manifest) -> FloatWeights:
     try:
         from tinyvit.nn.fold import fold_model
         from tinyvit.nn.hub import load_file_or_released
+        from tinyvit.nn.model import find_output_request
     except ImportError as error:
         raise MissingDependencyError.for_package("torch", extra="export") from error
-    checkpoint: Checkpoint = load_file_or_released(path)
+    checkpoint: Checkpoint = load_file_or_released(path, requires_classifier=False)
     if checkpoint.sha256 != int8.source.sha256:
         raise _make_mismatch_error(path)
-    folded = fold_model(checkpoint.at_size(int8.img_size, int8.windows).build())
+    checkpoint = checkpoint.at_size(int8.img_size, int8.windows)
+    folded = fold_model(checkpoint.build(find_output_request(int8.outputs)))
     return {name: tensor.detach().numpy() for name, tensor in folded.state_dict().items()}
 
 

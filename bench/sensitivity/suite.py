@@ -24,7 +24,7 @@ from tinyvit.progress import NullProgress, Progress
 from tinyvit.runtimes.artifact import Artifact, read_artifact
 from tinyvit.runtimes.base import Runtime, RuntimeOptions
 from tinyvit.runtimes.formats.onnx import ONNX
-from tinyvit.runtimes.model_io import resolve_model_io
+from tinyvit.runtimes.image_input import resolve_image_input
 from tinyvit.runtimes.registry import open_runtime
 
 _ENGINE = "onnxruntime"
@@ -126,8 +126,8 @@ def _make_inputs(
     """Read the images, or make the golden inputs if there are none."""
     if options.data is None:
         return make_golden_inputs(manifest)
-    model_io = resolve_model_io(artifact, runtime, preprocess=None, labels=None)
-    return read_inputs(options.data, model_io, options.limit)
+    image_input = resolve_image_input(artifact, runtime)
+    return read_inputs(options.data, image_input, options.limit)
 
 
 def _require_int8_onnx(artifact: Artifact) -> Manifest:

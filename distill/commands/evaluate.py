@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from tinyvit.cli import positive_int
-from tinyvit.image_sizes import Windows
+from tinyvit.image_sizes import Windows, parse_size
 from tinyvit.openmp import add_threads_argument, set_thread_count
 from tinyvit.progress import make_progress
 from tinyvit.safe_text import print_lines
@@ -49,9 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--img-size",
         "--imgsz",
-        type=positive_int,
-        metavar="PIXELS",
-        help="image size (default: that of the checkpoint)",
+        type=parse_size,
+        metavar="SIZE",
+        help="image size in pixels: the side of a square (224), or height x width (320x256) "
+        "(default: that of the checkpoint)",
     )
     parser.add_argument(
         "--windows",

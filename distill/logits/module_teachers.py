@@ -137,7 +137,7 @@ def make_module_teacher(
         return np.asarray(output.float().cpu().numpy(), np.float32)
 
     # The number of classes is found by running the module once.
-    blank_image = np.zeros((1, 3, preprocess.size, preprocess.size), np.float32)
+    blank_image = np.zeros((1, 3, preprocess.height, preprocess.width), np.float32)
     num_classes = compute_logits(blank_image).shape[1]
     if labels is not None and not _are_valid_labels(labels, num_classes):
         raise RequestError(

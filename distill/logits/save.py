@@ -19,6 +19,7 @@ from tinyvit.distill.logits.teacher_predictions import (
 )
 from tinyvit.errors import RequestError
 from tinyvit.file_locks import FOLDER_LOCK_NAME, hold_lock
+from tinyvit.image_sizes import require_square
 from tinyvit.progress import NullProgress, Progress
 from tinyvit.staging import remove_abandoned_folders
 
@@ -103,7 +104,9 @@ def _make_header(request: LogitsRequest, inputs: ImagesAndTeachers) -> StoreHead
             'use the rule "project"',
         )
     images, teachers = inputs.images, inputs.teachers
-    size = request.size or teachers[0].preprocess.size
+    size = request.size or require_square(
+        teachers[0].preprocess.size, f"the teacher {teachers[0].name}"
+    )
     view_source = ViewSource(images.open, len(images), size, request.augmentation)
     return StoreHeader(
         teachers=tuple(teacher.info for teacher in teachers),

@@ -26,6 +26,7 @@ from tinyvit.distill.logits.module_teachers import Pixels, Teacher
 from tinyvit.distill.training.device import ComputeDevice
 from tinyvit.errors import RequestError
 from tinyvit.files import sha256
+from tinyvit.image_sizes import describe_pixels, format_size, require_square
 from tinyvit.nn.checkpoint import Checkpoint, is_checkpoint_path, load_checkpoint
 from tinyvit.nn.hub import load_released
 from tinyvit.runtimes import open_runtime, read_artifact
@@ -59,12 +60,15 @@ def open_teachers(
                 f"({teacher.num_classes} classes) have different classes or class labels",
                 "use teachers with the same class labels in the same order",
             )
-    view_size = size or first_teacher.preprocess.size
+    view_size = size or require_square(
+        first_teacher.preprocess.size, f"the teacher {first_teacher.name}"
+    )
     for teacher in teachers:
         if not teacher.accepts_size(view_size):
             raise RequestError(
-                f"{teacher.name} runs at {teacher.preprocess.size} pixels, not {view_size}",
-                f"use --img-size {teacher.preprocess.size}",
+                f"{teacher.name} runs at {describe_pixels(teacher.preprocess.size)}, not"
+                f" {view_size}",
+                f"use --img-size {format_size(teacher.preprocess.size)}",
             )
     return teachers
 

@@ -17,6 +17,7 @@ from tinyvit.distill.training.student import Student, make_student
 from tinyvit.distill.training.task import TrainingTask
 from tinyvit.distill.training.validation_images import find_validation_images
 from tinyvit.errors import RequestError
+from tinyvit.image_sizes import require_square
 from tinyvit.labels import Label, numbered_labels
 from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.fold import fold_model
@@ -87,7 +88,7 @@ def open_inputs(request: TrainingRequest) -> TrainingInputs:
         store=store,
         augmentation=config.augmentation,
         seed=config.seed,
-        size=student.model.img_size,
+        size=require_square(student.model.img_size, "training"),
         selected=validation_source.split.training if validation_source.split else None,
     )
     keeps_all_classes = selection.kept_outputs is None

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tinyvit.data.label_matching import shorten_names
 from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.files import write_atomically
-from tinyvit.image_sizes import check_size
+from tinyvit.image_sizes import check_training_size
 from tinyvit.labels import Label, numbered_labels
 from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.layers import MBConv
@@ -88,7 +88,7 @@ def make_student(
         return _make_student_from_checkpoint(name, init, labels, num_classes, size)
     variant = _find_variant(name)
     if size is not None:
-        check_size(size)
+        check_training_size(size)
     model = TinyViT(variant, num_classes, size)
     _initialize_weights(model)
     return Student(
@@ -127,6 +127,7 @@ def _make_student_from_checkpoint(
             "leave out --student, or use --init with another checkpoint",
         )
     if size is not None and size != init.img_size:
+        check_training_size(size)
         # In the paper, fine-tuning at another size scales the windows in proportion.
         init = init.at_size(size, "scaled")
     model = init.build()

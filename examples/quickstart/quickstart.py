@@ -13,7 +13,7 @@ IMAGES = next(path for path in (Path("examples/images"), Path("../images")) if p
 if not Path("demo.onnx").exists():
     from tinyvit.export import ExportConfig, export  # Only the export needs torch.
 
-    export(ExportConfig(model="demo", targets=("onnx",), output="demo.onnx"))
+    export(ExportConfig(model="demo", targets=("onnx",), output_path="demo.onnx"))
 
 # Classify: `predict` takes a path, bytes, a Pillow image or an array. `!r` escapes hostile labels.
 with Classifier("demo.onnx", top_k=3) as classifier:

@@ -161,12 +161,12 @@ def take_channels_last(network: torch.nn.Module, preprocess: Preprocess | None) 
     """Wrap a network so that it takes images with the channels last (NHWC).
 
     Args:
-        network: A network that takes normalized float32 (N, 3, size, size).
+        network: A network that takes normalized float32 (N, 3, height, width).
         preprocess: The normalization to add, computed as in `Preprocess.normalize`; the input is
             then uint8 or float32 levels from 0 to 255. None if the input is normalized already.
 
     Returns:
-        A network that takes (N, size, size, 3).
+        A network that takes (N, height, width, 3) and returns what `network` returns.
     """
     import torch
 
@@ -180,12 +180,11 @@ def take_channels_last(network: torch.nn.Module, preprocess: Preprocess | None) 
                 for name, value in zip(("scale", "shift"), preprocess.scale_and_shift()):
                     self.register_buffer(name, torch.from_numpy(value))
 
-        def forward(self, image: torch.Tensor) -> torch.Tensor:
-            """Run the network on (N, size, size, 3)."""
+        def forward(self, image: torch.Tensor) -> Any:
+            """Run the network on (N, height, width, 3)."""
             if preprocess is not None:
                 image = image.float() * self.get_buffer("scale") - self.get_buffer("shift")
-            logits: torch.Tensor = self.network(image.permute(0, 3, 1, 2))
-            return logits
+            return self.network(image.permute(0, 3, 1, 2))
 
     wrapped = ChannelsLast()
     wrapped.training = False  # `eval()` would reach the traced network, which refuses it.

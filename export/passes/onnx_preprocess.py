@@ -1,8 +1,8 @@
 """A pass that puts preprocessing into an ONNX model.
 
-Before the pass, the model's input is float32 (N, 3, size, size), normalized. After it, the input is
-uint8 RGB with the same name: (N, size, size, 3) for embedded preprocessing "normalize", or one
-image (1, height, width, 3) of any size for embedded preprocessing "full".
+Before the pass, the model's input is float32 (N, 3, rows, columns), normalized. After it, the input
+is uint8 RGB with the same name: (N, rows, columns, 3) for embedded preprocessing "normalize", or
+one image (1, height, width, 3) of any size for embedded preprocessing "full".
 docs/lab-notes/performance.md ("Preprocessing in the file") has times and accuracy.
 """
 
@@ -37,7 +37,7 @@ def add_preprocessing(
 ) -> None:
     """Put a part of the preprocessing in front of the network.
 
-    Requires: one float32 input (N, 3, size, size); for "full" also opset 18 or later and a batch
+    Requires: one float32 input (N, 3, rows, columns); for "full" also opset 18 or later and a batch
         that is 1 or dynamic.
     Changes: the input becomes uint8 (see the module), and for "full" a dynamic batch becomes 1.
     Why: applications can then pass pixels and need no preprocessing code.
@@ -65,7 +65,7 @@ def add_preprocessing(
     shape: list[Any] = [1, "height", "width", 3]
     if embedded_preprocessing == "normalize":
         assert old_input.shape is not None
-        shape = [old_input.shape[0], preprocess.size, preprocess.size, 3]
+        shape = [old_input.shape[0], preprocess.height, preprocess.width, 3]
     new_input = ir.Value(
         name=old_input.name, shape=ir.Shape(shape), type=ir.TensorType(ir.DataType.UINT8)
     )
@@ -113,12 +113,12 @@ def _find_network_input(model: ir.Model, preprocess: Preprocess) -> ir.Value:
     """Return the only input; raise RequestError unless it takes the result of preprocessing."""
     import onnx_ir as ir
 
-    inputs, expected = list(model.graph.inputs), (3, preprocess.size, preprocess.size)
+    inputs, expected = list(model.graph.inputs), (3, preprocess.height, preprocess.width)
     shape = inputs[0].shape if len(inputs) == 1 else None
     if shape is None or inputs[0].dtype != ir.DataType.FLOAT or tuple(shape)[1:] != expected:
-        size = preprocess.size
         raise RequestError(
-            f"preprocessing needs a network with one float32 input of (N, 3, {size}, {size}); "
+            "preprocessing needs a network with one float32 input of "
+            f"(N, 3, {preprocess.height}, {preprocess.width}); "
             f"this model takes {inputs}",
             "export a network of this input size with --preprocess host first",
         )
@@ -154,9 +154,8 @@ def _check_resize(model: ir.Model, preprocess: Preprocess) -> str:
 def _resize_and_crop(
     builder: _NodeBuilder, image: ir.Value, preprocess: Preprocess, mode: str
 ) -> ir.Value:
-    """Add nodes that resize and crop: uint8 (1, height, width, 3) -> uint8 (1, size, size, 3)."""
-    size = preprocess.size
-    crop_size = np.array([size, size])
+    """Add nodes that resize and crop uint8 (1, height, width, 3) to (1, rows, columns, 3)."""
+    crop_size = np.array([preprocess.height, preprocess.width])
     source_size = builder.add_node("Shape", image, start=1, end=3)
     resized_size, start, end = _find_crop(builder, source_size, preprocess)
     is_first_axis, zero = _select_first_axis(builder, source_size), np.zeros(2, np.int64)
@@ -176,7 +175,7 @@ def _resize_and_crop(
     image = _resize(builder, image, select(crop_size, resized_size), mode)
     image = _slice(builder, image, select(zero, start), select(crop_size, end))
     # The Reshape does not change the shape, but shape inference cannot derive it otherwise.
-    return builder.add_node("Reshape", image, np.array([1, size, size, 3]))
+    return builder.add_node("Reshape", image, np.array([1, *crop_size, 3]))
 
 
 def _resize(builder: _NodeBuilder, image: ir.Value, sizes: _Input, mode: str) -> ir.Value:
@@ -215,13 +214,41 @@ def _find_crop(
 
     Each is an int64 (height, width).
     """
-    crop_size = np.array([preprocess.size] * 2)
+    crop_size = np.array([preprocess.height, preprocess.width])
     if preprocess.crop == "squash":
         return crop_size, np.zeros(2, np.int64), crop_size
-    scaled = builder.add_node("Mul", source_size, np.array([preprocess.resize]))
-    resized_size = builder.add_node("Div", scaled, builder.add_node("ReduceMin", source_size))
+    if isinstance(preprocess.resize, int):
+        scaled = builder.add_node("Mul", source_size, np.array([preprocess.resize]))
+        resized_size = builder.add_node("Div", scaled, builder.add_node("ReduceMin", source_size))
+    else:
+        resized_size = _cover_size(builder, source_size, *preprocess.resize)
     start = _halve_to_even(builder, builder.add_node("Sub", resized_size, crop_size))
     return resized_size, start, builder.add_node("Add", start, crop_size)
+
+
+def _cover_size(
+    builder: _NodeBuilder, source_size: ir.Value, resize_height: int, resize_width: int
+) -> ir.Value:
+    """Compute the int64 (height, width) of an image that covers a size; see `Preprocess.resize`."""
+    height, width = (builder.add_node("Gather", source_size, np.array([i])) for i in (0, 1))
+    needs_height = builder.add_node(
+        "Greater",
+        builder.add_node("Mul", width, np.array([resize_height])),
+        builder.add_node("Mul", height, np.array([resize_width])),
+    )
+    numerator = builder.add_node(
+        "Where", needs_height, np.array([resize_height]), np.array([resize_width])
+    )
+    denominator = builder.add_node("Where", needs_height, height, width)
+    # source * numerator / denominator, rounded to the nearest integer, a half to the even one.
+    two, zero = np.array([2]), np.array([0])
+    doubled = builder.add_node("Mul", builder.add_node("Mul", source_size, numerator), two)
+    dividend = builder.add_node("Add", doubled, denominator)
+    twice = builder.add_node("Mul", denominator, two)
+    rounded = builder.add_node("Div", dividend, twice)
+    is_not_half = builder.add_node("Greater", builder.add_node("Mod", dividend, twice), zero)
+    odd = builder.add_node("Mod", rounded, two)
+    return builder.add_node("Sub", rounded, builder.add_node("Where", is_not_half, zero, odd))
 
 
 def _halve_to_even(builder: _NodeBuilder, excess: ir.Value) -> ir.Value:
@@ -247,7 +274,7 @@ def _select_first_axis(builder: _NodeBuilder, source_size: ir.Value) -> ir.Value
 
 
 def _normalize(builder: _NodeBuilder, pixels: ir.Value, preprocess: Preprocess) -> ir.Value:
-    """Add nodes that normalize: uint8 (N, size, size, 3) -> float32 (N, 3, size, size).
+    """Add nodes that normalize: uint8 (N, rows, columns, 3) -> float32 (N, 3, rows, columns).
 
     Mean and std cannot be folded into the first convolution, because its zero padding applies to
     normalized values.

@@ -13,10 +13,11 @@ from typing import Any
 
 from tinyvit.errors import ArtifactError, MissingDependencyError
 from tinyvit.manifest import TensorSpec
+from tinyvit.manifest_limits import MAX_OUTPUTS
 from tinyvit.output_capture import quiet_loggers
 from tinyvit.runtimes.engine_helpers import import_library, load_error, make_tensor_spec
 from tinyvit.runtimes.engines._mil_constants import ConstantReader
-from tinyvit.runtimes.engines._mil_types import ClassifierSignature, MilProgram, Operation
+from tinyvit.runtimes.engines._mil_types import MilProgram, ModelSignature, Operation
 from tinyvit.runtimes.formats.coreml import find_model_file
 
 _MAX_MODEL_BYTES = 2**28
@@ -38,10 +39,10 @@ def read_mil_program(path: Path) -> MilProgram:
         path: The .mlpackage folder.
 
     Returns:
-        The input, the output, and the operations that compute the logits.
+        The input, the outputs, and the operations that compute them.
 
     Raises:
-        ArtifactError: The package is damaged, hostile, or not an image classifier.
+        ArtifactError: The package is damaged or hostile, or does not take one image.
         MissingDependencyError: coremltools is not installed.
     """
     file = find_model_file(path)
@@ -54,29 +55,35 @@ def read_mil_program(path: Path) -> MilProgram:
         raise load_error(path, "the reference evaluator", error) from error
 
 
-def read_signature(description: Any) -> ClassifierSignature:
-    """Read the input and the logits from a model's description.
+def read_signature(description: Any) -> ModelSignature:
+    """Read the input and the outputs from a model's description.
 
     Args:
         description: A ModelDescription message of Model.proto.
 
     Returns:
-        Input and output of the classifier.
+        The input, and the outputs in the order of the description.
 
     Raises:
-        ArtifactError: The model does not have exactly one input (an RGB image or a float32 array)
-            and one float32 matrix of logits.
+        ArtifactError: The model does not have exactly one input (an RGB image or a float32 array),
+            or it has no output that is a float32 matrix or feature map, too many, or two of the
+            same name.
     """
     inputs = description.input
-    logits = [feature for feature in description.output if _is_logits(feature)]
+    outputs = [feature for feature in description.output if _is_batch_of_floats(feature)]
     kind = inputs[0].type.WhichOneof("Type") if len(inputs) == 1 else None
-    if len(logits) != 1 or kind not in ("imageType", "multiArrayType"):
+    has_different_names = len({output.name for output in outputs}) == len(outputs)
+    is_count_allowed = 1 <= len(outputs) <= MAX_OUTPUTS
+    takes_one_input = kind in ("imageType", "multiArrayType")
+    if not (takes_one_input and is_count_allowed and has_different_names):
         raise ArtifactError(
-            "the model does not have exactly one input and one array of logits", _REMEDY
+            "the model does not have exactly one input, and one or a few float arrays with"
+            " different names as outputs",
+            _REMEDY,
         )
     is_image = kind == "imageType"
     input_spec = _make_image_spec(inputs[0]) if is_image else _make_array_spec(inputs[0])
-    return ClassifierSignature(input_spec, _make_array_spec(logits[0]), is_image)
+    return ModelSignature(input_spec, tuple(map(_make_array_spec, outputs)), is_image)
 
 
 def import_coremltools() -> Any:
@@ -94,12 +101,12 @@ def import_coremltools() -> Any:
         )
 
 
-def _is_logits(feature: Any) -> bool:
-    """Return whether an output has the type of logits, a float32 matrix."""
+def _is_batch_of_floats(feature: Any) -> bool:
+    """Return whether an output is a float32 matrix or feature map, such as logits."""
     if feature.type.WhichOneof("Type") != "multiArrayType":
         return False
     array_type = feature.type.multiArrayType
-    return len(array_type.shape) == 2 and array_type.dataType == _FLOAT32
+    return len(array_type.shape) in (2, 4) and array_type.dataType == _FLOAT32
 
 
 def _make_image_spec(feature: Any) -> TensorSpec:
@@ -145,7 +152,7 @@ class _ProgramReader:
     before the message.
     """
 
-    def __init__(self, model: Any, folder: Path, signature: ClassifierSignature) -> None:
+    def __init__(self, model: Any, folder: Path, signature: ModelSignature) -> None:
         self._signature = signature
         self._constant_reader = ConstantReader(folder)
         if "main" not in model.mlProgram.functions:
@@ -158,7 +165,7 @@ class _ProgramReader:
         self._block = function.block_specializations[function.opset]
 
     def read_operations(self) -> tuple[Operation, ...]:
-        """Read the operations that the logits depend on, in the order of the file."""
+        """Read the operations that the outputs depend on, in the order of the file."""
         constants: dict[str, Any] = {}
         computed_names = {self._signature.input.name}
         operations = []
@@ -177,15 +184,16 @@ class _ProgramReader:
                 )
             computed_names.add(name)
             operations.append(operation)
-        if self._signature.output.name not in computed_names:
-            raise ValueError(f"no operation computes {self._signature.output.name}")
+        for spec in self._signature.outputs:
+            if spec.name not in computed_names:
+                raise ValueError(f"no operation computes {spec.name}")
         return tuple(operations)
 
     def _select_needed_messages(self) -> list[Any]:
-        """Return the Operation messages that the logits depend on, in the order of the file."""
+        """Return the Operation messages that the outputs depend on, in the order of the file."""
         if len(self._block.operations) > _MAX_OPERATIONS:
             raise ValueError(f"it has more than {_MAX_OPERATIONS} operations")
-        needed_names = {self._signature.output.name}
+        needed_names = {spec.name for spec in self._signature.outputs}
         reversed_messages: list[Any] = []
         for message in reversed(self._block.operations):
             output_names = [output.name for output in message.outputs]

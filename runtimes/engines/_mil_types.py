@@ -62,30 +62,31 @@ class Operation:
 
 
 @dataclass(frozen=True)
-class ClassifierSignature:
-    """The input and the output (logits) of a classifier; Core ML calls both of them features.
+class ModelSignature:
+    """The input and the outputs of a model; Core ML calls all of them features.
 
     Attributes:
         input: The input; uint8 (1, height, width, 3) for an image.
-        output: The logits, float32 (batch, classes).
+        outputs: The outputs that are float32 arrays with a batch, such as the logits of a
+            classifier, but not its labels.
         is_image: Whether Core ML takes the input as an image instead of an array.
     """
 
     input: TensorSpec
-    output: TensorSpec
+    outputs: tuple[TensorSpec, ...]
     is_image: bool
 
 
 @dataclass(frozen=True)
 class MilProgram:
-    """The part of an ML Program that computes the logits.
+    """The part of an ML Program that computes the outputs.
 
     Attributes:
-        signature: The input and output of the program.
-        operations: The operations that the logits depend on, in execution order.
+        signature: The input and the outputs of the program.
+        operations: The operations that the outputs depend on, in execution order.
     """
 
-    signature: ClassifierSignature
+    signature: ModelSignature
     operations: tuple[Operation, ...]
 
 

@@ -44,8 +44,8 @@ class OpenVINORuntime(Runtime):
         self._compiled_model, self._info = compiled_model, info
         self._idle_requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
-    def run(self, batch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Run the network; see `Runtime.run`."""
+    def run_outputs(self, batch: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float32], ...]:
+        """Run the network; see `Runtime.run_outputs`."""
         compiled_model = self._compiled_model
         if compiled_model is None:
             raise closed_error()
@@ -57,11 +57,14 @@ class OpenVINORuntime(Runtime):
             request = compiled_model.create_infer_request()
         try:
             request.infer({0: np.ascontiguousarray(batch)})  # 0 is the index of the input.
-            logits = np.array(request.get_output_tensor(0).data, np.float32)
+            outputs = tuple(
+                np.array(request.get_output_tensor(index).data, np.float32)
+                for index in range(len(self.outputs))
+            )
         except RuntimeError as error:
             raise run_error("OpenVINO", error) from error
         self._idle_requests.put(request)
-        return logits
+        return outputs
 
     def describe(self) -> RuntimeInfo:
         """Return the engine, device, threads and precision in use; see `Runtime.describe`."""
@@ -78,7 +81,7 @@ def _read_tensor_spec(port: Any, default_name: str) -> TensorSpec:
     if port.partial_shape.rank.is_dynamic:
         raise ArtifactError(
             "the file has a tensor of unknown rank",
-            "an image classifier with one input and one output is expected",
+            "an image classifier or encoder with one input is expected",
         )
     shape = [
         f"dim{axis}" if size.is_dynamic else size.get_length()

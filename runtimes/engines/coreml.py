@@ -27,7 +27,7 @@ from tinyvit.runtimes.engine_helpers import (
     run_error,
 )
 from tinyvit.runtimes.engines._mil_program import import_coremltools, read_signature
-from tinyvit.runtimes.engines._mil_types import ClassifierSignature
+from tinyvit.runtimes.engines._mil_types import ModelSignature
 from tinyvit.runtimes.formats.coreml import COREML, find_model_file
 
 _COMPUTE_UNITS = {"cpu": "CPU_ONLY", "gpu": "CPU_AND_GPU", "npu": "CPU_AND_NE"}
@@ -74,7 +74,7 @@ class CoreMLEngine(Engine):
             version=f"{platform.mac_ver()[0]}, coremltools {coremltools.__version__}",
             device=units,
             threads=None,
-            precision=precision or describe_unstated_precision([signature.output]),
+            precision=precision or describe_unstated_precision(signature.outputs),
         )
         return _CoreMLRuntime(model, signature, info)
 
@@ -85,14 +85,14 @@ ENGINE = CoreMLEngine()
 class _CoreMLRuntime(Runtime):
     """A loaded MLModel. A lock admits one thread at a time, as Apple requires."""
 
-    def __init__(self, model: Any, signature: ClassifierSignature, info: RuntimeInfo) -> None:
-        self.inputs, self.outputs = (signature.input,), (signature.output,)
+    def __init__(self, model: Any, signature: ModelSignature, info: RuntimeInfo) -> None:
+        self.inputs, self.outputs = (signature.input,), signature.outputs
         self._model, self._info = model, info
         self._is_image = signature.is_image
         self._lock = Lock()
 
-    def run(self, batch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Run the network; see `Runtime.run`."""
+    def run_outputs(self, batch: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float32], ...]:
+        """Run the network; see `Runtime.run_outputs`."""
         model = self._model
         if model is None:
             raise closed_error()
@@ -103,7 +103,7 @@ class _CoreMLRuntime(Runtime):
                 outputs = model.predict({self.inputs[0].name: model_input})
         except (RuntimeError, ValueError, TypeError) as error:
             raise run_error("Core ML", error) from error
-        return np.array(outputs[self.outputs[0].name], np.float32)
+        return tuple(np.array(outputs[spec.name], np.float32) for spec in self.outputs)
 
     def describe(self) -> RuntimeInfo:
         """Return the engine, device, threads and precision in use; see `Runtime.describe`."""

@@ -79,7 +79,7 @@ class Evaluator:
     """Executes a program. Operations that depend only on constants are executed once, at the start.
 
     Attributes:
-        signature: The input and output of the program.
+        signature: The input and the outputs of the program.
         rounds_to_float16: Whether the program declares the result of any operation as float16.
     """
 
@@ -123,17 +123,17 @@ class Evaluator:
         self._use_counts = Counter(
             name for operation, _ in self._steps for name in operation.inputs.values()
         )
-        # Counted as one more use, so that the logits are not freed before they are returned.
-        self._use_counts[self.signature.output.name] += 1
+        # Counted as one more use, so that outputs are not freed before they are returned.
+        self._use_counts.update(spec.name for spec in self.signature.outputs)
 
-    def compute_logits(self, batch: npt.NDArray[Any]) -> Array:
-        """Compute the logits of one batch.
+    def compute_outputs(self, batch: npt.NDArray[Any]) -> tuple[Array, ...]:
+        """Compute the outputs for one batch.
 
         Args:
             batch: An input with the shape and dtype of `signature.input`.
 
         Returns:
-            Logits, (batch, classes), with the dtype `float_dtype`.
+            One array for each of `signature.outputs`, with the dtype `float_dtype`.
         """
         pixels = batch.transpose(0, 3, 1, 2) if self.signature.is_image else batch
         values: dict[str, Array] = {self.signature.input.name: pixels.astype(self._float_dtype)}
@@ -146,7 +146,7 @@ class Evaluator:
                 remaining_uses[name] -= 1
                 if not remaining_uses[name]:
                     values.pop(name, None)  # Frees the value's memory after its last use.
-        return values[self.signature.output.name]
+        return tuple(values[spec.name] for spec in self.signature.outputs)
 
     def _compute(
         self, operation: Operation, constants: dict[str, Any], values: dict[str, Array]
@@ -226,19 +226,20 @@ class _ReferenceRuntime(Runtime):
     """An evaluator. A lock admits one thread at a time, to limit memory for intermediate values."""
 
     def __init__(self, evaluator: Evaluator, info: RuntimeInfo) -> None:
-        self.inputs, self.outputs = (evaluator.signature.input,), (evaluator.signature.output,)
+        self.inputs, self.outputs = (evaluator.signature.input,), evaluator.signature.outputs
         self._evaluator: Evaluator | None = evaluator
         self._info = info
         self._lock = Lock()
 
-    def run(self, batch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Run the network; see `Runtime.run`."""
+    def run_outputs(self, batch: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float32], ...]:
+        """Run the network; see `Runtime.run_outputs`."""
         evaluator = self._evaluator
         if evaluator is None:
             raise closed_error()
         check_batch(batch, self.inputs)
         with self._lock:
-            return np.array(evaluator.compute_logits(batch), np.float32)
+            outputs = evaluator.compute_outputs(batch)
+        return tuple(np.array(output, np.float32) for output in outputs)
 
     def describe(self) -> RuntimeInfo:
         """Return the engine, device, threads and precision in use; see `Runtime.describe`."""

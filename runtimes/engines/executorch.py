@@ -189,8 +189,8 @@ class _ExecuTorchRuntime(Runtime):
         self._file_bytes: bytes | None = file_bytes
         self._lock = threading.Lock()
 
-    def run(self, batch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Run the network; see `Runtime.run`."""
+    def run_outputs(self, batch: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float32], ...]:
+        """Run the network; see `Runtime.run_outputs`."""
         import torch
 
         with self._lock:
@@ -201,8 +201,8 @@ class _ExecuTorchRuntime(Runtime):
             tensor = torch.from_numpy(np.require(batch, requirements=["C", "W"]))
             try:
                 outputs = self._module.forward([tensor])
-                # Copied, because the next call overwrites the output's buffer.
-                return np.array(outputs[0].numpy(), np.float32)
+                # Copied, because the next call overwrites the buffers of the outputs.
+                return tuple(np.array(output.numpy(), np.float32) for output in outputs)
             except RuntimeError as error:
                 raise run_error("ExecuTorch", error) from error
 

@@ -115,7 +115,7 @@ class _LiteRTRuntime(Runtime):
         self.inputs = tuple(map(_read_tensor_spec, input_details))
         self.outputs = tuple(map(_read_tensor_spec, output_details))
         self._input_index = input_details[0]["index"]
-        self._output_index = output_details[0]["index"]
+        self._output_indices = [details["index"] for details in output_details]
         self._interpreter = interpreter
         self._lock = threading.Lock()
         self._info = RuntimeInfo(
@@ -126,8 +126,8 @@ class _LiteRTRuntime(Runtime):
             precision=precision or describe_unstated_precision(self.outputs),
         )
 
-    def run(self, batch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Run the network; see `Runtime.run`."""
+    def run_outputs(self, batch: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float32], ...]:
+        """Run the network; see `Runtime.run_outputs`."""
         with self._lock:
             interpreter = self._interpreter
             if interpreter is None:
@@ -136,7 +136,10 @@ class _LiteRTRuntime(Runtime):
             try:
                 interpreter.set_tensor(self._input_index, np.ascontiguousarray(batch))
                 interpreter.invoke()
-                return np.array(interpreter.get_tensor(self._output_index), np.float32)
+                return tuple(
+                    np.array(interpreter.get_tensor(index), np.float32)
+                    for index in self._output_indices
+                )
             except (ValueError, RuntimeError) as error:
                 raise run_error("LiteRT", error) from error
 

@@ -166,19 +166,20 @@ class _OnnxRuntime(Runtime):
         self.inputs, self.outputs = inputs, outputs
         self._session, self._info = session, info
 
-    def run(self, batch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Run the network; see `Runtime.run`."""
+    def run_outputs(self, batch: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float32], ...]:
+        """Run the network; see `Runtime.run_outputs`."""
         session = self._session
         if session is None:
             raise closed_error()
         check_batch(batch, self.inputs)
         try:
             outputs = session.run(
-                [self.outputs[0].name], {self.inputs[0].name: np.ascontiguousarray(batch)}
+                [spec.name for spec in self.outputs],
+                {self.inputs[0].name: np.ascontiguousarray(batch)},
             )
         except Exception as error:  # onnxruntime's errors have no common base class
             raise run_error("onnxruntime", error) from error
-        return np.asarray(outputs[0], np.float32)
+        return tuple(np.asarray(output, np.float32) for output in outputs)
 
     def describe(self) -> RuntimeInfo:
         """Return the engine, device, threads and precision in use; see `Runtime.describe`."""

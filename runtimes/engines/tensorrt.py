@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from tinyvit.errors import ArtifactError, RequestError
 from tinyvit.manifest import TensorSpec
+from tinyvit.manifest_limits import MAX_OUTPUTS
 from tinyvit.runtimes import cuda
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Engine, Runtime, RuntimeInfo, RuntimeOptions
@@ -134,15 +135,16 @@ class _LoadedPlan:
             raise _deserialization_error(tensorrt, flavor, artifact, plan, self.logger)
         self.inputs = _read_tensor_specs(tensorrt, self.engine, tensorrt.TensorIOMode.INPUT)
         self.outputs = _read_tensor_specs(tensorrt, self.engine, tensorrt.TensorIOMode.OUTPUT)
-        if len(self.inputs) != 1 or len(self.outputs) != 1:
+        if len(self.inputs) != 1 or not 1 <= len(self.outputs) <= MAX_OUTPUTS:
             raise ArtifactError(
                 f"the file has {len(self.inputs)} inputs and {len(self.outputs)} outputs",
-                "an image classifier has one of each",
+                f"an image classifier or encoder has one input, and 1 to {MAX_OUTPUTS} outputs",
             )
         self.max_batch_size = _read_max_batch_size(self.engine, self.inputs[0])
         # Checked here, because GPU memory for the largest batch is allocated next.
-        largest_input, largest_output = map(self._fix_batch_size, (*self.inputs, *self.outputs))
-        check_tensor_sizes((largest_input,), (largest_output,), artifact.path.name)
+        largest_inputs = tuple(map(self._fix_batch_size, self.inputs))
+        largest_outputs = tuple(map(self._fix_batch_size, self.outputs))
+        check_tensor_sizes(largest_inputs, largest_outputs, artifact.path.name)
         self.context = self.engine.create_execution_context()
         if self.context is None:
             reason = cuda.first_error(tensorrt, self.logger)
@@ -183,9 +185,9 @@ class _TensorRTRuntime(Runtime):
         self._loaded_plan: _LoadedPlan | None = loaded_plan
         self._device = device
         self._lock = threading.Lock()
-        # GPU addresses of the input and of the output.
+        # GPU addresses of the input and of the outputs.
         self._addresses: list[int] = []
-        for spec in (self.inputs[0], self.outputs[0]):
+        for spec in (self.inputs[0], *self.outputs):
             address = device.allocate(loaded_plan.max_tensor_bytes(spec))
             self._addresses.append(address)
             loaded_plan.context.set_tensor_address(spec.name, address)
@@ -197,8 +199,8 @@ class _TensorRTRuntime(Runtime):
             precision=precision or describe_unstated_precision(self.outputs),
         )
 
-    def run(self, batch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Run the network; see `Runtime.run`."""
+    def run_outputs(self, batch: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float32], ...]:
+        """Run the network; see `Runtime.run_outputs`."""
         with self._lock:
             loaded_plan = self._loaded_plan
             if loaded_plan is None:
@@ -213,17 +215,24 @@ class _TensorRTRuntime(Runtime):
                 ]
             except RuntimeError as error:
                 raise run_error("TensorRT", error) from error
-        return np.concatenate(parts).astype(np.float32, copy=False)
+        return tuple(
+            np.concatenate(arrays).astype(np.float32, copy=False) for arrays in zip(*parts)
+        )
 
-    def _run_part(self, loaded_plan: _LoadedPlan, images: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Run a part of a batch, at most `max_batch_size` images; return their logits."""
+    def _run_part(
+        self, loaded_plan: _LoadedPlan, images: npt.NDArray[Any]
+    ) -> list[npt.NDArray[Any]]:
+        """Run a part of a batch, at most `max_batch_size` images; return their outputs."""
         images = np.ascontiguousarray(images)
-        output, (input_address, output_address) = self.outputs[0], self._addresses
-        logits = np.empty([len(images), *map(int, output.shape[1:])], output.dtype)
+        input_address, *output_addresses = self._addresses
         self._device.upload(input_address, images)
         loaded_plan.execute(images.shape, self._device.stream)
-        self._device.download(logits, output_address)
-        return logits
+        outputs = []
+        for spec, address in zip(self.outputs, output_addresses):
+            output = np.empty([len(images), *map(int, spec.shape[1:])], spec.dtype)
+            self._device.download(output, address)
+            outputs.append(output)
+        return outputs
 
     def describe(self) -> RuntimeInfo:
         """Return the engine, device, threads and precision in use; see `Runtime.describe`."""

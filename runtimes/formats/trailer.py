@@ -29,7 +29,7 @@ from tinyvit.runtimes.formats.network_graph import NetworkGraph
 from tinyvit.runtimes.formats.protobuf import read_file
 
 MANIFEST_FILE, LABELS_FILE = "tinyvit.json", "labels.txt"
-"""Names of the two files (members) in the archive."""
+"""Names of the two files (members) in the archive. An artifact without classes has no labels."""
 
 MARKER = "tinyvit-edge"
 """Name that tinyvit-export stores inside each of these models, as a string of a flatbuffer: the
@@ -69,13 +69,14 @@ def archive_members(manifest: Manifest) -> dict[str, str]:
         manifest: Manifest of the artifact.
 
     Returns:
-        Name of each member -> text. The members are the manifest, and the class labels, one per
-        line, as TensorFlow Lite's tools read them.
+        Name of each member -> text. The members are the manifest, and the class labels if there are
+        any, one per line, as TensorFlow Lite's tools read them.
     """
-    return {
-        MANIFEST_FILE: manifest.to_json(),
-        LABELS_FILE: "".join(f"{' '.join(label.name.split())}\n" for label in manifest.labels),
-    }
+    members = {MANIFEST_FILE: manifest.to_json()}
+    if manifest.labels:
+        names = (" ".join(label.name.split()) for label in manifest.labels)
+        members[LABELS_FILE] = "".join(f"{name}\n" for name in names)
+    return members
 
 
 def add_archive(file_bytes: bytes, members: Mapping[str, str]) -> bytes:

@@ -1,7 +1,8 @@
 """Export, run, verify and measure TinyViT on edge devices.
 
-`Classifier`, `Prediction` and `TinyViTError` are imported on first use, so that `import tinyvit`
-takes almost no time. The import turns off the telemetry of other libraries (`tinyvit.privacy`).
+`Classifier`, `Encoder`, `Prediction` and `TinyViTError` are imported on first use, so that
+`import tinyvit` takes almost no time. The import turns off the telemetry of other libraries
+(`tinyvit.privacy`).
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from tinyvit.privacy import disable_telemetry
 if TYPE_CHECKING:
     from tinyvit.errors import TinyViTError as TinyViTError
     from tinyvit.runtimes import Classifier as Classifier
+    from tinyvit.runtimes import Encoder as Encoder
     from tinyvit.runtimes import Prediction as Prediction
 
 __version__ = "0.1.0"
-__all__ = ["Classifier", "Prediction", "TinyViTError", "__version__"]
+__all__ = ["Classifier", "Encoder", "Prediction", "TinyViTError", "__version__"]
 
 # This must happen before any module of this package imports onnxruntime.
 disable_telemetry()
@@ -28,7 +30,7 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Classifier", "Prediction"):
+    if name in ("Classifier", "Encoder", "Prediction"):
         from tinyvit import runtimes
 
         return getattr(runtimes, name)

@@ -12,13 +12,14 @@ from json import dumps
 from typing import Any, Literal
 
 from tinyvit.errors import ArtifactError
-from tinyvit.image_sizes import Windows
+from tinyvit.image_sizes import ImageSize, Windows
 from tinyvit.labels import Label
 from tinyvit.manifest_limits import check_counts, parse_label_columns
+from tinyvit.outputs import OutputKind
 from tinyvit.preprocess import PREPROCESS_FIELDS, Preprocess
 from tinyvit.serialization import parse_dataclass, parse_json, require_fields
 
-FORMAT = 3
+FORMAT = 4
 """Version of the JSON format. Manifests of any other version are refused."""
 
 MANIFEST_KEY = "tinyvit"
@@ -72,6 +73,22 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
+class OutputSpec(TensorSpec):
+    """Description of one output of the network.
+
+    The batch is the first dimension. The others are fixed, except in files of other tools.
+
+    Attributes:
+        kind: What the values mean. All outputs of an artifact have the same kind.
+        stride: For a feature map, the number of input pixels for each of its rows and columns;
+            None for other kinds.
+    """
+
+    kind: OutputKind = "logits"
+    stride: int | None = None
+
+
+@dataclass(frozen=True)
 class SourceCheckpoint:
     """The checkpoint that the artifact was made from.
 
@@ -90,8 +107,9 @@ class Parity:
     """Result of comparing the artifact with the network that it was made from.
 
     Attributes:
-        max_abs_diff: Largest absolute difference of the logits on the golden inputs.
-        reference: Description of the network that computed the expected logits, such as
+        max_abs_diff: Largest absolute difference of the outputs on the golden inputs. If there are
+            several outputs, that of the output whose difference is largest for its tolerance.
+        reference: Description of the network that computed the expected outputs, such as
             "the unfolded PyTorch model".
         engine: Engine that ran the artifact.
     """
@@ -103,7 +121,7 @@ class Parity:
 
 @dataclass(frozen=True)
 class GoldenVectors:
-    """Test inputs and expected logits with which a device can check the artifact.
+    """Test inputs and expected outputs with which a device can check the artifact.
 
     The inputs are not stored: a formula of `tinyvit.golden` generates them.
 
@@ -112,16 +130,17 @@ class GoldenVectors:
         patterns: Pattern number of each input: the argument s of the formula.
         height: Height of the inputs in pixels.
         width: Width of the inputs in pixels.
-        logits: Expected logits, (inputs, classes).
-        tolerance: Largest allowed absolute difference from `logits`.
+        outputs: Expected values for each input: those of the first output, then those of the next.
+            `tinyvit.golden_outputs` states which values of a feature map are among them.
+        tolerances: Largest allowed absolute difference from these values, for each output.
     """
 
     formula: str
     patterns: tuple[int, ...]
     height: int
     width: int
-    logits: tuple[tuple[float, ...], ...]
-    tolerance: float
+    outputs: tuple[tuple[float, ...], ...]
+    tolerances: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -143,9 +162,13 @@ class Quantization:
             as the engine reports it; None if unknown.
         evaluation_count: Number of images on which the accuracy was measured.
         agreement: Percent of these images that get the same top-1 class from the int8 and the
-            float32 network.
+            float32 network; None if the output is not logits.
         top1: Top-1 accuracy of the int8 network in percent; None without labeled images.
         float_top1: Top-1 accuracy of the float32 network in percent; None without labeled images.
+        cosine: Mean cosine similarity of the outputs of the int8 and the float32 network, -1 to 1,
+            for the output with the lowest one; None for logits.
+        neighbor_agreement: Percent of the images whose nearest neighbor among the others is the
+            same for int8 and float32 embeddings; None if the output is not an embedding.
         trials: Descriptions of the configurations that were tried to meet the accuracy budget.
         int8_summary: For TensorRT, a sentence about the layers that run in integers; "" for other
             targets.
@@ -168,6 +191,8 @@ class Quantization:
     agreement: float | None = None
     top1: float | None = None
     float_top1: float | None = None
+    cosine: float | None = None
+    neighbor_agreement: float | None = None
     trials: tuple[str, ...] = ()
     int8_summary: str = ""
     measured_on: str = ""
@@ -183,20 +208,21 @@ class Manifest:
     Attributes:
         model: Name of the model that was exported.
         variant: Name of the model's architecture (see `tinyvit.variants`).
-        img_size: Side of the network's square input in pixels.
+        img_size: Size of the network's input in pixels: the side of a square, or (height, width).
         target: Name of the export target that made the artifact.
         precision: Numeric precision of the network.
         embedded_preprocessing: Which steps of the preprocessing are inside the artifact.
         input: The artifact's input tensor.
-        output: The artifact's output tensor, the logits.
+        outputs: The artifact's output tensors, at least one, in the order in which it returns them.
         preprocess: All steps of the preprocessing, including those that the caller performs.
         preprocess_source: Where the exporter found the preprocessing, in words.
-        labels: Class labels in the order of the logits.
-        labels_source: Where the exporter found the labels, or why it assumed them.
+        labels: Class labels in the order of the logits; empty if the output is not logits.
+        labels_source: Where the exporter found the labels, or why it assumed them; "" if there are
+            none.
         source: The checkpoint that the artifact was made from.
         license: License of the weights.
         tools: Versions of the packages that made the artifact, by name.
-        golden: Test inputs and expected logits, or None.
+        golden: Test inputs and expected outputs, or None.
         parity: Result of the comparison at export, or None if nothing was compared.
         quantization: How the network was quantized; None for a float network.
         windows: Whether the attention windows are those of the checkpoint, or were scaled to the
@@ -209,12 +235,12 @@ class Manifest:
 
     model: str
     variant: str
-    img_size: int
+    img_size: ImageSize
     target: str
     precision: Precision
     embedded_preprocessing: EmbeddedPreprocessing
     input: TensorSpec
-    output: TensorSpec
+    outputs: tuple[OutputSpec, ...]
     preprocess: Preprocess
     labels: tuple[Label, ...]
     source: SourceCheckpoint
@@ -229,6 +255,11 @@ class Manifest:
     content_sha256: str = ""
     format: int = FORMAT
     manifest_sha256: str = field(default="", compare=False)
+
+    @property
+    def output_kind(self) -> OutputKind:
+        """What the outputs mean, which is the same for all of them."""
+        return self.outputs[0].kind
 
     def to_json(self) -> str:
         """Write the manifest as JSON, with a newly computed digest.
@@ -275,7 +306,9 @@ class Manifest:
             require_fields(data.get("preprocess"), PREPROCESS_FIELDS, "preprocess")
             check_counts(data)
             labels = parse_label_columns(data.get("labels"))
-            return parse_dataclass(cls, {**data, "labels": labels})
+            manifest = parse_dataclass(cls, {**data, "labels": labels})
+            _check_outputs(manifest)
+            return manifest
         except ValueError as error:
             raise ArtifactError(
                 f"the manifest of the file is damaged ({error})", "export the file again"
@@ -309,3 +342,13 @@ def _check_format(data: Any) -> None:
             f" reads only version {FORMAT}",
             remedy,
         )
+
+
+def _check_outputs(manifest: Manifest) -> None:
+    """Refuse a manifest without outputs, or with outputs of different kinds."""
+    if len({spec.kind for spec in manifest.outputs}) != 1:
+        raise ValueError("outputs has no entry, or entries of different kinds")
+    if (manifest.output_kind == "logits") != bool(manifest.labels):
+        raise ValueError("it has labels without logits, or logits without labels")
+    if manifest.output_kind != "features" and len(manifest.outputs) > 1:
+        raise ValueError(f"outputs has several entries of the kind {manifest.output_kind}")

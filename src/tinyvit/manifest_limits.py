@@ -13,9 +13,16 @@ MAX_GOLDEN_INPUTS = 64
 """Largest number of golden inputs. tinyvit-export writes at most 20, and running each of them takes
 the time of one inference."""
 
+MAX_GOLDEN_VALUES = 65_536
+"""Largest number of golden values of one input without labels. tinyvit-export writes at most 576
+for an embedding, and 2048 for four feature maps."""
+
+MAX_OUTPUTS = 16
+"""Largest number of outputs. tinyvit-export writes at most four."""
+
 MAX_ENTRIES = 100_000
 """Largest number of entries in all lists and objects of a manifest together, without the labels and
-the golden logits. tinyvit-export writes a few hundred."""
+the golden outputs. tinyvit-export writes a few hundred."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +46,19 @@ def check_counts(data: dict[str, Any]) -> None:
     class_count = len(_get_list(data, "labels", "names"))
     if class_count > MAX_CLASSES:
         raise ValueError(f"it has more than {MAX_CLASSES} labels")
-    rows, patterns = _get_list(data, "golden", "logits"), _get_list(data, "golden", "patterns")
+    rows, patterns = _get_list(data, "golden", "outputs"), _get_list(data, "golden", "patterns")
     if max(len(rows), len(patterns)) > MAX_GOLDEN_INPUTS:
         raise ValueError(f"it has more than {MAX_GOLDEN_INPUTS} golden inputs")
-    if any(isinstance(row, list) and len(row) > class_count for row in rows):
-        raise ValueError("it has golden logits of more classes than labels")
+    max_values = class_count or MAX_GOLDEN_VALUES
+    if any(isinstance(row, list) and len(row) > max_values for row in rows):
+        raise ValueError(
+            "it has golden logits of more classes than labels"
+            if class_count
+            else f"it has more than {MAX_GOLDEN_VALUES} golden values of one input"
+        )
+    outputs = data.get("outputs")
+    if isinstance(outputs, list) and len(outputs) > MAX_OUTPUTS:
+        raise ValueError(f"it has more than {MAX_OUTPUTS} outputs")
     rest = {key: value for key, value in data.items() if key not in ("labels", "golden")}
     if exceeds_entry_count(rest, MAX_ENTRIES):
         raise ValueError(f"its lists have more than {MAX_ENTRIES} entries")

@@ -8,6 +8,7 @@ object, so a measured accuracy also holds for predictions.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from typing import Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from tinyvit.errors import ArtifactError
+from tinyvit.image_sizes import ImageSize, format_size, height_and_width, make_image_size
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -49,11 +51,12 @@ class Preprocess:
     """The preprocessing that turns an image into the input of the network.
 
     Attributes:
-        size: Side of the square input in pixels, 1 to 4096.
-        resize: Length in pixels to which the shorter side ("center") or both sides ("squash") are
-            resized before the crop. It is at least `size` and at most 8192; for "squash" it equals
-            `size`.
-        crop: "center" keeps the aspect ratio and crops the center; "squash" resizes to a square
+        size: Size of the network's input in pixels: the side of a square, or (height, width).
+        resize: Size in pixels that the image covers after resizing, before the crop. For "center"
+            with a square, it is the length of the shorter side; with (height, width), the image
+            keeps its aspect ratio, and one of its sides gets this length, the other at least this
+            length. For "squash" it equals `size`. It is nowhere smaller than `size`.
+        crop: "center" keeps the aspect ratio and crops the center; "squash" resizes to `size`
             without keeping the aspect ratio, and crops nothing.
         interpolation: Name of a resampling filter of Pillow. Pillow's filters are antialiased, and
             its bicubic kernel has the coefficient a = -0.5, unlike OpenCV's (-0.75).
@@ -61,19 +64,22 @@ class Preprocess:
         std: Standard deviation of each RGB channel, for pixel values from 0 to 1.
     """
 
-    size: int
-    resize: int
+    size: ImageSize
+    resize: ImageSize
     crop: Literal["center", "squash"] = "center"
     interpolation: Interpolation = "bicubic"
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
 
     def __post_init__(self) -> None:
+        # Two equal sides are stored as one number, so that equal sizes compare equal.
+        object.__setattr__(self, "size", make_image_size(*height_and_width(self.size)))
+        object.__setattr__(self, "resize", make_image_size(*height_and_width(self.resize)))
+        sides = zip(height_and_width(self.size), height_and_width(self.resize))
         is_valid = (
             self.crop in ("center", "squash")
             and self.interpolation in _FILTERS
-            and 1 <= self.size <= _MAX_SIZE
-            and self.size <= self.resize <= _MAX_RESIZE
+            and all(1 <= side <= _MAX_SIZE and side <= full <= _MAX_RESIZE for side, full in sides)
             and (self.crop == "center" or self.resize == self.size)
             and len(self.mean) == len(self.std) == 3
             and all(value > 0 for value in self.std)
@@ -86,10 +92,22 @@ class Preprocess:
                 " three standard deviations above 0",
             )
 
+    @property
+    def height(self) -> int:
+        """Height of the network's input in pixels."""
+        return height_and_width(self.size)[0]
+
+    @property
+    def width(self) -> int:
+        """Width of the network's input in pixels."""
+        return height_and_width(self.size)[1]
+
     def resized_size(self, width: int, height: int) -> tuple[int, int]:
         """Return the size that an image has after resizing and before the crop.
 
-        Lengths are rounded down, as torchvision's `Resize` does.
+        If `resize` is one number, lengths are rounded down, as torchvision's `Resize` does. If it
+        is (height, width), they are rounded to the nearest number, a half to the even one, as
+        timm's `ResizeKeepRatio` does.
 
         Args:
             width: Width of the original image in pixels.
@@ -98,11 +116,17 @@ class Preprocess:
         Returns:
             Width and height in pixels.
         """
+        resize_height, resize_width = height_and_width(self.resize)
         if self.crop == "squash":
-            return self.resize, self.resize
-        if width <= height:
-            return self.resize, int(self.resize * height / width)
-        return int(self.resize * width / height), self.resize
+            return resize_width, resize_height
+        if resize_width == resize_height:
+            if width <= height:
+                return resize_width, int(resize_width * height / width)
+            return int(resize_height * width / height), resize_height
+        # The larger of the two scales, so that the image covers both lengths.
+        if resize_width * height >= resize_height * width:
+            return resize_width, round(Fraction(height * resize_width, width))
+        return round(Fraction(width * resize_height, height)), resize_height
 
     def resize_and_crop(self, image: Image.Image) -> npt.NDArray[np.uint8]:
         """Resize and crop an image, without normalizing it.
@@ -114,17 +138,17 @@ class Preprocess:
             image: A Pillow image of mode RGB.
 
         Returns:
-            Pixels, uint8 (size, size, 3).
+            Pixels, uint8 (height, width, 3).
         """
         width, height = self.resized_size(*image.size)
-        left, top = round((width - self.size) / 2), round((height - self.size) / 2)
+        left, top = round((width - self.width) / 2), round((height - self.height) / 2)
         # The crop, in pixels of the original image: only this part of it is resampled.
         x_scale, y_scale = image.width / width, image.height / height
         box = (
             left * x_scale,
             top * y_scale,
-            min((left + self.size) * x_scale, image.width),
-            min((top + self.size) * y_scale, image.height),
+            min((left + self.width) * x_scale, image.width),
+            min((top + self.height) * y_scale, image.height),
         )
         return np.asarray(resample_image(image, self.size, _FILTERS[self.interpolation], box))
 
@@ -143,11 +167,11 @@ class Preprocess:
         """Normalize pixels by the mean and the standard deviation.
 
         Args:
-            pixels: RGB values, uint8 (..., size, size, 3).
+            pixels: RGB values, uint8 (..., height, width, 3).
             layout: "NCHW" to move the channel axis before the rows, "NHWC" to leave it last.
 
         Returns:
-            Values, float32 (..., 3, size, size) for "NCHW", (..., size, size, 3) for "NHWC".
+            Values, float32 (..., 3, height, width) for "NCHW", (..., height, width, 3) for "NHWC".
         """
         scale, shift = self.scale_and_shift()
         if layout == "NHWC":
@@ -168,18 +192,18 @@ class Preprocess:
             layout: "NCHW" or "NHWC", as for `normalize`.
 
         Returns:
-            Values, float32 (3, size, size) for "NCHW", (size, size, 3) for "NHWC".
+            Values, float32 (3, height, width) for "NCHW", (height, width, 3) for "NHWC".
         """
         return self.normalize(self.resize_and_crop(image), layout)
 
 
 def resample_image(
     image: Image.Image,
-    size: int,
+    size: ImageSize,
     resampling: Image.Resampling,
     box: tuple[float, float, float, float],
 ) -> Image.Image:
-    """Resize a part of an image to a square, with the same result in every Pillow version.
+    """Resize a part of an image, with the same result in every Pillow version.
 
     Pillow resizes in a horizontal and a vertical pass. Each pass rounds to 8 bits, so the order of
     the passes affects the result. Versions before 13 do the horizontal pass first; version 13
@@ -188,48 +212,70 @@ def resample_image(
 
     Args:
         image: A Pillow image of mode RGB.
-        size: Side of the result in pixels.
+        size: Size of the result in pixels.
         resampling: Pillow's resampling filter.
         box: Left, top, right and bottom edge of the part in pixels of `image`, not always whole.
 
     Returns:
-        An image of size x size pixels.
+        The resized part of the image.
     """
     left, top, right, bottom = box
+    height, width = height_and_width(size)
     if image.height > TALL_ASPECT_RATIO * image.width:
-        image = image.resize((image.width, size), resampling, box=(0, top, image.width, bottom))
-        return image.resize((size, size), resampling, box=(left, 0, right, size))
-    image = image.resize((size, image.height), resampling, box=(left, 0, right, image.height))
-    return image.resize((size, size), resampling, box=(0, top, size, bottom))
+        image = image.resize((image.width, height), resampling, box=(0, top, image.width, bottom))
+        return image.resize((width, height), resampling, box=(left, 0, right, height))
+    image = image.resize((width, image.height), resampling, box=(left, 0, right, image.height))
+    return image.resize((width, height), resampling, box=(0, top, width, bottom))
 
 
-def timm_preprocess(size: int) -> Preprocess:
+def describe_center_crop(preprocess: Preprocess) -> str:
+    """Describe the resize and the center crop of a preprocessing, for a message."""
+    size, resize = format_size(preprocess.size), format_size(preprocess.resize)
+    if isinstance(preprocess.resize, int):
+        return f"resize to {resize}, center crop to {size}"
+    return f"resize to cover {resize} (height x width), center crop to {size}"
+
+
+def enlarge_size(size: ImageSize, factor: float) -> ImageSize:
+    """Multiply a height and a width by a factor, and round both down."""
+    height, width = height_and_width(size)
+    return make_image_size(int(factor * height), int(factor * width))
+
+
+def divide_size(size: ImageSize, fraction: float) -> ImageSize:
+    """Divide a height and a width by a crop_pct, and round both down, as timm does."""
+    height, width = height_and_width(size)
+    return make_image_size(int(height / fraction), int(width / fraction))
+
+
+def timm_preprocess(size: ImageSize) -> Preprocess:
     """Return the preprocessing of timm's evaluation (timm/models/tiny_vit.py).
 
     Args:
-        size: Side of the network's input in pixels.
+        size: Size of the network's input in pixels. Its shorter side selects the rule.
 
     Returns:
-        For `size` < 384: a resize to `size` / 0.95, rounded down, and a center crop (timm's
-        crop_pct 0.95).
-        For 384 <= `size` < 512: a resize to `size` and a center crop (crop_pct 1.0).
-        For `size` >= 512: "squash" (timm's crop_mode "squash").
+        Below 384: a resize to `size` / 0.95, rounded down, and a center crop (timm's crop_pct
+        0.95).
+        From 384 to 511: a resize to `size` and a center crop (crop_pct 1.0).
+        From 512: "squash" (timm's crop_mode "squash").
     """
-    if size >= 512:
+    side = min(height_and_width(size))
+    if side >= 512:
         return Preprocess(size, resize=size, crop="squash")
-    return Preprocess(size, resize=size if size >= 384 else int(size / 0.95))
+    return Preprocess(size, resize=size if side >= 384 else divide_size(size, 0.95))
 
 
-def paper_preprocess(size: int) -> Preprocess:
+def paper_preprocess(size: ImageSize) -> Preprocess:
     """Return the preprocessing of the paper's evaluation (microsoft/Cream, TinyViT/data/build.py).
 
     Args:
-        size: Side of the network's input in pixels.
+        size: Size of the network's input in pixels. Its shorter side selects the rule.
 
     Returns:
-        For `size` <= 224: a resize to `size` * 256/224, rounded down, and a center crop. For larger
-        sizes: "squash".
+        Up to 224: a resize to `size` * 256/224, rounded down, and a center crop. For larger sizes:
+        "squash".
     """
-    if size > 224:
+    if min(height_and_width(size)) > 224:
         return Preprocess(size, resize=size, crop="squash")
-    return Preprocess(size, resize=int(256 / 224 * size))
+    return Preprocess(size, resize=enlarge_size(size, 256 / 224))

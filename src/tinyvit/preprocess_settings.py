@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from tinyvit.errors import CheckpointError, RequestError
-from tinyvit.preprocess import FILTER_NAMES, Interpolation, Preprocess
+from tinyvit.preprocess import FILTER_NAMES, Interpolation, Preprocess, divide_size
 
 Channels = tuple[float, float, float]
 """One number for each RGB channel."""
@@ -66,7 +66,7 @@ class PreprocessSettings:
         if self.crop_pct is not None:
             crop = self.crop or (default.crop if self.crop_pct == 1 else "center")
             # Rounded down, as timm does (timm/data/transforms_factory.py).
-            resize = int(default.size / self.crop_pct)
+            resize = divide_size(default.size, self.crop_pct)
         elif self.crop == "squash":
             resize = default.size
         return replace(

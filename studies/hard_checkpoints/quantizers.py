@@ -12,14 +12,13 @@ from tinyvit.bench.kernel_profile import profile_kernels
 from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.export import ExportConfig, export
 from tinyvit.manifest import Manifest
-from tinyvit.metrics import PairedComparison
+from tinyvit.metrics import PairedComparison, compare_logits
 from tinyvit.nn.checkpoint import load_checkpoint
 from tinyvit.nn.timm_models import export_with_torch
 from tinyvit.progress import Progress
 from tinyvit.quant.accuracy_budget import (
     AccuracyBudget,
     ArtifactOutputs,
-    compare_outputs,
     run_artifact,
 )
 from tinyvit.quant.config import QuantizationConfig
@@ -100,7 +99,9 @@ class CheckpointComparison:
         """
         self._config, self._folder, self._progress = config, folder, progress
         self._checkpoint_path = checkpoint_path
-        float32 = export(ExportConfig(checkpoint=checkpoint_path, output=folder / "float32.onnx"))
+        float32 = export(
+            ExportConfig(checkpoint=checkpoint_path, output_path=folder / "float32.onnx")
+        )
         self._manifest: Manifest = float32.manifest
         self._images: ValidationSet = read_validation_set(
             config.val_data, self._manifest.preprocess, self._manifest.labels
@@ -142,8 +143,11 @@ class CheckpointComparison:
 
     def _measure(self, file: ComparedFile) -> QuantizationResult:
         """Measure a file that another tool made."""
-        comparison = compare_outputs(
-            self._run_file(file.path, file.engine), self._run_float32(file.engine)
+        reference = self._run_float32(file.engine)
+        comparison = compare_logits(
+            self._run_file(file.path, file.engine).logits,
+            reference.logits,
+            reference.correct_classes,
         )
         share = profile_kernels(file.path, THREADS, file.engine).integer_share
         return QuantizationResult(file.name, file.engine, comparison, share, is_default=True)
@@ -192,18 +196,20 @@ class CheckpointComparison:
             ExportConfig(
                 checkpoint=self._checkpoint_path,
                 targets=(target,),
-                output=f"{self._folder / kind.replace(' ', '-')}/",
+                output_path=f"{self._folder / kind.replace(' ', '-')}/",
                 overwrite=True,
                 quantization=quantization,
             ),
             self._progress,
         )
         assert artifact.candidate is not None
+        comparison = artifact.candidate.comparison
+        assert isinstance(comparison, PairedComparison)
         float_units = len(artifact.candidate.recipe.float_units)
         return QuantizationResult(
             f"tinyvit, {target}, {kind}",
             artifact.engine.engine,
-            artifact.candidate.comparison,
+            comparison,
             artifact.candidate.integer_kernel_share or 0.0,
             note=f"{float_units} units in float32" if float_units else "",
         )

@@ -38,7 +38,7 @@ def artifacts(
         calib_data=calib_data, budget=AccuracyBudget(max_drop=100, min_agreement=0)
     )
     output = tmp_path_factory.mktemp("int8") / "demo.int8.onnx"
-    artifact = export(ExportConfig(model="demo", quantization=quantization, output=output))
+    artifact = export(ExportConfig(model="demo", quantization=quantization, output_path=output))
     return {"float32": demo["onnx"], "int8": artifact.path}
 
 

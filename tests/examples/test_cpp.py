@@ -59,7 +59,7 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         model="demo",
         targets=("onnx", "openvino"),
         preprocess="full",
-        output=tmp_path_factory.mktemp("full"),
+        output_path=tmp_path_factory.mktemp("full"),
     )
     with shorten_demo():
         report = export_all(config)

@@ -76,7 +76,7 @@ def test_the_android_app_finds_in_a_file_what_it_reads(tmp_path: Path) -> None:
         model="demo",
         targets=("litert",),
         preprocess="normalize",
-        output=tmp_path / "model.tflite",
+        output_path=tmp_path / "model.tflite",
     )
     file = export(config).path.read_bytes()
     manifest = json.loads(read_archive_entry(file, "tinyvit.json"))
@@ -109,7 +109,7 @@ def test_the_iphone_app_gets_a_classifier_with_an_image(tmp_path: Path) -> None:
         model="demo",
         targets=("coreml",),
         preprocess="normalize",
-        output=tmp_path / "model.mlpackage",
+        output_path=tmp_path / "model.mlpackage",
     )
     model = ct.models.MLModel(str(export(config).path), skip_model_load=True)
     description = model.get_spec().description

@@ -52,9 +52,9 @@ def models(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     quantization = QuantizationConfig(
         calib_data=calib_data, budget=AccuracyBudget(max_drop=100, min_agreement=0)
     )
-    config = ExportConfig(model="demo", preprocess="full", output=folder / "model.onnx")
+    config = ExportConfig(model="demo", preprocess="full", output_path=folder / "model.onnx")
     export(config)
-    export(replace(config, output=folder / "model.int8.onnx", quantization=quantization))
+    export(replace(config, output_path=folder / "model.int8.onnx", quantization=quantization))
     return folder
 
 

@@ -51,7 +51,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     from tinyvit.export import ExportConfig, export_all
 
     folder = tmp_path_factory.mktemp("short_demo")
-    config = ExportConfig(model="demo", targets=("onnx", "openvino"), output=folder)
+    config = ExportConfig(model="demo", targets=("onnx", "openvino"), output_path=folder)
     with shorten_demo(), shorten_timing():
         report = export_all(config)
     return {artifact.manifest.target: artifact.path for artifact in report.artifacts}
@@ -73,7 +73,9 @@ def float32_artifacts(demo_source: Any, tmp_path_factory: pytest.TempPathFactory
     from tinyvit.export import ExportConfig, export_all
 
     folder = tmp_path_factory.mktemp("float32")
-    config = ExportConfig(model="demo", targets=("onnx", "openvino"), img_size=64, output=folder)
+    config = ExportConfig(
+        model="demo", targets=("onnx", "openvino"), img_size=64, output_path=folder
+    )
     with reuse_network(demo_source), shorten_timing():
         report = export_all(config)
     return {artifact.manifest.target: artifact for artifact in report.artifacts}
@@ -102,7 +104,7 @@ def preprocessing_artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[st
             model="demo",
             targets=("onnx", "openvino"),
             preprocess=stage,
-            output=tmp_path_factory.mktemp(stage),
+            output_path=tmp_path_factory.mktemp(stage),
         )
         with shorten_demo(), shorten_timing():
             report = export_all(config)

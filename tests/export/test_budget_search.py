@@ -56,7 +56,7 @@ def artifacts(
         img_size=64,
         windows="scaled",
         quantization=quantization,
-        output=tmp_path_factory.mktemp("int8"),
+        output_path=tmp_path_factory.mktemp("int8"),
     )
     with reuse_network(demo_source), shorten_timing():
         report = export_all(config)
@@ -82,7 +82,7 @@ def export_int8(crops: Path, recipe: Path, artifacts: dict[str, ExportedArtifact
             img_size=64,
             windows="scaled",
             quantization=QuantizationConfig(**quantization_options),
-            output=output,
+            output_path=output,
         )
         return export(replace(config, **options))
 
@@ -234,7 +234,7 @@ def test_the_larger_variants_are_exported_to_int8(variant, shared, tmp_path):
     config = ExportConfig(
         checkpoint=tmp_path / f"{variant}.safetensors",
         targets=("onnx", "openvino"),
-        output=f"{tmp_path}/",
+        output_path=f"{tmp_path}/",
         quantization=QuantizationConfig(
             calib_data=photographs, calib_count=32, budget=ANY_ACCURACY
         ),
@@ -261,7 +261,7 @@ def test_the_recipe_of_another_checkpoint_is_refused(
     config = ExportConfig(
         model="demo",
         quantization=QuantizationConfig(calib_data=crops, recipe=other_recipe),
-        output=tmp_path / "x.onnx",
+        output_path=tmp_path / "x.onnx",
     )
     with pytest.raises(RequestError, match="made for another checkpoint, image size"):
         export(config)
@@ -279,7 +279,7 @@ def test_the_recipe_of_another_checkpoint_is_refused(
     ],
 )
 def test_impossible_quantization_options_are_refused_at_once(quantization, message, tmp_path):
-    config = ExportConfig(model="demo", quantization=quantization, output=tmp_path / "x.onnx")
+    config = ExportConfig(model="demo", quantization=quantization, output_path=tmp_path / "x.onnx")
     with pytest.raises(RequestError, match=message):
         export(config)
 

@@ -72,7 +72,7 @@ def test_an_equalized_network_is_exported(recipe_path: Path, target: str, tmp_pa
         targets=(target,),
         img_size=SIZE,
         windows="scaled",
-        output=f"{tmp_path}/",
+        output_path=f"{tmp_path}/",
         quantization=QuantizationConfig(recipe=recipe_path),
     )
     try:

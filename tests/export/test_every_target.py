@@ -201,7 +201,7 @@ def test_eight_images_at_once(
         img_size=64,
         windows="scaled",
         batch=None if is_open else 8,
-        output=path,
+        output_path=path,
     )
     with shorten_timing():
         export(config)
@@ -244,7 +244,7 @@ def test_unsupported_requests_are_refused_at_once(name: str, tmp_path: Path) -> 
 
     def request(**options: Any) -> None:
         path = tmp_path / f"x{target.suffix}"
-        export(ExportConfig(model="demo", targets=(name,), output=path, **options))
+        export(ExportConfig(model="demo", targets=(name,), output_path=path, **options))
 
     if "full" in target.unsupported:
         with pytest.raises(RequestError, match="--preprocess full"):
@@ -277,7 +277,7 @@ def test_impossible_target_options_are_refused(
     target: str, options: dict[str, str], message: str, tmp_path: Path
 ) -> None:
     config = ExportConfig(
-        model="demo", targets=(target,), target_options=options, output=f"{tmp_path}/"
+        model="demo", targets=(target,), target_options=options, output_path=f"{tmp_path}/"
     )
     with pytest.raises(RequestError, match=message):
         export(config)

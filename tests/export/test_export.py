@@ -59,7 +59,9 @@ def golden_cases() -> list[Any]:
 def test_exported_logits_are_those_of_the_public_implementations(variant, layout, shared, tmp_path):
     torch.save({"model": make_golden_state(shared, variant, layout)}, tmp_path / "weights.pth")
     report = export_all(
-        ExportConfig(checkpoint=tmp_path / "weights.pth", targets=TARGETS, output=tmp_path / "out")
+        ExportConfig(
+            checkpoint=tmp_path / "weights.pth", targets=TARGETS, output_path=tmp_path / "out"
+        )
     )
     expected = np.load(shared / "golden" / f"{variant}.{layout}.npz")["logits"]
     images = load_formulas(shared).image(VARIANTS[variant].img_size, len(expected))
@@ -191,7 +193,7 @@ def test_graph_has_few_copies_and_no_control_flow(demo):
 
 @pytest.mark.slow
 def test_the_same_request_gives_the_same_bytes(demo, tmp_path):
-    report = export_all(ExportConfig(model="demo", targets=TARGETS, output=tmp_path))
+    report = export_all(ExportConfig(model="demo", targets=TARGETS, output_path=tmp_path))
     for artifact in report.artifacts:
         assert [file.read_bytes() for file in artifact.files] == [
             (demo["onnx"].parent / file.name).read_bytes() for file in artifact.files
@@ -201,7 +203,7 @@ def test_the_same_request_gives_the_same_bytes(demo, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("batch", [None, 3], ids=["dynamic", "fixed"])
 def test_open_and_fixed_batches_give_the_same_logits(demo, images, batch, tmp_path):
-    config = ExportConfig(model="demo", targets=TARGETS, output=tmp_path, batch=batch)
+    config = ExportConfig(model="demo", targets=TARGETS, output_path=tmp_path, batch=batch)
     photographs = [images / "cat.jpg", images / "coffee.jpg"] * 2
     expected = Classifier(demo["onnx"]).logits(photographs)
     for artifact in export_all(config).artifacts:
@@ -249,7 +251,7 @@ def test_preprocessing_in_the_file_keeps_the_class_of_every_photograph(
 def test_every_supported_opset_gives_the_same_logits(opset, images, demo, tmp_path):
     import onnx
 
-    artifact = export(ExportConfig(model="demo", opset=opset, output=tmp_path / "model.onnx"))
+    artifact = export(ExportConfig(model="demo", opset=opset, output_path=tmp_path / "model.onnx"))
     assert onnx.load(artifact.path).opset_import[0].version == opset
     logits = Classifier(artifact.path).logits(images)
     assert np.abs(logits - Classifier(demo["onnx"]).logits(images)).max() < 1e-4
@@ -290,7 +292,7 @@ def test_overwriting_leaves_the_new_file_only(customized_artifact):
 def test_an_existing_file_is_kept(tmp_path):
     (tmp_path / "demo.onnx").write_text("mine")
     with pytest.raises(RequestError, match="--overwrite"):
-        export(ExportConfig(model="demo", output=tmp_path))
+        export(ExportConfig(model="demo", output_path=tmp_path))
     assert (tmp_path / "demo.onnx").read_text() == "mine"
 
 
@@ -298,14 +300,14 @@ def test_an_existing_file_is_kept(tmp_path):
 def test_every_file_of_an_artifact_is_kept(name, traced_demo, tmp_path):
     (tmp_path / name).write_text("mine")
     with pytest.raises(RequestError, match="--overwrite"):
-        export(ExportConfig(model="demo", targets=("openvino",), output=tmp_path))
+        export(ExportConfig(model="demo", targets=("openvino",), output_path=tmp_path))
     assert [file.name for file in tmp_path.iterdir()] == [name]
     assert (tmp_path / name).read_text() == "mine"
 
 
 def test_labels_are_counted_before_anything_is_written(tmp_path):
     config = ExportConfig(
-        model="demo", labels=("a", "b", "c"), output=tmp_path / "new" / "demo.onnx"
+        model="demo", labels=("a", "b", "c"), output_path=tmp_path / "new" / "demo.onnx"
     )
     with pytest.raises(RequestError, match="3 labels were given and the model has 10 classes"):
         export(config)
@@ -316,7 +318,7 @@ def test_timing_uses_one_thread_and_restores_torchs_threads(traced_demo, tmp_pat
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        report = export_all(ExportConfig(model="demo", targets=TARGETS, output=tmp_path))
+        report = export_all(ExportConfig(model="demo", targets=TARGETS, output_path=tmp_path))
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
@@ -359,7 +361,7 @@ def test_an_interrupted_write_leaves_nothing(
         (KeyboardInterrupt, RequestError),
         check=lambda raised: raised is error or "the disk is full" in str(raised),
     ):
-        export(ExportConfig(model="demo", output=tmp_path / "new" / "folder" / "demo.onnx"))
+        export(ExportConfig(model="demo", output_path=tmp_path / "new" / "folder" / "demo.onnx"))
     assert [model.writes for model in models] == [interrupted_write]
     assert list(tmp_path.iterdir()) == []
 
@@ -371,7 +373,7 @@ def test_an_artifact_that_differs_from_the_network_is_not_written(demo_source, t
         reuse_network(replace(demo_source, original=original)),
         pytest.raises(ArtifactError, match="does not equal the unfolded PyTorch model"),
     ):
-        export(ExportConfig(model="demo", output=tmp_path / "demo.onnx"))
+        export(ExportConfig(model="demo", output_path=tmp_path / "demo.onnx"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -385,8 +387,10 @@ def test_missing_tools_fail_one_target_and_skip_one_of_several(traced_demo, monk
     with pytest.raises(
         MissingDependencyError, match=re.escape(f"pip install -e '{ROOT}[openvino]'")
     ):
-        export(ExportConfig(model="demo", targets=("ov",), output=tmp_path / "a.xml"))
-    report = export_all(ExportConfig(model="demo", targets=("onnx", "ov"), output=tmp_path / "out"))
+        export(ExportConfig(model="demo", targets=("ov",), output_path=tmp_path / "a.xml"))
+    report = export_all(
+        ExportConfig(model="demo", targets=("onnx", "ov"), output_path=tmp_path / "out")
+    )
     assert [artifact.manifest.target for artifact in report.artifacts] == ["onnx"]
     assert [(failure.target, failure.is_skipped) for failure in report.failures] == [
         ("openvino", True)

@@ -13,18 +13,23 @@ pytest.importorskip("onnx")
 
 from tinyvit.errors import ArtifactError
 from tinyvit.export import parity
+from tinyvit.manifest import OutputSpec
 from tinyvit.runtimes.verify import GoldenInputResult
 
 RUNTIME: Any = SimpleNamespace(describe=lambda: SimpleNamespace(engine="onnxruntime"))
 MANIFEST: Any = SimpleNamespace(
-    golden=SimpleNamespace(tolerance=0.01), target="onnx", quantization=None
+    golden=SimpleNamespace(tolerances=(0.01,)),
+    target="onnx",
+    quantization=None,
+    outputs=(OutputSpec("logits", ("batch", 2), "float32", "NC"),),
+    output_kind="logits",
 )
 
 
 def set_differences(monkeypatch: pytest.MonkeyPatch, differences: list[float]) -> None:
     """Let the golden inputs have these differences."""
     results = tuple(
-        GoldenInputResult(pattern_number, difference, top1_agrees=True)
+        GoldenInputResult(pattern_number, difference, True, (difference,))
         for pattern_number, difference in enumerate(differences)
     )
     monkeypatch.setattr(parity, "compare_golden_vectors", lambda *_: results)
@@ -45,3 +50,27 @@ def test_a_difference_above_the_tolerance_is_refused(
     set_differences(monkeypatch, differences)
     with pytest.raises(ArtifactError, match=f"logits differ by {largest}, and 0.01 is allowed"):
         parity.measure_parity(RUNTIME, MANIFEST)
+
+
+def test_the_output_with_the_largest_difference_for_its_tolerance_is_recorded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    results = (
+        GoldenInputResult(0, 0.5, None, (0.5, 0.01)),
+        GoldenInputResult(1, 0.4, None, (0.4, 0.03)),
+    )
+    monkeypatch.setattr(parity, "compare_golden_vectors", lambda *_: results)
+    maps = tuple(
+        OutputSpec(name, (1, 2, 3, 3), "float32", "NCHW", "features", 4) for name in ("a", "b")
+    )
+    manifest = SimpleNamespace(
+        golden=SimpleNamespace(tolerances=(1.0, 0.04)),
+        target="onnx",
+        quantization=None,
+        outputs=maps,
+        output_kind="features",
+    )
+    assert parity.measure_parity(RUNTIME, manifest).max_abs_diff == 0.03
+    manifest.golden.tolerances = (1.0, 0.02)
+    with pytest.raises(ArtifactError, match=r"values of b differ by 0\.03, and 0\.02 is allowed"):
+        parity.measure_parity(RUNTIME, manifest)

@@ -41,8 +41,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ({"preprocess": "full", "batch": 2}, "one image at a time"),
         ({"preprocess": "full", "batch": None}, "one image at a time"),
         ({"preprocess": "some"}, "--preprocess some .* host, normalize, full"),
-        ({"img_size": 250}, "224 or 256"),
-        ({"img_size": 0}, "32 or 64"),
+        ({"img_size": (224, 1025)}, "TinyViT cannot run at 224 x 1025 pixels"),
+        ({"img_size": 0}, "a height and a width from 32 to 1024"),
         ({"labels": "absent.txt"}, "absent.txt cannot be read"),
         ({"labels": "two.json"}, "two.json is not understood"),
         ({"labels": ["a", ""]}, "a label is empty"),
@@ -57,15 +57,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             " local file or folder; download a remote file first$",
         ),
         ({"labels": "file:///two.json"}, "^labels file:///two.json is a URL.*: leave out file://$"),
-        ({"output": "s3://a/b.onnx"}, "^output s3://a/b.onnx is a URL"),
+        ({"output_path": "s3://a/b.onnx"}, "^output path s3://a/b.onnx is a URL"),
         ({"labels": "cat,dog"}, "cat,dog cannot be read .*: if these are names, write them to a f"),
         ({"model": "demo"}, "both --model demo and --checkpoint absent.pth were given"),
-        ({"output": "x.xml"}, "does not end with .onnx"),
-        ({"output": "file/x.onnx"}, "a part of this path is a file, not a folder"),
-        ({"output": "file/new/x.onnx"}, "a part of this path is a file, not a folder"),
-        ({"output": "file", "targets": ("all",)}, "give -o a folder"),
-        ({"output": "x" * 300 + ".onnx"}, "shorter name"),
-        ({"output": "x" * 252 + ".onnx"}, "shorter name"),
+        ({"output_path": "x.xml"}, "does not end with .onnx"),
+        ({"output_path": "file/x.onnx"}, "a part of this path is a file, not a folder"),
+        ({"output_path": "file/new/x.onnx"}, "a part of this path is a file, not a folder"),
+        ({"output_path": "file", "targets": ("all",)}, "give -o a folder"),
+        ({"output_path": "x" * 300 + ".onnx"}, "shorter name"),
+        ({"output_path": "x" * 252 + ".onnx"}, "shorter name"),
     ],
 )
 def test_impossible_request_is_refused_and_leaves_nothing(
@@ -142,12 +142,12 @@ def test_a_target_and_its_alias_are_one_target(folder: Path) -> None:
 def test_a_folder_without_write_permission_is_refused(folder: Path) -> None:
     (folder / "theirs").mkdir(mode=0o500)
     with pytest.raises(RequestError, match="check its permissions"):
-        export(ExportConfig(checkpoint="absent.pth", output="theirs/new/x.onnx"))
+        export(ExportConfig(checkpoint="absent.pth", output_path="theirs/new/x.onnx"))
 
 
 def test_a_possible_request_reads_the_checkpoint_and_leaves_no_folder(folder: Path) -> None:
     with pytest.raises(CheckpointError, match=r"absent\.pth cannot be read"):
-        export(ExportConfig(checkpoint="absent.pth", output="new/x.onnx"))
+        export(ExportConfig(checkpoint="absent.pth", output_path="new/x.onnx"))
     assert not (folder / "new").exists()
 
 
@@ -178,7 +178,7 @@ def test_the_remedy_of_a_write_error_fits_its_cause(
 )
 def test_labels_are_ordered_by_their_keys(labels: Any, folder: Path) -> None:
     (folder / "two.txt").write_text("1: b\n0: a\n")
-    config = ExportConfig(checkpoint="absent.pth", labels=labels, output=folder / "x.onnx")
+    config = ExportConfig(checkpoint="absent.pth", labels=labels, output_path=folder / "x.onnx")
     assert make_plan(config).labels == (Label("a"), Label("b"))
 
 
@@ -188,7 +188,7 @@ def test_classes_without_names_are_a_warning(folder: Path, monkeypatch: pytest.M
         source_network, "load_released", lambda *_: replace(named, labels=None, name="mine")
     )
     progress = RecordedProgress()
-    config = ExportConfig(model="demo", img_size=64, output=folder / "demo.onnx")
+    config = ExportConfig(model="demo", img_size=64, output_path=folder / "demo.onnx")
     labels = load_source_network(make_plan(config), progress).labels
     assert (labels[0], labels[9]) == (Label("class 0"), Label("class 9"))
     assert (
@@ -199,10 +199,10 @@ def test_classes_without_names_are_a_warning(folder: Path, monkeypatch: pytest.M
 
 def test_the_first_and_last_label_are_shown_and_another_order_is_reported(folder: Path) -> None:
     progress = RecordedProgress()
-    plan = make_plan(ExportConfig(model="demo", output=folder / "demo.onnx"))
+    plan = make_plan(ExportConfig(model="demo", output_path=folder / "demo.onnx"))
     own = load_source_network(plan, progress).labels
     assert not any(message.startswith("read ") for message in progress.messages)
-    config = ExportConfig(model="demo", labels=own[::-1], output=folder / "demo.onnx")
+    config = ExportConfig(model="demo", labels=own[::-1], output_path=folder / "demo.onnx")
     load_source_network(make_plan(config), progress)
     first, last = own[-1], own[0]
     expected = f"read 10 labels, from 0: {first.name} ({first.wnid}) to 9: {last.name}"

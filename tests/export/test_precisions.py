@@ -43,7 +43,7 @@ def float16_report(tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
         img_size=64,
         windows="scaled",
         float16=True,
-        output=tmp_path_factory.mktemp("float16"),
+        output_path=tmp_path_factory.mktemp("float16"),
     )
     with full_demo(), shorten_timing():
         return export_all(config)
@@ -54,7 +54,11 @@ def full_float32_bytes(tmp_path_factory: pytest.TempPathFactory) -> int:
     """The size of the artifact for OpenVINO in float32."""
     folder = tmp_path_factory.mktemp("full_float32")
     config = ExportConfig(
-        model="demo", targets=("openvino",), img_size=64, windows="scaled", output=folder / "a.xml"
+        model="demo",
+        targets=("openvino",),
+        img_size=64,
+        windows="scaled",
+        output_path=folder / "a.xml",
     )
     with full_demo(), shorten_timing():
         return export(config).size_bytes
@@ -77,7 +81,7 @@ def weights_only_artifacts(
         targets=("onnx", "openvino"),
         img_size=64,
         quantization=QuantizationConfig(calib_data=crops, budget=ANY_ACCURACY, weights_only=True),
-        output=tmp_path_factory.mktemp("weights"),
+        output_path=tmp_path_factory.mktemp("weights"),
     )
     with reuse_network(demo_source), shorten_timing():
         report = export_all(config)
@@ -208,5 +212,5 @@ def test_the_openvino_file_forbids_the_rounding_of_activations(weights_only_arti
 )
 def test_impossible_precisions_are_refused_at_once(options, message, tmp_path):
     with pytest.raises(RequestError, match=message):
-        export(ExportConfig(model="demo", **options, output=tmp_path))
+        export(ExportConfig(model="demo", **options, output_path=tmp_path))
     assert list(tmp_path.iterdir()) == []

@@ -34,7 +34,7 @@ def no_preparation(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_batch_that_needs_more_than_3_gib_is_refused(
     no_preparation: None, tmp_path: Path
 ) -> None:
-    config = ExportConfig(model="demo", output=tmp_path / "a.onnx", batch=446)
+    config = ExportConfig(model="demo", output_path=tmp_path / "a.onnx", batch=446)
     message = (
         "--batch 446 at 224 x 224 pixels is too much for a run: the artifact is refused, because it"
         " needs 3.0 GiB of memory for one run, more than 3: give a smaller --batch, or"
@@ -67,7 +67,7 @@ def test_an_input_above_1_gib_is_refused_before_tracing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     # 4096 x 3 x 224 x 224 x 4 bytes are 2.3 GiB.
-    config = ExportConfig(model="demo", output=tmp_path / "a.onnx", batch=4096)
+    config = ExportConfig(model="demo", output_path=tmp_path / "a.onnx", batch=4096)
     monkeypatch.setattr("tinyvit.export.source_network.trace", None)
     with pytest.raises(
         RequestError, match=r"^--batch 4096 at 224 x 224 pixels is .* takes 2.3 GiB, more than 1: "

@@ -38,7 +38,7 @@ from tinyvit.quant.quantizer import QuantizationConfig
 from tinyvit.quant.recipe import Recipe
 from tinyvit.quant.sensitivity import SimulatedNetwork
 from tinyvit.runtimes.artifact import read_artifact
-from tinyvit.runtimes.model_io import ModelIO
+from tinyvit.runtimes.image_input import ImageInput
 
 SPOILED_UNIT = "stages.2.blocks.0.mlp.fc1"
 IMAGE_COUNT = 8
@@ -47,10 +47,8 @@ IMAGE_COUNT = 8
 @pytest.fixture(scope="module")
 def crop_inputs(demo_source: Any, crops: Path) -> torch.Tensor:
     """Normalized crops of photographs, float32 (IMAGE_COUNT, 3, 64, 64)."""
-    model_io = ModelIO(
-        "host", "NCHW", demo_source.checkpoint.preprocess, demo_source.labels, batch_size=1
-    )
-    inputs = read_inputs(crops, model_io, IMAGE_COUNT)
+    preprocess = demo_source.checkpoint.preprocess
+    inputs = read_inputs(crops, ImageInput("host", "NCHW", preprocess, batch_size=1), IMAGE_COUNT)
     return torch.from_numpy(np.concatenate(inputs.batches))
 
 
@@ -82,7 +80,7 @@ def int8_path(
         model="demo",
         img_size=64,
         quantization=QuantizationConfig(recipe=recipe_path),
-        output=tmp_path_factory.mktemp("int8") / "demo.int8.onnx",
+        output_path=tmp_path_factory.mktemp("int8") / "demo.int8.onnx",
     )
     with reuse_network(demo_source):
         return export(config).path
@@ -203,7 +201,7 @@ def test_another_format_is_refused_with_the_remedy(
         targets=("openvino",),
         img_size=64,
         quantization=QuantizationConfig(recipe=recipe_path),
-        output=tmp_path / "demo.xml",
+        output_path=tmp_path / "demo.xml",
     )
     with reuse_network(demo_source):
         path = export(config).path
@@ -269,10 +267,10 @@ def test_a_checkpoint_gives_the_same_figures_as_the_float32_file(tmp_path: Path)
     )
     recipe.save(tmp_path / "recipe.json")
     config = ExportConfig(
-        model="demo", img_size=64, windows="scaled", output=tmp_path / "demo.onnx"
+        model="demo", img_size=64, windows="scaled", output_path=tmp_path / "demo.onnx"
     )
     quantization = QuantizationConfig(recipe=tmp_path / "recipe.json")
-    int8 = replace(config, quantization=quantization, output=tmp_path / "demo.int8.onnx")
+    int8 = replace(config, quantization=quantization, output_path=tmp_path / "demo.int8.onnx")
     with full_demo():
         paths = [export(options).path for options in (config, int8)]
     packaged = Path(__file__).parents[2] / "src" / "tinyvit" / "assets" / "demo.safetensors"

@@ -55,7 +55,7 @@ def test_every_target_computes_the_padded_network(name: str, images: Path, tmp_p
         targets=(name,),
         img_size=SIZE,
         windows="checkpoint",
-        output=tmp_path / f"padded{target.suffix}",
+        output_path=tmp_path / f"padded{target.suffix}",
     )
     try:
         artifact = export(config)
@@ -103,7 +103,7 @@ def test_other_precisions_verify(precision: str, name: str, crops: Path, tmp_pat
         img_size=96,
         quantization=quantization,
         float16=precision == "float16",
-        output=tmp_path / f"padded{get_target(name).suffix}",
+        output_path=tmp_path / f"padded{get_target(name).suffix}",
     )
     try:
         artifact = export(config)
@@ -151,7 +151,11 @@ def test_a_recipe_belongs_to_one_kind_of_windows(crops: Path, tmp_path: Path) ->
     Recipe(sha256, 64, {"a:in": 1.0}, 7, (), "method", "images", 32, windows="scaled").save(path)
     quantization = QuantizationConfig(calib_data=crops, budget=ANY_ACCURACY, recipe=path)
     config = ExportConfig(
-        model="demo", img_size=64, windows="checkpoint", quantization=quantization, output=tmp_path
+        model="demo",
+        img_size=64,
+        windows="checkpoint",
+        quantization=quantization,
+        output_path=tmp_path,
     )
     with pytest.raises(RequestError, match="image size, kind of attention windows"):
         export(config)

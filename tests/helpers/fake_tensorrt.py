@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit.labels import numbered_labels
-from tinyvit.manifest import Manifest, SourceCheckpoint, TensorSpec
+from tinyvit.manifest import Manifest, OutputSpec, SourceCheckpoint, TensorSpec
 from tinyvit.preprocess import Preprocess
 
 CLASSES, SIZE = 10, 8
@@ -35,7 +35,7 @@ def make_manifest(**changes: Any) -> Manifest:
         precision="int8",
         embedded_preprocessing="host",
         input=TensorSpec("image", ("batch", 3, SIZE, SIZE), "float32", "NCHW"),
-        output=TensorSpec("logits", ("batch", CLASSES), "float32", "NC"),
+        outputs=(OutputSpec("logits", ("batch", CLASSES), "float32", "NC"),),
         preprocess=Preprocess(SIZE, SIZE),
         labels=numbered_labels(CLASSES),
         source=SourceCheckpoint("invented", "0" * 64),

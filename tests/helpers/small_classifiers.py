@@ -17,7 +17,14 @@ import pytest
 
 from tinyvit.golden import CHIRP_FORMULA, CHIRP_PATTERNS, make_golden_input
 from tinyvit.labels import Label
-from tinyvit.manifest import MANIFEST_KEY, GoldenVectors, Manifest, SourceCheckpoint, TensorSpec
+from tinyvit.manifest import (
+    MANIFEST_KEY,
+    GoldenVectors,
+    Manifest,
+    OutputSpec,
+    SourceCheckpoint,
+    TensorSpec,
+)
 from tinyvit.preprocess import Preprocess
 
 SIZE, CLASSES = 32, 10
@@ -55,7 +62,7 @@ def make_manifest(embedded_preprocessing: str, batch: int | str) -> Manifest:
         precision="float32",
         embedded_preprocessing=embedded_preprocessing,
         input=TensorSpec("image", shapes[embedded_preprocessing], dtype, layout),
-        output=TensorSpec("logits", (batch, CLASSES), "float32", "NC"),
+        outputs=(OutputSpec("logits", (batch, CLASSES), "float32", "NC"),),
         preprocess=Preprocess(SIZE, 36)
         if embedded_preprocessing != "full"
         else Preprocess(SIZE, SIZE, "squash"),
@@ -106,7 +113,7 @@ def make_network(embedded_preprocessing: str, batch: int | str) -> Any:
     types = {"float32": onnx.TensorProto.FLOAT, "uint8": onnx.TensorProto.UINT8}
     inputs, outputs = (
         [helper.make_tensor_value_info(spec.name, types[spec.dtype], spec.shape)]
-        for spec in (manifest.input, manifest.output)
+        for spec in (manifest.input, *manifest.outputs)
     )
     initializers = [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()]
     graph = helper.make_graph(nodes, "test", inputs, outputs, initializers)
@@ -149,6 +156,11 @@ def hash_openvino_ir(path: Path) -> str:
     return hashlib.sha256(network + path.with_suffix(".bin").read_bytes()).hexdigest()
 
 
+def hash_content(bare_file: Path) -> str:
+    """Hash what `save_onnx` writes with a manifest, from a file without metadata."""
+    return hashlib.sha256(bare_file.read_bytes() + OTHER_ENTRY).hexdigest()
+
+
 def add_golden_vectors(
     manifest: Manifest, bare_file: Path, embedded_preprocessing: str, batch: int | str
 ) -> Manifest:
@@ -171,8 +183,8 @@ def add_golden_vectors(
         logits.append(tuple(session.run(None, {"image": images})[0][0].tolist()))
     return dataclasses.replace(
         manifest,
-        golden=GoldenVectors(CHIRP_FORMULA, CHIRP_PATTERNS, SIZE, SIZE, tuple(logits), 1e-3),
-        content_sha256=hashlib.sha256(bare_file.read_bytes() + OTHER_ENTRY).hexdigest(),
+        golden=GoldenVectors(CHIRP_FORMULA, CHIRP_PATTERNS, SIZE, SIZE, tuple(logits), (1e-3,)),
+        content_sha256=hash_content(bare_file),
     )
 
 

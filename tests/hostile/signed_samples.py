@@ -10,7 +10,7 @@ from typing import Any
 from tests.helpers.fake_tensorrt import CLASSES, SIZE, make_manifest
 from tests.hostile.artifact_commands import choose_engine
 from tinyvit.golden import CHIRP_FORMULA, CHIRP_PATTERNS
-from tinyvit.manifest import GoldenVectors, Manifest
+from tinyvit.manifest import GoldenVectors, Manifest, OutputSpec
 from tinyvit.runtimes.artifact import Artifact, content_sha256
 from tinyvit.runtimes.base import Runtime
 from tinyvit.runtimes.formats.trailer import add_archive, archive_members
@@ -28,16 +28,17 @@ def make_golden_manifest(runtime: Runtime, **changes: Any) -> Manifest:
         runtime: The network, opened.
         changes: Replace some fields of the manifest.
     """
+    output = OutputSpec(**vars(runtime.outputs[0]))
     manifest = make_manifest(
-        precision="float32", input=runtime.inputs[0], output=runtime.outputs[0], **changes
+        precision="float32", input=runtime.inputs[0], outputs=(output,), **changes
     )
-    empty = GoldenVectors(CHIRP_FORMULA, CHIRP_PATTERNS[:2], SIZE, SIZE, (), 1e-3)
+    empty = GoldenVectors(CHIRP_FORMULA, CHIRP_PATTERNS[:2], SIZE, SIZE, (), (1e-3,))
     logits = tuple(
         tuple(map(float, runtime.run(make_golden_batch(manifest, empty, index))[0]))
         for index in range(len(empty.patterns))
     )
     assert len(logits[0]) == CLASSES
-    return dataclasses.replace(manifest, golden=dataclasses.replace(empty, logits=logits))
+    return dataclasses.replace(manifest, golden=dataclasses.replace(empty, outputs=logits))
 
 
 def open_bare(path: Path) -> Runtime:

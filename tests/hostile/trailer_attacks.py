@@ -102,7 +102,7 @@ def list_manifests(text: str) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "hostile labels", partial(_change, manifest, labels=hostile)
     yield "hostile texts", partial(_change_texts, manifest)
     golden = {"formula": "chirp", "patterns": list(range(64)), "height": 4096, "width": 4096}
-    golden |= {"logits": [[0.0] * 10] * 64, "tolerance": 1.0}
+    golden |= {"outputs": [[0.0] * 10] * 64, "tolerances": [1.0]}
     yield "64 large golden inputs", partial(_change, manifest, golden=golden)
     for shape in ([1, 8, 8, 3], [-1, 0, 2**31, 2**31], [2**62] * 4, ["\x1b[2J"] * 4, []):
         tensor = {**manifest["input"], "shape": shape}

@@ -70,8 +70,8 @@ def test_training_reaches_every_parameter_of_a_padded_network() -> None:
 
 
 def test_a_padded_map_is_split_and_joined_again() -> None:
-    grid = WindowGrid(window=2, resolution=3)
-    assert (grid.windows_per_side, grid.padding) == (2, 1)
+    grid = WindowGrid(window=2, height=3, width=3)
+    assert (grid.rows, grid.columns, grid.padding) == (2, 2, (1, 1))
     tokens = torch.arange(1.0, 10).reshape(9, 1)
     windows = grid.split(tokens)
     assert windows.flatten().tolist() == [1, 2, 4, 5, 3, 0, 6, 0, 7, 8, 0, 0, 9, 0, 0, 0]
@@ -79,16 +79,16 @@ def test_a_padded_map_is_split_and_joined_again() -> None:
 
 
 def test_a_window_that_is_larger_than_the_map_is_padded() -> None:
-    grid = WindowGrid(window=3, resolution=2)
-    assert (grid.windows_per_side, grid.padding) == (1, 1)
+    grid = WindowGrid(window=3, height=2, width=2)
+    assert (grid.rows, grid.columns, grid.padding) == (1, 1, (1, 1))
     windows = grid.split(torch.arange(1.0, 5).reshape(4, 1))
     assert windows.flatten().tolist() == [1, 2, 0, 3, 4, 0, 0, 0, 0]
 
 
 def test_nothing_is_padded_where_windows_fit() -> None:
-    assert [WindowGrid(7, resolution).padding for resolution in (7, 14, 28)] == [0, 0, 0]
+    assert [WindowGrid(7, side, side).is_padded for side in (7, 14, 28)] == [False] * 3
     tokens = torch.randn(49, 4)
-    assert WindowGrid(7, 7).split(tokens) is tokens
+    assert WindowGrid(7, 7, 7).split(tokens) is tokens
 
 
 def test_padding_costs_multiply_accumulates() -> None:
@@ -189,6 +189,9 @@ PAPER = {"config": {"DATA": {"IMG_SIZE": 384}}}
         ({}, {"image_size": 288}, "timm", 224, (288, "checkpoint")),
         ({}, {"pretrained_cfg": {"input_size": [3, 288, 288]}}, "timm", 224, (288, "checkpoint")),
         ({"preprocess": {"size": 288}}, {}, "timm", 224, (288, "checkpoint")),
+        ({"args": {"img_size": 300}}, {}, "timm", 224, (300, "checkpoint")),
+        ({"args": {"input_size": [3, 256, 320]}}, {}, "timm", 224, ((256, 320), "checkpoint")),
+        ({"args": {"img_size": [320, 320]}}, {}, "timm", 224, (320, "checkpoint")),
         ({"args": {"img_size": "big"}}, {}, "timm", 224, (224, "checkpoint")),
         ({"args": {"img_size": True}}, {}, "timm", 224, (224, "checkpoint")),
         ({"args": None, "config": "a.yaml"}, {}, "timm", 224, (224, "checkpoint")),
@@ -213,7 +216,7 @@ def test_sources_are_read_in_the_stated_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "text"), [(300, "300"), ([3, 256, 320], "(256, 320)"), (4096, "4096")]
+    ("size", "text"), [(31, "31"), ([3, 256, 2048], "(256, 2048)"), (4096, "4096")]
 )
 def test_a_size_that_cannot_be_exported_is_named(size: object, text: str) -> None:
     windows = find_training_windows({"args": {"input_size": size}}, {}, "timm", 224)

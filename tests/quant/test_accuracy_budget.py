@@ -26,7 +26,7 @@ def outputs(top1: Sequence[int], classes: Sequence[int] | None = None) -> Artifa
     """Outputs for 4 classes whose largest logits are at `top1`."""
     logits = np.zeros((len(top1), 4), np.float32)
     logits[np.arange(len(top1)), top1] = 1
-    return ArtifactOutputs(logits, None if classes is None else np.asarray(classes))
+    return ArtifactOutputs((logits,), None if classes is None else np.asarray(classes))
 
 
 def test_flips_are_counted_in_both_directions() -> None:
@@ -63,9 +63,9 @@ class FirstPixelRuntime:
     def __init__(self) -> None:
         self.batch_sizes: list[int] = []
 
-    def run(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def run_outputs(self, batch: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32]]:
         self.batch_sizes.append(len(batch))
-        return batch[:, :, 0, 0]
+        return (batch[:, :, 0, 0],)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,9 @@ class FirstPixelRuntime:
 def test_a_fixed_batch_is_padded_and_cut(batch: int | str, expected_sizes: list[int]) -> None:
     preprocess = timm_preprocess(32)
     manifest = SimpleNamespace(
-        input=TensorSpec("image", (batch, 3, 32, 32), "float32", "NCHW"), preprocess=preprocess
+        input=TensorSpec("image", (batch, 3, 32, 32), "float32", "NCHW"),
+        preprocess=preprocess,
+        output_kind="logits",
     )
     pixels = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
     runtime = FirstPixelRuntime()

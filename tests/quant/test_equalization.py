@@ -16,11 +16,12 @@ from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.fold import fold_model
 from tinyvit.nn.model import TinyViT
 from tinyvit.quant.calibration import calibrate
-from tinyvit.quant.equalization import Equalization, equalize_network
+from tinyvit.quant.equalization import Equalization, equalize_network, find_downsampling
 from tinyvit.quant.equalization_choice import balance, choose_outliers, find_equalization
 from tinyvit.quant.quantized_network import quantize_network, quantized_units
 from tinyvit.quant.recipe import Recipe
 from tinyvit.quant_scheme import QuantScheme
+from tinyvit.variants import VARIANTS
 
 ATTENTION, MLP = "stages.2.blocks.1.attn", "stages.1.blocks.0.mlp"
 MBCONV, DOWNSAMPLING = "stages.0.blocks.1", "stages.2.downsample.conv1"
@@ -251,3 +252,12 @@ def test_the_checkpoint_is_not_changed(small_checkpoint: Checkpoint, noise_image
     before = {name: value.clone() for name, value in folded.state_dict().items()}
     equalize_network(folded, Equalization(exponents={f"{ATTENTION}.qkv.v": (2,) * 160}))
     assert all(torch.equal(value, before[name]) for name, value in folded.state_dict().items())
+
+
+def test_feature_maps_that_are_returned_get_no_constant() -> None:
+    """A constant in the last layer of a stage would change its feature map."""
+    variant = VARIANTS["tiny_vit_5m_224"]
+    for stages, expected in (((2, 3), {2}), ((0, 3), {2, 3}), ((1, 2), set()), ((0,), set())):
+        network = fold_model(TinyViT(variant, 0, 64, feature_stages=stages))
+        names = {f"stages.{index}.downsample.conv1" for index in expected}
+        assert find_downsampling(network).keys() == names

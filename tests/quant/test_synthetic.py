@@ -84,7 +84,7 @@ def test_optimization_approaches_the_recorded_statistics(
 
 
 def test_color_channels_of_the_noise_are_alike_and_correlated() -> None:
-    noise = synthetic._make_noise(500, 32, np.random.default_rng(0)).numpy()
+    noise = synthetic._make_noise(500, (32, 32), np.random.default_rng(0)).numpy()
     covariance = np.cov(noise.transpose(1, 0, 2, 3).reshape(3, -1))
     correlated = np.full((3, 3), synthetic.SHARED_COLOR_VARIANCE)
     np.fill_diagonal(correlated, 1)
@@ -192,4 +192,10 @@ def test_a_cache_that_cannot_be_written_is_ignored(
 def test_batches_of_large_images_are_smaller(
     count: int, size: int, expected_sizes: list[int]
 ) -> None:
-    assert synthetic._choose_batch_sizes(SyntheticConfig(count), size) == expected_sizes
+    assert synthetic._choose_batch_sizes(SyntheticConfig(count), size**2) == expected_sizes
+
+
+def test_noise_has_the_height_and_the_width_of_the_input() -> None:
+    noise = synthetic._make_noise(2, (48, 32), np.random.default_rng(0)).numpy()
+    assert noise.shape == (2, 3, 48, 32)
+    assert noise.mean((2, 3)) == pytest.approx(np.zeros((2, 3)), abs=1e-6)

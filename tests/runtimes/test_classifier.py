@@ -17,7 +17,7 @@ from tests.helpers.small_classifiers import ArtifactBuilder
 from tinyvit import Classifier, Prediction
 from tinyvit.errors import ArtifactError, ImageError, RequestError
 from tinyvit.preprocess import Preprocess
-from tinyvit.runtimes import ClassifierInfo, RuntimeOptions, open_runtime, read_artifact
+from tinyvit.runtimes import ModelInfo, RuntimeOptions, open_runtime, read_artifact
 
 RNG = np.random.default_rng(3)
 PREPROCESSING_AND_BATCH = [("host", "batch"), ("host", 4), ("normalize", "batch"), ("normalize", 1)]
@@ -292,7 +292,7 @@ def test_describe_and_close(
     info = classifier.describe()
     runtime_info = open_runtime(path, engine, RuntimeOptions(threads=1)).describe()
     assert (runtime_info.engine, runtime_info.threads) == (engine, 1)
-    assert info == ClassifierInfo(path.name, "host", 4, info.decoding_threads, runtime_info)
+    assert info == ModelInfo(path.name, "host", 4, info.decoding_threads, runtime_info)
     assert 1 <= info.decoding_threads <= 4
     assert classifier.manifest == read_artifact(path).manifest
     classifier.close()

@@ -11,13 +11,13 @@ from tinyvit.errors import ArtifactError
 from tinyvit.manifest import TensorSpec
 from tinyvit.runtimes.engines._mil_cost import check_cost
 from tinyvit.runtimes.engines._mil_operations import compute_operation
-from tinyvit.runtimes.engines._mil_types import ClassifierSignature, MilProgram, Operation
+from tinyvit.runtimes.engines._mil_types import MilProgram, ModelSignature, Operation
 
 
 def make_program(operations: list[Operation], shape: tuple[int, ...]) -> MilProgram:
     image = TensorSpec("x", shape, "float32", "NCHW")
     logits = TensorSpec("logits", (1, 10), "float32", "NC")
-    return MilProgram(ClassifierSignature(image, logits, False), tuple(operations))
+    return MilProgram(ModelSignature(image, (logits,), False), tuple(operations))
 
 
 def make_chain(kind: str, count: int, shape: tuple[int, ...], **constants: Any) -> list[Operation]:

@@ -214,7 +214,7 @@ HOSTILE_EDITS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "no input": (lambda model: model.description.ClearField("input"), "one input"),
     "two logits": (
         lambda model: model.description.output.add().CopyFrom(model.description.output[0]),
-        "array of logits",
+        "float arrays with different names as outputs",
     ),
     "no program": (lambda model: model.identity.SetInParent(), "no ML Program"),
     "no main function": (lambda model: model.mlProgram.functions.clear(), "no main"),

@@ -18,7 +18,7 @@ pytest.importorskip("torch")
 import torch
 
 from tinyvit.errors import ArtifactError, RequestError
-from tinyvit.manifest import Manifest, SourceCheckpoint, TensorSpec
+from tinyvit.manifest import Manifest, OutputSpec, SourceCheckpoint, TensorSpec
 from tinyvit.preprocess import Preprocess
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Runtime, RuntimeInfo, RuntimeOptions
@@ -280,7 +280,7 @@ def test_content_must_have_the_hash_in_the_manifest(
         precision="float32",
         embedded_preprocessing="host",
         input=spec,
-        output=spec,
+        outputs=(OutputSpec("logits", (1, 10), "float32", "NC"),),
         preprocess=Preprocess(32, 32),
         labels=(),
         source=SourceCheckpoint("a", "0" * 64),

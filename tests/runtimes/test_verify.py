@@ -111,7 +111,7 @@ def test_a_changed_weight_changes_the_hash_and_the_logits(
     [
         ("thing 3", "thinx 3"),
         ('"resize":36', '"resize":38'),
-        ('"tolerance":0.001', '"tolerance":0.901'),
+        ('"tolerances":[0.001', '"tolerances":[0.901'),
     ],
 )
 def test_an_edited_manifest_fails_and_the_file_still_opens(
@@ -177,8 +177,8 @@ def test_another_top1_class_within_the_tolerance_is_reported_and_passes(
     path = copy_artifact()
     golden = read_manifest(path).golden
     assert golden
-    shifted = tuple(tuple(np.roll(row, 1).tolist()) for row in golden.logits)
-    replace_manifest(path, golden=dataclasses.replace(golden, logits=shifted, tolerance=1e6))
+    shifted = tuple(tuple(np.roll(row, 1).tolist()) for row in golden.outputs)
+    replace_manifest(path, golden=dataclasses.replace(golden, outputs=shifted, tolerances=(1e6,)))
     result = verify(path)
     assert result.max_abs_diff <= result.tolerance
     assert not any(golden_input.top1_agrees for golden_input in result.golden_inputs)
@@ -205,8 +205,10 @@ def test_files_without_manifest_or_golden_vectors_cannot_be_verified(
         {"patterns": (0, 1)},
         {"height": 10**9, "width": 10**9},
         {"height": 64},
-        {"logits": ((1.0,),) * 3},
-        {"tolerance": -1.0},
+        {"outputs": ((1.0,),) * 3},
+        {"tolerances": (-1.0,)},
+        {"tolerances": ()},
+        {"tolerances": (1.0, 1.0)},
     ],
 )
 def test_hostile_golden_vectors_are_refused(

@@ -52,7 +52,9 @@ function openClassifier() {
 }
 
 function describeClassifier({ manifest, threads, loadMs }) {
-  const { model, img_size: size, precision, license } = manifest;
+  const { model, precision, license } = manifest;
+  // The side of a square, or [height, width].
+  const size = [manifest.img_size].flat().join(" x ");
   const threadText = `${threads} ${threads === 1 ? "thread" : "threads"}`;
   const engine = threads ? `WebAssembly with ${threadText}` : "WebGPU";
   return (

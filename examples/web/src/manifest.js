@@ -22,7 +22,8 @@ const REMEDY = "make it with: tinyvit-export --preprocess full";
  * @param {Uint8Array} bytes - The content of the file.
  * @param {string} name - Name of the file, for error messages.
  * @returns {object} The manifest, as tinyvit-export wrote it.
- * @throws {Error} The file is not an ONNX file, has no manifest, or leaves resizing to its caller.
+ * @throws {Error} The file is not an ONNX file, has no manifest, leaves resizing to its caller, or
+ *   is no classifier.
  */
 export function readManifest(bytes, name) {
   let json;
@@ -38,6 +39,9 @@ export function readManifest(bytes, name) {
     throw new Error(
       `${name} leaves resizing to its caller (--preprocess ${preprocessing}): ${REMEDY}`,
     );
+  }
+  if (!manifest.labels.names.length) {
+    throw new Error(`${name} is no classifier: make it with: tinyvit-export --output logits`);
   }
   return manifest;
 }

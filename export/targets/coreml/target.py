@@ -1,8 +1,8 @@
 """The target "coreml": an .mlpackage with an ML Program, made on any machine for Apple's systems.
 
-The model is a classifier: Xcode previews it, and Apple's Vision framework returns labels. Vision
-also resizes and crops, so the usual input is an image (`--preprocess normalize`); with
-`--preprocess host` the input is an array.
+A model that returns logits is a classifier: Xcode previews it, and Apple's Vision framework returns
+labels. Vision also resizes and crops, so the usual input is an image (`--preprocess normalize`);
+with `--preprocess host` the input is an array.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from tinyvit.errors import MissingDependencyError
 from tinyvit.export.targets import Feature, Target, check_supported
 from tinyvit.export.targets.coreml.passes import INPUT, LOGITS, PROBABILITIES, mark_for_ios16
 from tinyvit.export.targets.coreml.writer import CoreMlModel
+from tinyvit.image_sizes import height_and_width
 from tinyvit.manifest import EmbeddedPreprocessing, Precision
 from tinyvit.output_capture import silence_libraries
 from tinyvit.preprocess import Preprocess
@@ -71,17 +72,14 @@ class CoreMlTarget(Target):
         embedded_preprocessing: EmbeddedPreprocessing,
         precision: Precision,
     ) -> CoreMlModel:
-        """Convert the traced network, with a softmax after it; see `Target.lower`."""
+        """Convert the traced network, with a softmax after logits; see `Target.lower`."""
         check_supported(self, precision, embedded_preprocessing, graph.batch)
         with silence_libraries(*_NOISY_LIBRARIES):
             coremltools = _import_coremltools()
-            from tinyvit.export.targets.coreml.preprocess import trace_classifier
+            from tinyvit.export.targets.coreml.preprocess import trace_for_coreml
 
-            program = trace_classifier(
-                graph.program, graph.img_size, preprocess, embedded_preprocessing
-            )
-            shape = (1, 3, graph.img_size, graph.img_size)
-            converted = _convert(coremltools, program, shape, embedded_preprocessing, precision)
+            program = trace_for_coreml(graph, preprocess, embedded_preprocessing)
+            converted = _convert(coremltools, program, graph, embedded_preprocessing, precision)
             weights = Path(converted.weights_dir, "weight.bin").read_bytes()
             model = converted.get_spec()
         if precision == "int8-weights":
@@ -92,11 +90,15 @@ class CoreMlTarget(Target):
 def _convert(
     ct: Any,
     program: Any,
-    shape: tuple[int, ...],
+    graph: Graph,
     embedded_preprocessing: EmbeddedPreprocessing,
     precision: Precision,
 ) -> Any:
-    """Convert a traced classifier; `ct` is the module coremltools, under its usual short name."""
+    """Convert a traced program; `ct` is the module coremltools, under its usual short name."""
+    shape = (1, 3, *height_and_width(graph.img_size))
+    names = graph.output_names
+    if graph.outputs[0].kind == "logits":
+        names = [LOGITS, PROBABILITIES]
     if embedded_preprocessing == "normalize":
         image = ct.ImageType(INPUT, shape, color_layout=ct.colorlayout.RGB)
     else:
@@ -105,7 +107,7 @@ def _convert(
     return ct.convert(
         program,
         inputs=[image],
-        outputs=[ct.TensorType(name, dtype=np.float32) for name in (LOGITS, PROBABILITIES)],
+        outputs=[ct.TensorType(name, dtype=np.float32) for name in names],
         minimum_deployment_target=ct.target.iOS17 if needs_ios17 else ct.target.iOS16,
         compute_precision=ct.precision.FLOAT16 if is_float16 else ct.precision.FLOAT32,
         skip_model_load=True,

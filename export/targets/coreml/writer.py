@@ -17,6 +17,7 @@ from tinyvit.export.targets.coreml.passes import (
     LOGITS,
     add_classifier_outputs,
 )
+from tinyvit.image_sizes import describe_size
 from tinyvit.labels import Label
 from tinyvit.manifest import MANIFEST_KEY, Manifest
 
@@ -36,7 +37,8 @@ class CoreMlModel(LoweredModel):
     """A converted network that is ready to be written.
 
     Attributes:
-        model: A model (1, 3, size, size) -> logits and probabilities, without labels.
+        model: A model (1, 3, height, width) -> logits and probabilities without labels, or other
+            outputs.
         weights: Content of the weights file that the model refers to.
     """
 
@@ -46,8 +48,10 @@ class CoreMlModel(LoweredModel):
     def save(self, path: Path, manifest: Manifest) -> list[Path]:
         """Write the folder at `path`, replacing files that exist; see `LoweredModel.save`."""
         model = copy.deepcopy(self.model)
-        add_classifier_outputs(model, make_class_names(manifest.labels))
-        describe_classifier(model, manifest)
+        if manifest.output_kind == "logits":
+            add_classifier_outputs(model, make_class_names(manifest.labels))
+            _describe_classes(model)
+        describe_model(model, manifest)
         write_package(path, bytes(model.SerializeToString(deterministic=True)), self.weights)
         return [path]
 
@@ -79,30 +83,32 @@ def make_class_names(labels: tuple[Label, ...]) -> list[str]:
     return names
 
 
-def describe_classifier(model: Model_pb2.Model, manifest: Manifest) -> None:
-    """Set the descriptions that Xcode shows and by which Vision recognizes a classifier.
+def describe_model(model: Model_pb2.Model, manifest: Manifest) -> None:
+    """Set the descriptions that Xcode shows.
 
     Args:
-        model: A model with the outputs of a classifier; changed in place.
+        model: A model with the outputs of the artifact; changed in place.
         manifest: The manifest of the artifact, which is stored in the metadata.
     """
-    _describe_interface(model, manifest)
+    _describe_tensors(model, manifest)
     metadata = model.description.metadata
-    metadata.shortDescription = (
-        f"{manifest.model}: an image classifier of {len(manifest.labels)} classes, "
-        f"{manifest.precision}"
-    )
+    purpose = {
+        "logits": f"an image classifier of {len(manifest.labels)} classes",
+        "embedding": "the embedding of an image",
+        "features": "feature maps of an image",
+    }[manifest.output_kind]
+    metadata.shortDescription = f"{manifest.model}: {purpose}, {manifest.precision}"
     metadata.license = manifest.license
     # Remove what coremltools records: its version, torch's version and the date. With the date,
     # files that are made on different days would differ.
     metadata.userDefined.clear()
-    if manifest.embedded_preprocessing == "normalize":
+    if manifest.embedded_preprocessing == "normalize" and manifest.output_kind == "logits":
         metadata.userDefined["com.apple.coreml.model.preview.type"] = "imageClassifier"
     metadata.userDefined[MANIFEST_KEY] = manifest.to_json()
 
 
-def _describe_interface(model: Model_pb2.Model, manifest: Manifest) -> None:
-    """Describe the input and the three outputs of a classifier."""
+def _describe_classes(model: Model_pb2.Model) -> None:
+    """Describe the three outputs of a classifier, by which Vision recognizes it."""
     description = model.description
     logits = next(copy.deepcopy(output) for output in description.output if output.name == LOGITS)
     logits.shortDescription = "The network's output before softmax, one value per class"
@@ -116,11 +122,23 @@ def _describe_interface(model: Model_pb2.Model, manifest: Manifest) -> None:
     description.output.add().CopyFrom(logits)
     description.predictedFeatureName = LABEL
     description.predictedProbabilitiesName = LABEL_PROBABILITIES
+
+
+def _describe_tensors(model: Model_pb2.Model, manifest: Manifest) -> None:
+    """Describe the input, and the outputs of a model that is not a classifier."""
+    for output in model.description.output:
+        for spec in manifest.outputs:
+            if output.name == spec.name and spec.kind == "embedding":
+                output.shortDescription = "One vector for the image"
+            elif output.name == spec.name and spec.kind == "features":
+                output.shortDescription = (
+                    f"A feature map for {spec.stride} pixels in each direction"
+                )
     pixel_format = "RGB in planes, normalized: less the mean, divided by std"
     if manifest.embedded_preprocessing == "normalize":
         pixel_format = "RGB; the model subtracts the mean and divides by std"
-    size = f"{manifest.img_size} x {manifest.img_size}"
-    description.input[0].shortDescription = f"An image of {size} pixels, {pixel_format}"
+    size = describe_size(manifest.img_size)
+    model.description.input[0].shortDescription = f"An image of {size} pixels, {pixel_format}"
 
 
 def write_package(path: Path, model: bytes, weights: bytes) -> None:

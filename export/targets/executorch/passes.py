@@ -38,9 +38,9 @@ def rewrite_for_xnnpack(
     """Run every pass of this module on a copy of a program.
 
     Args:
-        program: A traced network (batch, 3, size, size) whose shapes are all fixed.
+        program: A traced network (batch, 3, height, width) whose shapes are all fixed.
         preprocess: The preprocessing whose normalization is put in front of the network, which then
-            takes uint8 (batch, size, size, 3); None to put nothing in front.
+            takes uint8 (batch, height, width, 3); None to put nothing in front.
 
     Returns:
         A new program that computes the same function, after the normalization if there is one.
@@ -62,9 +62,8 @@ def rewrite_for_xnnpack(
     network: torch.nn.Module = module
     if preprocess is not None:
         network = take_channels_last(module, preprocess)
-        size = preprocess.size
-        batch = len(example_inputs[0])
-        example_inputs = (torch.zeros(batch, size, size, 3, dtype=torch.uint8),)
+        shape = (len(example_inputs[0]), preprocess.height, preprocess.width, 3)
+        example_inputs = (torch.zeros(shape, dtype=torch.uint8),)
     with torch.no_grad():
         return torch.export.export(network, example_inputs)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tinyvit.manifest import Manifest
+from tinyvit.manifest import Manifest, OutputSpec
 from tinyvit.runtimes.formats import trailer
 
 METADATA_NAME = "TFLITE_METADATA"
@@ -55,7 +55,7 @@ _MIN_PARSER_VERSION = "1.0.0"
 
 
 def make_metadata(manifest: Manifest) -> bytes:
-    """Describe a model that takes an image and returns logits.
+    """Describe a model that takes an image.
 
     The metadata states how the caller must normalize levels from 0 to 255. If the model itself
     normalizes (embedded preprocessing "normalize"), that is a mean of 0 and a std of 1.
@@ -69,11 +69,13 @@ def make_metadata(manifest: Manifest) -> bytes:
     import flatbuffers
 
     builder = flatbuffers.Builder(_INITIAL_SIZE)
-    image, logits = _write_image(builder, manifest), _write_logits(builder)
-    inputs, outputs = _write_vector(builder, [image]), _write_vector(builder, [logits])
+    image = _write_image(builder, manifest)
+    tensors = [_write_output(builder, spec) for spec in manifest.outputs]
+    inputs, outputs = _write_vector(builder, [image]), _write_vector(builder, tensors)
     # input_tensor_metadata, output_tensor_metadata
     graph = _write_table(builder, _SLOT_COUNTS["SubGraphMetadata"], {2: inputs, 3: outputs})
-    summary = f"{manifest.variant}, {len(manifest.labels)} classes, {manifest.precision}"
+    output = f"{len(manifest.labels)} classes" if manifest.labels else manifest.output_kind
+    summary = f"{manifest.variant}, {output}, {manifest.precision}"
     # name, description, license, min_parser_version
     texts = {0: manifest.model, 1: summary, 5: manifest.license, 7: _MIN_PARSER_VERSION}
     fields = _write_texts(builder, texts)
@@ -124,8 +126,19 @@ def _write_image(builder: Any, manifest: Manifest) -> int:
     return _write_table(builder, _SLOT_COUNTS["TensorMetadata"], fields)
 
 
+def _write_output(builder: Any, spec: OutputSpec) -> int:
+    """Write the TensorMetadata of an output, and return its offset."""
+    if spec.kind == "logits":
+        return _write_logits(builder)
+    description = "One vector for each image."
+    if spec.kind == "features":
+        description = f"A feature map, {spec.layout}, for {spec.stride} pixels in each direction."
+    texts = _write_texts(builder, {0: spec.name, 1: description})  # name, description
+    return _write_table(builder, _SLOT_COUNTS["TensorMetadata"], texts)
+
+
 def _write_logits(builder: Any) -> int:
-    """Write the TensorMetadata of the output, and return its offset."""
+    """Write the TensorMetadata of the logits, and return its offset."""
     about_labels = "Names of the classes, in the order of the logits."
     # name, description
     file_texts = _write_texts(builder, {0: trailer.LABELS_FILE, 1: about_labels})

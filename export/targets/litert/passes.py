@@ -7,6 +7,7 @@ converted model (see `flatbuffer`). docs/lab-notes/engines.md ("LiteRT") has mea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,17 +60,17 @@ def expand_layer_norm(network: GraphModule) -> None:
     network.recompile()
 
 
-def optimize_model(model: Any, input_name: str, output_name: str) -> None:
+def optimize_model(model: Any, input_name: str, output_names: Sequence[str]) -> None:
     """Run every pass on a converted model, except `store_constants_as_float16`.
 
     Args:
         model: The model as the converter makes it; changed in place.
         input_name: New name of its input.
-        output_name: New name of its output.
+        output_names: New names of its outputs, in the order of the network.
     """
     compute_gelu_in_float32(model)
     read_pixels_as_quantized(model)
-    rename_tensors(model, input_name, output_name)
+    rename_tensors(model, input_name, output_names)
     remove_converter_metadata(model)
 
 
@@ -136,23 +137,35 @@ def read_pixels_as_quantized(model: Any) -> None:
         operator.builtinOptionsType, operator.builtinOptions = schema.BuiltinOptions.NONE, None
 
 
-def rename_tensors(model: Any, input_name: str, output_name: str) -> None:
-    """Rename the input and the output, and number all other tensors.
+def rename_tensors(model: Any, input_name: str, output_names: Sequence[str]) -> None:
+    """Rename the input and the outputs, put the outputs in order, and number all other tensors.
 
-    Requires: one input and one output.
-    Changes: names of tensors, and of the input and output in the signature (the model's interface).
-    Why: the converter names tensors after the modules of the source code.
+    Requires: one input, and outputs that the converter has numbered in the signature.
+    Changes: names of tensors, and of the input and outputs in the signature (the model's
+        interface); the order of the outputs becomes that of the network.
+    Why: the converter names tensors after the modules of the source code, and sorts outputs.
 
     Args:
         model: The model to change in place.
         input_name: New name of its input.
-        output_name: New name of its output.
+        output_names: New names of its outputs, in the order of the network.
     """
     graph, signature = model.subgraphs[0], model.signatureDefs[0]
     for i, tensor in enumerate(graph.tensors):
         tensor.name = f"t{i}"
     graph.tensors[graph.inputs[0]].name = signature.inputs[0].name = input_name
-    graph.tensors[graph.outputs[0]].name = signature.outputs[0].name = output_name
+    outputs = sorted(signature.outputs, key=_read_output_number)
+    for output, name in zip(outputs, output_names):
+        graph.tensors[output.tensorIndex].name = output.name = name
+    if len(outputs) > 1:
+        graph.outputs = make_tensor_list(*(output.tensorIndex for output in outputs))
+
+
+def _read_output_number(output: Any) -> int:
+    """Return the number at the end of the name that the converter gave to an output."""
+    name = output.name.decode() if isinstance(output.name, bytes) else str(output.name)
+    digits = name.rpartition("_")[2]
+    return int(digits) if digits.isdecimal() else 0
 
 
 def remove_converter_metadata(model: Any) -> None:

@@ -1,8 +1,8 @@
 """The target "litert": one .tflite file for LiteRT (TensorFlow Lite) and its XNNPACK delegate.
 
-Images are NHWC, as in mobile applications: normalized float32 (N, size, size, 3), or uint8 pixels
-of the same shape. The file also contains TensorFlow Lite's own metadata and labels.txt, which
-TensorFlow Lite's task library reads.
+Images are NHWC, as in mobile applications: normalized float32 (N, height, width, 3), or uint8
+pixels of the same shape. The file also contains TensorFlow Lite's own metadata and, for a
+classifier, labels.txt, which TensorFlow Lite's task library reads.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from tinyvit.export.targets.litert.passes import (
     store_constants_as_float16,
 )
 from tinyvit.export.targets.litert.writer import LiteRtModel
-from tinyvit.export.tracing import INPUT, OUTPUT, explain_tool_errors
+from tinyvit.export.tracing import INPUT, explain_tool_errors
+from tinyvit.image_sizes import height_and_width
 from tinyvit.manifest import EmbeddedPreprocessing, Precision
 from tinyvit.output_capture import silence_file_descriptors, silence_libraries
 from tinyvit.preprocess import Preprocess
@@ -84,7 +85,7 @@ class LiteRtTarget(Target):
             model = self._convert(
                 graph, preprocess if embedded_preprocessing == "normalize" else None
             )
-        optimize_model(model, INPUT, OUTPUT)
+        optimize_model(model, INPUT, graph.output_names)
         min_bytes = _FLOAT16_MIN_BYTES.get(precision)
         if min_bytes is not None:
             store_constants_as_float16(model, min_bytes)
@@ -105,7 +106,7 @@ class LiteRtTarget(Target):
         network = graph.program.module()
         expand_layer_norm(network)
         dtype = torch.float32 if preprocess is None else torch.uint8
-        example = torch.zeros(graph.batch or 1, graph.img_size, graph.img_size, 3, dtype=dtype)
+        example = torch.zeros(graph.batch or 1, *height_and_width(graph.img_size), 3, dtype=dtype)
         converted = litert_torch.convert(
             take_channels_last(network, preprocess),
             (example,),

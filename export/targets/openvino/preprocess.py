@@ -1,8 +1,8 @@
 """A pass that puts preprocessing into an OpenVINO model.
 
-Before the pass, the model's input is float32 (N, 3, size, size), normalized. After it, the input is
-uint8 RGB with the same name: (N, size, size, 3) for embedded preprocessing "normalize", or one
-image (1, height, width, 3) of any size for embedded preprocessing "full".
+Before the pass, the model's input is float32 (N, 3, height, width), normalized. After it, the input
+is uint8 RGB with the same name: (N, height, width, 3) for embedded preprocessing "normalize", or
+one image (1, rows, columns, 3) of any size for embedded preprocessing "full".
 
 The shared pass for ONNX (`passes/onnx_preprocess.py`) is not used, because OpenVINO's ONNX reader
 ignores antialiasing. `resize.py` builds the resize from other operations.
@@ -27,7 +27,7 @@ def add_preprocessing(
 ) -> openvino.Model:
     """Put a part of the preprocessing in front of the network.
 
-    Requires: one float32 input (N, 3, size, size); for "full" also a batch that is 1 or dynamic.
+    Requires: one float32 input (N, 3, height, width); for "full" also a batch that is 1 or dynamic.
     Changes: the input becomes uint8 (see the module), and for "full" a dynamic batch becomes 1.
     Why: applications can then pass pixels and need no preprocessing code.
 
@@ -53,15 +53,16 @@ def add_preprocessing(
         from openvino import opset11 as ops
     except ImportError as error:
         raise MissingDependencyError.for_package("openvino", extra="openvino") from error
-    old_input, size = _find_network_input(model, preprocess), preprocess.size
+    old_input = _find_network_input(model, preprocess)
+    height, width = preprocess.height, preprocess.width
     if embedded_preprocessing == "full":
         _check_resize(old_input, preprocess)
         # Shapes inside the network may contain a dynamic batch, which becomes 1.
         input_index = 0
-        model.reshape({input_index: [1, 3, size, size]})
+        model.reshape({input_index: [1, 3, height, width]})
         shape = [1, -1, -1, 3]  # -1 stands for any size.
     else:
-        shape = [old_input.get_partial_shape()[0], size, size, 3]
+        shape = [old_input.get_partial_shape()[0], height, width, 3]
     image = ops.parameter(
         openvino.PartialShape(shape), openvino.Type.u8, name=old_input.get_friendly_name()
     )
@@ -92,15 +93,15 @@ def _find_network_input(model: openvino.Model, preprocess: Preprocess) -> Any:
     """Return the only input; raise RequestError unless it takes the result of preprocessing."""
     import openvino
 
-    parameters, size = model.get_parameters(), preprocess.size
-    expected = openvino.PartialShape([-1, 3, size, size])
+    parameters, (height, width) = model.get_parameters(), (preprocess.height, preprocess.width)
+    expected = openvino.PartialShape([-1, 3, height, width])
     if (
         len(parameters) != 1
         or parameters[0].get_element_type() != openvino.Type.f32
         or not expected.same_scheme(_make_batch_dynamic(parameters[0]))
     ):
         raise RequestError(
-            f"preprocessing needs a network with one float32 input of (N, 3, {size}, {size}); "
+            f"preprocessing needs a network with one float32 input of (N, 3, {height}, {width}); "
             f"this model takes {parameters}",
             "export a network of this input size with --preprocess host first",
         )
@@ -135,7 +136,7 @@ def _check_resize(parameter: Any, preprocess: Preprocess) -> None:
 
 
 def _normalize(values: Node, preprocess: Preprocess) -> Node:
-    """Add nodes that normalize levels from 0 to 255, float32 (N, 3, size, size).
+    """Add nodes that normalize levels from 0 to 255, float32 (N, 3, height, width).
 
     Mean and std cannot be folded into the first convolution, because its zero padding applies to
     normalized values.

@@ -32,7 +32,8 @@ class _Window:
         first: First source pixel, int64 (2,).
         end: One past the last source pixel, int64 (2,).
         centers: Position in the source image of the center of each pixel of the crop, in source
-            pixels, float32 (2, size).
+            pixels, float32 (2, longest side of the crop). For the shorter side, the last center is
+            repeated.
         filter_scale: Factor by which the filter is widened: source pixels per resized pixel, but at
             least 1, float32 (2,).
     """
@@ -55,11 +56,10 @@ def add_resize_and_crop(image: Node, preprocess: Preprocess) -> Node:
         preprocess: The resize, the crop and the interpolation.
 
     Returns:
-        Node with levels from 0 to 255, float32 (1, 3, size, size).
+        Node with levels from 0 to 255, float32 (1, 3, height, width).
     """
     from openvino import opset11 as ops
 
-    size = preprocess.size
     image_shape = ops.shape_of(image, "i64")
     spatial_axes = make_int64(1, 2)
     source_size = ops.gather(image_shape, spatial_axes, axis=make_int64(0))
@@ -81,8 +81,17 @@ def add_resize_and_crop(image: Node, preprocess: Preprocess) -> Node:
     image = ops.matmul(row_filter, image, transpose_a=False, transpose_b=False)
     image = _round_to_levels(image)
     order = ops.select(is_tall, make_int64(0, 1, 3, 2), make_int64(0, 1, 2, 3))
-    return ops.reshape(
-        ops.transpose(image, order), make_int64(1, 3, size, size), special_zero=False
+    height, width = preprocess.height, preprocess.width
+    longest = max(height, width)
+    image = ops.reshape(
+        ops.transpose(image, order), make_int64(1, 3, longest, longest), special_zero=False
+    )
+    if height == width:
+        return image
+    # The filter of the shorter side has repeated its last row.
+    axes = make_int64(2, 3)
+    return ops.slice(
+        image, make_int64(0, 0), make_int64(height, width), step=make_int64(1, 1), axes=axes
     )
 
 
@@ -100,7 +109,9 @@ def _find_window(source_size: Node, preprocess: Preprocess) -> _Window:
 
     resized_size, start = _find_crop(source_size, preprocess)
     scale = ops.divide(ops.convert(source_size, "f32"), ops.convert(resized_size, "f32"))
-    centers_in_crop = make_float32([np.arange(preprocess.size) + 0.5] * 2)
+    last_pixels = np.array([[preprocess.height - 1], [preprocess.width - 1]])
+    longest = int(last_pixels.max()) + 1
+    centers_in_crop = make_float32(np.minimum(np.arange(longest), last_pixels) + 0.5)
     crop_start = ops.unsqueeze(ops.convert(start, "f32"), axes=make_int64(1))
     centers_in_resized = ops.add(centers_in_crop, crop_start)
     centers = ops.multiply(centers_in_resized, ops.unsqueeze(scale, axes=make_int64(1)))
@@ -110,7 +121,7 @@ def _find_window(source_size: Node, preprocess: Preprocess) -> _Window:
     margin = ops.add(ops.multiply(filter_scale, radius), make_float32([1]))
     lowest, highest = (
         ops.squeeze(ops.gather(centers, make_int64(i), axis=make_int64(1)), axes=make_int64(1))
-        for i in (0, preprocess.size - 1)
+        for i in (0, longest - 1)
     )
     first = ops.convert(ops.floor(ops.subtract(lowest, margin)), "i64")
     end = ops.convert(ops.ceiling(ops.add(highest, margin)), "i64")
@@ -122,14 +133,43 @@ def _find_crop(source_size: Node, preprocess: Preprocess) -> tuple[Node, Node]:
     """Compute the resized (height, width) and the start of the crop in it, both int64 (2,)."""
     from openvino import opset11 as ops
 
-    size = preprocess.size
     if preprocess.crop == "squash":  # Both sides are resized to `size`.
-        return make_int64(size, size), make_int64(0, 0)
-    resized_size = ops.divide(
-        ops.multiply(source_size, make_int64(preprocess.resize)),
-        ops.reduce_min(source_size, reduction_axes=make_int64(0), keep_dims=True),
+        return make_int64(preprocess.height, preprocess.width), make_int64(0, 0)
+    if isinstance(preprocess.resize, int):
+        resized_size = ops.divide(
+            ops.multiply(source_size, make_int64(preprocess.resize)),
+            ops.reduce_min(source_size, reduction_axes=make_int64(0), keep_dims=True),
+        )
+    else:
+        resized_size = _cover_size(source_size, *preprocess.resize)
+    crop_size = (
+        make_int64(preprocess.size)
+        if isinstance(preprocess.size, int)
+        else make_int64(*preprocess.size)
     )
-    return resized_size, _halve_to_even(ops.subtract(resized_size, make_int64(size)))
+    return resized_size, _halve_to_even(ops.subtract(resized_size, crop_size))
+
+
+def _cover_size(source_size: Node, resize_height: int, resize_width: int) -> Node:
+    """Compute the int64 (height, width) of an image that covers a size; see `Preprocess.resize`."""
+    from openvino import opset11 as ops
+
+    height, width = (ops.gather(source_size, make_int64(i), axis=make_int64(0)) for i in (0, 1))
+    fits_width = ops.greater_equal(
+        ops.multiply(height, make_int64(resize_width)),
+        ops.multiply(width, make_int64(resize_height)),
+    )
+    numerator = ops.select(fits_width, make_int64(resize_width), make_int64(resize_height))
+    denominator = ops.select(fits_width, width, height)
+    # source * numerator / denominator, rounded to the nearest integer, a half to the even one.
+    twice = ops.multiply(denominator, make_int64(2))
+    dividend = ops.add(
+        ops.multiply(ops.multiply(source_size, numerator), make_int64(2)), denominator
+    )
+    rounded = ops.divide(dividend, twice)
+    is_not_half = ops.greater(ops.floor_mod(dividend, twice), make_int64(0))
+    odd = ops.floor_mod(rounded, make_int64(2))
+    return ops.subtract(rounded, ops.select(is_not_half, make_int64(0), odd))
 
 
 def _make_filter(axis: Node, window: _Window, interpolation: str) -> Node:

@@ -46,7 +46,7 @@ class OpenVinoModel(LoweredModel):
 
 
 def make_model_info(manifest: Manifest) -> dict[str, str]:
-    """Describe the classifier for OpenVINO's Model API (the package openvino-model-api).
+    """Describe a classifier for OpenVINO's Model API (the package openvino-model-api).
 
     The Model API reads images as BGR and separates list elements by spaces. Its "crop" resizes the
     shorter side to the input's size, without the margin that `Preprocess` adds and then crops, and
@@ -58,8 +58,11 @@ def make_model_info(manifest: Manifest) -> dict[str, str]:
         manifest: The manifest of the artifact.
 
     Returns:
-        Key -> value of the section "model_info" in the file's rt_info.
+        Key -> value of the section "model_info" in the file's rt_info; empty if the output is not
+        logits, because the Model API has no type for such a network.
     """
+    if manifest.output_kind != "logits":
+        return {}
     preprocess = manifest.preprocess
     labels = " ".join("_".join(label.name.split()) for label in manifest.labels)
     info = {"model_type": "Classification", "labels": labels}

@@ -109,11 +109,11 @@ def convert_to_float16(model: ir.Model) -> None:
 
 
 def _cast_ends(model: ir.Model) -> None:
-    """Add a Cast of the float32 input to float16, and a Cast of the float16 output to float32."""
+    """Add a Cast of the float32 input to float16, and Casts of the float16 outputs to float32."""
     import onnx_ir as ir
 
     graph = model.graph
-    image, logits = graph.inputs[0], graph.outputs[0]
+    image = graph.inputs[0]
     float16_image = _make_value("half/in", ir.DataType.FLOAT16, image.shape)
     cast_image = ir.node(
         "Cast", [image], {"to": ir.DataType.FLOAT16}, name="half/in", outputs=[float16_image]
@@ -122,13 +122,19 @@ def _cast_ends(model: ir.Model) -> None:
     # The line above has also replaced the input of the Cast itself.
     cast_image.replace_input_with(0, image)
     graph.insert_before(next(iter(graph)), cast_image)
-    float_logits = _make_value(logits.name, ir.DataType.FLOAT, logits.shape)
-    logits.name = "half/out"
-    cast_logits = ir.node(
-        "Cast", [logits], {"to": ir.DataType.FLOAT}, name="half/out", outputs=[float_logits]
-    )
-    graph.append(cast_logits)
-    graph.outputs[0] = float_logits
+    for i, output in enumerate(list(graph.outputs)):
+        float_output = _make_value(output.name, ir.DataType.FLOAT, output.shape)
+        output.name = f"half/out{i}" if i else "half/out"
+        graph.append(
+            ir.node(
+                "Cast",
+                [output],
+                {"to": ir.DataType.FLOAT},
+                name=output.name,
+                outputs=[float_output],
+            )
+        )
+        graph.outputs[i] = float_output
 
 
 def cast_pixels_first(model: ir.Model) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,10 @@ import numpy.typing as npt
 from tinyvit.errors import ArtifactError
 
 Scalar = TypeVar("Scalar", bound=np.generic)
+
+Outputs: TypeAlias = "tuple[npt.NDArray[np.float32], ...]"
+"""One array for each output of a network; the first dimension is the batch, or is left out for a
+single image."""
 
 
 def pad_batch(images: npt.NDArray[Scalar], batch_size: int) -> npt.NDArray[Scalar]:
@@ -34,14 +38,12 @@ def run_in_batches(
     images: npt.NDArray[Any],
     batch_size: int | str | None,
 ) -> npt.NDArray[np.float32]:
-    """Run a network on any number of images.
+    """Run a network with one output on any number of images.
 
     Args:
         run: Function that maps network inputs, (batch, ...), to logits, float32 (batch, classes).
         images: Network inputs, (n, ...), n at least 1.
-        batch_size: The only batch size that the network accepts. A string such as "N" (the name of
-            a dimension), or None, means that the network accepts any batch size; all images are
-            then run at once.
+        batch_size: As for `run_outputs_in_batches`.
 
     Returns:
         Logits, float32 (n, classes), without those of padding images.
@@ -49,21 +51,49 @@ def run_in_batches(
     Raises:
         ArtifactError: The network does not return one row of logits for each image.
     """
+    (logits,) = run_outputs_in_batches(lambda batch: (run(batch),), images, batch_size)
+    return logits
+
+
+def run_outputs_in_batches(
+    run_outputs: Callable[[npt.NDArray[Any]], Outputs],
+    images: npt.NDArray[Any],
+    batch_size: int | str | None,
+) -> Outputs:
+    """Run a network on any number of images.
+
+    Args:
+        run_outputs: Function that maps network inputs, (batch, ...), to outputs, float32
+            (batch, ...) each.
+        images: Network inputs, (n, ...), n at least 1.
+        batch_size: The only batch size that the network accepts. A string such as "N" (the name of
+            a dimension), or None, means that the network accepts any batch size; all images are
+            then run at once.
+
+    Returns:
+        The outputs, float32 (n, ...) each, without those of padding images.
+
+    Raises:
+        ArtifactError: An output does not have one row for each image.
+    """
     if not isinstance(batch_size, int):
-        return _check_rows(run(images), len(images))
+        return _check_rows(run_outputs(images), len(images))
     padded = pad_batch(images, batch_size)
     starts = range(0, len(padded), batch_size)
-    logits = [_check_rows(run(padded[start : start + batch_size]), batch_size) for start in starts]
+    batches = [
+        _check_rows(run_outputs(padded[start : start + batch_size]), batch_size) for start in starts
+    ]
     # A single batch is not copied.
-    joined = logits[0] if len(logits) == 1 else np.concatenate(logits)
-    return joined[: len(images)]
+    joined = batches[0] if len(batches) == 1 else tuple(map(np.concatenate, zip(*batches)))
+    return tuple(output[: len(images)] for output in joined)
 
 
-def _check_rows(logits: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.float32]:
-    """Return the logits of a batch; raise ArtifactError if they are not those of `count` images."""
-    if len(logits) != count:
-        raise ArtifactError(
-            f"the network returns {len(logits)} rows of logits for {count} images",
-            "the file is damaged, or its batch size cannot be changed: export it again",
-        )
-    return logits
+def _check_rows(outputs: Outputs, count: int) -> Outputs:
+    """Return the outputs of a batch; raise ArtifactError if one is not that of `count` images."""
+    for output in outputs:
+        if len(output) != count:
+            raise ArtifactError(
+                f"the network returns {len(output)} rows of output for {count} images",
+                "the file is damaged, or its batch size cannot be changed: export it again",
+            )
+    return outputs

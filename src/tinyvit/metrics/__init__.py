@@ -31,6 +31,12 @@ from tinyvit.metrics.significance import (
     paired_difference_interval,
     wilson_interval,
 )
+from tinyvit.metrics.similarity import (
+    SimilarityComparison,
+    compare_similarity,
+    cosine_similarities,
+    find_nearest_neighbors,
+)
 
 __all__ = [
     "FLOAT32_NETWORK",
@@ -39,13 +45,17 @@ __all__ = [
     "ClassAccuracy",
     "Flips",
     "PairedComparison",
+    "SimilarityComparison",
     "Truths",
     "accuracy_per_class",
     "agreement",
     "compare_classes",
     "compare_logits",
+    "compare_similarity",
+    "cosine_similarities",
     "count_flips",
     "expected_calibration_error",
+    "find_nearest_neighbors",
     "gain_interval",
     "mcnemar_p_value",
     "paired_difference_interval",

@@ -96,7 +96,7 @@ class Attention(nn.Module):
         """Compute attention within each window.
 
         Args:
-            x: Tokens (B * resolution**2, dim) in row order.
+            x: Tokens (B * H * W, dim) in row order.
             bias_index: Result of `make_bias_index(window)`, int32 (window**4,). Layers with windows
                 of the same size share it.
             grid: The windows of the feature map.
@@ -109,7 +109,7 @@ class Attention(nn.Module):
         # LayerNorm of a folded network has no scale and shift, so zeros stay zeros in either order.
         # With the padding before it, however, the LayerNorm would divide zeros by the square root
         # of its epsilon, and some processors round the epsilon (1e-5) to 0 in float16.
-        normalizes_first = bool(grid.padding) and isinstance(self.qkv, SplitProjection)
+        normalizes_first = grid.is_padded and isinstance(self.qkv, SplitProjection)
         x = grid.split(self.norm(x) if normalizes_first else x)
         bias = self.attention_biases.index_select(1, bias_index).reshape(heads, n, n)
         q, k, v = self.qkv(x if normalizes_first else self.norm(x))
@@ -124,7 +124,7 @@ class Attention(nn.Module):
         weights = self.softmax(q.transpose(-3, -2) @ transposed_k + bias)
         weighted_sums = (weights @ v.transpose(-3, -2)).transpose(-3, -2)
         weighted_sums = weighted_sums.reshape(-1, heads * HEAD_DIM)
-        if grid.padding:
+        if grid.is_padded:
             # The padding is removed first, so that it is not projected.
             return self.proj(grid.join(weighted_sums))  # type: ignore[no-any-return]
         return grid.join(self.proj(weighted_sums))

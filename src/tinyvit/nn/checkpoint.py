@@ -14,8 +14,16 @@ import torch
 from torch import Tensor
 
 from tinyvit.checkpoint_paths import CHECKPOINT_SUFFIXES, name_checkpoint
-from tinyvit.errors import CheckpointError
-from tinyvit.image_sizes import Windows, check_size, check_windows, compute_window_sizes
+from tinyvit.errors import CheckpointError, RequestError
+from tinyvit.image_sizes import (
+    ImageSize,
+    Windows,
+    can_scale_windows,
+    check_size,
+    check_windows,
+    compute_map_sizes,
+    compute_window_sizes,
+)
 from tinyvit.labels import Label
 from tinyvit.nn.label_sources import find_labels
 from tinyvit.nn.model import TinyViT
@@ -33,6 +41,7 @@ from tinyvit.nn.training_settings import find_preprocess, make_preprocess
 from tinyvit.nn.training_windows import find_training_windows
 from tinyvit.nn.weight_files import Weights, read_weights
 from tinyvit.nn.weight_folders import find_weight_files, hash_weight_files
+from tinyvit.outputs import LOGITS, OutputRequest
 from tinyvit.preprocess import Preprocess
 from tinyvit.preprocess_settings import PreprocessSettings, PreprocessSource
 from tinyvit.variants import Variant
@@ -49,8 +58,8 @@ class Checkpoint:
     Attributes:
         name: Name for messages and for the manifest of exported files.
         variant: Architecture of the model.
-        img_size: Side of the square input in pixels.
-        num_classes: Number of classes.
+        img_size: Size of the input in pixels.
+        num_classes: Number of classes; 0 if the file has no classifier.
         state_dict: Weights, float32.
         layout: Naming of the keys in the file: "timm" or "official".
         container: Keys under which the file contains the state dict, joined with ".", such as
@@ -72,7 +81,7 @@ class Checkpoint:
 
     name: str
     variant: Variant
-    img_size: int
+    img_size: ImageSize
     num_classes: int
     state_dict: dict[str, Tensor]
     layout: str
@@ -108,39 +117,57 @@ class Checkpoint:
         """Return whether the windows have the sizes that `compute_window_sizes` gives.
 
         The sizes are compared for `img_size`. They can also agree without interpolated biases
-        (`windows` "checkpoint").
+        (`windows` "checkpoint"). For an image that is not square, they never agree.
         """
-        return self.window_sizes == compute_window_sizes(self.img_size)
+        return (
+            isinstance(self.img_size, int)
+            and can_scale_windows(self.img_size)
+            and self.window_sizes == compute_window_sizes(self.img_size)
+        )
 
     @property
     def pads_windows(self) -> bool:
         """Return whether the feature map of a stage is padded to a multiple of its windows."""
-        # The sides of the feature maps of the stages with attention are 1/8, 1/16 and 1/32 of the
-        # image's.
-        return any((self.img_size // (4 * 2**i)) % self.window_sizes[i] != 0 for i in (1, 2, 3))
+        # The first stage has no attention.
+        map_sizes = zip(compute_map_sizes(self.img_size)[1:], self.window_sizes[1:])
+        return any(side % window != 0 for sides, window in map_sizes for side in sides)
 
-    def build(self) -> TinyViT:
+    def build(self, output: OutputRequest = LOGITS) -> TinyViT:
         """Create the network with these weights.
+
+        Args:
+            output: What the network returns. Weights that this does not need are left out.
 
         Returns:
             The network on the CPU, in eval mode.
+
+        Raises:
+            RequestError: Logits are requested, and the checkpoint has no classifier.
         """
+        if output.kind == "logits" and not self.num_classes:
+            raise RequestError(
+                f"{self.name} has no classifier (num_classes=0), so it computes no logits",
+                "give --output embedding or --output features",
+            )
+        num_classes = self.num_classes if output.kind == "logits" else 0
         # The random weights of the new network must not change the caller's random numbers.
         with torch.random.fork_rng(devices=[]):
-            model = TinyViT(self.variant, self.num_classes, self.img_size, self.window_sizes)
-        model.load_state_dict(self.state_dict, strict=True)
+            model = TinyViT(
+                self.variant, num_classes, self.img_size, self.window_sizes, output.stages
+            )
+        model.load_state_dict({key: self.state_dict[key] for key in model.state_dict()})
         return model.eval()
 
-    def at_size(self, img_size: int, windows: Windows | None = None) -> Checkpoint:
+    def at_size(self, img_size: ImageSize, windows: Windows | None = None) -> Checkpoint:
         """Adapt the checkpoint to another image size.
 
         Args:
-            img_size: Side of the square input in pixels.
+            img_size: Size of the input in pixels.
             windows: What happens to the attention windows: "checkpoint" keeps their sizes and pads
                 feature maps where necessary; "scaled" makes the windows proportional to the image
-                size and interpolates the attention biases (see `resize_state_dict`). None keeps
-                the network as it is at the checkpoint's own size, and selects `default_windows` at
-                another size.
+                size and interpolates the attention biases (see `resize_state_dict`), which needs a
+                square whose side is a multiple of 32. None keeps the network as it is at the
+                checkpoint's own size, and selects `choose_windows` at another size.
 
         Returns:
             A checkpoint for that size. The settings of the training's preprocessing stay the same.
@@ -148,19 +175,38 @@ class Checkpoint:
             code that defines the layout (timm or the paper's code).
 
         Raises:
-            RequestError: TinyViT cannot run at this size.
+            RequestError: TinyViT cannot run at this size, or windows cannot be scaled to it.
         """
         check_windows(windows)
         if img_size == self.img_size and windows is None:
             return self
         check_size(img_size)
+        check_windows(windows, img_size)
         resized = self if img_size == self.img_size else self._with_size(img_size)
-        windows = windows or self.default_windows
+        windows = windows or self.choose_windows(img_size)[0]
         if windows == "checkpoint" or resized.has_proportional_windows:
             return resized
+        assert isinstance(img_size, int)
         architecture = Architecture(self.variant, img_size, self.num_classes)
         state_dict = resize_state_dict(self.state_dict, architecture)
         return replace(resized, state_dict=state_dict, windows="scaled")
+
+    def choose_windows(self, img_size: ImageSize) -> tuple[Windows, str]:
+        """Choose what happens to the attention windows at another image size without a request.
+
+        Args:
+            img_size: Size of the input in pixels.
+
+        Returns:
+            `default_windows`, or "checkpoint" if windows cannot be scaled to this size; and the
+            reason, as a clause for a message.
+        """
+        if self.default_windows == "scaled" and not can_scale_windows(img_size):
+            return (
+                "checkpoint",
+                "windows scale only to squares with a side that is a multiple of 32",
+            )
+        return self.default_windows, self.default_windows_reason
 
     def describe_windows(self) -> str | None:
         """Describe what happened to the attention windows, for messages and reports.
@@ -177,7 +223,7 @@ class Checkpoint:
         padding = "with padded feature maps" if self.pads_windows else "without padding"
         return f"{sides} tokens as in the checkpoint, {padding}"
 
-    def _with_size(self, img_size: int) -> Checkpoint:
+    def _with_size(self, img_size: ImageSize) -> Checkpoint:
         """Change the image size and the sizes in the preprocessing, but not the weights."""
         preprocess = make_preprocess(self.settings, self.layout, img_size, self.name)
         return replace(self, img_size=img_size, preprocess=preprocess)
@@ -207,6 +253,7 @@ def load_checkpoint(
     name: str | None = None,
     options: PreprocessSource | None = None,
     reads_config: bool = True,
+    requires_classifier: bool = True,
 ) -> Checkpoint:
     """Read a checkpoint of either layout.
 
@@ -217,6 +264,7 @@ def load_checkpoint(
         options: Settings of the preprocessing that the user requested, with the name of their
             source for messages. They override those of the training. None if there are none.
         reads_config: Whether `config.json` and other files of settings beside the file are read.
+        requires_classifier: Whether a file without a classifier (num_classes=0) is an error.
 
     Returns:
         The checkpoint.
@@ -231,7 +279,7 @@ def load_checkpoint(
     weights = replace(weights, metadata=expand_settings_texts(weights.metadata))
     layout = recognize_layout(weights.tensors, path)
     state_dict = convert_keys(weights.tensors, layout)
-    architecture = recognize_architecture(state_dict, path)
+    architecture = recognize_architecture(state_dict, path, requires_classifier)
     _refuse_single_output(architecture, path)
     if reads_config:
         weights = add_settings_beside(weights, architecture.variant, path)
@@ -245,7 +293,9 @@ def load_checkpoint(
     )
     license_name = weights.metadata.get("license", "")
     preprocessing = find_preprocess(weights, layout, training_windows.img_size, path, options)
-    labels, labels_source = find_labels(weights, architecture.num_classes, path)
+    labels, labels_source = None, ""
+    if architecture.num_classes:
+        labels, labels_source = find_labels(weights, architecture.num_classes, path)
     return Checkpoint(
         name=name or name_checkpoint(path),
         variant=architecture.variant,

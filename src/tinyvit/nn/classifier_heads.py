@@ -17,6 +17,7 @@ from tinyvit.nn.linear_classifiers import (
     complete_bias,
     find_linear_layer,
     flatten_convolution,
+    has_linear_layer,
     refuse_layers_before_classifier,
     refuse_second_classifier,
 )
@@ -89,7 +90,7 @@ def assemble_network(
     layout: str,
     path: Path,
 ) -> Network:
-    """Find the classifier and give it the name that it has in the layout.
+    """Find the classifier, if there is one, and give it the name that it has in the layout.
 
     Args:
         tensors: Tensors with the prefix of the network, by their names without the prefix.
@@ -101,7 +102,7 @@ def assemble_network(
         The network. Tensors that only training uses are left out.
 
     Raises:
-        CheckpointError: There is no classifier, or it is not a single linear layer.
+        CheckpointError: The classifier is not a single linear layer.
     """
     names = _LAYOUTS[layout]
     extra_names = _find_extra_names(tensors, names, path)
@@ -213,6 +214,8 @@ def _place_classifier(
         refuse_second_classifier(weight_name, weight, candidates, features, path)
         refuse_layers_before_classifier(head, names.classifier, features, path)
         return tensors, ()
+    if not has_linear_layer({**head, **candidates}):
+        return tensors, ()  # The network was saved without a classifier.
     layer = find_linear_layer({**head, **candidates}, features, path)
     body = {name: tensor for name, tensor in tensors.items() if name not in head}
     classifier = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from tinyvit.image_sizes import height_and_width
 from tinyvit.nn.model import TinyViT
 
 
@@ -34,6 +35,6 @@ def count_macs(model: TinyViT) -> int:
     """
     device = next(model.parameters()).device
     with FlopCounterMode(display=False) as counter:
-        model(torch.zeros(1, 3, model.img_size, model.img_size, device=device))
+        model(torch.zeros(1, 3, *height_and_width(model.img_size), device=device))
     # torch counts a multiply-accumulate as two floating-point operations.
     return int(counter.get_total_flops()) // 2

@@ -47,11 +47,12 @@ def load_released(name: str, options: PreprocessSource | None = None) -> Checkpo
     return replace(checkpoint, license=released.license, labels_source=labels_source)
 
 
-def load_file_or_released(checkpoint: Path) -> Checkpoint:
+def load_file_or_released(checkpoint: Path, requires_classifier: bool = True) -> Checkpoint:
     """Load a checkpoint by its path, or a released checkpoint by its name.
 
     Args:
         checkpoint: A checkpoint file or folder, or the name of a released checkpoint, or "demo".
+        requires_classifier: Whether a file without a classifier (num_classes=0) is an error.
 
     Returns:
         The checkpoint.
@@ -61,7 +62,7 @@ def load_file_or_released(checkpoint: Path) -> Checkpoint:
         RequestError: No released checkpoint has this name.
     """
     if is_checkpoint_path(checkpoint) or checkpoint.is_file():
-        return load_checkpoint(checkpoint)
+        return load_checkpoint(checkpoint, requires_classifier=requires_classifier)
     try:
         return load_released(str(checkpoint))
     except RequestError:

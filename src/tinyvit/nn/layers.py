@@ -16,7 +16,7 @@ from tinyvit.variants import MLP_RATIO
 class ConvNorm(nn.Sequential):
     """Convolution without bias, then BatchNorm.
 
-    With stride s, the shape (B, in, H, W) becomes (B, out, H/s, W/s).
+    With stride s, the shape (B, in, H, W) becomes (B, out, H/s, W/s), rounded up.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class PatchEmbed(nn.Module):
         self.conv2 = ConvNorm(dim // 2, dim, kernel=3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute the feature map (B, dim, S/4, S/4) of normalized images (B, 3, S, S)."""
+        """Compute the feature map (B, dim, H/4, W/4) of normalized images (B, 3, H, W)."""
         return self.conv2(F.gelu(self.conv1(x)))  # type: ignore[no-any-return]
 
 
@@ -145,17 +145,18 @@ class Mlp(nn.Module):
         return y  # type: ignore[no-any-return]
 
 
-def tokens_to_map(x: Tensor, resolution: int) -> Tensor:
+def tokens_to_map(x: Tensor, height: int, width: int) -> Tensor:
     """Convert tokens to a feature map.
 
     Args:
-        x: Tokens (B * resolution**2, C) in row order.
-        resolution: Side of the map in tokens.
+        x: Tokens (B * height * width, C) in row order.
+        height: Height of the map in tokens.
+        width: Width of the map in tokens.
 
     Returns:
-        A view (B, C, resolution, resolution).
+        A view (B, C, height, width).
     """
-    return x.reshape(-1, resolution, resolution, x.shape[1]).permute(0, 3, 1, 2)
+    return x.reshape(-1, height, width, x.shape[1]).permute(0, 3, 1, 2)
 
 
 def map_to_tokens(x: Tensor) -> Tensor:

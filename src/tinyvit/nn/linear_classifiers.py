@@ -54,11 +54,17 @@ def refuse_second_classifier(
         )
 
 
+def has_linear_layer(tensors: dict[str, StoredTensor]) -> bool:
+    """Return whether any tensor is the weight of a linear layer or of a 1 x 1 convolution."""
+    return any(_is_matrix(name, tensor) for name, tensor in tensors.items())
+
+
 def find_linear_layer(tensors: dict[str, StoredTensor], features: int, path: Path) -> str:
     """Return the name of the only linear layer among tensors that may belong to the classifier.
 
     Args:
-        tensors: All tensors that may belong to the classifier, by name.
+        tensors: All tensors that may belong to the classifier, by name; `has_linear_layer` is true
+            for them.
         features: Number of features, which are the inputs of the classifier.
         path: The file, for error messages.
 
@@ -66,16 +72,10 @@ def find_linear_layer(tensors: dict[str, StoredTensor], features: int, path: Pat
         The name of the layer, without ".weight".
 
     Raises:
-        CheckpointError: There is no linear layer, or there are other tensors with which something
-            may be computed between the features and the logits.
+        CheckpointError: There are other tensors with which something may be computed between the
+            features and the logits.
     """
     matrices = [name for name, tensor in tensors.items() if _is_matrix(name, tensor)]
-    if not matrices:
-        shown = f" (other tensors: {', '.join(list(tensors)[:4])})" if tensors else ""
-        raise CheckpointError(
-            f"{path} has no classifier: the network was saved without one (num_classes=0){shown}",
-            "export a checkpoint that was trained with its classifier",
-        )
     fitting = [name for name in matrices if tensors[name].shape[1] == features]
     layer = matrices[0].rpartition(".")[0]
     # Tensors of these sizes may belong to a step between the features and the logits.

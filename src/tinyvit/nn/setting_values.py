@@ -15,7 +15,14 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from tinyvit.preprocess import FILTER_NAMES, IMAGENET_MEAN, IMAGENET_STD, Interpolation
+from tinyvit.image_sizes import ImageSize, height_and_width
+from tinyvit.preprocess import (
+    FILTER_NAMES,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Interpolation,
+    divide_size,
+)
 from tinyvit.preprocess_settings import Channels, is_number
 
 _CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
@@ -183,19 +190,24 @@ def read_crop_pct(value: Any) -> float | None:
     return float(value)
 
 
-def make_crop_pct(size: int, resize: int) -> float:
+def make_crop_pct(size: ImageSize, resize: ImageSize) -> float:
     """Return the crop_pct with which an image is resized to exactly `resize` pixels.
 
     Args:
-        size: Side of the network's input in pixels.
-        resize: Length after resizing in pixels, at least `size`.
+        size: Size of the network's input in pixels.
+        resize: Size after resizing in pixels, at least `size`.
 
     Returns:
-        A number for which `int(size / number)` is `resize`.
+        A number for which `divide_size(size, number)` is `resize`. If no number gives both lengths,
+        that of the height.
     """
-    crop_pct = size / resize
+    ratios = [
+        side / resized for side, resized in zip(height_and_width(size), height_and_width(resize))
+    ]
     # The division can give slightly less than `resize`, which would be rounded down.
-    return crop_pct if int(size / crop_pct) == resize else math.nextafter(crop_pct, 0)
+    candidates = [*ratios, *(math.nextafter(ratio, 0) for ratio in ratios)]
+    exact = [number for number in candidates if divide_size(size, number) == resize]
+    return exact[0] if exact else ratios[0]
 
 
 def read_image_side(value: Any) -> int | None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from torch import Tensor
 
 from tinyvit.errors import CheckpointError
-from tinyvit.image_sizes import is_supported_size
+from tinyvit.image_sizes import can_scale_windows, is_supported_size
 from tinyvit.plurals import format_count
 from tinyvit.variants import VARIANTS, Variant
 
@@ -42,7 +42,7 @@ class Architecture:
         img_size: Side of the square image in pixels that follows from the sizes of the attention
             windows (see `tinyvit.image_sizes.compute_window_sizes`). If feature maps are padded,
             the network may have been trained with images of another size.
-        num_classes: Number of classes.
+        num_classes: Number of classes; 0 without a classifier.
     """
 
     variant: Variant
@@ -99,20 +99,23 @@ def convert_keys(tensors: dict[str, Tensor], layout: str) -> dict[str, Tensor]:
     }
 
 
-def recognize_architecture(state_dict: dict[str, Tensor], path: Path) -> Architecture:
+def recognize_architecture(
+    state_dict: dict[str, Tensor], path: Path, requires_classifier: bool = True
+) -> Architecture:
     """Recognize the architecture by the shapes of the weights.
 
     Args:
         state_dict: Weights with the key names of timm.
         path: The file, for error messages.
+        requires_classifier: Whether a state dict without a classifier is an error.
 
     Returns:
         The architecture. Variants that differ only in the image size have the same channels. Of
         these variants, the one that was released for this image size is chosen, or else the first.
 
     Raises:
-        CheckpointError: Weights are missing, no TinyViT has weights of these shapes, the classifier
-            is missing or has 0 classes, or the images do not have three channels.
+        CheckpointError: Weights are missing, no TinyViT has weights of these shapes, a required
+            classifier is missing or has 0 classes, or the images do not have three channels.
     """
     _check_channels(state_dict, path)
     try:
@@ -131,7 +134,9 @@ def recognize_architecture(state_dict: dict[str, Tensor], path: Path) -> Archite
             f"weights in {path} have another number of dimensions than in a TinyViT",
             "save the model's state dict, unchanged",
         ) from error
-    num_classes = _count_classes(state_dict, path)
+    num_classes = 0
+    if requires_classifier or "head.fc.weight" in state_dict:
+        num_classes = _count_classes(state_dict, path)
     variants = _find_variants(dims, path)
     img_size = _find_img_size(bias_count)
     if num_heads != variants[0].num_heads[2] or img_size is None:
@@ -163,8 +168,9 @@ def _count_classes(state_dict: dict[str, Tensor], path: Path) -> int:
     weight = state_dict.get("head.fc.weight")
     if weight is None or weight.ndim != 2:
         raise CheckpointError(
-            f"{path} has no classifier (no head)",
-            "export a checkpoint that was trained with its classifier",
+            f"{path} has no classifier: the network was saved without one (num_classes=0)",
+            "give a checkpoint that was trained with its classifier, or use tinyvit-export --output"
+            " embedding",
         )
     if weight.shape[0] == 0:
         raise CheckpointError(
@@ -216,7 +222,8 @@ def _find_img_size(bias_count: int) -> int | None:
     """
     window = math.isqrt(bias_count)
     img_size = 16 * window
-    return img_size if window**2 == bias_count and is_supported_size(img_size) else None
+    is_possible = can_scale_windows(img_size) and is_supported_size(img_size)
+    return img_size if window**2 == bias_count and is_possible else None
 
 
 def join_first(texts: Iterable[str], max_count: int = 3) -> str:

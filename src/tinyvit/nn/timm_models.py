@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinyvit.errors import MissingDependencyError
+from tinyvit.image_sizes import ImageSize, height_and_width
 
 if TYPE_CHECKING:
     import torch
@@ -60,20 +61,21 @@ def import_timm() -> Any:
     return importlib.import_module("timm")
 
 
-def make_timm_model(variant: str, seed: int = 0) -> torch.nn.Module:
+def make_timm_model(variant: str, num_classes: int = 1000, seed: int = 0) -> torch.nn.Module:
     """Create timm's model of a variant with random weights of a realistic magnitude.
 
     Args:
         variant: Name of the variant in timm.
+        num_classes: Number of classes; 0 for a model that returns embeddings.
         seed: Seed of the random weights.
 
     Returns:
-        The model with 1000 classes, in eval mode.
+        The model in eval mode.
     """
     import torch
 
     torch.manual_seed(seed)
-    model: torch.nn.Module = import_timm().create_model(variant, num_classes=1000).eval()
+    model: torch.nn.Module = import_timm().create_model(variant, num_classes=num_classes).eval()
     with torch.no_grad():
         for name, value in model.state_dict().items():
             if name.endswith("running_var"):
@@ -86,12 +88,12 @@ def make_timm_model(variant: str, seed: int = 0) -> torch.nn.Module:
     return model
 
 
-def export_with_torch(model: torch.nn.Module, img_size: int, path: Path) -> None:
+def export_with_torch(model: torch.nn.Module, img_size: ImageSize, path: Path) -> None:
     """Export a model with `torch.onnx.export`, as a user would without this package.
 
     Args:
-        model: A model whose input is float32 (1, 3, img_size, img_size).
-        img_size: Side of the input in pixels.
+        model: A model whose input is float32 (1, 3, height, width).
+        img_size: Size of the input in pixels.
         path: The ONNX file to write. The weights are stored in the same file.
     """
     import torch
@@ -101,7 +103,7 @@ def export_with_torch(model: torch.nn.Module, img_size: int, path: Path) -> None
         warnings.simplefilter("ignore")
         torch.onnx.export(
             model,
-            (torch.zeros(1, 3, img_size, img_size),),
+            (torch.zeros(1, 3, *height_and_width(img_size)),),
             path,
             dynamo=True,
             external_data=False,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit.errors import CheckpointError, TinyViTError
+from tinyvit.image_sizes import ImageSize
 from tinyvit.nn.normalization_notes import (
     explain_unknown_normalization,
     find_missing_normalization,
@@ -79,7 +80,7 @@ class TrainingPreprocess:
 def find_preprocess(
     weights: Weights,
     layout: str,
-    img_size: int,
+    img_size: ImageSize,
     path: Path,
     options: PreprocessSource | None = None,
 ) -> TrainingPreprocess:
@@ -88,7 +89,7 @@ def find_preprocess(
     Args:
         weights: The content of the checkpoint file.
         layout: Layout of the state dict, "timm" or "official".
-        img_size: Side of the network's input in pixels.
+        img_size: Size of the network's input in pixels.
         path: The checkpoint file or its folder, for error messages and for files beside it.
         options: The options of the command, which take precedence over all other sources; None if
             there are none.
@@ -125,14 +126,14 @@ def find_preprocess(
 
 
 def make_preprocess(
-    settings: PreprocessSettings, layout: str, img_size: int, path: Path | str
+    settings: PreprocessSettings, layout: str, img_size: ImageSize, path: Path | str
 ) -> Preprocess:
     """Return the preprocessing with the settings of a training, for an image size.
 
     Args:
         settings: The settings.
         layout: Layout of the state dict, which selects the defaults of all other settings.
-        img_size: Side of the network's input in pixels.
+        img_size: Size of the network's input in pixels.
         path: The checkpoint, for error messages.
 
     Returns:
@@ -216,7 +217,7 @@ def _complete_crop(settings: PreprocessSettings, default: Preprocess) -> Preproc
     return replace(settings, crop=settings.crop or default.crop, crop_pct=crop_pct)
 
 
-def _explain_crop(merged: MergedSettings, layout: str, img_size: int) -> tuple[str, ...]:
+def _explain_crop(merged: MergedSettings, layout: str, img_size: ImageSize) -> tuple[str, ...]:
     """Return a note if a stated crop_pct replaces the squash that is usual at this size."""
     settings, default = merged.settings, _DEFAULTS[layout](img_size)
     if settings.crop is None and settings.crop_pct not in (None, 1) and default.crop == "squash":

@@ -10,7 +10,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tinyvit.image_sizes import Windows, is_supported_size
+from tinyvit.image_sizes import (
+    ImageSize,
+    Windows,
+    describe_pixels,
+    is_image_size,
+    is_supported_size,
+    make_image_size,
+)
 from tinyvit.nn.metadata_search import walk_dicts
 from tinyvit.nn.settings_files import SETTINGS_FILES, TRAINING_ARGUMENTS
 from tinyvit.nn.settings_text import TextBudget
@@ -36,14 +43,14 @@ class TrainingWindows:
     """The image size of the training, and the default of `--windows`.
 
     Attributes:
-        img_size: Side of the square image in pixels at which the network was trained. If the file
-            does not tell it, the size to which the windows of the weights belong.
+        img_size: Size of the images in pixels at which the network was trained. If the file does
+            not tell it, the size to which the windows of the weights belong.
         default: What happens to the windows at another image size.
         reason: Why that is the default, as a clause for a message.
         notes: What the user should know about the size, as sentences.
     """
 
-    img_size: int
+    img_size: ImageSize
     default: Windows
     reason: str
     notes: tuple[str, ...]
@@ -71,12 +78,12 @@ def find_training_windows(
 
 def _choose_size(
     candidates: list[tuple[object, str]], window_img_size: int
-) -> tuple[int, tuple[str, ...]]:
+) -> tuple[ImageSize, tuple[str, ...]]:
     """Choose one of the sizes that `_find_sizes` yielded; return it and notes for the user."""
     if not candidates:
         return window_img_size, ()
     size, source = candidates[0]
-    if not isinstance(size, int) or not is_supported_size(size):
+    if not is_supported_size(size):
         # The value may come from a hostile file, so it is escaped and shortened.
         text = ascii(size)[:_MAX_TEXT_LENGTH]
         note = (
@@ -94,11 +101,11 @@ def _choose_size(
 
 
 def _choose_default(
-    metadata: Mapping[str, Any], layout: str, img_size: int, window_img_size: int
+    metadata: Mapping[str, Any], layout: str, img_size: ImageSize, window_img_size: int
 ) -> tuple[Windows, str]:
     """Return the default of `--windows`, and the reason for it."""
     if img_size != window_img_size:
-        return "checkpoint", f"the network was trained so, at {img_size} pixels"
+        return "checkpoint", f"the network was trained so, at {describe_pixels(img_size)}"
     if layout == "timm":
         return "checkpoint", "timm's TinyViT does so"
     if _find_paper_size(metadata) is not None:
@@ -111,8 +118,7 @@ def _find_sizes(
 ) -> Iterator[tuple[object, str]]:
     """Yield the image sizes in the file with a description of their source, the surest first.
 
-    The size of a square image is its side in pixels. Any other value is yielded as `_read_size`
-    returns it.
+    Each size is yielded as `_read_size` returns it.
     """
     preprocess = metadata.get("preprocess")
     if isinstance(preprocess, Mapping) and "size" in preprocess:
@@ -166,15 +172,15 @@ def _find_size(settings: object) -> object | None:
 
 
 def _read_size(value: object) -> object | None:
-    """Return the side of a square image in pixels.
+    """Return an image size in pixels.
 
-    timm stores a side, (height, width), or (channels, height, width). Images that are not square
-    give (height, width), and a value of another form is returned unchanged.
+    timm stores a side, (height, width), or (channels, height, width). A value of another form is
+    returned unchanged.
     """
     if isinstance(value, (list, tuple)) and len(value) in (2, 3):
         height, width = value[-2:]
-        is_square = isinstance(height, int) and height == width
-        return height if is_square else (height, width)
+        size = (height, width)
+        return make_image_size(height, width) if is_image_size(size) else size
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, str) and len(value) <= _MAX_DIGITS and value.isdecimal():

@@ -109,7 +109,7 @@ def read_weights(path: Path) -> Weights:
 
     Raises:
         CheckpointError: The file cannot be read, is damaged, is too large, contains Python objects
-            that could run code, does not contain a TinyViT with a classifier, or contains several
+            that could run code, does not contain a TinyViT, or contains several
             with different weights.
         MissingDependencyError: The file is in safetensors format, and safetensors is not installed.
     """

@@ -14,12 +14,12 @@ from tinyvit.bench.sensitivity.inputs import make_golden_inputs, read_inputs
 from tinyvit.errors import ImageError, RequestError
 from tinyvit.golden import CHIRP_FORMULA, CHIRP_PATTERNS
 from tinyvit.manifest import GoldenVectors
-from tinyvit.runtimes.model_io import ModelIO
+from tinyvit.runtimes.image_input import ImageInput
 
 
-def make_model_io(batch_size: int | None) -> ModelIO:
+def make_image_input(batch_size: int | None) -> ImageInput:
     manifest = make_manifest("host", batch_size or "batch")
-    return ModelIO("host", "NCHW", manifest.preprocess, manifest.labels, batch_size)
+    return ImageInput("host", "NCHW", manifest.preprocess, batch_size)
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
 def test_batches_are_complete(
     folder: Path, batch_size: int | None, limit: int, lengths: list[int]
 ) -> None:
-    inputs = read_inputs(folder, make_model_io(batch_size), limit)
+    inputs = read_inputs(folder, make_image_input(batch_size), limit)
     assert [len(batch) for batch in inputs.batches] == lengths
     assert all(batch.shape[1:] == (3, SIZE, SIZE) for batch in inputs.batches)
     is_padded = batch_size is not None and batch_size > min(limit, 10)
@@ -49,7 +49,7 @@ def test_batches_are_complete(
 
 
 def test_folders_take_turns_and_the_choice_is_always_the_same(folder: Path) -> None:
-    first, second = (read_inputs(folder, make_model_io(1), 2) for _ in range(2))
+    first, second = (read_inputs(folder, make_image_input(1), 2) for _ in range(2))
     assert np.array_equal(first.batches, second.batches)
     assert first.source == f"the first 2 of 10 images in {folder.name}"
     # The normalized red channel of the only image in "few" is (200 / 255 - 0.485) / 0.229.
@@ -60,7 +60,7 @@ def test_folders_take_turns_and_the_choice_is_always_the_same(folder: Path) -> N
 
 def test_unreadable_images_are_left_out_with_a_warning(folder: Path) -> None:
     (folder / "few" / "0.png").write_bytes(b"damaged")
-    inputs = read_inputs(folder, make_model_io(1), 64)
+    inputs = read_inputs(folder, make_image_input(1), 64)
     assert inputs.image_count == 9
     assert inputs.warnings == ("unreadable images that were left out: 1",)
 
@@ -69,14 +69,14 @@ def test_too_many_unreadable_images_are_refused(folder: Path) -> None:
     for path in folder.glob("many/*.png"):
         path.write_bytes(b"damaged")
     with pytest.raises(RequestError, match="cannot be read; the first error: "):
-        read_inputs(folder, make_model_io(1), 2)
+        read_inputs(folder, make_image_input(1), 2)
     (folder / "few" / "0.png").write_bytes(b"damaged")
     with pytest.raises(ImageError):
-        read_inputs(folder, make_model_io(1), 64)
+        read_inputs(folder, make_image_input(1), 64)
 
 
 def test_golden_inputs_are_those_of_the_artifact() -> None:
-    golden = GoldenVectors(CHIRP_FORMULA, CHIRP_PATTERNS, SIZE, SIZE, (), 0.1)
+    golden = GoldenVectors(CHIRP_FORMULA, CHIRP_PATTERNS, SIZE, SIZE, (), (0.1,))
     inputs = make_golden_inputs(replace(make_manifest("host", 2), golden=golden))
     assert inputs.image_count == len(CHIRP_PATTERNS) == len(inputs.batches)
     assert {batch.shape for batch in inputs.batches} == {(2, 3, SIZE, SIZE)}

@@ -47,7 +47,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_exported_teacher_predicts_what_its_checkpoint_predicts(
     checkpoint: Path, tmp_path: Path, batch: int
 ) -> None:
-    export(ExportConfig(checkpoint=checkpoint, output=tmp_path / "teacher.onnx", batch=batch))
+    export(ExportConfig(checkpoint=checkpoint, output_path=tmp_path / "teacher.onnx", batch=batch))
     from_checkpoint, from_artifact = (
         open_teachers((str(path),), None, HERE)[0]
         for path in (checkpoint, tmp_path / "teacher.onnx")
@@ -145,14 +145,14 @@ def test_a_timm_model_is_a_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_exported_teacher_has_one_size(checkpoint: Path, tmp_path: Path) -> None:
-    export(ExportConfig(checkpoint=checkpoint, output=tmp_path / "teacher.onnx"))
+    export(ExportConfig(checkpoint=checkpoint, output_path=tmp_path / "teacher.onnx"))
     with pytest.raises(TinyViTError, match="runs at 64 pixels, not 96"):
         open_teachers((str(tmp_path / "teacher.onnx"),), 96, HERE)
 
 
 def test_a_teacher_that_resizes_itself_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     path = tmp_path / "full.onnx"
-    export(ExportConfig(checkpoint=checkpoint, output=path, preprocess="full"))
+    export(ExportConfig(checkpoint=checkpoint, output_path=path, preprocess="full"))
     with pytest.raises(TinyViTError, match="does not take normalized images"):
         open_teachers((str(path),), None, HERE)
 

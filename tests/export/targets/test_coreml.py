@@ -32,7 +32,7 @@ from tests.helpers.demo_network import (
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.export.targets.coreml import target as target_module
 from tinyvit.export.targets.coreml.passes import mark_for_ios16
-from tinyvit.export.targets.coreml.preprocess import trace_classifier
+from tinyvit.export.targets.coreml.preprocess import trace_for_coreml
 from tinyvit.export.targets.coreml.target import TARGET
 from tinyvit.export.targets.coreml.writer import make_class_names
 from tinyvit.export.tracing import Graph, trace
@@ -137,7 +137,7 @@ def test_program_computes_the_network(
         expected = compute_exact_logits(networks[precision], normalized)
         batch = normalized if embedded_preprocessing == "host" else pixels[None]
         float64_error, float32_error = (
-            np.abs(Evaluator(program, dtype).compute_logits(batch) - expected).max()
+            np.abs(Evaluator(program, dtype).compute_outputs(batch)[0] - expected).max()
             for dtype in (np.float64, np.float32)
         )
         largest = np.abs(expected).max()
@@ -165,7 +165,7 @@ def test_int8_is_exact_without_float16(
     model.save(path, make_demo_manifest("coreml", "int8"))
     image = DEMO.preprocess.normalize(make_golden_input(CHIRP_PATTERNS[0], SIZE, SIZE))[None]
     expected = compute_exact_logits(networks["int8"], image)
-    logits = Evaluator(read_mil_program(path), np.float64).compute_logits(image)
+    logits = Evaluator(read_mil_program(path), np.float64).compute_outputs(image)[0]
     assert np.abs(logits - expected).max() < 1e-9 * np.abs(expected).max()
 
 
@@ -211,7 +211,7 @@ def test_specification_is_the_oldest_that_suffices(
 @pytest.mark.slow
 def test_marking_for_ios16_changes_nothing_else(graphs: dict[str, Graph]) -> None:
     """coremltools writes the same program for iOS 16 and iOS 17, except for the mark."""
-    program = trace_classifier(graphs["float32"].program, SIZE, DEMO.preprocess, "host")
+    program = trace_for_coreml(graphs["float32"], DEMO.preprocess, "host")
     ios16, ios17 = (
         coremltools.convert(
             program,

@@ -38,7 +38,7 @@ from tinyvit.export.targets.executorch.target import TARGET
 from tinyvit.export.targets.executorch.writer import DELEGATE_CALL, ExecuTorchProgram
 from tinyvit.export.tracing import trace
 from tinyvit.labels import Label
-from tinyvit.manifest import Manifest, Precision, SourceCheckpoint, TensorSpec
+from tinyvit.manifest import Manifest, OutputSpec, Precision, SourceCheckpoint, TensorSpec
 from tinyvit.nn.attention import Attention
 from tinyvit.nn.fold import fold_model
 from tinyvit.nn.model import TinyViT
@@ -211,7 +211,7 @@ def test_manifest_is_in_an_archive_behind_the_program(
         precision="float32",
         embedded_preprocessing="host",
         input=TensorSpec("image", (1, 3, SIZE, SIZE), "float32", "NCHW"),
-        output=TensorSpec("logits", (1, 10), "float32", "NC"),
+        outputs=(OutputSpec("logits", (1, 10), "float32", "NC"),),
         preprocess=PREPROCESS,
         labels=tuple(Label(f"thing {i}", f"n{i:08}") for i in range(10)),
         source=SourceCheckpoint("invented", "0" * 64),

@@ -1,4 +1,4 @@
-"""Determines how to prepare images for an opened artifact, and its class labels (`ModelIO`).
+"""Determines how to prepare images for an opened artifact (`ImageInput`), and what it returns.
 
 Three sources state this: the artifact's manifest, the engine, and the arguments of the caller. This
 module combines the three and raises an error if they contradict each other.
@@ -15,39 +15,38 @@ import numpy.typing as npt
 from PIL import Image
 
 from tinyvit.errors import ArtifactError, RequestError
-from tinyvit.labels import Label, imagenet_labels
-from tinyvit.manifest import EmbeddedPreprocessing, TensorSpec
+from tinyvit.image_sizes import ImageSize, describe_pixels, format_size, make_image_size
+from tinyvit.labels import imagenet_labels
+from tinyvit.manifest import EmbeddedPreprocessing, OutputSpec, TensorSpec
 from tinyvit.preprocess import Preprocess, timm_preprocess
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Runtime
-from tinyvit.runtimes.label_argument import LabelArgument, resolve_labels
 from tinyvit.safe_text import escape_text
 
 Pixels: TypeAlias = "npt.NDArray[np.float32] | npt.NDArray[np.uint8]"
 
 _EXPECTED_IO = (
-    "an image classifier is expected: one input, float32 (batch, 3, size, size) or (batch, size,"
-    " size, 3), or uint8 (batch, height, width, 3), and one output, float32 (batch, classes)"
+    "an image classifier or encoder is expected: one input, float32 (batch, 3, height, width) or"
+    " (batch, height, width, 3), or uint8 (batch, height, width, 3), and without a manifest one"
+    " output, float32 (batch, classes)"
 )
 
 
 @dataclass(frozen=True)
-class ModelIO:
-    """How to prepare an image for a classifier and how to interpret its logits.
+class ImageInput:
+    """How to prepare an image for an artifact.
 
     Attributes:
         embedded_preprocessing: Which part of the preprocessing is inside the file: "host" (none),
             "normalize" or "full".
         layout: Layout of the input, "NCHW" or "NHWC".
         preprocess: The whole preprocessing, inside and outside the file.
-        labels: One label for each class, in the order of the logits.
         batch_size: Number of images that every run must have; None if any number is allowed.
     """
 
     embedded_preprocessing: EmbeddedPreprocessing
     layout: str
     preprocess: Preprocess
-    labels: tuple[Label, ...]
     batch_size: int | None
 
     def prepare_input(self, image: Image.Image) -> Pixels:
@@ -57,9 +56,9 @@ class ModelIO:
             image: An image of mode RGB.
 
         Returns:
-            The network's input without the batch dimension: float32 (3, size, size) or
-            (size, size, 3) for embedded preprocessing "host"; uint8 (size, size, 3) for
-            "normalize"; the image itself, uint8 (height, width, 3), for "full".
+            The network's input without the batch dimension: float32 (3, height, width) or
+            (height, width, 3) for embedded preprocessing "host"; uint8 (height, width, 3) of the
+            same size for "normalize"; the image itself, uint8 (height, width, 3), for "full".
         """
         if self.embedded_preprocessing == "host":
             return self.preprocess(image, self.layout)
@@ -68,39 +67,33 @@ class ModelIO:
         return np.asarray(image)
 
 
-def resolve_model_io(
-    artifact: Artifact,
-    runtime: Runtime,
-    preprocess: Preprocess | None,
-    labels: LabelArgument | None,
-) -> ModelIO:
-    """Combine what the manifest, the engine and the caller state about a classifier.
+def resolve_image_input(
+    artifact: Artifact, runtime: Runtime, preprocess: Preprocess | None = None
+) -> ImageInput:
+    """Combine what the manifest, the engine and the caller state about the input of an artifact.
 
-    For a file without a manifest, ImageNet's preprocessing and labels are used (with a UserWarning)
-    unless the caller passes others. If the number of classes is not that of ImageNet-1k or
-    ImageNet-22k, the labels are "class 0", "class 1" and so on.
+    For a file without a manifest, ImageNet's preprocessing is used unless the caller passes another
+    one; `warn_of_assumptions` tells the user.
 
     Args:
         artifact: The artifact.
         runtime: The same artifact, opened with an engine.
         preprocess: Preprocessing to use instead of the manifest's.
-        labels: Labels to use instead of the manifest's, one for each class, in a list or a dict.
 
     Returns:
         The combined description.
 
     Raises:
-        ArtifactError: If the file is not an image classifier, or contradicts its manifest.
-        RequestError: If the passed preprocessing or labels do not match the file.
+        ArtifactError: If the file does not take images, or contradicts its manifest.
+        RequestError: If the passed preprocessing does not match the file.
     """
-    if len(runtime.inputs) != 1 or len(runtime.outputs) != 1:
+    if len(runtime.inputs) != 1:
         raise ArtifactError(
             f"{artifact.path.name} has {len(runtime.inputs)} inputs and"
             f" {len(runtime.outputs)} outputs",
             _EXPECTED_IO,
         )
     network_input = runtime.inputs[0]
-    class_count = _count_classes(runtime.outputs[0])
     embedded_preprocessing, size = _resolve_embedded_preprocessing(
         network_input, artifact, preprocess
     )
@@ -112,24 +105,66 @@ def resolve_model_io(
             "export the file again",
         )
     _check_preprocess(preprocess, embedded_preprocessing, size, artifact)
-    used_preprocess = preprocess or (manifest.preprocess if manifest else timm_preprocess(size))
-    used_labels = resolve_labels(artifact, class_count, labels)
-    if not manifest:
-        _warn_of_assumptions(
-            artifact,
-            assumed_preprocess=used_preprocess if preprocess is None else None,
-            assumed_class_count=class_count if labels is None else None,
-        )
     # A file that does all the preprocessing takes images of different sizes, which cannot be
     # stacked, so its batch is always one image.
     batch_size = 1 if embedded_preprocessing == "full" else network_input.shape[0]
-    return ModelIO(
+    return ImageInput(
         embedded_preprocessing=embedded_preprocessing,
         layout=network_input.layout,
-        preprocess=used_preprocess,
-        labels=used_labels,
+        preprocess=preprocess or (manifest.preprocess if manifest else timm_preprocess(size)),
         batch_size=batch_size if isinstance(batch_size, int) else None,
     )
+
+
+def resolve_outputs(artifact: Artifact, runtime: Runtime) -> tuple[OutputSpec, ...]:
+    """Combine what the manifest and the engine state about the outputs of an artifact.
+
+    A file without a manifest has one output, whose kind is not known: a matrix can be logits or an
+    embedding. It is described as logits.
+
+    Args:
+        artifact: The artifact.
+        runtime: The same artifact, opened with an engine.
+
+    Returns:
+        The outputs, in the order in which the runtime returns them.
+
+    Raises:
+        ArtifactError: If the outputs are not float32, are neither vectors nor feature maps, or
+            contradict the manifest.
+    """
+    manifest = artifact.manifest
+    if manifest is None:
+        if len(runtime.outputs) != 1:
+            raise ArtifactError(
+                f"{artifact.path.name} has {len(runtime.inputs)} inputs and"
+                f" {len(runtime.outputs)} outputs",
+                _EXPECTED_IO,
+            )
+        output = runtime.outputs[0]
+        _check_output(output, dimensions=2)
+        return (OutputSpec(output.name, output.shape, output.dtype, output.layout, "logits"),)
+    if len(runtime.outputs) != len(manifest.outputs):
+        raise ArtifactError(
+            f"{artifact.path.name} has {len(runtime.outputs)} outputs, but its manifest states"
+            f" {len(manifest.outputs)}",
+            "export the file again",
+        )
+    for output, spec in zip(runtime.outputs, manifest.outputs):
+        _check_output(output, dimensions=4 if spec.kind == "features" else 2)
+        if not _is_same_shape(output.shape[1:], spec.shape[1:]) and spec.kind != "logits":
+            raise ArtifactError(
+                f"the output is {_describe(output)}, but the manifest states {_describe(spec)}",
+                "export the file again",
+            )
+    return manifest.outputs
+
+
+def _check_output(output: TensorSpec, dimensions: int) -> None:
+    """Raise ArtifactError if an output is not float32 with fixed sizes except for the batch."""
+    is_fixed = all(isinstance(size, int) and size >= 1 for size in output.shape[1:])
+    if len(output.shape) != dimensions or not is_fixed or output.dtype != "float32":
+        raise ArtifactError(f"the output is {_describe(output)}", _EXPECTED_IO)
 
 
 class _ImageInput(NamedTuple):
@@ -164,8 +199,8 @@ def _read_image_input(spec: TensorSpec) -> _ImageInput | None:
 
 def _resolve_embedded_preprocessing(
     spec: TensorSpec, artifact: Artifact, preprocess: Preprocess | None
-) -> tuple[EmbeddedPreprocessing, int]:
-    """Return the embedded preprocessing and the side of the square input image in pixels."""
+) -> tuple[EmbeddedPreprocessing, ImageSize]:
+    """Return the embedded preprocessing and the size of the input image in pixels."""
     manifest = artifact.manifest
     image_input = _read_image_input(spec)
     if image_input is None:
@@ -181,8 +216,8 @@ def _resolve_embedded_preprocessing(
         return "full", manifest.preprocess.size
     if manifest and manifest.embedded_preprocessing != embedded_preprocessing:
         raise _input_error(spec, artifact)
-    if isinstance(height, int) and height == width:
-        return embedded_preprocessing, height
+    if isinstance(height, int) and isinstance(width, int):
+        return embedded_preprocessing, make_image_size(height, width)
     if takes_any_size and preprocess:
         return embedded_preprocessing, preprocess.size
     if takes_any_size and not manifest:
@@ -204,31 +239,20 @@ def _input_error(spec: TensorSpec, artifact: Artifact) -> ArtifactError:
         else ""
     )
     return ArtifactError(
-        f"the input of {artifact.path.name} is {_describe(spec)}{contradiction}", _EXPECTED_IO
+        f"the input of {artifact.path.name} is {_describe(spec)}{contradiction}",
+        _EXPECTED_IO,
     )
-
-
-def _count_classes(output: TensorSpec) -> int:
-    """Return the number of classes; raise ArtifactError if the output is not logits."""
-    if (
-        len(output.shape) != 2
-        or not isinstance(output.shape[1], int)
-        or output.shape[1] < 1
-        or output.dtype != "float32"
-    ):
-        raise ArtifactError(f"the output is {_describe(output)}", _EXPECTED_IO)
-    return output.shape[1]
 
 
 def _check_preprocess(
     preprocess: Preprocess | None,
     embedded_preprocessing: EmbeddedPreprocessing,
-    size: int,
+    size: ImageSize,
     artifact: Artifact,
 ) -> None:
     """Check that the caller's preprocessing, or else the manifest's, matches the network.
 
-    `size` is the side of the network's square input image in pixels.
+    `size` is the size of the network's input image in pixels.
     """
     name, manifest = artifact.path.name, artifact.manifest
     if embedded_preprocessing == "full":
@@ -241,7 +265,10 @@ def _check_preprocess(
         return
     used_preprocess = preprocess or (manifest.preprocess if manifest else None)
     if used_preprocess and used_preprocess.size != size:
-        cause = f"the preprocessing is for {used_preprocess.size} pixels, but {name} takes {size}"
+        cause = (
+            f"the preprocessing is for {describe_pixels(used_preprocess.size)}, but {name} takes"
+            f" {format_size(size)}"
+        )
         if preprocess:
             raise RequestError(cause, f"pass a Preprocess of size {size}")
         raise ArtifactError(cause, "export the file again")
@@ -261,8 +288,11 @@ def _describe(tensor: TensorSpec) -> str:
     return f"{tensor.dtype} ({', '.join(map(str, tensor.shape))})"
 
 
-def _warn_of_assumptions(
-    artifact: Artifact, assumed_preprocess: Preprocess | None, assumed_class_count: int | None
+def warn_of_assumptions(
+    artifact: Artifact,
+    assumed_preprocess: Preprocess | None,
+    assumed_class_count: int | None,
+    class_name: str,
 ) -> None:
     """Warn that preprocessing or labels are assumed for a file without a manifest.
 
@@ -270,14 +300,16 @@ def _warn_of_assumptions(
         artifact: The file.
         assumed_preprocess: Preprocessing that is assumed; None if the caller passed it.
         assumed_class_count: Number of classes whose labels are assumed; None if the caller passed
-            the labels.
+            the labels, or if there are none.
+        class_name: Name of the class that opens the file, whose caller sees the warning.
     """
-    # Argument of Classifier -> what is assumed instead.
+    # Argument of the class -> what is assumed instead.
     assumptions = {}
     if assumed_preprocess:
         assumptions["preprocess=..."] = (
-            f"ImageNet's preprocessing (resize {assumed_preprocess.resize}, crop"
-            f" {assumed_preprocess.size}, {assumed_preprocess.interpolation}, mean and std)"
+            f"ImageNet's preprocessing (resize {format_size(assumed_preprocess.resize)},"
+            f" crop {format_size(assumed_preprocess.size)}, {assumed_preprocess.interpolation},"
+            " mean and std)"
         )
     if assumed_class_count:
         kind = "ImageNet's" if imagenet_labels(assumed_class_count) else "numbered"
@@ -286,7 +318,7 @@ def _warn_of_assumptions(
         warnings.warn(
             f"{escape_text(artifact.path.name)} has no manifest, so it is used with"
             f" {' and '.join(assumptions.values())}; to use others, from Python:"
-            f" Classifier(path, {', '.join(assumptions)})",
+            f" {class_name}(path, {', '.join(assumptions)})",
             UserWarning,
-            stacklevel=4,  # the line that calls Classifier
+            stacklevel=3,  # the line that calls Classifier or Encoder
         )
