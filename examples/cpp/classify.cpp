@@ -88,7 +88,7 @@ Manifest parse_manifest(const std::string& json) {
         throw std::runtime_error(
             "the file leaves resizing to its caller: export it with --preprocess full");
     }
-    return {data.at("precision"), data.at("input").at("name"), data.at("output").at("name"),
+    return {data.at("precision"), data.at("input").at("name"), data.at("outputs").at(0).at("name"),
             data.at("labels").at("names")};
 }
 

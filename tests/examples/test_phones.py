@@ -84,7 +84,8 @@ def test_the_android_app_finds_in_a_file_what_it_reads(tmp_path: Path) -> None:
     assert manifest["embedded_preprocessing"] == "normalize"
     size = manifest["preprocess"]["size"]
     assert (manifest["input"]["dtype"], manifest["input"]["shape"]) == ("uint8", [1, size, size, 3])
-    assert (manifest["output"]["dtype"], manifest["output"]["shape"]) == (
+    (output,) = manifest["outputs"]
+    assert (output["dtype"], output["shape"]) == (
         "float32",
         [1, len(manifest["labels"]["names"])],
     )

@@ -31,7 +31,7 @@ from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.verify import verify
 
 ANY_ACCURACY = AccuracyBudget(max_drop=100, min_agreement=0)
-SPOILED_UNIT = "stages.0.blocks.1.conv1"
+SPOILED_UNIT = "stages.0.blocks.0.conv1"
 
 ExportInt8 = Callable[..., ExportedArtifact]
 

@@ -65,15 +65,15 @@ export class Classifier {
    */
   async classify(image, topK = 5) {
     const startMs = performance.now();
-    const { input, output, labels } = this.manifest;
+    const { input, outputs, labels } = this.manifest;
     const shape = [1, image.height, image.width, 3];
     const tensor = new this.ort.Tensor("uint8", dropAlpha(image.data), shape);
     // A session accepts no second call while it runs, so every call waits for the one before it.
     this.lastRun = this.lastRun
       .catch(() => {})
       .then(() => this.session.run({ [input.name]: tensor }));
-    const outputs = await this.lastRun;
-    const scores = softmax(await outputs[output.name].getData());
+    const results = await this.lastRun;
+    const scores = softmax(await results[outputs[0].name].getData());
     const predictions = scores.map((score, index) => ({ label: labels.names[index], score }));
     predictions.sort((left, right) => right.score - left.score);
     return { predictions: predictions.slice(0, topK), runMs: performance.now() - startMs };
