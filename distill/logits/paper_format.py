@@ -195,7 +195,7 @@ def write_paper_logits(
         epoch_folder = folder / f"logits_top{header.top_k}_epoch{epoch}"
         with staging_folder(epoch_folder / "rank0-values.bin") as staged:
             keys_path, values_path = staged / "rank0-keys.txt", staged / "rank0-values.bin"
-            keys_path.write_text(keys_text, encoding="utf-8", errors="surrogateescape")
+            keys_path.write_bytes(keys_text.encode("utf-8", "surrogateescape"))
             with values_path.open("wb") as values_file:
                 for start, block in records.read_blocks():
                     store.verify_records(epoch, start, block)
