@@ -99,7 +99,7 @@ def _checkpoint_rows(selection: Sequence[ReleasedCheckpoint]) -> list[str]:
     evaluations = {released.name: _describe_evaluation(released) for released in selection}
     width = max(map(len, evaluations.values()), default=0)
     rows = [
-        f"  {'name':38} {'classes':>7} {'top-1':>6} {'top-5':>6}  {'evaluation':{width}} license"
+        f"  {'name':35} {'classes':>7} {'top-1':>6} {'top-5':>6}  {'evaluation':{width}} license"
     ]
     for name, released in zip(evaluations, selection):
         top1, top5 = (
@@ -107,7 +107,7 @@ def _checkpoint_rows(selection: Sequence[ReleasedCheckpoint]) -> list[str]:
             for accuracy in (released.top1, released.top5)
         )
         rows.append(
-            f"  {name:38} {released.num_classes:>7} {top1:>6} {top5:>6}  "
+            f"  {name:35} {released.num_classes:>7} {top1:>6} {top5:>6}  "
             f"{evaluations[name]:{width}} {released.license}"
         )
     return rows
