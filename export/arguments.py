@@ -138,7 +138,7 @@ def _suggest_option(word: str) -> str | None:
 
 
 def _add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("checkpoint").add_mutually_exclusive_group()
+    group = parser.add_mutually_exclusive_group()
     group.add_argument(
         "-m",
         "--model",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -15,10 +16,14 @@ from tinyvit.export.targets import LoweredModel, Target, adapt_input_to_target
 from tinyvit.export.tracing import explain_tool_errors
 from tinyvit.files import publish_files, refuse_existing, size_bytes
 from tinyvit.manifest import Manifest
+from tinyvit.progress import NullProgress, Progress
 from tinyvit.runtimes.artifact import Artifact, content_sha256
 from tinyvit.runtimes.base import Runtime, RuntimeInfo
 from tinyvit.runtimes.verify import make_golden_batch
 from tinyvit.staging import staging_folder
+
+_STAGES = ("converted", "written", "checked", "timed")
+"""What happens to an artifact, in this order."""
 
 _CALIBRATION_TOOL = "torchao"
 """The package whose observers determine the scales of a calibrated network."""
@@ -53,7 +58,11 @@ class ExportedArtifact:
 
 
 def write_artifact(
-    target: Target, network: PreparedNetwork, path: Path, overwrite: bool
+    target: Target,
+    network: PreparedNetwork,
+    path: Path,
+    overwrite: bool,
+    progress: Progress = NullProgress(),
 ) -> ExportedArtifact:
     """Write an artifact, and check it before it is published.
 
@@ -65,6 +74,7 @@ def write_artifact(
         network: The network that was prepared for this target.
         path: The file to write.
         overwrite: Whether existing files are replaced.
+        progress: Receives the number of finished stages.
 
     Returns:
         The artifact.
@@ -74,19 +84,24 @@ def write_artifact(
         RequestError: The target does not offer what is requested, or a file exists already.
         OSError: A file cannot be written. Nothing is left behind then.
     """
+    report_stage = _make_stage_reporter(target, progress)
     lowered = _lower(target, network)
+    report_stage("converted")
     manifest = _complete_manifest(target, network)
     with staging_folder(path) as folder:
         staged = folder / path.name
         _save(lowered, staged, manifest)
+        report_stage("written")
         # The hash covers the network and not the manifest, so it stays valid when the artifact is
         # saved again with the complete manifest.
         manifest = replace(manifest, content_sha256=content_sha256(staged))
         manifest = lowered.add_to_manifest(manifest)
         with open_for_parity(target, Artifact(staged, manifest), network.graph) as runtime:
             manifest = replace(manifest, parity=measure_parity(runtime, manifest))
+            report_stage("checked")
             engine = runtime.describe()
             speed = _measure_speed(target, network, runtime, manifest)
+        report_stage("timed")
         files = _save(lowered, staged, manifest)
         total_bytes = sum(map(size_bytes, files))
         for file in files:
@@ -103,6 +118,17 @@ def write_artifact(
         candidate=network.candidate,
         notes=(*network.notes, *lowered.notes(manifest.precision)),
     )
+
+
+def _make_stage_reporter(target: Target, progress: Progress) -> Callable[[str], None]:
+    """Return a function that reports one of `_STAGES` as finished."""
+
+    def report(stage: str) -> None:
+        done = _STAGES.index(stage) + 1
+        progress.advance(f"making {target.name}, stages", done, len(_STAGES))
+
+    progress.advance(f"making {target.name}, stages", 0, len(_STAGES))
+    return report
 
 
 def _lower(target: Target, network: PreparedNetwork) -> LoweredModel:

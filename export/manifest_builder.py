@@ -26,6 +26,7 @@ from tinyvit.manifest import (
     SourceCheckpoint,
     TensorSpec,
 )
+from tinyvit.progress import NullProgress, Progress
 
 if TYPE_CHECKING:
     import torch
@@ -139,7 +140,9 @@ def _describe_logits(source: Checkpoint, batch_axis: int | str) -> OutputSpec:
     return OutputSpec("logits", (batch_axis, source.num_classes), "float32", "NC", "logits")
 
 
-def make_golden_vectors(network: ExportableNetwork, manifest: Manifest) -> GoldenVectors:
+def make_golden_vectors(
+    network: ExportableNetwork, manifest: Manifest, progress: Progress = NullProgress()
+) -> GoldenVectors:
     """Compute the outputs that the artifact must reproduce.
 
     Args:
@@ -147,6 +150,7 @@ def make_golden_vectors(network: ExportableNetwork, manifest: Manifest) -> Golde
             is the network before folding; for int8, the quantized network with exact arithmetic.
         manifest: The artifact's manifest; its embedded preprocessing, precision, preprocessing,
             image size and outputs are used.
+        progress: Receives the number of finished inputs.
 
     Returns:
         The formula of the inputs, their outputs rounded to 7 digits, and the tolerances.
@@ -159,7 +163,10 @@ def make_golden_vectors(network: ExportableNetwork, manifest: Manifest) -> Golde
         golden.make_golden_input(pattern, inputs.height, inputs.width)
         for pattern in inputs.patterns
     )
-    rows = [_run_network(network, manifest, image) for image in images]
+    rows = []
+    for number, image in enumerate(images, start=1):
+        rows.append(_run_network(network, manifest, image))
+        progress.advance("computing golden outputs, inputs", number, len(inputs.patterns))
     # One array for each output, (inputs, values).
     outputs = [np.concatenate(values) for values in zip(*rows)]
     for spec, values in zip(manifest.outputs, outputs):

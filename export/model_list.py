@@ -40,15 +40,17 @@ def format_model_list(selection: Sequence[ReleasedCheckpoint]) -> list[str]:
         The lines of two tables, each with a heading.
     """
     return [
-        "architectures (parameters and multiply-accumulates (MACs) for 1000 classes)",
+        "architectures, with parameters and multiply-accumulates (MACs) for 1000 classes",
         *_architecture_rows(selection),
         "",
-        "released checkpoints (top-1 and top-5 in percent, as published; evaluation: crop, "
-        "resized side -> input size, interpolation)",
+        "released checkpoints, each in the repository timm/NAME on huggingface.co",
+        "(top-1 and top-5 in percent, as published; evaluation: crop, resized side -> input size, "
+        "interpolation)",
         *_checkpoint_rows(selection),
         "",
         "A short name selects the architecture's checkpoint dist_in22k_ft_in1k. demo selects a "
         "5M network with ten ImageNet classes that is part of this package.",
+        "To export one: tinyvit export --model tinyvit_5m",
     ]
 
 
@@ -97,8 +99,7 @@ def _checkpoint_rows(selection: Sequence[ReleasedCheckpoint]) -> list[str]:
     evaluations = {released.name: _describe_evaluation(released) for released in selection}
     width = max(map(len, evaluations.values()), default=0)
     rows = [
-        f"  {'name':38} {'classes':>7} {'top-1':>6} {'top-5':>6}  {'evaluation':{width}} "
-        f"{'license':10} hub"
+        f"  {'name':35} {'classes':>7} {'top-1':>6} {'top-5':>6}  {'evaluation':{width}} license"
     ]
     for name, released in zip(evaluations, selection):
         top1, top5 = (
@@ -106,8 +107,8 @@ def _checkpoint_rows(selection: Sequence[ReleasedCheckpoint]) -> list[str]:
             for accuracy in (released.top1, released.top5)
         )
         rows.append(
-            f"  {name:38} {released.num_classes:>7} {top1:>6} {top5:>6}  "
-            f"{evaluations[name]:{width}} {released.license:10} {released.hub_id}"
+            f"  {name:35} {released.num_classes:>7} {top1:>6} {top5:>6}  "
+            f"{evaluations[name]:{width}} {released.license}"
         )
     return rows
 

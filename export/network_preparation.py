@@ -149,9 +149,10 @@ class QuantizedPreparer:
             self.quantization.config.precision,
             self.source.graph.outputs,
         )
+        exact_network = with_exact_arithmetic(candidate.network)
         manifest = replace(
             manifest,
-            golden=make_golden_vectors(with_exact_arithmetic(candidate.network), manifest),
+            golden=make_golden_vectors(exact_network, manifest, self.progress),
             quantization=candidate.make_manifest_entry(self.quantization.config, describe_cpu()),
         )
         return PreparedNetwork(
@@ -255,5 +256,5 @@ def make_preparer(
         config.precision,
         source.graph.outputs,
     )
-    golden = make_golden_vectors(source.original, manifest)
+    golden = make_golden_vectors(source.original, manifest, progress)
     return FloatPreparer(source, replace(manifest, golden=golden), progress)

@@ -222,4 +222,4 @@ def _make_artifact(
     """Prepare the network for one target, and write and check its artifact."""
     progress.message(f"making and checking {planned.target.name}")
     network = preparer.prepare(planned.target)
-    return write_artifact(planned.target, network, planned.path, overwrite)
+    return write_artifact(planned.target, network, planned.path, overwrite, progress)

@@ -23,6 +23,9 @@ from tinyvit.progress import Progress
 from tinyvit.safe_text import quote_argument
 from tinyvit.variants import DEFAULT_MODEL, DEMO_MODEL, RELEASED_NAMES, find_released
 
+_TRACING_STEPS = "tracing, steps"
+"""Description of the progress of folding and tracing."""
+
 
 @dataclass(frozen=True)
 class SourceNetwork:
@@ -85,8 +88,11 @@ def load_source_network(plan: ExportPlan, progress: Progress) -> SourceNetwork:
     progress.message(
         f"tracing {checkpoint.variant.name}, {description}, {describe_size(checkpoint.img_size)}"
     )
+    progress.advance(_TRACING_STEPS, 0, 2)
     folded = fold_model(original)
+    progress.advance(_TRACING_STEPS, 1, 2)
     graph = trace(folded, batch=config.batch, opset=config.opset)
+    progress.advance(_TRACING_STEPS, 2, 2)
     return SourceNetwork(checkpoint, labels, output, original, folded, graph)
 
 

@@ -18,10 +18,11 @@ from tinyvit.cli import make_parser, positive_int, run_guarded
 from tinyvit.command_parser import CommandParser
 from tinyvit.progress import make_progress
 from tinyvit.runtimes.engine_arguments import add_engine_arguments, add_file_argument
+from tinyvit.runtimes.inspect_command import inspect, make_inspect_parser
 from tinyvit.runtimes.limited_verification import verify_with_timeout
 from tinyvit.runtimes.model_argument import resolve_model
 from tinyvit.runtimes.predict_command import make_predict_parser, predict
-from tinyvit.runtimes.text_output import print_manifest, print_verification
+from tinyvit.runtimes.text_output import print_verification
 from tinyvit.safe_text import print_lines
 
 __all__ = [
@@ -102,43 +103,6 @@ def verify_in_this_process(argv: Sequence[str]) -> int:
     return run_guarded(lambda: _run_verify(arguments))
 
 
-def inspect(argv: Sequence[str] | None = None, prog: str = "tinyvit-inspect") -> int:
-    """Run tinyvit-inspect, which prints the manifest (the description) in an exported file.
-
-    Args:
-        argv: Command-line arguments; None for those of the process.
-        prog: Name of the program in messages.
-
-    Returns:
-        Exit code; 1 if the file has no manifest.
-    """
-    arguments = make_inspect_parser(prog).parse_args(argv)
-    return run_guarded(lambda: _run_inspect(arguments))
-
-
-def make_inspect_parser(prog: str) -> CommandParser:
-    """Make the parser of tinyvit-inspect.
-
-    Args:
-        prog: Name of the program in messages.
-    """
-    parser = make_parser(
-        prog,
-        "Show the manifest (the description) in an exported file: model, input, output,\n"
-        "preprocessing, labels, origin and accuracy. No inference engine is needed.",
-        f"  {prog} tinyvit_5m.onnx\n  {prog} tinyvit_5m.onnx --labels",
-    )
-    add_file_argument(parser)
-    parser.add_argument("--labels", action="store_true", help="List all class labels.")
-    parser.add_argument(
-        "--json",
-        action="store_true",
-        help='Print one JSON object: the whole manifest, and the field "intact", which states'
-        " whether the manifest is unchanged.",
-    )
-    return parser
-
-
 def _run_verify(arguments: argparse.Namespace) -> int:
     from tinyvit.runtimes.verify import verify as verify_artifact
 
@@ -168,29 +132,3 @@ def _replace_non_finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def _run_inspect(arguments: argparse.Namespace) -> int:
-    from tinyvit.runtimes.artifact import is_manifest_unchanged, read_artifact
-
-    file = resolve_model(arguments.file, make_progress(json_output=arguments.json))
-    artifact = read_artifact(file)
-    manifest = artifact.manifest
-    if manifest is None:
-        print_lines(
-            f"{arguments.file} is a file of the format {artifact.format.name} without a manifest:"
-            " tinyvit-export did not write it",
-            stream=sys.stderr,
-        )
-        return 1
-    if arguments.json:
-        # `to_json` computes a new digest. The output shows the digest that is in the file.
-        record = {
-            **json.loads(manifest.to_json()),
-            "manifest_sha256": manifest.manifest_sha256,
-            "intact": is_manifest_unchanged(artifact),
-        }
-        print_lines(json.dumps(record))
-    else:
-        print_manifest(manifest, is_manifest_unchanged(artifact), all_labels=arguments.labels)
-    return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import queue
+import re
 import threading
 import time
 import urllib.error
@@ -24,6 +25,12 @@ DOWNLOAD_TIMEOUT_S = 60.0
 
 _SCHEMES = ("http", "https")
 _BLOCK_BYTES = 2**16
+
+_NOT_IN_FILE_NAMES = re.compile(r'[<>:"|?*\\\x00-\x1f]')
+"""Characters that file names of Windows may not contain."""
+
+_DEVICE_NAME = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
+"""Names that lead to devices on Windows, with any suffix."""
 
 
 def is_downloadable(text: str) -> bool:
@@ -108,12 +115,22 @@ def _make_opener() -> urllib.request.OpenerDirector:
 
 
 def name_download(url: str) -> str:
-    """Return a file name for a downloaded image: the last part of the URL's path, or its host."""
+    """Choose a file name for a downloaded image.
+
+    Args:
+        url: The URL.
+
+    Returns:
+        The last part of the URL's path, or its host. Characters that no file name of Windows may
+        contain are replaced by "_", and names of its devices, such as "con", begin with "_".
+    """
     try:
         parts = urlsplit(url)
     except ValueError:
         return "image"
-    return parts.path.rstrip("/").rpartition("/")[2] or parts.hostname or "image"
+    name = parts.path.rstrip("/").rpartition("/")[2] or parts.hostname or "image"
+    name = _NOT_IN_FILE_NAMES.sub("_", name)
+    return f"_{name}" if _DEVICE_NAME.match(name) else name
 
 
 def _make_timeout_error(url: str, timeout_s: float) -> ImageError:

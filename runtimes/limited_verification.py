@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from tinyvit.bounded_process import describe_crash
 from tinyvit.errors import ArtifactError
 from tinyvit.python_process import make_python_command
 
@@ -38,10 +39,10 @@ def verify_with_timeout(file_name: str, words: list[str], timeout_s: float) -> i
             "give a larger --timeout; if the file is small, do not use it, because it may be"
             " hostile",
         ) from error
-    # Python reports a signal as a negative code.
-    if process.returncode < 0:
+    crash = describe_crash(process.returncode)
+    if crash is not None:
         raise ArtifactError(
-            f"{file_name} ended the process that checked it (signal {-process.returncode})",
+            f"{file_name} ended the process that checked it ({crash})",
             "the file is damaged or hostile: export it again",
         )
     return process.returncode

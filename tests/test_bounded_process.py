@@ -13,7 +13,13 @@ import pytest
 
 from tests.helpers.module_graph import ROOT
 from tinyvit import bounded_process
-from tinyvit.bounded_process import EndedProcess, ProcessLimitError, RunLimits, run_bounded
+from tinyvit.bounded_process import (
+    EndedProcess,
+    ProcessLimitError,
+    RunLimits,
+    describe_crash,
+    run_bounded,
+)
 from tinyvit.limited_process import ProcessLimits, call_in_process
 
 FOLDERS = ("bench", "distill", "examples", "export", "quant", "runtimes", "src/tinyvit", "studies")
@@ -103,6 +109,18 @@ def list_started_processes() -> Iterator[tuple[str, str]]:
                         names = {keyword.arg for keyword in node.keywords}
                         suffix = " with timeout" if "timeout" in names else ""
                         yield path.relative_to(ROOT).as_posix(), node.func.attr + suffix
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "description"),
+    [
+        *((0, None), (1, None), (255, None), (-11, "signal 11"), (-9, "signal 9")),
+        (3221225477, "error 0xC0000005"),  # an access violation on Windows
+        (3221226505, "error 0xC0000409"),  # a stack buffer overrun on Windows
+    ],
+)
+def test_crashes_are_recognized_on_all_systems(exit_code: int, description: str | None) -> None:
+    assert describe_crash(exit_code) == description
 
 
 def test_no_process_is_started_without_limits() -> None:

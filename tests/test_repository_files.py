@@ -18,6 +18,7 @@ FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*_*.yml"))
 DOCUMENTS = [
     ROOT / "CONTRIBUTING.md",
     ROOT / "SECURITY.md",
+    ROOT / "docs" / "how-to" / "release.md",
     ROOT / "docs" / "explanation" / "architecture.md",
     ROOT / "docs" / "reference" / "glossary.md",
 ]
@@ -48,7 +49,7 @@ def assert_no_findings(*command: str | Path) -> None:
 
 
 def test_all_files_are_found() -> None:
-    assert [path.name for path in WORKFLOWS] == ["ci.yml", "release.yml"]
+    assert [path.name for path in WORKFLOWS] == ["ci.yml", "distributions.yml", "release.yml"]
     assert [path.name for path in FORMS] == ["bug_report.yml", "feature_request.yml"]
 
 

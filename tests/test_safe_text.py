@@ -13,7 +13,7 @@ import pytest
 from tests.helpers.hostile_text import HOSTILE_TEXT, has_control_characters
 from tinyvit.errors import ArtifactError
 from tinyvit.progress import LogProgress, RichProgress
-from tinyvit.safe_text import escape_text, print_lines, quote_argument
+from tinyvit.safe_text import escape_text, print_lines, quote_argument, quote_word
 
 
 @pytest.mark.parametrize(
@@ -74,6 +74,22 @@ def test_a_bar_has_no_control_characters_but_those_that_draw_it() -> None:
     drawn = re.sub(r"\x1b\[([0-9;]*m|\?25[lh]|2K|1A)|\r", "", output)
     assert not has_control_characters(drawn)
     assert "100%" in drawn
+
+
+@pytest.mark.parametrize(
+    ("text", "quoted"),
+    [
+        ("C:\\models\\demo.onnx", "C:\\models\\demo.onnx"),
+        ("tinyvit-edge[train]", '"tinyvit-edge[train]"'),
+        ("C:\\Program Files\\python.exe", '"C:\\Program Files\\python.exe"'),
+        ("it's & more", '"it\'s & more"'),
+        ("%PATH%", "'%PATH%'"),
+        ("it's $x", "'it''s $x'"),
+        ("", '""'),
+    ],
+)
+def test_words_are_quoted_for_cmd_and_powershell(text: str, quoted: str) -> None:
+    assert quote_word(text, is_windows=True) == quoted
 
 
 @pytest.mark.parametrize(

@@ -216,3 +216,31 @@ def test_torch_commands_let_waiting_threads_sleep_unless_the_user_decides() -> N
             env={**environment, **variables},
         )
         assert process.stderr == f"{expected}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "example"),
+    [
+        (["export"], "  tinyvit export --model demo --target onnx\n"),
+        (["distill", "check-logits"], "  tinyvit distill check-logits store/\n"),
+        (["inspect"], "  tinyvit inspect tinyvit_5m.onnx\n"),
+    ],
+)
+def test_examples_have_the_name_with_which_the_program_was_started(
+    words: list[str], example: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([*words, "--help"])
+    out = capsys.readouterr().out
+    assert example in out
+    assert f"tinyvit-{words[0]} " not in out
+
+
+def test_the_help_of_export_begins_with_what_is_exported(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["export", "--help"])
+    out = capsys.readouterr().out
+    options = [line.split()[0].rstrip(",") for line in out.splitlines() if line[:3] == "  -"]
+    assert options[:5] == ["-h", "--version", "-m", "--checkpoint", "--list"]

@@ -9,13 +9,7 @@ from tinyvit.bench.report.contents import list_notes, list_tables
 from tinyvit.bench.report.rows import Row
 from tinyvit.bench.report.tables import make_summary_table
 from tinyvit.csv_text import format_csv
-from tinyvit.safe_text import escape_text
-
-_MARKDOWN_ESCAPES = str.maketrans(
-    {character: f"\\{character}" for character in "\\|`*_[]~$"}
-    | {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
-)
-"""Replacements for characters of markup. GitHub typesets text between "$" as a formula."""
+from tinyvit.markdown_text import escape_markdown, format_markdown_row
 
 
 def format_markdown(records: Sequence[Record], rows: Sequence[Row]) -> str:
@@ -26,11 +20,11 @@ def format_markdown(records: Sequence[Record], rows: Sequence[Row]) -> str:
         rows: The rows of the records, from `make_rows`.
     """
     lines = ["# Benchmark report", ""]
-    lines += [f"- **{note.kind}**: {_escape_markdown(note.text)}" for note in list_notes(records)]
+    lines += [f"- **{note.kind}**: {escape_markdown(note.text)}" for note in list_notes(records)]
     for table in list_tables(records, rows):
         separator = "|---" * len(table.header) + "|"
-        lines += ["", f"## {table.title}", "", _format_line(table.header), separator]
-        lines += [_format_line(row) for row in table.rows]
+        lines += ["", f"## {table.title}", "", format_markdown_row(table.header), separator]
+        lines += [format_markdown_row(row) for row in table.rows]
     return "\n".join(lines) + "\n"
 
 
@@ -42,12 +36,3 @@ def format_summary_csv(rows: Sequence[Row]) -> str:
     """
     table = make_summary_table(rows)
     return format_csv(table.header, table.rows)
-
-
-def _format_line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(map(_escape_markdown, cells))} |"
-
-
-def _escape_markdown(text: str) -> str:
-    """Return text as one line of Markdown without markup, because records may contain any text."""
-    return escape_text(" ".join(text.split())).translate(_MARKDOWN_ESCAPES)

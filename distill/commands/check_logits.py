@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from tinyvit.progress import make_progress
 from tinyvit.safe_text import print_lines
 
 HELP = (
@@ -69,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
             "--teacher was given without --data",
             "add --data with the folder of images that the store was made from",
         )
-    for sentence in check_store(args.store, args.data, tuple(args.teacher or ())):
+    teachers = tuple(args.teacher or ())
+    for sentence in check_store(args.store, args.data, teachers, make_progress()):
         print_lines(sentence)
     return 0

@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from tinyvit.cli import positive_int
+from tinyvit.progress import make_progress
 from tinyvit.safe_text import print_lines
 
 HELP = (
@@ -81,6 +82,8 @@ def run(args: argparse.Namespace) -> int:
     from tinyvit.distill.logits.convert import ReleasedLogits, convert_store
 
     released = ReleasedLogits(args.num_classes, args.img_size)
-    for path in convert_store(args.source, args.data, args.format, args.output, released):
-        print_lines(str(path))
+    paths = convert_store(
+        args.source, args.data, args.format, args.output, released, make_progress()
+    )
+    print_lines(*map(str, paths))
     return 0

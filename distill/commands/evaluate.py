@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tinyvit.distill.training.evaluate import AccuracyScores, ImagePredictions
     from tinyvit.labels import Label
     from tinyvit.nn.checkpoint import Checkpoint
+    from tinyvit.progress import Progress
 
 HELP = "measure the top-1 and top-5 accuracy of a checkpoint in PyTorch, in float32"
 EXAMPLES = """\
@@ -110,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
     model = device.move_module(checkpoint.build())
     predictions = predict_images(model, validation, device, progress=progress)
     scores = predictions.measure_accuracy()
-    report = _write_report(predictions, labels, args.output)
+    report = _write_report(predictions, labels, args.output, progress)
     if args.json:
         print_lines(json.dumps({**_make_record(checkpoint, scores), "files": report.file_names}))
     else:
@@ -152,7 +153,10 @@ def _check_output(folder: Path, overwrite: bool) -> None:
 
 
 def _write_report(
-    predictions: ImagePredictions, labels: Sequence[Label], folder: Path | None
+    predictions: ImagePredictions,
+    labels: Sequence[Label],
+    folder: Path | None,
+    progress: Progress,
 ) -> _Report:
     """Write the files about the predictions, if there is a folder for them."""
     from tinyvit.distill.training.reports.class_accuracy import describe_worst_classes
@@ -160,7 +164,7 @@ def _write_report(
 
     if folder is None:
         return _Report()
-    written = write_evaluation(predictions, labels, folder)
+    written = write_evaluation(predictions, labels, folder, progress)
     messages = (describe_worst_classes(predictions, labels), written.describe())
     return _Report(messages, tuple(map(str, written.paths)))
 

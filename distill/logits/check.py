@@ -21,6 +21,7 @@ from tinyvit.distill.logits.teachers import open_teachers
 from tinyvit.distill.training.device import select_device
 from tinyvit.errors import RequestError
 from tinyvit.plurals import format_count
+from tinyvit.progress import NullProgress, Progress
 from tinyvit.safe_text import quote_argument
 
 MAX_PROBABILITY_DIFFERENCE = 2e-2
@@ -29,7 +30,12 @@ computes it. A small difference is normal, because records are float16 and machi
 kernels."""
 
 
-def check_store(folder: Path, data: Path | None, teachers: tuple[str, ...]) -> Iterator[str]:
+def check_store(
+    folder: Path,
+    data: Path | None,
+    teachers: tuple[str, ...],
+    progress: Progress = NullProgress(),
+) -> Iterator[str]:
     """Check a store, or a folder of the paper's released logits.
 
     Args:
@@ -39,6 +45,7 @@ def check_store(folder: Path, data: Path | None, teachers: tuple[str, ...]) -> I
         teachers: Texts that select the teachers of the store, as on the command line. Their
             predictions for one batch are compared with the stored ones. An empty tuple skips this
             check.
+        progress: Receives the number of records, and of epochs, that have been checked.
 
     Yields:
         One sentence for each check that passed.
@@ -53,11 +60,10 @@ def check_store(folder: Path, data: Path | None, teachers: tuple[str, ...]) -> I
                 "teachers cannot be checked",
                 "leave out --data and --teacher",
             )
-        yield from _check_paper_logits(folder)
+        yield from _check_paper_logits(folder, progress)
         return
     store = open_store(folder)
-    for epoch in range(store.epochs):
-        store.verify_records(epoch, start=0, records=store.read_epoch(epoch))
+    _verify_records(store, progress)
     if not store.epochs:
         raise RequestError(
             f"{folder} has no finished epoch", "run the same save-logits command again"
@@ -77,12 +83,23 @@ def check_store(folder: Path, data: Path | None, teachers: tuple[str, ...]) -> I
     for epoch in range(store.epochs):
         seeds = store.read_epoch(epoch).read_field("seed").tolist()
         check_ordered_seeds(header, epoch, images.keys, seeds)
+        progress.advance("checking the views, epochs", epoch + 1, store.epochs)
     yield (
         f"The store was made from the {format_count(len(images), 'image')} in {data}, and this "
         "machine makes the same views."
     )
     if teachers:
         yield _check_teachers(store, images, teachers)
+
+
+def _verify_records(store: Store, progress: Progress) -> None:
+    """Verify all records of a store, one block after another."""
+    epoch_records = store.header.records_per_epoch
+    for epoch in range(store.epochs):
+        for start, block in store.read_epoch(epoch).read_blocks():
+            store.verify_records(epoch, start, block)
+            done = epoch * epoch_records + start + len(block)
+            progress.advance("checking records", done, store.epochs * epoch_records)
 
 
 def _check_teachers(store: Store, images: ImageFolder, names: tuple[str, ...]) -> str:
@@ -119,12 +136,18 @@ def _check_teachers(store: Store, images: ImageFolder, names: tuple[str, ...]) -
     )
 
 
-def _check_paper_logits(folder: Path) -> Iterator[str]:
+def _check_paper_logits(folder: Path, progress: Progress) -> Iterator[str]:
     logits = open_paper_logits(folder)
+    file_count = sum(logits.count_ranks(epoch) for epoch in logits.epoch_folders)
+    checked_files = 0
     if (folder / HEADER_NAME).is_file():
         _check_seeds_of_header(logits, read_header(folder / HEADER_NAME))
     for epoch in sorted(logits.epoch_folders):
-        count = sum(len(rank_records.keys) for rank_records in logits.read_ranks(epoch))
+        count = 0
+        for rank_records in logits.read_ranks(epoch):
+            count += len(rank_records.keys)
+            checked_files += 1
+            progress.advance("checking records, files", checked_files, file_count)
         yield (
             f"Epoch {epoch}: all records are valid ({format_count(count, 'record')} in the "
             f"paper's format, top {logits.top_k})."

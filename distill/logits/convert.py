@@ -29,6 +29,7 @@ from tinyvit.errors import RequestError
 from tinyvit.files import publish_files
 from tinyvit.labels import imagenet_labels
 from tinyvit.plurals import format_count
+from tinyvit.progress import NullProgress, Progress
 from tinyvit.staging import staging_folder
 from tinyvit.variants import IMAGENET_22K
 
@@ -56,6 +57,7 @@ def convert_store(
     target_format: str,
     output: Path,
     released: ReleasedLogits = ReleasedLogits(),
+    progress: Progress = NullProgress(),
 ) -> list[Path]:
     """Convert a store to the format of the paper's released logits, or such logits to a store.
 
@@ -68,6 +70,7 @@ def convert_store(
         target_format: The format to write, "paper" or "store".
         output: Folder to create.
         released: What files of the paper's code do not state; not used for others.
+        progress: Receives the numbers of files and records that have been read and converted.
 
     Returns:
         The paths that were written, one for each epoch: folders in the format "paper", files in
@@ -84,34 +87,45 @@ def convert_store(
         staged = folder / output.name
         staged.mkdir()
         if target_format == "paper":
-            paths = _convert_to_paper_format(source, images, staged)
+            paths = _convert_to_paper_format(source, images, staged, progress)
         else:
-            paths = _convert_to_store(source, images, staged, released)
+            logits = open_paper_logits(source)
+            header = _choose_header(source, logits, images, released)
+            paths = _convert_to_store(logits, images, Store(staged, header), progress)
         publish_files([staged], output.parent)
     return [output / path.name for path in paths]
 
 
-def _convert_to_paper_format(source: Path, images: ImageFolder, output: Path) -> list[Path]:
+def _convert_to_paper_format(
+    source: Path, images: ImageFolder, output: Path, progress: Progress
+) -> list[Path]:
     store = open_store(source)
     require_matching_images(store.header, source, images)
-    folders = write_paper_logits(store, images.keys, output)
+    folders = write_paper_logits(store, images.keys, output, progress)
     shutil.copyfile(source / HEADER_NAME, output / HEADER_NAME)
     return folders
 
 
-def _convert_to_store(
-    source: Path, images: ImageFolder, output: Path, released: ReleasedLogits
-) -> list[Path]:
-    logits = open_paper_logits(source)
+def _choose_header(
+    source: Path, logits: PaperLogits, images: ImageFolder, released: ReleasedLogits
+) -> StoreHeader:
+    """Read the header that `convert_store` wrote beside the logits, or make that of the paper's."""
     if (source / HEADER_NAME).is_file():
         header = read_header(source / HEADER_NAME)
     else:
         header = _make_released_header(logits, images, released)
     require_matching_images(header, source, images)
-    header.save(output / HEADER_NAME)
-    store = Store(output, header)
-    for epoch in sorted(logits.epoch_folders):
-        records = read_records(logits, epoch, header, images.keys)
+    return header
+
+
+def _convert_to_store(
+    logits: PaperLogits, images: ImageFolder, store: Store, progress: Progress
+) -> list[Path]:
+    header = store.header
+    header.save(store.folder / HEADER_NAME)
+    epochs = sorted(logits.epoch_folders)
+    for number, epoch in enumerate(epochs):
+        records = read_records(logits, epoch, header, images.keys, progress)
         _require_known_classes(records, header.num_classes)
         with StoreWriter(store, epoch) as writer:
             for start in range(0, len(records), _RECORDS_PER_WRITE):
@@ -123,7 +137,9 @@ def _convert_to_store(
                     probabilities=block["probabilities"].astype(np.float64),
                 )
                 writer.write(predictions)
-    return [store.epoch_path(epoch) for epoch in sorted(logits.epoch_folders)]
+                done = number * len(records) + start + len(block)
+                progress.advance("converting records", done, len(epochs) * len(records))
+    return [store.epoch_path(epoch) for epoch in epochs]
 
 
 def _make_released_header(

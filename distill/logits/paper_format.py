@@ -27,6 +27,7 @@ from tinyvit.distill.logits.store import Store
 from tinyvit.errors import RequestError
 from tinyvit.files import publish_files
 from tinyvit.plurals import format_count
+from tinyvit.progress import NullProgress, Progress
 from tinyvit.regular_files import check_regular_file, read_bounded
 from tinyvit.staging import staging_folder
 
@@ -66,6 +67,10 @@ class PaperLogits:
 
     top_k: int
     epoch_folders: dict[int, Path]
+
+    def count_ranks(self, epoch: int) -> int:
+        """Return the number of files with records of an epoch, a key of `epoch_folders`."""
+        return len(list(self.epoch_folders[epoch].glob("rank*-values.bin")))
 
     def read_ranks(self, epoch: int) -> Iterator[RankRecords]:
         """Open and validate the records of an epoch, one rank after another.
@@ -156,7 +161,9 @@ def open_paper_logits(folder: str | Path) -> PaperLogits:
     return PaperLogits(top_k, epoch_folders)
 
 
-def write_paper_logits(store: Store, keys: tuple[str, ...], folder: Path) -> list[Path]:
+def write_paper_logits(
+    store: Store, keys: tuple[str, ...], folder: Path, progress: Progress = NullProgress()
+) -> list[Path]:
     """Write every finished epoch of a store in the paper's format.
 
     Args:
@@ -164,6 +171,7 @@ def write_paper_logits(store: Store, keys: tuple[str, ...], folder: Path) -> lis
         keys: Keys of the store's images, in order. If an image with the key KEY has several views,
             their records get the keys "KEY", "KEY#1", "KEY#2", ...
         folder: The folder in which the folders of the epochs are written.
+        progress: Receives the number of records that have been written.
 
     Returns:
         The folder of each epoch.
@@ -184,21 +192,29 @@ def write_paper_logits(store: Store, keys: tuple[str, ...], folder: Path) -> lis
     epoch_folders = []
     for epoch in range(store.epochs):
         records = store.read_epoch(epoch)
-        store.verify_records(epoch, start=0, records=records)
         epoch_folder = folder / f"logits_top{header.top_k}_epoch{epoch}"
         with staging_folder(epoch_folder / "rank0-values.bin") as staged:
             keys_path, values_path = staged / "rank0-keys.txt", staged / "rank0-values.bin"
-            keys_path.write_text(keys_text, encoding="utf-8", errors="surrogateescape")
+            keys_path.write_bytes(keys_text.encode("utf-8", "surrogateescape"))
             with values_path.open("wb") as values_file:
-                for _, block in records.read_blocks():
+                for start, block in records.read_blocks():
+                    store.verify_records(epoch, start, block)
                     values_file.write(_copy_fields(block, paper_dtype).tobytes())
+                    done = epoch * header.records_per_epoch + start + len(block)
+                    progress.advance(
+                        "converting records", done, store.epochs * header.records_per_epoch
+                    )
             publish_files([keys_path, values_path], epoch_folder)
         epoch_folders.append(epoch_folder)
     return epoch_folders
 
 
 def read_records(
-    logits: PaperLogits, epoch: int, header: StoreHeader, keys: tuple[str, ...]
+    logits: PaperLogits,
+    epoch: int,
+    header: StoreHeader,
+    keys: tuple[str, ...],
+    progress: Progress = NullProgress(),
 ) -> Records:
     """Read an epoch, and convert its records to records of a store, whose checksums are 0.
 
@@ -207,6 +223,7 @@ def read_records(
         epoch: Number of the epoch, a key of `logits.epoch_folders`.
         header: Header of the store that the records are for.
         keys: Keys of the store's images, in order.
+        progress: Receives the number of files of the epoch that have been read.
 
     Returns:
         Records of the dtype and in the order of the store, (records_per_epoch,).
@@ -222,7 +239,7 @@ def read_records(
     store_records = np.zeros(header.records_per_epoch, header.dtype)
     is_found = np.zeros(header.records_per_epoch, bool)
     no_position = -1  # for a key of an image that is not in the store
-    for keys_of_rank, records in logits.read_ranks(epoch):
+    for rank, (keys_of_rank, records) in enumerate(logits.read_ranks(epoch), start=1):
         positions = np.array(
             [position_by_key.get(key, no_position) for key in keys_of_rank], np.int64
         )
@@ -232,6 +249,7 @@ def read_records(
             known_positions = block_positions[is_known]
             store_records[known_positions] = _copy_fields(block[is_known], header.dtype)
             is_found[known_positions] = True
+        progress.advance(f"reading epoch {epoch}, files", rank, logits.count_ranks(epoch))
     if not is_found.all():
         first_missing = int(np.flatnonzero(~is_found)[0])
         raise RequestError(

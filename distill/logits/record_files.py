@@ -118,6 +118,29 @@ class RecordFile:
             yield block.start, self[block]
 
 
+def write_at(descriptor: int, content: bytes, position: int) -> None:
+    """Write bytes at a position of an open file.
+
+    Args:
+        descriptor: Descriptor of the file, which only one thread writes to.
+        content: The bytes.
+        position: Position of the first byte in the file.
+
+    Raises:
+        OSError: The file cannot be written, for example on a full disk.
+    """
+    if not hasattr(os, "pwrite"):  # Windows
+        os.lseek(descriptor, position, os.SEEK_SET)
+    remaining = memoryview(content)
+    # One call may write less than requested: at most 2 GiB, or less if the disk is full.
+    while remaining:
+        if hasattr(os, "pwrite"):
+            written_bytes = os.pwrite(descriptor, remaining, position)
+        else:
+            written_bytes = os.write(descriptor, remaining)
+        remaining, position = remaining[written_bytes:], position + written_bytes
+
+
 def _read_at(descriptor: int, size_bytes: int, position: int) -> bytes:
     """Read bytes at a position of a file; fewer at its end. One call reads at most 2 GiB."""
     if not hasattr(os, "pread"):  # Windows, where processes do not share an open file

@@ -22,7 +22,7 @@ from tinyvit.data.class_folders import ImageFolder
 from tinyvit.distill.augmentation.probe import get_library_versions, hash_probe_views
 from tinyvit.distill.augmentation.views import ViewSource
 from tinyvit.distill.logits.header import HEADER_NAME, StoreHeader, read_header
-from tinyvit.distill.logits.record_files import RecordFile, divide_into_blocks
+from tinyvit.distill.logits.record_files import RecordFile, divide_into_blocks, write_at
 from tinyvit.distill.logits.records import (
     Records,
     TeacherPredictions,
@@ -260,13 +260,8 @@ class StoreWriter:
         """
         records = pack_records(predictions, self._header.top_k)
         start, end = predictions.start, predictions.start + len(records)
-        remaining = memoryview(records.tobytes())
-        offset = start * records.itemsize
         with name_file_in_errors(self._part_path):
-            # os.pwrite may write less than requested: at most 2 GiB, or less if the disk is full.
-            while remaining:
-                written_bytes = os.pwrite(self._file.fileno(), remaining, offset)
-                remaining, offset = remaining[written_bytes:], offset + written_bytes
+            write_at(self._file.fileno(), records.tobytes(), start * records.itemsize)
         self.is_written[start:end] = True
 
     def close(self) -> None:

@@ -87,7 +87,8 @@ def _train(request: TrainingRequest, progress: Progress | None) -> Path:
             visible_progress.message(message)
         state = run.run(resume=(request.output / run_folder.STATE_FILE).is_file())
         if processes.is_first:
-            for message in (describe_result(task, state), *report_run(request, task, device)):
+            report = report_run(request, task, device, visible_progress)
+            for message in (describe_result(task, state), *report):
                 visible_progress.message(message)
     return request.output / run_folder.BEST_CHECKPOINT
 

@@ -72,7 +72,7 @@ SUBCOMMANDS = {
         "make_verify_parser",
     ),
     "inspect": Subcommand(
-        "show the description in an exported file",
+        "show the description in an exported file, or write a model card from it",
         "tinyvit.runtimes.cli",
         "inspect",
         "make_inspect_parser",
@@ -150,7 +150,10 @@ def _make_parser(make_subparser: Callable[..., CommandParser]) -> CommandParser:
         make_subparser: Function that makes the parser of a subcommand from its prog.
     """
     parser = make_parser(
-        PROGRAM, "Export, run, verify and measure TinyViT on edge devices.", _EXAMPLES
+        PROGRAM,
+        "Export, run, verify and measure TinyViT on edge devices.\n"
+        "tinyvit COMMAND --help describes a command.",
+        _EXAMPLES,
     )
     # argparse only calls the "class" of the subparsers, so a function can choose the parser.
     parser_class: Any = make_subparser

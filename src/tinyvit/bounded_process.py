@@ -20,6 +20,10 @@ from typing import IO
 MAX_ERROR_BYTES = 4000
 """Maximum number of bytes that are kept from the end of standard error."""
 
+_FIRST_WINDOWS_ERROR = 0xC0000000
+"""On Windows, exit codes from here on, such as 0xC0000005, mean that the system ended the process.
+"""
+
 _BLOCK_BYTES = 2**16
 """Number of bytes that are read from a pipe at a time."""
 _PIPE_END_S = 1.0
@@ -55,7 +59,7 @@ class EndedProcess:
     """A process that has ended by itself.
 
     Attributes:
-        exit_code: Its exit code; the negative number of a signal that ended it.
+        exit_code: Its exit code, which `describe_crash` interprets.
         stdout: Everything that it printed on standard output.
         stderr: The end of what it printed on standard error, at most `MAX_ERROR_BYTES` bytes.
     """
@@ -126,6 +130,21 @@ def run_bounded(
     if has_timed_out:
         raise ProcessLimitError(f"took more than {limits.seconds:g} s")
     return EndedProcess(process.returncode, bytes(stdout.content), bytes(stderr.content))
+
+
+def describe_crash(exit_code: int) -> str | None:
+    """Describe how the system ended a process.
+
+    Args:
+        exit_code: Exit code of the process, as Python reports it.
+
+    Returns:
+        Words such as "signal 11", or on Windows "error 0xC0000005"; None if the process ended by
+        itself.
+    """
+    if exit_code < 0:
+        return f"signal {-exit_code}"
+    return f"error 0x{exit_code:08X}" if exit_code >= _FIRST_WINDOWS_ERROR else None
 
 
 def _describe_bytes(count: int) -> str:

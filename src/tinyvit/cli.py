@@ -46,7 +46,7 @@ def make_parser(prog: str, description: str, examples: str) -> CommandParser:
     parser = CommandParser(
         prog=prog,
         description=description,
-        epilog=_format_examples(examples),
+        epilog=_format_examples(examples, prog),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"{prog} {__version__}")
@@ -79,7 +79,7 @@ def make_subcommand_parser(
             name.replace("_", "-"),
             help=module.HELP,
             description=f"{module.HELP[0].upper()}{module.HELP[1:]}.",
-            epilog=_format_examples(module.EXAMPLES),
+            epilog=_format_examples(module.EXAMPLES, prog),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.add_arguments(subparser)
@@ -236,6 +236,10 @@ def _flush_or_discard_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _format_examples(examples: str) -> str:
-    """Return the last part of a help text, which lists example commands."""
-    return f"examples:\n{examples}"
+def _format_examples(examples: str, prog: str) -> str:
+    """Return the last part of a help text, which lists example commands.
+
+    A program with two names, such as "tinyvit-export" and "tinyvit export", has the name in them
+    with which it was started.
+    """
+    return f"examples:\n{examples.replace(prog.replace(' ', '-'), prog)}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import shutil
 import sys
 from functools import lru_cache
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
+
+from tinyvit.safe_text import quote_word
 
 DISTRIBUTION = "tinyvit-edge"
 """Name of this package on package indexes."""
@@ -37,7 +38,7 @@ def format_extra_command(extra: str) -> str:
         extra: Extra of tinyvit-edge, such as "export".
 
     Returns:
-        The command, which a POSIX shell can run in any folder.
+        The command, which a shell of this system can run in any folder.
     """
     try:
         distribution: metadata.Distribution | None = metadata.distribution(DISTRIBUTION)
@@ -58,7 +59,7 @@ def format_program(name: str) -> str:
     program = f"tinyvit-{name}"
     if shutil.which(program) is not None:
         return program
-    return f"{shlex.quote(sys.executable)} -m tinyvit {name}"
+    return f"{quote_word(sys.executable)} -m tinyvit {name}"
 
 
 def choose_extra_command(
@@ -80,21 +81,21 @@ def choose_extra_command(
     pip = _name_installer(distribution)
     clone = package_folder.parent.parent
     if package_folder.parent.name == "src" and (clone / "setup.cfg").is_file():
-        return f"{pip} -e {shlex.quote(f'{clone}[{extra}]')}"
+        return f"{pip} -e {quote_word(f'{clone}[{extra}]')}"
     origin = _read_origin(distribution)
     url = origin.get("url")
     if distribution is None or not isinstance(url, str):
-        return f"{pip} {shlex.quote(f'{DISTRIBUTION}[{extra}]')}"
+        return f"{pip} {quote_word(f'{DISTRIBUTION}[{extra}]')}"
     parts = urlsplit(url)
     if parts.scheme == "file":
         path = Path(url2pathname(parts.path))
         if path.exists():
-            return f"{pip} {shlex.quote(f'{path}[{extra}]')}"
-        return f"{pip} {' '.join(map(shlex.quote, _list_requirements(distribution, extra)))}"
+            return f"{pip} {quote_word(f'{path}[{extra}]')}"
+        return f"{pip} {' '.join(map(quote_word, _list_requirements(distribution, extra)))}"
     version_control = origin.get("vcs_info")
     if isinstance(version_control, dict):
         url = f"{version_control.get('vcs')}+{url}@{version_control.get('commit_id')}"
-    return f"{pip} {shlex.quote(f'{DISTRIBUTION}[{extra}] @ {url}')}"
+    return f"{pip} {quote_word(f'{DISTRIBUTION}[{extra}] @ {url}')}"
 
 
 def _name_installer(distribution: metadata.Distribution | None) -> str:

@@ -15,7 +15,12 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from tinyvit.bounded_process import ProcessLimitError, RunLimits, run_bounded
+from tinyvit.bounded_process import (
+    ProcessLimitError,
+    RunLimits,
+    describe_crash,
+    run_bounded,
+)
 from tinyvit.python_process import make_python_command, read_last_line
 
 _CODE = (
@@ -81,8 +86,7 @@ def call_in_process(
         )
     except ProcessLimitError as error:
         raise ValueError(f"the process that reads it {error}") from error
-    # Python reports a signal as a negative code.
-    if process.exit_code < 0:
+    if describe_crash(process.exit_code) is not None:
         raise ValueError("the library that reads it crashes")
     if process.exit_code != 0:
         raise ValueError(read_last_line(process.stderr, "no reason", _MAX_REASON_LENGTH))

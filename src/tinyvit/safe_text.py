@@ -10,11 +10,18 @@ text. Everything that this package prints, and every error and report, goes thro
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 import traceback
 from contextlib import suppress
 from typing import TextIO
+
+_SAFE_ON_WINDOWS = re.compile(r"[\w.:/\\=+-]+", re.ASCII)
+"""Words that need no quotes in cmd and PowerShell."""
+
+_CHANGED_ON_WINDOWS = re.compile(r"""["$`%!]""")
+"""Characters that have a meaning in double quotes, in cmd or in PowerShell."""
 
 
 def escape_text(text: str) -> str:
@@ -45,11 +52,32 @@ def quote_argument(argument: str | os.PathLike[str]) -> str:
         argument: The argument, for example the path of a file.
 
     Returns:
-        One word for a POSIX shell, which interprets no character of it. If the argument begins with
-        a hyphen, "./" is put before it, so that no program takes it for an option.
+        One word for the shell, see `quote_word`. If the argument begins with a hyphen, "./" is put
+        before it, so that no program takes it for an option.
     """
     text = os.fspath(argument)
-    return shlex.quote(f"./{text}" if text.startswith("-") else text)
+    return quote_word(f"./{text}" if text.startswith("-") else text)
+
+
+def quote_word(text: str, is_windows: bool = os.name == "nt") -> str:
+    """Quote a word of a command that a message suggests.
+
+    Args:
+        text: The word.
+        is_windows: Whether the command is for the shells of Windows.
+
+    Returns:
+        One word for a POSIX shell, which interprets no character of it. On Windows, one word for
+        cmd and PowerShell, in double quotes if necessary. Where they would replace a part of it,
+        such as "$x" or "%x%", it is in single quotes, which only PowerShell knows.
+    """
+    if not is_windows:
+        return shlex.quote(text)
+    if _SAFE_ON_WINDOWS.fullmatch(text):
+        return text
+    if _CHANGED_ON_WINDOWS.search(text) is None:
+        return f'"{text}"'
+    return "'" + text.replace("'", "''") + "'"
 
 
 def print_lines(*lines: str, stream: TextIO | None = None) -> None:

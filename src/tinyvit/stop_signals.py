@@ -21,6 +21,9 @@ class Terminated(KeyboardInterrupt):
 
 
 _EXCEPTIONS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
+if sys.platform == "win32":
+    # Windows sends it for Ctrl-Break, and never sends SIGTERM.
+    _EXCEPTIONS[signal.SIGBREAK] = Terminated
 _DEFAULT_HANDLERS = (signal.SIG_DFL, signal.default_int_handler)
 
 _received: list[type[KeyboardInterrupt]] = []
@@ -99,7 +102,7 @@ def _raise_and_remember(number: int, _: FrameType | None) -> None:
     """Remember the exception of a signal, and raise it."""
     exception = _EXCEPTIONS[signal.Signals(number)]
     _received.append(exception)
-    if number == signal.SIGTERM:
+    if number != signal.SIGINT:
         # A second signal must not interrupt the cleanup.
         signal.signal(number, signal.SIG_IGN)
     raise exception

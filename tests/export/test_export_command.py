@@ -182,11 +182,12 @@ def test_help_and_version_are_printed(capsys: pytest.CaptureFixture[str]) -> Non
 def test_list_option_prints_all_checkpoints(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    heading = next(line for line in lines if line.endswith(" hub"))
+    assert "released checkpoints, each in the repository timm/NAME on huggingface.co" in lines
+    heading = next(line for line in lines if line.endswith(" license"))
     rows = [line for line in lines if "apache-2.0" in line]
     assert len(rows) == 11
     assert {row.index("apache-2.0") for row in rows} == {heading.index("license")}
-    assert {row.index("timm/") for row in rows} == {heading.index("hub")}
+    assert max(map(len, rows)) <= 100
     assert main(["--list", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["models"]) == 11
 

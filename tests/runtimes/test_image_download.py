@@ -104,6 +104,12 @@ def test_only_http_and_https_are_downloaded(text: str, expected: bool) -> None:
         ("https://a.org/photos/", "photos"),
         ("https://a.org", "a.org"),
         ("https://[", "image"),
+        ("https://a.org/a:b*.jpg", "a_b_.jpg"),
+        ("https://a.org/x\\y.jpg", "x_y.jpg"),
+        ("https://a.org/NUL.jpg", "_NUL.jpg"),
+        ("https://a.org/com1", "_com1"),
+        ("https://a.org/console.jpg", "console.jpg"),
+        ("https://[::1]/", "__1"),
     ],
 )
 def test_a_download_is_named_after_the_end_of_its_path(url: str, name: str) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tinyvit.distill.training.evaluate import ImagePredictions
@@ -17,6 +18,7 @@ from tinyvit.distill.training.reports.mistakes import MAX_MISTAKES, draw_mistake
 from tinyvit.files import write_atomically
 from tinyvit.labels import Label
 from tinyvit.plurals import format_count
+from tinyvit.progress import NullProgress, Progress
 
 CLASS_ACCURACY_FILE = "class_accuracy.csv"
 CONFUSION_CSV_FILE = "confusion_matrix.csv"
@@ -58,7 +60,10 @@ class WrittenEvaluation:
 
 
 def write_evaluation(
-    predictions: ImagePredictions, labels: Sequence[Label], folder: Path
+    predictions: ImagePredictions,
+    labels: Sequence[Label],
+    folder: Path,
+    progress: Progress = NullProgress(),
 ) -> WrittenEvaluation:
     """Write the files about an evaluation. Each is written completely or not at all.
 
@@ -67,20 +72,27 @@ def write_evaluation(
         labels: The labels of all classes of the network.
         folder: The folder of the files, which is created. Files with the same names are replaced,
             and a contact sheet is removed if there are no mistakes.
+        progress: Receives the number of files that are finished.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
         OSError: A file cannot be written.
     """
     matrix, mistakes = count_confusions(predictions), find_mistakes(predictions)
-    contents: dict[str, str | bytes] = {
-        CLASS_ACCURACY_FILE: format_class_accuracy(predictions, labels),
-        CONFUSION_CSV_FILE: format_confusion_matrix(matrix, labels),
-        CONFUSION_CHART_FILE: draw_confusion_matrix(matrix, labels),
+    makers: dict[str, Callable[[], str | bytes]] = {
+        CLASS_ACCURACY_FILE: partial(format_class_accuracy, predictions, labels),
+        CONFUSION_CSV_FILE: partial(format_confusion_matrix, matrix, labels),
+        CONFUSION_CHART_FILE: partial(draw_confusion_matrix, matrix, labels),
     }
     if mistakes:
-        contents[MISTAKES_FILE] = draw_mistakes(predictions, mistakes[:MAX_MISTAKES], labels)
-    else:
+        shown = mistakes[:MAX_MISTAKES]
+        makers[MISTAKES_FILE] = partial(draw_mistakes, predictions, shown, labels)
+    # All contents are made before the first file is replaced.
+    contents = {}
+    for number, (name, make_content) in enumerate(makers.items(), start=1):
+        contents[name] = make_content()
+        progress.advance("drawing the evaluation, files", number, len(makers))
+    if not mistakes:
         (folder / MISTAKES_FILE).unlink(missing_ok=True)
     paths = [write_atomically(folder / name, content) for name, content in contents.items()]
     return WrittenEvaluation(tuple(paths), len(mistakes))

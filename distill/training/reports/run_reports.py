@@ -13,10 +13,16 @@ from tinyvit.distill.training.run_folder import BEST_CHECKPOINT
 from tinyvit.distill.training.task import TrainingTask
 from tinyvit.nn.checkpoint import load_checkpoint
 from tinyvit.nn.fold import fold_model
+from tinyvit.progress import NullProgress, Progress
 from tinyvit.quant.validation_data import ValidationSet
 
 
-def report_run(request: TrainingRequest, task: TrainingTask, device: ComputeDevice) -> list[str]:
+def report_run(
+    request: TrainingRequest,
+    task: TrainingTask,
+    device: ComputeDevice,
+    progress: Progress = NullProgress(),
+) -> list[str]:
     """Evaluate the best checkpoint of a finished run, and write the files about the evaluation.
 
     Without validation images, no file is written.
@@ -25,6 +31,7 @@ def report_run(request: TrainingRequest, task: TrainingTask, device: ComputeDevi
         request: The request of the run.
         task: The task of the run.
         device: The device and the precision of the run.
+        progress: Receives a message, and the numbers of images and files that are finished.
 
     Returns:
         Messages, each on one line: the worst classes, the files, and the command that exports the
@@ -36,14 +43,15 @@ def report_run(request: TrainingRequest, task: TrainingTask, device: ComputeDevi
     """
     messages = []
     if task.validation is not None:
-        predictions = _predict_with_best_network(task, task.validation, device)
-        written = write_evaluation(predictions, task.labels, task.folder)
+        progress.message("evaluating the best checkpoint")
+        predictions = _predict_with_best_network(task, task.validation, device, progress)
+        written = write_evaluation(predictions, task.labels, task.folder, progress)
         messages += [describe_worst_classes(predictions, task.labels), written.describe()]
     return [*messages, f"to export it in int8: {make_export_command(request, task)}"]
 
 
 def _predict_with_best_network(
-    task: TrainingTask, validation: ValidationSet, device: ComputeDevice
+    task: TrainingTask, validation: ValidationSet, device: ComputeDevice, progress: Progress
 ) -> ImagePredictions:
     """Classify the validation images with the network of the best epoch.
 
@@ -53,4 +61,4 @@ def _predict_with_best_network(
     model = load_checkpoint(task.folder / BEST_CHECKPOINT).build()
     if task.recipe is not None:
         model = add_fake_quantization(fold_model(model), task.recipe)
-    return predict_images(device.move_module(model), validation, device)
+    return predict_images(device.move_module(model), validation, device, progress=progress)

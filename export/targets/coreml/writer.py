@@ -175,4 +175,4 @@ def write_package(path: Path, model: bytes, weights: bytes) -> None:
         "rootModelIdentifier": next(iter(entries)),
     }
     text = json.dumps(index, indent=4, sort_keys=True) + "\n"
-    (path / "Manifest.json").write_text(text, encoding="ascii")
+    (path / "Manifest.json").write_bytes(text.encode("ascii"))

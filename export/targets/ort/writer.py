@@ -26,6 +26,6 @@ class OrtModel(LoweredModel):
     def save(self, path: Path, manifest: Manifest) -> list[Path]:
         """Write the .ort file, and a .ort.config beside it; see `LoweredModel.save`."""
         config_path = path.with_name(f"{path.name}.config")
-        config_path.write_text(self.required_operators, encoding="utf-8")
+        config_path.write_bytes(self.required_operators.encode("utf-8"))
         path.write_bytes(trailer.add_archive(self.data, trailer.archive_members(manifest)))
         return [config_path, path]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 
 from tests.helpers.distill_data import write_class_folders
 from tests.helpers.paper_logits import RECORD, K, write_rank
+from tests.helpers.recorded_progress import RecordedProgress
+from tinyvit.distill.logits import record_files
 from tinyvit.distill.logits.check import check_store
 from tinyvit.distill.logits.convert import convert_store
 from tinyvit.distill.logits.header import HEADER_NAME
@@ -120,6 +123,47 @@ def test_converting_to_the_paper_format_and_back_keeps_the_values(
     assert (tmp_path / "back" / HEADER_NAME).read_bytes() == (
         store.folder / HEADER_NAME
     ).read_bytes()
+
+
+def test_checks_and_conversions_show_progress(
+    store: Store, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks of 8 records; the store has 2 epochs of 12 records."""
+    monkeypatch.setattr(record_files, "BLOCK_BYTES", 8 * store.header.dtype.itemsize)
+    checking, writing, reading = RecordedProgress(), RecordedProgress(), RecordedProgress()
+    list(check_store(store.folder, image_folder, (), checking))
+    assert checking.steps == [
+        *(("checking records", done, 24) for done in (8, 12, 20, 24)),
+        *(("checking the views, epochs", done, 2) for done in (1, 2)),
+    ]
+    released = tmp_path / "released"
+    convert_store(store.folder, image_folder, "paper", released, progress=writing)
+    assert writing.steps == [("converting records", done, 24) for done in (8, 12, 20, 24)]
+    convert_store(released, image_folder, "store", tmp_path / "back", progress=reading)
+    assert reading.steps == [
+        ("reading epoch 0, files", 1, 1),
+        ("converting records", 12, 24),
+        ("reading epoch 1, files", 1, 1),
+        ("converting records", 24, 24),
+    ]
+    checking_released = RecordedProgress()
+    list(check_store(released, None, (), checking_released))
+    assert checking_released.steps == [("checking records, files", done, 2) for done in (1, 2)]
+
+
+def test_records_are_written_and_read_on_systems_without_pread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows has neither os.pread nor os.pwrite."""
+    monkeypatch.delattr(os, "pread")
+    monkeypatch.delattr(os, "pwrite")
+    (tmp_path / "file").write_bytes(bytes(10))
+    with (tmp_path / "file").open("r+b") as file:
+        record_files.write_at(file.fileno(), b"abc", 4)
+        record_files.write_at(file.fileno(), b"x", 0)
+    assert (tmp_path / "file").read_bytes() == b"x\0\0\0abc\0\0\0"
+    records = record_files.RecordFile(tmp_path / "file", np.dtype([("value", "<u2")]), 5)
+    assert records.read_range(2, 4)["value"].tolist() == [0x6261, 0x63]
 
 
 def test_only_line_feeds_separate_keys(tmp_path: Path) -> None:

@@ -96,6 +96,11 @@ def test_a_finished_run_writes_the_same_reports_again(
     train_student(make_request(data, folder), progress)
     assert read_files(folder) == files
     assert progress.messages[-4:] == messages[-4:]
+    assert progress.messages[-5] == "evaluating the best checkpoint"
+    assert progress.steps[-5:] == [
+        ("measuring the accuracy, images", 9, 9),
+        *(("drawing the evaluation, files", done, 4) for done in (1, 2, 3, 4)),
+    ]
 
 
 def test_a_run_that_ends_before_its_reports_writes_them_later(
