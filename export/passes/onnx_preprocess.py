@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.manifest import EmbeddedPreprocessing
-from tinyvit.preprocess import TALL_ASPECT_RATIO, Preprocess
+from tinyvit.preprocess import Preprocess
+from tinyvit.resampling import TALL_ASPECT_RATIO
 
 if TYPE_CHECKING:
     import onnx_ir as ir

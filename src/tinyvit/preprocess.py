@@ -23,6 +23,7 @@ from tinyvit.image_sizes import (
     height_and_width,
     make_image_size,
 )
+from tinyvit.resampling import resample_image
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -31,10 +32,6 @@ PREPROCESS_FIELDS = ("size", "resize", "mean", "std")
 """Fields that every file with a `Preprocess` must contain. `mean` and `std` have defaults in this
 class, but a file must state them: if it was made with other values, assuming those of ImageNet
 would silently lower the accuracy."""
-
-TALL_ASPECT_RATIO = 16
-"""Images whose height is more than this many times their width are resized vertically first, which
-saves memory. All other images are resized horizontally first."""
 
 _MAX_SIZE, _MAX_RESIZE = 4096, 8192
 """Limits in pixels. A file from an untrusted source must not cause huge images."""
@@ -136,7 +133,8 @@ class Preprocess:
             # The smaller of the two scales, so that the image fits into both lengths.
             fits_width = resize_width * height <= resize_height * width
             new, old = (resize_width, width) if fits_width else (resize_height, height)
-            return tuple(max(1, (2 * side * new + old) // (2 * old)) for side in (width, height))
+            width, height = (2 * side * new + old for side in (width, height))
+            return max(1, width // (2 * old)), max(1, height // (2 * old))
         if resize_width == resize_height:
             if width <= height:
                 return resize_width, int(resize_width * height / width)
@@ -239,37 +237,6 @@ class Preprocess:
         padding = ((0, self.height - height), (0, self.width - width))
         values = self.normalize(resized, layout)
         return np.pad(values, ((0, 0), *padding) if layout == "NCHW" else (*padding, (0, 0)))
-
-
-def resample_image(
-    image: Image.Image,
-    size: ImageSize,
-    resampling: Image.Resampling,
-    box: tuple[float, float, float, float],
-) -> Image.Image:
-    """Resize a part of an image, with the same result in every Pillow version.
-
-    Pillow resizes in a horizontal and a vertical pass. Each pass rounds to 8 bits, so the order of
-    the passes affects the result. Versions before 13 do the horizontal pass first; version 13
-    chooses the cheaper order, which depends on the box. To fix the order, this function calls
-    Pillow once per pass: horizontal first, except for very tall images (see TALL_ASPECT_RATIO).
-
-    Args:
-        image: A Pillow image of mode RGB.
-        size: Size of the result in pixels.
-        resampling: Pillow's resampling filter.
-        box: Left, top, right and bottom edge of the part in pixels of `image`, not always whole.
-
-    Returns:
-        The resized part of the image.
-    """
-    left, top, right, bottom = box
-    height, width = height_and_width(size)
-    if image.height > TALL_ASPECT_RATIO * image.width:
-        image = image.resize((image.width, height), resampling, box=(0, top, image.width, bottom))
-        return image.resize((width, height), resampling, box=(left, 0, right, height))
-    image = image.resize((width, image.height), resampling, box=(left, 0, right, image.height))
-    return image.resize((width, height), resampling, box=(0, top, width, bottom))
 
 
 def describe_resize(preprocess: Preprocess) -> str:
