@@ -118,7 +118,7 @@ def build_manifest(
     }
     return Manifest(
         model=source.name,
-        variant=source.variant.name,
+        variant=source.architecture_name,
         img_size=source.img_size,
         target="",
         precision=precision,
@@ -223,6 +223,10 @@ def _choose_int8_inputs(manifest: Manifest) -> _GoldenInputs:
     if manifest.embedded_preprocessing == "full":
         scale, (resized_height, resized_width) = 2, height_and_width(preprocess.resize)
         cropped_pixels = round((resized_height - height) / 2)
+        if preprocess.crop == "pad":
+            # Three quarters of the height, in whole patches: the rest is padding.
+            resized_height = 3 * resized_height // (4 * _PATCH_SIDE) * _PATCH_SIDE
+            cropped_pixels = 0
         if preprocess.crop == "center":
             resized_width += _choose_center_margin(resized_width - width, cropped_pixels)
         height, width = 2 * resized_height, 2 * resized_width

@@ -12,7 +12,7 @@ from tinyvit.image_sizes import describe_size
 from tinyvit.install_command import format_program
 from tinyvit.metrics import FLOAT32_NETWORK
 from tinyvit.plurals import format_count
-from tinyvit.preprocess import describe_center_crop
+from tinyvit.preprocess import describe_resize
 from tinyvit.preprocess_settings import format_setting
 from tinyvit.safe_text import quote_argument
 
@@ -197,14 +197,12 @@ def _describe_sensitivity(artifact: ExportedArtifact) -> list[str]:
 def _describe_network(manifest: Manifest) -> list[str]:
     """Return the lines about the network, the preprocessing and the labels, with their sources."""
     preprocess, labels = manifest.preprocess, manifest.labels
-    resize = f"resize to {describe_size(preprocess.resize)}"
-    if preprocess.crop == "center":
-        resize = describe_center_crop(preprocess)
     mean, std = map(format_setting, (preprocess.mean, preprocess.std))
     size, output = describe_size(manifest.img_size), _describe_outputs(manifest)
+    resize = f"{describe_resize(preprocess)}, {preprocess.interpolation}"
     lines = [
         f"  model:  {manifest.model}, {manifest.precision}, {size}, {output}",
-        f"  input:  {resize}, {preprocess.interpolation}, mean {mean}, std {std}",
+        f"  input:  {resize}, mean {mean}, std {std}",
         f"          from: {manifest.preprocess_source}",
     ]
     if labels:

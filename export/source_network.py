@@ -18,7 +18,7 @@ from tinyvit.nn.checkpoint import Checkpoint, load_checkpoint
 from tinyvit.nn.fold import fold_model
 from tinyvit.nn.hub import load_released
 from tinyvit.nn.model import TinyViT
-from tinyvit.outputs import LOGITS, OutputRequest, make_output_request
+from tinyvit.outputs import IMAGE_EMBEDDINGS, LOGITS, OutputRequest, make_output_request
 from tinyvit.progress import Progress
 from tinyvit.safe_text import quote_argument
 from tinyvit.variants import DEFAULT_MODEL, DEMO_MODEL, RELEASED_NAMES, find_released
@@ -68,6 +68,7 @@ def load_source_network(plan: ExportPlan, progress: Progress) -> SourceNetwork:
     config = plan.config
     checkpoint = _load_checkpoint(config, progress)
     checkpoint = _resize_checkpoint(checkpoint, config, progress)
+    _check_padding(config, checkpoint)
     output = _choose_output(config, checkpoint, progress)
     labels = _choose_labels(plan.labels, checkpoint) if output.kind == "logits" else ()
     if labels and plan.labels is None and checkpoint.labels is None:
@@ -85,9 +86,8 @@ def load_source_network(plan: ExportPlan, progress: Progress) -> SourceNetwork:
     original = checkpoint.build(output)
     check_batch_bytes(config.batch, checkpoint.img_size, original.describe_outputs())
     description = output.describe() if output.kind != "logits" else f"{len(labels)} classes"
-    progress.message(
-        f"tracing {checkpoint.variant.name}, {description}, {describe_size(checkpoint.img_size)}"
-    )
+    size = describe_size(checkpoint.img_size)
+    progress.message(f"tracing {checkpoint.architecture_name}, {description}, {size}")
     progress.advance(_TRACING_STEPS, 0, 2)
     folded = fold_model(original)
     progress.advance(_TRACING_STEPS, 1, 2)
@@ -96,11 +96,23 @@ def load_source_network(plan: ExportPlan, progress: Progress) -> SourceNetwork:
     return SourceNetwork(checkpoint, labels, output, original, folded, graph)
 
 
+def _check_padding(config: ExportConfig, checkpoint: Checkpoint) -> None:
+    """Raise RequestError if images are padded before they are passed to the artifact as uint8."""
+    if checkpoint.preprocess.crop == "pad" and config.preprocess == "normalize":
+        raise RequestError(
+            f"--preprocess normalize is not possible for {checkpoint.name}: SAM pads images with"
+            " zeros after the normalization, and no uint8 pixel is exactly 0 after it",
+            "use --preprocess full, which also resizes and pads, or --preprocess host",
+        )
+
+
 def _choose_output(
     config: ExportConfig, checkpoint: Checkpoint, progress: Progress
 ) -> OutputRequest:
-    """Return the requested output, else logits, or the embedding if there is no classifier."""
-    if config.output is not None:
+    """Return the requested output, else logits, or what the network without classifier returns."""
+    if checkpoint.is_mobile_sam:
+        output = _choose_encoder_output(config, checkpoint)
+    elif config.output is not None:
         output = make_output_request(config.output, config.stages)
     elif checkpoint.num_classes:
         output = LOGITS
@@ -109,13 +121,20 @@ def _choose_output(
         progress.message(
             f"{checkpoint.name} has no classifier (num_classes=0), so its embedding is exported"
         )
-        if config.labels is not None:
-            raise RequestError(
-                f"{checkpoint.name} has no classes that --labels could name", "leave out --labels"
-            )
+    if not checkpoint.num_classes and config.labels is not None:
+        raise RequestError(
+            f"{checkpoint.name} has no classes that --labels could name", "leave out --labels"
+        )
     if config.quantization is not None:
         config.quantization.check_output(output.kind)
     return output
+
+
+def _choose_encoder_output(config: ExportConfig, checkpoint: Checkpoint) -> OutputRequest:
+    """Return the output of MobileSAM's encoder, or a request that `build` refuses."""
+    if config.output is None or (config.output == "features" and config.stages is None):
+        return IMAGE_EMBEDDINGS
+    return make_output_request(config.output, config.stages)
 
 
 def _load_checkpoint(config: ExportConfig, progress: Progress) -> Checkpoint:

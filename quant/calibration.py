@@ -24,6 +24,7 @@ from tinyvit.progress import NullProgress, Progress
 from tinyvit.quant.calibration_data import CalibrationSet
 from tinyvit.quant.equalization import equalize_network
 from tinyvit.quant.equalization_choice import find_equalization
+from tinyvit.quant.image_counts import choose_batch_size
 from tinyvit.quant.quantized_layers import SEVEN_BIT_LIMIT
 from tinyvit.quant.quantized_network import (
     SEVEN_BIT_OPERANDS,
@@ -39,9 +40,6 @@ and chooses the range with the least mean square error. docs/lab-notes/int8.md c
 others."""
 METHOD = f"torchao {OBSERVER}"
 """The value of `Recipe.method` for the default observer."""
-BATCH_SIZE = 8
-"""Number of images that pass through the network together."""
-
 _EIGHT_BIT_LIMIT = 127
 """Largest signed integer of 8 bits."""
 
@@ -147,18 +145,18 @@ def calibrate(
         MissingDependencyError: torchao is not installed.
     """
     observers = _create_observers(folded, observer)
-    finished_images = 0
+    finished_images, batch_size = 0, choose_batch_size(*images.shape[2:])
     if state_file is not None and state_file.is_file():
         finished_images = _load_state(observers, state_file)
         if finished_images == 0:
             # The file is damaged, and some observers may have been loaded from it.
             observers = _create_observers(folded, observer)
     with torch.inference_mode(), _observe_tensors(folded, observers):
-        for start in range(finished_images, len(images), BATCH_SIZE):
-            folded(images[start : start + BATCH_SIZE])
+        for start in range(finished_images, len(images), batch_size):
+            folded(images[start : start + batch_size])
             if state_file is not None:
-                _save_state(observers, start + BATCH_SIZE, state_file)
-            progress.advance("calibrating", min(start + BATCH_SIZE, len(images)), len(images))
+                _save_state(observers, start + batch_size, state_file)
+            progress.advance("calibrating", min(start + batch_size, len(images)), len(images))
     scales = {}
     for point, point_observer in observers.items():
         scale = point_observer.calculate_qparams()[0]  # The zero point that follows is always 0.

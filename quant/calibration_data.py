@@ -29,7 +29,8 @@ MIN_IMAGES = 32
 MAX_IMAGES = 10_000
 """Largest number of calibration images. More only take longer."""
 CALIBRATION_COUNT = 256
-"""Default number of calibration images, except for synthetic images (`synthetic.DEFAULT_COUNT`)."""
+"""Default number of calibration images of up to 512 x 512 pixels (see `quant.image_counts`), except
+for synthetic images (`synthetic.DEFAULT_COUNT`)."""
 MIN_AGREEMENT_IMAGES = 67
 """Smallest number of images that are held out from calibration to measure agreement on, if there
 are enough images. With fewer, a single image that int8 classifies differently would exceed the 1.5%

@@ -14,9 +14,8 @@ from tinyvit.nn.layers import MBConv, Mlp
 from tinyvit.nn.model import TinyViT
 from tinyvit.progress import NullProgress, Progress
 from tinyvit.quant.equalization import MAX_EXPONENT, MAX_OFFSET, Equalization, find_downsampling
+from tinyvit.quant.image_counts import choose_batch_size
 
-BATCH_SIZE = 8
-"""Number of images that pass through the network together."""
 MIN_ATTENTION_EXPONENT = 3
 """Queries and keys, or values and the columns of the output projection, are balanced if a channel
 needs a factor of at least 2 to this power."""
@@ -102,9 +101,10 @@ def _measure_ranges(
         handles.append(module.register_forward_hook(make_hook(point, is_input)))
     try:
         with torch.inference_mode():
-            for start in range(0, len(images), BATCH_SIZE):
-                folded(images[start : start + BATCH_SIZE])
-                finished = min(start + BATCH_SIZE, len(images))
+            batch_size = choose_batch_size(*images.shape[2:])
+            for start in range(0, len(images), batch_size):
+                folded(images[start : start + batch_size])
+                finished = min(start + batch_size, len(images))
                 progress.advance("measuring channels", finished, len(images))
     finally:
         for handle in handles:

@@ -26,6 +26,7 @@ from tinyvit.quant.calibration_data import (
     read_calibration_split,
 )
 from tinyvit.quant.config import QuantizationConfig
+from tinyvit.quant.image_counts import scale_image_count
 from tinyvit.quant.synthetic import (
     DEFAULT_COUNT,
     ImageCache,
@@ -153,11 +154,16 @@ class QuantizationImages:
         calibration, held_out = read_calibration_split(
             self._config.calib_data,
             self._checkpoint.preprocess,
-            count=self._config.calib_count or CALIBRATION_COUNT,
-            max_held_out=MAX_HELD_OUT,
+            count=self._config.calib_count or self._scale_count(CALIBRATION_COUNT),
+            max_held_out=self._scale_count(MAX_HELD_OUT),
             seed=self._config.calib_seed,
         )
         return _ImageSets(calibration, held_out)
+
+    def _scale_count(self, count: int) -> int:
+        """Reduce a number of images if the images of the network are large."""
+        preprocess = self._checkpoint.preprocess
+        return scale_image_count(count, preprocess.height, preprocess.width)
 
     def _synthesize_sets(self) -> _ImageSets:
         """Make the synthetic images that the options need.

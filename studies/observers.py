@@ -35,8 +35,9 @@ from tinyvit.nn.fold import fold_model
 from tinyvit.nn.hub import load_released
 from tinyvit.preprocess import Preprocess
 from tinyvit.quant.accuracy_budget import ArtifactOutputs, BatchFactory
-from tinyvit.quant.calibration import BATCH_SIZE, calibrate
+from tinyvit.quant.calibration import calibrate
 from tinyvit.quant.calibration_data import read_calibration_set
+from tinyvit.quant.image_counts import BATCH_SIZE
 from tinyvit.quant.quantized_network import quantize_network
 from tinyvit.quant.recipe import Recipe
 from tinyvit.quant.validation_data import ValidationSet, read_validation_set

@@ -16,7 +16,9 @@ from tinyvit.preprocess import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     Preprocess,
+    describe_resize,
     paper_preprocess,
+    sam_preprocess,
     timm_preprocess,
 )
 
@@ -128,6 +130,7 @@ def test_rules_of_timm_and_of_the_paper() -> None:
         {"resize": 10**9},
         {"crop": "none"},
         {"crop": "squash", "resize": 40},
+        {"crop": "pad", "resize": 40},
         {"interpolation": "nearest"},
         {"std": (1, 0, 1)},
         {"mean": (1,)},
@@ -137,3 +140,71 @@ def test_impossible_values_are_refused(change: dict[str, Any]) -> None:
     values = {**asdict(Preprocess(32, 36)), **change}
     with pytest.raises(ArtifactError, match="not possible"):
         Preprocess(**values)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "resized"),
+    [
+        (640, 480, (1024, 768)),
+        (480, 640, (768, 1024)),
+        (1000, 1000, (1024, 1024)),
+        (4096, 2731, (1024, 683)),  # 682.75
+        (2048, 3, (1024, 2)),  # 1.5: a half is rounded up
+        (5000, 1, (1024, 1)),  # 0.2: at least one pixel
+        (3, 2, (1024, 683)),
+    ],
+)
+def test_padded_images_have_the_longest_side_of_the_input(
+    width: int, height: int, resized: tuple[int, int]
+) -> None:
+    assert sam_preprocess(1024).resized_size(width, height) == resized
+
+
+def test_padded_sizes_are_those_of_sam() -> None:
+    """SAM computes them in floating point (segment_anything/utils/transforms.py)."""
+    for longest in (*range(1, 300), 1023, 1024, 1025, 1920, 2048, 3000, 4032, 6000, 6144, 8192):
+        for shorter in {*range(1, longest + 1, max(1, longest // 97)), longest}:
+            scale = 1024 * 1.0 / longest
+            expected = int(longest * scale + 0.5), max(1, int(shorter * scale + 0.5))
+            assert sam_preprocess(1024).resized_size(longest, shorter) == expected
+
+
+def test_padding_is_zero_after_normalization() -> None:
+    image = Image.new("RGB", (40, 20), (255, 0, 100))
+    values = sam_preprocess(64)(image)
+    assert (values.shape, values.dtype) == ((3, 64, 64), np.float32)
+    # (255, 0, 100) / 255 minus the mean, divided by the standard deviation
+    expected = np.array([(1 - 0.485) / 0.229, -0.456 / 0.224, (100 / 255 - 0.406) / 0.225])
+    assert np.abs(values[:, :32] - expected[:, None, None]).max() < 1e-5
+    assert not values[:, 32:].any()
+    tall = sam_preprocess(64)(image.transpose(Image.Transpose.ROTATE_90), layout="NHWC")
+    assert tall.shape == (64, 64, 3)
+    assert np.abs(tall[:, :32] - expected).max() < 1e-5
+    assert not tall[:, 32:].any()
+
+
+def test_padding_of_pixels_has_the_color_of_the_mean() -> None:
+    pixels = sam_preprocess((32, 64)).resize_and_crop(Image.new("RGB", (10, 10), (1, 2, 3)))
+    assert (pixels.shape, pixels.dtype) == ((32, 64, 3), np.uint8)
+    assert (pixels[:, :32] == (1, 2, 3)).all()
+    # 255 times 0.485, 0.456 and 0.406, rounded
+    assert (pixels[:, 32:] == (124, 116, 104)).all()
+
+
+def test_the_resize_of_a_padded_image_is_pillows() -> None:
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 256, (75, 100, 3), np.uint8))
+    resized = np.asarray(image.resize((64, 48), Image.Resampling.BILINEAR))
+    assert np.array_equal(sam_preprocess(64).resize_and_crop(image)[:48], resized)
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "description"),
+    [
+        (sam_preprocess(1024), "resize to fit into 1024 x 1024, padding at the bottom or right"),
+        (timm_preprocess(512), "resize to 512 x 512"),
+        (timm_preprocess(224), "resize to 235, center crop to 224"),
+    ],
+)
+def test_resizes_are_described(preprocess: Preprocess, description: str) -> None:
+    assert describe_resize(preprocess) == description

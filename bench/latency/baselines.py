@@ -116,6 +116,11 @@ def _measure_timm(name: str, open_artifact: OpenArtifact, threads: int) -> Basel
     """Time timm's model of the artifact's variant alternately with the artifact."""
     _require_single_images(open_artifact)
     manifest = open_artifact.artifact.manifest
+    if manifest is not None and manifest.variant.startswith("mobile_sam"):
+        raise RequestError(
+            f"{open_artifact.path} is the image encoder of a MobileSAM, which timm does not have",
+            "compare it with an ONNX file that another tool exported",
+        )
     if manifest is None or manifest.variant not in VARIANTS:
         raise RequestError(
             f"{open_artifact.path} does not state which TinyViT variant it is",

@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.manifest import EmbeddedPreprocessing
-from tinyvit.preprocess import TALL_ASPECT_RATIO, Preprocess
+from tinyvit.preprocess import Preprocess
+from tinyvit.resampling import TALL_ASPECT_RATIO
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -73,8 +74,11 @@ def add_preprocessing(
     pixels = new_input
     if embedded_preprocessing == "full":
         mode = _check_resize(model, preprocess)
-        pixels = _resize_and_crop(builder, new_input, preprocess, mode)
+        resize = _resize_to_fit if preprocess.crop == "pad" else _resize_and_crop
+        pixels = resize(builder, new_input, preprocess, mode)
     normalized = _normalize(builder, pixels, preprocess)
+    if preprocess.crop == "pad":
+        normalized = _pad(builder, normalized, preprocess)
     _replace_input(model, new_input, builder, normalized)
 
 
@@ -178,6 +182,44 @@ def _resize_and_crop(
     return builder.add_node("Reshape", image, np.array([1, *crop_size, 3]))
 
 
+def _resize_to_fit(
+    builder: _NodeBuilder, image: ir.Value, preprocess: Preprocess, mode: str
+) -> ir.Value:
+    """Add nodes that resize uint8 (1, height, width, 3) so that it fits into the input's size."""
+    source_size = builder.add_node("Shape", image, start=1, end=3)
+    resized_size = _fit_size(builder, source_size, preprocess)
+    is_first_axis = _select_first_axis(builder, source_size)
+    first_size = builder.add_node("Where", is_first_axis, resized_size, source_size)
+    image = _resize(builder, image, first_size, mode)
+    return _resize(builder, image, resized_size, mode)
+
+
+def _fit_size(builder: _NodeBuilder, source_size: ir.Value, preprocess: Preprocess) -> ir.Value:
+    """Compute the int64 (height, width) of an image that fits; see `Preprocess.resized_size`."""
+    numerator, denominator = _choose_scale(
+        builder, source_size, preprocess.height, preprocess.width, fits=True
+    )
+    # source * numerator / denominator, rounded to the nearest integer, a half up.
+    two = np.array([2])
+    doubled = builder.add_node("Mul", builder.add_node("Mul", source_size, numerator), two)
+    dividend = builder.add_node("Add", doubled, denominator)
+    rounded = builder.add_node("Div", dividend, builder.add_node("Mul", denominator, two))
+    return builder.add_node("Max", rounded, np.array([1]))
+
+
+def _pad(builder: _NodeBuilder, values: ir.Value, preprocess: Preprocess) -> ir.Value:
+    """Add nodes that add zeros at the bottom and at the right of float32 (1, 3, height, width)."""
+    size = builder.add_node("Shape", values, start=2, end=4)
+    missing = builder.add_node("Sub", np.array([preprocess.height, preprocess.width]), size)
+    # The numbers of zeros before each of the four axes, then after each of them.
+    amounts = builder.add_node("Concat", np.zeros(6, np.int64), missing, axis=0)
+    padded = builder.add_node("Pad", values, amounts)
+    # The Reshape does not change the shape, but shape inference cannot derive it otherwise.
+    return builder.add_node(
+        "Reshape", padded, np.array([1, 3, preprocess.height, preprocess.width])
+    )
+
+
 def _resize(builder: _NodeBuilder, image: ir.Value, sizes: _Input, mode: str) -> ir.Value:
     """Resize (1, height, width, 3) to the int64 (height, width) in `sizes`.
 
@@ -230,16 +272,9 @@ def _cover_size(
     builder: _NodeBuilder, source_size: ir.Value, resize_height: int, resize_width: int
 ) -> ir.Value:
     """Compute the int64 (height, width) of an image that covers a size; see `Preprocess.resize`."""
-    height, width = (builder.add_node("Gather", source_size, np.array([i])) for i in (0, 1))
-    needs_height = builder.add_node(
-        "Greater",
-        builder.add_node("Mul", width, np.array([resize_height])),
-        builder.add_node("Mul", height, np.array([resize_width])),
+    numerator, denominator = _choose_scale(
+        builder, source_size, resize_height, resize_width, fits=False
     )
-    numerator = builder.add_node(
-        "Where", needs_height, np.array([resize_height]), np.array([resize_width])
-    )
-    denominator = builder.add_node("Where", needs_height, height, width)
     # source * numerator / denominator, rounded to the nearest integer, a half to the even one.
     two, zero = np.array([2]), np.array([0])
     doubled = builder.add_node("Mul", builder.add_node("Mul", source_size, numerator), two)
@@ -249,6 +284,26 @@ def _cover_size(
     is_not_half = builder.add_node("Greater", builder.add_node("Mod", dividend, twice), zero)
     odd = builder.add_node("Mod", rounded, two)
     return builder.add_node("Sub", rounded, builder.add_node("Where", is_not_half, zero, odd))
+
+
+def _choose_scale(
+    builder: _NodeBuilder, source_size: ir.Value, height: int, width: int, fits: bool
+) -> tuple[ir.Value, ir.Value]:
+    """Compute the factor by which an image is scaled to a size, as int64 numerator, denominator.
+
+    If `fits` is true, it is the largest factor with which the image fits into the size, otherwise
+    the smallest with which it covers the size.
+    """
+    source_height, source_width = (
+        builder.add_node("Gather", source_size, np.array([i])) for i in (0, 1)
+    )
+    uses_height = builder.add_node(
+        "Less" if fits else "Greater",
+        builder.add_node("Mul", source_width, np.array([height])),
+        builder.add_node("Mul", source_height, np.array([width])),
+    )
+    numerator = builder.add_node("Where", uses_height, np.array([height]), np.array([width]))
+    return numerator, builder.add_node("Where", uses_height, source_height, source_width)
 
 
 def _halve_to_even(builder: _NodeBuilder, excess: ir.Value) -> ir.Value:

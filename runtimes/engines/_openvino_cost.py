@@ -149,8 +149,9 @@ def _count(operator: Any, operator_type: str, result: Shape) -> int:
     """Return the number of multiplications of an operator that multiplies matrices or kernels."""
     first, second = (_read_shape(value) for value in operator.input_values()[:2])
     if operator_type == "MatMul":
-        # At least the number of elements that are added for each number of the product.
-        return prod(result) * max(first[-2:], default=1)
+        # The number of elements that are added for each number of the product.
+        is_transposed = len(first) > 1 and operator.get_attributes()["transpose_a"]
+        return prod(result) * first[-2 if is_transposed else -1]
     if operator_type == "Convolution":
         return prod(result) * prod(second[1:])
     if operator_type == "GroupConvolution":

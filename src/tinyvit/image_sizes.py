@@ -209,7 +209,9 @@ def compute_window_sizes(img_size: int) -> tuple[int, int, int, int]:
     return side, side, 2 * side, side
 
 
-def compute_map_sizes(img_size: ImageSize) -> tuple[tuple[int, int], ...]:
+def compute_map_sizes(
+    img_size: ImageSize, last_stage_stride: int = 2
+) -> tuple[tuple[int, int], ...]:
     """Compute the heights and widths of the feature maps of the four stages, in tokens.
 
     Each of the five convolutions of stride 2 halves both and rounds up: two in the patch embedding,
@@ -217,13 +219,15 @@ def compute_map_sizes(img_size: ImageSize) -> tuple[tuple[int, int], ...]:
 
     Args:
         img_size: Size of the input in pixels.
+        last_stage_stride: Stride of the convolution before the last stage: 2, or 1 in MobileSAM,
+            where the last stage keeps the size of the third.
 
     Returns:
         One (height, width) for each stage, such as (56, 56), (28, 28), (14, 14), (7, 7) for 224.
     """
     height, width = height_and_width(img_size)
     sizes = []
-    for _ in range(5):
-        height, width = (height + 1) // 2, (width + 1) // 2
+    for stride in (2, 2, 2, 2, last_stage_stride):
+        height, width = -(-height // stride), -(-width // stride)
         sizes.append((height, width))
     return tuple(sizes[1:])

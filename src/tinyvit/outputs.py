@@ -34,7 +34,7 @@ class OutputRequest:
     Attributes:
         kind: What the network returns.
         stages: For "features", the stages whose feature maps are returned, in ascending order;
-            empty for other kinds.
+            empty for other kinds, and for the image embeddings of MobileSAM.
     """
 
     kind: OutputKind = "logits"
@@ -42,6 +42,8 @@ class OutputRequest:
 
     def describe(self) -> str:
         """Describe the output for a message, such as "feature maps of stages 1, 2"."""
+        if self == IMAGE_EMBEDDINGS:
+            return "image embeddings"
         if self.kind == "features":
             return f"feature maps of stages {', '.join(map(str, self.stages))}"
         return "embedding" if self.kind == "embedding" else "logits"
@@ -54,6 +56,13 @@ class OutputRequest:
 
 LOGITS = OutputRequest()
 """The request for logits, the output of a classifier."""
+
+IMAGE_EMBEDDINGS = OutputRequest("features")
+"""The request for the output of MobileSAM's image encoder: the feature map that decoders take."""
+
+IMAGE_EMBEDDINGS_NAME = "image_embeddings"
+"""Name of the output of MobileSAM's image encoder. The decoders that SAM's export script and
+samexporter write have an input of this name."""
 
 
 def make_output_request(kind: str, stages: tuple[int, ...] | None = None) -> OutputRequest:

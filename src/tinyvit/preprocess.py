@@ -1,22 +1,29 @@
 """Preprocessing: from a decoded image to the input of the network.
 
-An image is resized, cropped and normalized. Every artifact (exported file) contains the settings,
-the fields of a `Preprocess`. Calibration, accuracy measurement and prediction all use the same
-object, so a measured accuracy also holds for predictions.
+An image is resized, cropped or padded, and normalized. Every artifact (exported file) contains the
+settings, the fields of a `Preprocess`. Calibration, accuracy measurement and prediction all use the
+same object, so a measured accuracy also holds for predictions.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from tinyvit.errors import ArtifactError
-from tinyvit.image_sizes import ImageSize, format_size, height_and_width, make_image_size
+from tinyvit.image_sizes import (
+    ImageSize,
+    describe_size,
+    format_size,
+    height_and_width,
+    make_image_size,
+)
+from tinyvit.resampling import resample_image
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -26,15 +33,14 @@ PREPROCESS_FIELDS = ("size", "resize", "mean", "std")
 class, but a file must state them: if it was made with other values, assuming those of ImageNet
 would silently lower the accuracy."""
 
-TALL_ASPECT_RATIO = 16
-"""Images whose height is more than this many times their width are resized vertically first, which
-saves memory. All other images are resized horizontally first."""
-
 _MAX_SIZE, _MAX_RESIZE = 4096, 8192
 """Limits in pixels. A file from an untrusted source must not cause huge images."""
 
 Interpolation = Literal["bicubic", "bilinear", "lanczos"]
 """Name of a resampling filter of Pillow."""
+
+Crop = Literal["center", "squash", "pad"]
+"""How an image gets the shape of the network's input; see `Preprocess.crop`."""
 
 _FILTERS: dict[str, Image.Resampling] = {
     "bicubic": Image.Resampling.BICUBIC,
@@ -55,9 +61,11 @@ class Preprocess:
         resize: Size in pixels that the image covers after resizing, before the crop. For "center"
             with a square, it is the length of the shorter side; with (height, width), the image
             keeps its aspect ratio, and one of its sides gets this length, the other at least this
-            length. For "squash" it equals `size`. It is nowhere smaller than `size`.
+            length. For "squash" and "pad" it equals `size`. It is nowhere smaller than `size`.
         crop: "center" keeps the aspect ratio and crops the center; "squash" resizes to `size`
-            without keeping the aspect ratio, and crops nothing.
+            without keeping the aspect ratio, and crops nothing; "pad" keeps the aspect ratio,
+            makes the image as large as it fits into `size`, and adds zeros to the normalized image
+            at the bottom or at the right, as SAM does.
         interpolation: Name of a resampling filter of Pillow. Pillow's filters are antialiased, and
             its bicubic kernel has the coefficient a = -0.5, unlike OpenCV's (-0.75).
         mean: Mean of each RGB channel, for pixel values from 0 to 1.
@@ -66,7 +74,7 @@ class Preprocess:
 
     size: ImageSize
     resize: ImageSize
-    crop: Literal["center", "squash"] = "center"
+    crop: Crop = "center"
     interpolation: Interpolation = "bicubic"
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
@@ -77,7 +85,7 @@ class Preprocess:
         object.__setattr__(self, "resize", make_image_size(*height_and_width(self.resize)))
         sides = zip(height_and_width(self.size), height_and_width(self.resize))
         is_valid = (
-            self.crop in ("center", "squash")
+            self.crop in get_args(Crop)
             and self.interpolation in _FILTERS
             and all(1 <= side <= _MAX_SIZE and side <= full <= _MAX_RESIZE for side, full in sides)
             and (self.crop == "center" or self.resize == self.size)
@@ -88,8 +96,8 @@ class Preprocess:
             raise ArtifactError(
                 f"this preprocessing is not possible: {asdict(self)}",
                 f"it needs 1 <= size <= {_MAX_SIZE}, size <= resize <= {_MAX_RESIZE} (equal for"
-                f" crop='squash'), an interpolation of {', '.join(_FILTERS)}, three means, and"
-                " three standard deviations above 0",
+                f" crop='squash' and crop='pad'), an interpolation of {', '.join(_FILTERS)}, three"
+                " means, and three standard deviations above 0",
             )
 
     @property
@@ -107,7 +115,9 @@ class Preprocess:
 
         If `resize` is one number, lengths are rounded down, as torchvision's `Resize` does. If it
         is (height, width), they are rounded to the nearest number, a half to the even one, as
-        timm's `ResizeKeepRatio` does.
+        timm's `ResizeKeepRatio` does. For "pad", lengths are rounded to the nearest number, a half
+        up, as in SAM's `ResizeLongestSide` (facebookresearch/segment-anything,
+        segment_anything/utils/transforms.py), and are at least 1.
 
         Args:
             width: Width of the original image in pixels.
@@ -119,6 +129,12 @@ class Preprocess:
         resize_height, resize_width = height_and_width(self.resize)
         if self.crop == "squash":
             return resize_width, resize_height
+        if self.crop == "pad":
+            # The smaller of the two scales, so that the image fits into both lengths.
+            fits_width = resize_width * height <= resize_height * width
+            new, old = (resize_width, width) if fits_width else (resize_height, height)
+            width, height = (2 * side * new + old for side in (width, height))
+            return max(1, width // (2 * old)), max(1, height // (2 * old))
         if resize_width == resize_height:
             if width <= height:
                 return resize_width, int(resize_width * height / width)
@@ -129,10 +145,14 @@ class Preprocess:
         return round(Fraction(width * resize_height, height)), resize_height
 
     def resize_and_crop(self, image: Image.Image) -> npt.NDArray[np.uint8]:
-        """Resize and crop an image, without normalizing it.
+        """Resize an image, and crop or pad it, without normalizing it.
 
         The result is the same as after resizing the whole image and then cropping it, but only
         pixels inside the crop are computed. Very long images therefore take no longer than others.
+
+        The padding of "pad" has the levels that are nearest to the mean. After normalization they
+        are nearly zeros: at most 0.01 for the mean and std of ImageNet. A call of this object pads
+        with zeros exactly.
 
         Args:
             image: A Pillow image of mode RGB.
@@ -140,6 +160,22 @@ class Preprocess:
         Returns:
             Pixels, uint8 (height, width, 3).
         """
+        if self.crop != "pad":
+            return self._resize_and_crop(image)
+        pixels = np.empty((self.height, self.width, 3), np.uint8)
+        pixels[:] = np.round(255 * np.asarray(self.mean))
+        resized = self._resize_to_fit(image)
+        pixels[: resized.shape[0], : resized.shape[1]] = resized
+        return pixels
+
+    def _resize_to_fit(self, image: Image.Image) -> npt.NDArray[np.uint8]:
+        """Resize an image for "pad", and return its pixels without padding."""
+        width, height = self.resized_size(*image.size)
+        box, size = (0.0, 0.0, float(image.width), float(image.height)), (height, width)
+        return np.asarray(resample_image(image, size, _FILTERS[self.interpolation], box))
+
+    def _resize_and_crop(self, image: Image.Image) -> npt.NDArray[np.uint8]:
+        """Resize and crop an image for "center" and "squash"."""
         width, height = self.resized_size(*image.size)
         left, top = round((width - self.width) / 2), round((height - self.height) / 2)
         # The crop, in pixels of the original image: only this part of it is resampled.
@@ -185,7 +221,7 @@ class Preprocess:
         return values
 
     def __call__(self, image: Image.Image, layout: str = "NCHW") -> npt.NDArray[np.float32]:
-        """Resize, crop and normalize an image.
+        """Resize, crop or pad, and normalize an image.
 
         Args:
             image: A Pillow image of mode RGB.
@@ -194,42 +230,23 @@ class Preprocess:
         Returns:
             Values, float32 (3, height, width) for "NCHW", (height, width, 3) for "NHWC".
         """
-        return self.normalize(self.resize_and_crop(image), layout)
+        if self.crop != "pad":
+            return self.normalize(self._resize_and_crop(image), layout)
+        resized = self._resize_to_fit(image)
+        height, width, _ = resized.shape
+        padding = ((0, self.height - height), (0, self.width - width))
+        values = self.normalize(resized, layout)
+        return np.pad(values, ((0, 0), *padding) if layout == "NCHW" else (*padding, (0, 0)))
 
 
-def resample_image(
-    image: Image.Image,
-    size: ImageSize,
-    resampling: Image.Resampling,
-    box: tuple[float, float, float, float],
-) -> Image.Image:
-    """Resize a part of an image, with the same result in every Pillow version.
-
-    Pillow resizes in a horizontal and a vertical pass. Each pass rounds to 8 bits, so the order of
-    the passes affects the result. Versions before 13 do the horizontal pass first; version 13
-    chooses the cheaper order, which depends on the box. To fix the order, this function calls
-    Pillow once per pass: horizontal first, except for very tall images (see TALL_ASPECT_RATIO).
-
-    Args:
-        image: A Pillow image of mode RGB.
-        size: Size of the result in pixels.
-        resampling: Pillow's resampling filter.
-        box: Left, top, right and bottom edge of the part in pixels of `image`, not always whole.
-
-    Returns:
-        The resized part of the image.
-    """
-    left, top, right, bottom = box
-    height, width = height_and_width(size)
-    if image.height > TALL_ASPECT_RATIO * image.width:
-        image = image.resize((image.width, height), resampling, box=(0, top, image.width, bottom))
-        return image.resize((width, height), resampling, box=(left, 0, right, height))
-    image = image.resize((width, image.height), resampling, box=(left, 0, right, image.height))
-    return image.resize((width, height), resampling, box=(0, top, width, bottom))
-
-
-def describe_center_crop(preprocess: Preprocess) -> str:
-    """Describe the resize and the center crop of a preprocessing, for a message."""
+def describe_resize(preprocess: Preprocess) -> str:
+    """Describe the resize, and the crop or the padding of a preprocessing, for a message."""
+    if preprocess.crop == "squash":
+        return f"resize to {describe_size(preprocess.resize)}"
+    if preprocess.crop == "pad":
+        return (
+            f"resize to fit into {describe_size(preprocess.size)}, padding at the bottom or right"
+        )
     size, resize = format_size(preprocess.size), format_size(preprocess.resize)
     if isinstance(preprocess.resize, int):
         return f"resize to {resize}, center crop to {size}"
@@ -264,6 +281,22 @@ def timm_preprocess(size: ImageSize) -> Preprocess:
     if side >= 512:
         return Preprocess(size, resize=size, crop="squash")
     return Preprocess(size, resize=size if side >= 384 else divide_size(size, 0.95))
+
+
+def sam_preprocess(size: ImageSize) -> Preprocess:
+    """Return the preprocessing of SAM and MobileSAM.
+
+    It is in facebookresearch/segment-anything, segment_anything/utils/transforms.py (the resize)
+    and segment_anything/modeling/sam.py (`Sam.preprocess`). SAM's mean and standard deviation are
+    those of ImageNet, for pixel values from 0 to 255.
+
+    Args:
+        size: Size of the network's input in pixels.
+
+    Returns:
+        A bilinear resize after which the image fits into `size`, and zeros at its bottom or right.
+    """
+    return Preprocess(size, resize=size, crop="pad", interpolation="bilinear")
 
 
 def paper_preprocess(size: ImageSize) -> Preprocess:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any
 
 from tinyvit.errors import CheckpointError, RequestError
-from tinyvit.preprocess import FILTER_NAMES, Interpolation, Preprocess, divide_size
+from tinyvit.preprocess import FILTER_NAMES, Crop, Interpolation, Preprocess, divide_size
 
 Channels = tuple[float, float, float]
 """One number for each RGB channel."""
@@ -46,7 +46,7 @@ class PreprocessSettings:
     mean: Channels | None = None
     std: Channels | None = None
     interpolation: Interpolation | None = None
-    crop: Literal["center", "squash"] | None = None
+    crop: Crop | None = None
     crop_pct: float | None = None
 
     def apply(self, default: Preprocess) -> Preprocess:
@@ -60,14 +60,14 @@ class PreprocessSettings:
             The preprocessing. A `crop_pct` below 1 without a `crop` selects the center crop.
 
         Raises:
-            ArtifactError: `crop` is "squash" and `crop_pct` is not 1.
+            ArtifactError: `crop` is "squash" or "pad", and `crop_pct` is not 1.
         """
         crop, resize = self.crop or default.crop, default.resize
         if self.crop_pct is not None:
             crop = self.crop or (default.crop if self.crop_pct == 1 else "center")
             # Rounded down, as timm does (timm/data/transforms_factory.py).
             resize = divide_size(default.size, self.crop_pct)
-        elif self.crop == "squash":
+        elif self.crop in ("squash", "pad"):
             resize = default.size
         return replace(
             default,

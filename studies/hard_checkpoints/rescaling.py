@@ -125,7 +125,9 @@ def _norms_with_linear_layers(network: TinyViT) -> Iterator[tuple[nn.LayerNorm, 
             yield module.norm, module.qkv
         elif isinstance(module, Mlp):
             yield module.norm, module.fc1
-    yield network.head.norm, network.head.fc
+    # A network that returns feature maps has no head.
+    if not network.feature_stages:
+        yield network.head.norm, network.head.fc
 
 
 def _projection_rows(attention: Attention) -> tuple[Tensor, Tensor, Tensor]:

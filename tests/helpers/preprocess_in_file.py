@@ -24,6 +24,8 @@ PREPROCESS_KINDS = (
     Preprocess(64, 64),
     Preprocess(96, 96, "squash"),
     Preprocess(96, 96, "squash", "bilinear", (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)),
+    Preprocess(67, 67, "pad", "bilinear"),
+    Preprocess(96, 96, "pad"),
 )
 """At least one example of every crop and filter that a file can contain."""
 
@@ -63,12 +65,19 @@ def compute_level_differences(
         preprocess: The preprocessing that is inside the file.
 
     Returns:
-        Absolute differences of the pixels, (size, size, 3), in levels from 0 to 255.
+        Absolute differences of the pixels, (size, size, 3), in levels from 0 to 255; without the
+        padding, which must be 0.
     """
+    image = Image.fromarray(pixels)
+    expected = preprocess.resize_and_crop(image)
+    if preprocess.crop == "pad":
+        width, height = preprocess.resized_size(*image.size)
+        assert not network_input[:, :, height:].any()
+        assert not network_input[:, :, :, width:].any()
+        network_input, expected = network_input[:, :, :height, :width], expected[:height, :width]
     std, mean = np.asarray(preprocess.std), np.asarray(preprocess.mean)
     levels = (np.moveaxis(network_input[0].astype(float), 0, -1) * std + mean) * 255
     assert np.abs(levels - np.rint(levels)).max() < 1e-3, "the network receives whole levels"
-    expected = preprocess.resize_and_crop(Image.fromarray(pixels))
     return np.asarray(np.abs(np.rint(levels) - expected))
 
 

@@ -32,8 +32,8 @@ def test_weights_of_fsdp_and_deepspeed_without_shapes_are_named(save: Save) -> N
 @pytest.mark.parametrize(
     ("names", "reason"),
     [
-        (["image_encoder.neck.0.weight"], "is a MobileSAM"),
-        (["mask_decoder.x.weight"], "is a MobileSAM"),
+        (["image_encoder.neck.0.weight"], "image encoder is not that of MobileSAM"),
+        (["mask_decoder.x.weight"], "image encoder is not that of MobileSAM"),
         (["stages.1.blocks.0.attn.qkv.lora_A.default.weight"], "an adapter (LoRA)"),
         (["head.fc.zero_point"], "a quantized network"),
         (["backbone.stages_1.x.weight"], "features_only=True"),

@@ -12,7 +12,8 @@ import torch
 
 from tests.helpers.recorded_progress import InterruptingProgress, RecordedProgress
 from tinyvit.nn.model import TinyViT
-from tinyvit.quant.calibration import BATCH_SIZE, calibrate
+from tinyvit.quant.calibration import calibrate
+from tinyvit.quant.image_counts import BATCH_SIZE
 from tinyvit.quant.recipe import Recipe
 
 

@@ -18,10 +18,11 @@ from tinyvit.errors import ArtifactError, RequestError
 from tinyvit.file_locks import take_lock
 from tinyvit.runtimes import RuntimeOptions, open_runtime, processor, read_artifact
 from tinyvit.runtimes.engines import _openvino_cache
+from tinyvit.runtimes.engines._openvino_cost import check_model_cost
 from tinyvit.runtimes.engines._openvino_runtime import OpenVINORuntime
 from tinyvit.runtimes.engines.openvino import choose_16_bit_precision, shared_core
 
-pytest.importorskip("openvino")
+openvino = pytest.importorskip("openvino")
 
 
 def test_computes_in_the_requested_precision(build_artifact: ArtifactBuilder) -> None:
@@ -204,3 +205,25 @@ def test_both_files_of_an_ir_are_needed(copy_artifact: ArtifactBuilder) -> None:
     path.with_suffix(".bin").unlink()
     with pytest.raises(ArtifactError, match="next to it"):
         open_runtime(path)
+
+
+def test_products_of_large_matrices_are_counted_exactly() -> None:
+    """At 1024 pixels, the layers of MobileSAM's encoder have 16,384 tokens of 128 channels."""
+    from openvino import opset11 as ops
+
+    tokens = ops.parameter([1, 16384, 128], np.float32)
+    layers = tokens
+    weight = ops.constant(np.zeros((128, 128), np.float32))
+    for _ in range(20):
+        layers = ops.matmul(layers, weight, transpose_a=False, transpose_b=False)
+    assert check_model_cost(openvino.Model([layers], [tokens]), "layers.xml")
+
+
+def test_products_with_a_transposed_matrix_are_counted_exactly() -> None:
+    """2000 x 2000 sums of 60,000 products are 240 billion multiplications."""
+    from openvino import opset11 as ops
+
+    columns = ops.parameter([1, 60000, 2000], np.float32)
+    product = ops.matmul(columns, columns, transpose_a=True, transpose_b=False)
+    with pytest.raises(ArtifactError, match="more than 200 billion multiplications"):
+        check_model_cost(openvino.Model([product], [columns]), "product.xml")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.export.targets.openvino.graph_helpers import Node, make_float32, make_int64
-from tinyvit.export.targets.openvino.resize import FILTER_RADIUS, add_resize_and_crop
+from tinyvit.export.targets.openvino.resize import FILTER_RADIUS, add_resize_and_crop, find_crop
 from tinyvit.manifest import EmbeddedPreprocessing
 from tinyvit.preprocess import Preprocess
 
@@ -70,7 +70,29 @@ def add_preprocessing(
         values = add_resize_and_crop(image, preprocess)
     else:
         values = ops.convert(ops.transpose(image, make_int64(0, 3, 1, 2)), "f32")
-    return _replace_input(model, old_input, image, _normalize(values, preprocess))
+    normalized = _normalize(values, preprocess)
+    if preprocess.crop == "pad":
+        normalized = _erase_padding(image, normalized, preprocess)
+    return _replace_input(model, old_input, image, normalized)
+
+
+def _erase_padding(image: Node, normalized: Node, preprocess: Preprocess) -> Node:
+    """Replace the values beyond the resized image by zeros, float32 (1, 3, height, width).
+
+    They are multiplied by 0 instead of being cut off and padded, so that all shapes are fixed.
+    """
+    from openvino import opset11 as ops
+
+    image_shape = ops.shape_of(image, "i64")
+    source_size = ops.gather(image_shape, make_int64(1, 2), axis=make_int64(0))
+    resized_size, _ = find_crop(source_size, preprocess)
+    values = normalized
+    for axis, shape in enumerate(((1, 1, -1, 1), (1, 1, 1, -1))):
+        side = (preprocess.height, preprocess.width)[axis]
+        limit = ops.gather(resized_size, make_int64(axis), axis=make_int64(0))
+        is_image = ops.convert(ops.less(make_int64(*range(side)), limit), "f32")
+        values = ops.multiply(values, ops.reshape(is_image, make_int64(*shape), special_zero=False))
+    return values
 
 
 def _replace_input(

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinyvit.export.targets.openvino.graph_helpers import Node, make_float32, make_int64
-from tinyvit.preprocess import TALL_ASPECT_RATIO, Preprocess
+from tinyvit.preprocess import Preprocess
+from tinyvit.resampling import TALL_ASPECT_RATIO
 
 FILTER_RADIUS = {"bicubic": 2, "bilinear": 1}
 """Interpolation -> radius of the filter (Pillow's "support"), in source pixels at scale 1."""
@@ -45,7 +46,7 @@ class _Window:
 
 
 def add_resize_and_crop(image: Node, preprocess: Preprocess) -> Node:
-    """Add nodes that resize and crop an image.
+    """Add nodes that resize and crop an image; for "pad", the last row and column are repeated.
 
     As in `Preprocess`, the width is resized before the height, and pixels are rounded in between.
     A tall image is resized in the other order: the image's axes are swapped before the products,
@@ -107,13 +108,18 @@ def _find_window(source_size: Node, preprocess: Preprocess) -> _Window:
     """Compute the window of the crop from the image's int64 (height, width)."""
     from openvino import opset11 as ops
 
-    resized_size, start = _find_crop(source_size, preprocess)
+    resized_size, start = find_crop(source_size, preprocess)
     scale = ops.divide(ops.convert(source_size, "f32"), ops.convert(resized_size, "f32"))
     last_pixels = np.array([[preprocess.height - 1], [preprocess.width - 1]])
     longest = int(last_pixels.max()) + 1
     centers_in_crop = make_float32(np.minimum(np.arange(longest), last_pixels) + 0.5)
     crop_start = ops.unsqueeze(ops.convert(start, "f32"), axes=make_int64(1))
     centers_in_resized = ops.add(centers_in_crop, crop_start)
+    if preprocess.crop == "pad":
+        last_centers = ops.subtract(ops.convert(resized_size, "f32"), make_float32([0.5]))
+        centers_in_resized = ops.minimum(
+            centers_in_resized, ops.unsqueeze(last_centers, axes=make_int64(1))
+        )
     centers = ops.multiply(centers_in_resized, ops.unsqueeze(scale, axes=make_int64(1)))
     filter_scale = ops.maximum(scale, make_float32([1]))
     radius = make_float32([FILTER_RADIUS[preprocess.interpolation]])
@@ -129,12 +135,20 @@ def _find_window(source_size: Node, preprocess: Preprocess) -> _Window:
     return _Window(first, end, centers, filter_scale)
 
 
-def _find_crop(source_size: Node, preprocess: Preprocess) -> tuple[Node, Node]:
-    """Compute the resized (height, width) and the start of the crop in it, both int64 (2,)."""
+def find_crop(source_size: Node, preprocess: Preprocess) -> tuple[Node, Node]:
+    """Compute the resized (height, width) and the start of the crop in it, both int64 (2,).
+
+    Args:
+        source_size: Node with the int64 (height, width) of the image.
+        preprocess: The resize and the crop. For "pad", the resized image is nowhere larger than
+            the result, and the crop starts at 0.
+    """
     from openvino import opset11 as ops
 
     if preprocess.crop == "squash":  # Both sides are resized to `size`.
         return make_int64(preprocess.height, preprocess.width), make_int64(0, 0)
+    if preprocess.crop == "pad":
+        return _fit_size(source_size, preprocess), make_int64(0, 0)
     if isinstance(preprocess.resize, int):
         resized_size = ops.divide(
             ops.multiply(source_size, make_int64(preprocess.resize)),
@@ -154,13 +168,7 @@ def _cover_size(source_size: Node, resize_height: int, resize_width: int) -> Nod
     """Compute the int64 (height, width) of an image that covers a size; see `Preprocess.resize`."""
     from openvino import opset11 as ops
 
-    height, width = (ops.gather(source_size, make_int64(i), axis=make_int64(0)) for i in (0, 1))
-    fits_width = ops.greater_equal(
-        ops.multiply(height, make_int64(resize_width)),
-        ops.multiply(width, make_int64(resize_height)),
-    )
-    numerator = ops.select(fits_width, make_int64(resize_width), make_int64(resize_height))
-    denominator = ops.select(fits_width, width, height)
+    numerator, denominator = _choose_scale(source_size, resize_height, resize_width, fits=False)
     # source * numerator / denominator, rounded to the nearest integer, a half to the even one.
     twice = ops.multiply(denominator, make_int64(2))
     dividend = ops.add(
@@ -170,6 +178,39 @@ def _cover_size(source_size: Node, resize_height: int, resize_width: int) -> Nod
     is_not_half = ops.greater(ops.floor_mod(dividend, twice), make_int64(0))
     odd = ops.floor_mod(rounded, make_int64(2))
     return ops.subtract(rounded, ops.select(is_not_half, make_int64(0), odd))
+
+
+def _fit_size(source_size: Node, preprocess: Preprocess) -> Node:
+    """Compute the int64 (height, width) of an image that fits; see `Preprocess.resized_size`."""
+    from openvino import opset11 as ops
+
+    numerator, denominator = _choose_scale(
+        source_size, preprocess.height, preprocess.width, fits=True
+    )
+    # source * numerator / denominator, rounded to the nearest integer, a half up.
+    two = make_int64(2)
+    dividend = ops.add(ops.multiply(ops.multiply(source_size, numerator), two), denominator)
+    return ops.maximum(ops.divide(dividend, ops.multiply(denominator, two)), make_int64(1))
+
+
+def _choose_scale(source_size: Node, height: int, width: int, fits: bool) -> tuple[Node, Node]:
+    """Compute the factor by which an image is scaled to a size, as int64 numerator, denominator.
+
+    If `fits` is true, it is the largest factor with which the image fits into the size, otherwise
+    the smallest with which it covers the size.
+    """
+    from openvino import opset11 as ops
+
+    source_height, source_width = (
+        ops.gather(source_size, make_int64(i), axis=make_int64(0)) for i in (0, 1)
+    )
+    compare = ops.less if fits else ops.greater
+    uses_height = compare(
+        ops.multiply(source_width, make_int64(height)),
+        ops.multiply(source_height, make_int64(width)),
+    )
+    numerator = ops.select(uses_height, make_int64(height), make_int64(width))
+    return numerator, ops.select(uses_height, source_height, source_width)
 
 
 def _make_filter(axis: Node, window: _Window, interpolation: str) -> Node:

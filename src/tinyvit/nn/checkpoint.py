@@ -1,7 +1,8 @@
 """Checkpoints: weights of a TinyViT, with its architecture, preprocessing, labels and license.
 
-The layout of a checkpoint file is the naming of its keys: "timm" (as in timm) or "official" (as in
-the paper's code, microsoft/Cream). Files of both layouts become a `Checkpoint` with timm's keys.
+The layout of a checkpoint file is the naming of its keys: "timm" (as in timm), "official" (as in
+the paper's code, microsoft/Cream) or "mobile_sam" (the image encoder of MobileSAM). Files of every
+layout become a `Checkpoint` with timm's keys.
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ from tinyvit.image_sizes import (
 )
 from tinyvit.labels import Label
 from tinyvit.nn.label_sources import find_labels
+from tinyvit.nn.mobile_sam import MobileSamEncoder
 from tinyvit.nn.model import TinyViT
 from tinyvit.nn.problem_types import refuse_other_problem
 from tinyvit.nn.settings_beside import add_settings_beside
 from tinyvit.nn.settings_files import expand_settings_texts
 from tinyvit.nn.state_dict_fitting import complete_state_dict, resize_state_dict
 from tinyvit.nn.state_dicts import (
+    MOBILE_SAM,
     Architecture,
     convert_keys,
     recognize_architecture,
@@ -41,7 +44,7 @@ from tinyvit.nn.training_settings import find_preprocess, make_preprocess
 from tinyvit.nn.training_windows import find_training_windows
 from tinyvit.nn.weight_files import Weights, read_weights
 from tinyvit.nn.weight_folders import find_weight_files, hash_weight_files
-from tinyvit.outputs import LOGITS, OutputRequest
+from tinyvit.outputs import IMAGE_EMBEDDINGS, LOGITS, OutputRequest
 from tinyvit.preprocess import Preprocess
 from tinyvit.preprocess_settings import PreprocessSettings, PreprocessSource
 from tinyvit.variants import Variant
@@ -61,7 +64,7 @@ class Checkpoint:
         img_size: Size of the input in pixels.
         num_classes: Number of classes; 0 if the file has no classifier.
         state_dict: Weights, float32.
-        layout: Naming of the keys in the file: "timm" or "official".
+        layout: Naming of the keys in the file: "timm", "official" or "mobile_sam".
         container: Keys under which the file contains the state dict, joined with ".", such as
             "state_dict_ema"; "" if the file itself is the state dict.
         preprocess: The preprocessing of the training for `img_size` (see
@@ -99,6 +102,21 @@ class Checkpoint:
     default_windows_reason: str = ""
 
     @property
+    def is_mobile_sam(self) -> bool:
+        """Return whether the network is the image encoder of MobileSAM."""
+        return self.layout == MOBILE_SAM
+
+    @property
+    def architecture_name(self) -> str:
+        """Return the name of the architecture in manifests.
+
+        It is that of the variant, or "mobile_sam_5m" for the encoder of MobileSAM.
+        """
+        if not self.is_mobile_sam:
+            return self.variant.name
+        return self.variant.short_name.replace("tinyvit", MOBILE_SAM)
+
+    @property
     def window_sizes(self) -> tuple[int, int, int, int]:
         """Return the sides of the attention windows of the four stages in tokens.
 
@@ -121,6 +139,7 @@ class Checkpoint:
         """
         return (
             isinstance(self.img_size, int)
+            and not self.is_mobile_sam
             and can_scale_windows(self.img_size)
             and self.window_sizes == compute_window_sizes(self.img_size)
         )
@@ -128,9 +147,10 @@ class Checkpoint:
     @property
     def pads_windows(self) -> bool:
         """Return whether the feature map of a stage is padded to a multiple of its windows."""
+        map_sizes = compute_map_sizes(self.img_size, 1 if self.is_mobile_sam else 2)
         # The first stage has no attention.
-        map_sizes = zip(compute_map_sizes(self.img_size)[1:], self.window_sizes[1:])
-        return any(side % window != 0 for sides, window in map_sizes for side in sides)
+        stages = zip(map_sizes[1:], self.window_sizes[1:])
+        return any(side % window != 0 for sides, window in stages for side in sides)
 
     def build(self, output: OutputRequest = LOGITS) -> TinyViT:
         """Create the network with these weights.
@@ -142,8 +162,15 @@ class Checkpoint:
             The network on the CPU, in eval mode.
 
         Raises:
-            RequestError: Logits are requested, and the checkpoint has no classifier.
+            RequestError: Logits are requested, and the checkpoint has no classifier; or it is a
+                MobileSAM, and something else than `IMAGE_EMBEDDINGS` is requested.
         """
+        if self.is_mobile_sam and output != IMAGE_EMBEDDINGS:
+            raise RequestError(
+                f"{self.name} is a MobileSAM, whose image encoder returns image embeddings, not"
+                f" {output.describe()}",
+                "leave out --output and --stages",
+            )
         if output.kind == "logits" and not self.num_classes:
             raise RequestError(
                 f"{self.name} has no classifier (num_classes=0), so it computes no logits",
@@ -152,9 +179,12 @@ class Checkpoint:
         num_classes = self.num_classes if output.kind == "logits" else 0
         # The random weights of the new network must not change the caller's random numbers.
         with torch.random.fork_rng(devices=[]):
-            model = TinyViT(
-                self.variant, num_classes, self.img_size, self.window_sizes, output.stages
-            )
+            if self.is_mobile_sam:
+                model: TinyViT = MobileSamEncoder(self.variant, self.img_size, self.window_sizes)
+            else:
+                model = TinyViT(
+                    self.variant, num_classes, self.img_size, self.window_sizes, output.stages
+                )
         model.load_state_dict({key: self.state_dict[key] for key in model.state_dict()})
         return model.eval()
 
@@ -181,6 +211,12 @@ class Checkpoint:
         if img_size == self.img_size and windows is None:
             return self
         check_size(img_size)
+        if self.is_mobile_sam and windows == "scaled":
+            raise RequestError(
+                f"--windows scaled is not possible for {self.name}, because a MobileSAM was trained"
+                " with padded feature maps",
+                "leave out --windows",
+            )
         check_windows(windows, img_size)
         resized = self if img_size == self.img_size else self._with_size(img_size)
         windows = windows or self.choose_windows(img_size)[0]
@@ -212,9 +248,11 @@ class Checkpoint:
         """Describe what happened to the attention windows, for messages and reports.
 
         Returns:
-            A clause; None if the windows of the checkpoint are in proportion to the image size, so
-            there was nothing to decide.
+            A clause; None if the windows of the checkpoint are in proportion to the image size, or
+            if the network is a MobileSAM, so there was nothing to decide.
         """
+        if self.is_mobile_sam:
+            return None
         sides = ", ".join(map(str, self.window_sizes[1:]))
         if self.windows == "scaled":
             return f"scaled to {sides} tokens, with interpolated attention biases"
@@ -255,7 +293,7 @@ def load_checkpoint(
     reads_config: bool = True,
     requires_classifier: bool = True,
 ) -> Checkpoint:
-    """Read a checkpoint of either layout.
+    """Read a checkpoint of any layout.
 
     Args:
         path: A file or folder that `tinyvit.nn.weight_files.read_weights` accepts. It may come

@@ -65,6 +65,10 @@ _LAYOUTS = {
 }
 
 
+_ENCODER_NAMES = re.compile(r"^(?:patch_embed|layers|neck)\.")
+"""Matches the names of the tensors of MobileSAM's image encoder."""
+
+
 @dataclass(frozen=True)
 class Network:
     """The tensors of a network with its classifier.
@@ -136,6 +140,28 @@ def assemble_network(
         network, bias_notes = complete_bias(network, names.classifier)
         notes = [*_describe_moved_classifier(moved_names), *bias_notes]
     return Network(network, tuple(left_out), tuple(notes), normalization)
+
+
+def assemble_encoder(
+    tensors: dict[str, StoredTensor], outside_tensors: dict[str, StoredTensor]
+) -> Network:
+    """Select the tensors of the image encoder of a MobileSAM.
+
+    Args:
+        tensors: Tensors with the prefix of the encoder, by their names without the prefix.
+        outside_tensors: All tensors without this prefix, such as those of the mask decoder.
+
+    Returns:
+        The encoder. The released file also contains a classifier that the encoder does not use; it
+        is left out.
+    """
+    names = {name for name in tensors if _ENCODER_NAMES.match(name)}
+    return Network(
+        tensors={name: tensor for name, tensor in tensors.items() if name in names},
+        left_out=(*outside_tensors, *(name for name in tensors if name not in names)),
+        notes=(),
+        normalization={},
+    )
 
 
 def _find_extra_names(

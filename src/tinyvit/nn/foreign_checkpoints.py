@@ -1,4 +1,4 @@
-"""Explanations of checkpoints whose tensors are not those of a TinyViT for classification."""
+"""Explanations of checkpoints whose tensors are not those of a TinyViT."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from pathlib import Path
 from tinyvit.errors import CheckpointError
 from tinyvit.nn.stored_tensors import StoredTensor
 
-_MOBILE_SAM = (
+_OTHER_SAM = (
     r"(?:^|\.)(?:mask_decoder|prompt_encoder)\.|(?:^|\.)neck\.0\.weight$",
-    "is a MobileSAM (a TinyViT for segmentation, with a neck instead of a classifier)",
-    "give a checkpoint of a TinyViT that classifies images",
+    "is a SAM (Segment Anything) whose image encoder is not that of MobileSAM",
+    "give a MobileSAM, such as mobile_sam.pt, whose image encoder is a TinyViT with a neck",
 )
-"""A pattern of the names of tensors that only a MobileSAM has, what the file is, and the remedy."""
+"""A pattern of the names of tensors that every SAM has, what the file is, and the remedy. It is not
+applied to the tensors of MobileSAM's encoder."""
 
 _EXPLANATIONS = (
-    _MOBILE_SAM,
+    _OTHER_SAM,
     (
         r"lora_|\.base_layer\.|(?:^|\.)base_model\.model\.|hada_w|adapter_",
         "contains an adapter (LoRA) that is not merged into the weights",
@@ -63,12 +64,15 @@ _EXPLANATIONS = (
         " dict",
     ),
 )
-"""Each row: a pattern of names of tensors that are not in the state dict of a TinyViT for
-classification, what the file is or contains, and the remedy."""
+"""Each row: a pattern of names of tensors that are not in the state dict of a TinyViT, what the
+file is or contains, and the remedy."""
+
+_NECK = "neck."
+"""Beginning of the names of the tensors that only the image encoder of MobileSAM has."""
 
 
 def explain_names(tensors: dict[str, StoredTensor], path: Path) -> CheckpointError | None:
-    """Explain a state dict with names that no TinyViT for classification has.
+    """Explain a state dict with names that no TinyViT has.
 
     Args:
         tensors: Tensors by name.
@@ -77,13 +81,24 @@ def explain_names(tensors: dict[str, StoredTensor], path: Path) -> CheckpointErr
     Returns:
         The error for the first row of `_EXPLANATIONS` that fits; None if no row fits.
     """
+    if has_neck(tensors):
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(_NECK)}
     return _explain(_EXPLANATIONS, tensors, path)
+
+
+def has_neck(tensors: dict[str, StoredTensor]) -> bool:
+    """Return whether a state dict is that of MobileSAM's image encoder.
+
+    Args:
+        tensors: Tensors by name, without the prefix of the encoder.
+    """
+    return {f"{_NECK}0.weight", "patch_embed.seq.0.c.weight"} <= tensors.keys()
 
 
 def explain_surrounding_model(
     tensors: dict[str, StoredTensor], path: Path
 ) -> CheckpointError | None:
-    """Explain a model that has a TinyViT as a part, but does not classify images.
+    """Explain a model that has a TinyViT as a part, and does not classify images.
 
     Args:
         tensors: Tensors of the model that are not in the TinyViT, by name.
@@ -92,7 +107,7 @@ def explain_surrounding_model(
     Returns:
         The error; None if the model is not recognized.
     """
-    return _explain((_MOBILE_SAM,), tensors, path)
+    return _explain((_OTHER_SAM,), tensors, path)
 
 
 def _explain(

@@ -94,22 +94,23 @@ class MBConv(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """Downsampling between two stages: 1 x 1, depthwise (stride 2) and 1 x 1 convolution."""
+    """Downsampling between two stages: 1 x 1, depthwise (strided) and 1 x 1 convolution."""
 
-    def __init__(self, in_dim: int, out_dim: int) -> None:
+    def __init__(self, in_dim: int, out_dim: int, stride: int = 2) -> None:
         """Create the layers with random weights.
 
         Args:
             in_dim: Channels of the input.
             out_dim: Channels of the output.
+            stride: Stride of the depthwise convolution; 1 keeps the height and the width.
         """
         super().__init__()
         self.conv1 = ConvNorm(in_dim, out_dim)
-        self.conv2 = ConvNorm(out_dim, out_dim, kernel=3, stride=2, groups=out_dim)
+        self.conv2 = ConvNorm(out_dim, out_dim, kernel=3, stride=stride, groups=out_dim)
         self.conv3 = ConvNorm(out_dim, out_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute a feature map (B, out, H/2, W/2) from one of shape (B, in, H, W)."""
+        """Compute a feature map (B, out, H/stride, W/stride) from one of shape (B, in, H, W)."""
         y = F.gelu(self.conv1(x))
         y = F.gelu(self.conv2(y))
         return self.conv3(y)  # type: ignore[no-any-return]

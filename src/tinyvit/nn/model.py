@@ -13,6 +13,7 @@ values of a tensor.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -103,7 +104,9 @@ class ConvStage(nn.Module):
 class AttentionStage(nn.Module):
     """The second, third or fourth stage: downsampling, then attention blocks."""
 
-    def __init__(self, in_dim: int, dim: int, depth: int, num_heads: int, grid: WindowGrid) -> None:
+    def __init__(
+        self, in_dim: int, dim: int, depth: int, num_heads: int, grid: WindowGrid, stride: int = 2
+    ) -> None:
         """Create the layers with random weights.
 
         Args:
@@ -112,18 +115,19 @@ class AttentionStage(nn.Module):
             depth: Number of blocks.
             num_heads: Number of attention heads.
             grid: The attention windows, which cover the feature map after downsampling.
+            stride: Stride of the downsampling: 2, or 1 to keep the height and the width.
         """
         super().__init__()
         self.grid = grid
-        self.downsample = PatchMerging(in_dim, dim)
+        self.downsample = PatchMerging(in_dim, dim, stride)
         self.blocks = nn.ModuleList(Block(dim, num_heads, grid) for _ in range(depth))
 
     def forward(self, x: Tensor, bias_index: Tensor) -> Tensor:
         """Downsample a feature map, then apply the blocks.
 
         Args:
-            x: Feature map (B, in_dim, 2 * H, 2 * W), or one row or column less, where (H, W) is the
-                size of the map of `grid`.
+            x: Feature map (B, in_dim, stride * H, stride * W), or one row or column less, where
+                (H, W) is the size of the map of `grid`.
             bias_index: Result of `make_bias_index(window)`, int32 (window**4,).
 
         Returns:
@@ -175,7 +179,11 @@ class TinyViT(nn.Module):
         window_sizes: Sides of the attention windows of the four stages in tokens.
         feature_stages: Stages whose feature maps are returned; empty if the network returns logits
             or an embedding.
+        map_sizes: Heights and widths of the feature maps of the four stages, in tokens.
+        last_stage_stride: Stride of the downsampling before the last stage.
     """
+
+    last_stage_stride: ClassVar[int] = 2
 
     def __init__(
         self,
@@ -206,7 +214,7 @@ class TinyViT(nn.Module):
         self.window_sizes = window_sizes or compute_window_sizes(
             require_square(self.img_size, "a network without given windows")
         )
-        map_sizes = compute_map_sizes(self.img_size)
+        self.map_sizes = compute_map_sizes(self.img_size, self.last_stage_stride)
         dims = variant.embed_dims
         self.patch_embed = PatchEmbed(dims[0])
         self.stages = nn.ModuleList([ConvStage(dims[0], variant.depths[0])])
@@ -217,7 +225,8 @@ class TinyViT(nn.Module):
                 dim=dims[i],
                 depth=variant.depths[i],
                 num_heads=variant.num_heads[i],
-                grid=WindowGrid(self.window_sizes[i], *map_sizes[i]),
+                grid=WindowGrid(self.window_sizes[i], *self.map_sizes[i]),
+                stride=self.last_stage_stride if i == STAGES[-1] else 2,
             )
             self.stages.append(stage)
         if not feature_stages:
@@ -236,11 +245,10 @@ class TinyViT(nn.Module):
             kind: OutputKind = "logits" if self.num_classes else "embedding"
             size = self.num_classes or self.variant.embed_dims[-1]
             return (OutputSpec(kind, ("batch", size), "float32", "NC", kind),)
-        map_sizes = compute_map_sizes(self.img_size)
         return tuple(
             OutputSpec(
                 name=f"stage{i}",
-                shape=("batch", self.variant.embed_dims[i], *map_sizes[i]),
+                shape=("batch", self.variant.embed_dims[i], *self.map_sizes[i]),
                 dtype="float32",
                 layout="NCHW",
                 kind="features",
@@ -270,6 +278,6 @@ class TinyViT(nn.Module):
                 maps.append(tokens_to_map(x, stage.grid.height, stage.grid.width))
         if self.feature_stages:
             return tuple(maps[i] for i in self.feature_stages)
-        height, width = compute_map_sizes(self.img_size)[-1]
+        height, width = self.map_sizes[-1]
         pooled = x.reshape(-1, height * width, x.shape[1]).mean(1)
         return self.head(pooled)  # type: ignore[no-any-return]

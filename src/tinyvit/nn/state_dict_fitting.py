@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tinyvit.errors import CheckpointError
+from tinyvit.image_sizes import compute_window_sizes
+from tinyvit.nn.mobile_sam import MobileSamEncoder
 from tinyvit.nn.model import TinyViT
 from tinyvit.nn.state_dicts import Architecture, join_first
 from tinyvit.variants import Variant
@@ -76,8 +78,14 @@ def resize_state_dict(
 
 def _make_expected_state_dict(architecture: Architecture) -> dict[str, Tensor]:
     """Return a state dict with the keys and shapes of an architecture, but without values."""
+    variant, img_size = architecture.variant, architecture.img_size
+    network: TinyViT
     with torch.device("meta"):
-        network = TinyViT(architecture.variant, architecture.num_classes, architecture.img_size)
+        if architecture.has_neck:
+            windows = compute_window_sizes(img_size)
+            network = MobileSamEncoder(variant, img_size, windows)
+        else:
+            network = TinyViT(variant, architecture.num_classes, img_size)
     return network.state_dict()
 
 

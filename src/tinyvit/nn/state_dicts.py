@@ -1,8 +1,8 @@
 """Recognition of the layout and architecture of state dicts, and conversion of keys to timm's.
 
-The layout is the naming of the keys: "timm" (as in timm) or "official" (as in the paper's code,
-microsoft/Cream). The architecture (variant, image size and number of classes) is recognized by the
-shapes of the weights.
+The layout is the naming of the keys: "timm" (as in timm), "official" (as in the paper's code,
+microsoft/Cream), or "mobile_sam" (the paper's names and a neck, as in ChaoningZhang/MobileSAM). The
+architecture (variant, image size and number of classes) is recognized by the shapes of the weights.
 """
 
 from __future__ import annotations
@@ -20,8 +20,15 @@ from tinyvit.image_sizes import can_scale_windows, is_supported_size
 from tinyvit.plurals import format_count
 from tinyvit.variants import VARIANTS, Variant
 
-_LAYOUT_KEYS = {"timm": "patch_embed.conv1.conv.weight", "official": "patch_embed.seq.0.c.weight"}
-"""For each layout, a key that occurs in no other layout."""
+_LAYOUT_KEYS = {
+    "timm": ("patch_embed.conv1.conv.weight",),
+    "mobile_sam": ("patch_embed.seq.0.c.weight", "neck.0.weight"),
+    "official": ("patch_embed.seq.0.c.weight",),
+}
+"""For each layout, keys that together occur in no layout after it."""
+
+MOBILE_SAM = "mobile_sam"
+"""The layout of MobileSAM's image encoder."""
 
 _OFFICIAL_TO_TIMM = (
     (r"^patch_embed\.seq\.0\.", "patch_embed.conv1."),
@@ -43,11 +50,13 @@ class Architecture:
             windows (see `tinyvit.image_sizes.compute_window_sizes`). If feature maps are padded,
             the network may have been trained with images of another size.
         num_classes: Number of classes; 0 without a classifier.
+        has_neck: Whether the network is the image encoder of a MobileSAM, which ends with a neck.
     """
 
     variant: Variant
     img_size: int
     num_classes: int
+    has_neck: bool = False
 
 
 def recognize_layout(names: Collection[str], path: Path) -> str:
@@ -58,13 +67,13 @@ def recognize_layout(names: Collection[str], path: Path) -> str:
         path: The file, for error messages.
 
     Returns:
-        "timm" or "official".
+        "timm", "official" or "mobile_sam".
 
     Raises:
         CheckpointError: The layout is not known.
     """
-    for layout, key in _LAYOUT_KEYS.items():
-        if key in names:
+    for layout, keys in _LAYOUT_KEYS.items():
+        if all(key in names for key in keys):
             return layout
     raise make_foreign_error(names, path)
 
@@ -87,13 +96,13 @@ def convert_keys(tensors: dict[str, Tensor], layout: str) -> dict[str, Tensor]:
 
     Args:
         tensors: Tensors by name, as they are in the file.
-        layout: Layout of the state dict, "timm" or "official".
+        layout: Layout of the state dict, as `recognize_layout` returns it.
 
     Returns:
         The same tensors, without the indices of attention biases, which the model computes.
     """
     return {
-        _convert_key(key) if layout == "official" else key: value
+        key if layout == "timm" else _convert_key(key): value
         for key, value in tensors.items()
         if not key.endswith("attention_bias_idxs")
     }
@@ -134,7 +143,13 @@ def recognize_architecture(
             f"weights in {path} have another number of dimensions than in a TinyViT",
             "save the model's state dict, unchanged",
         ) from error
-    num_classes = 0
+    num_classes, has_neck = 0, "neck.0.weight" in state_dict
+    if has_neck and requires_classifier:
+        raise CheckpointError(
+            f"{path} is a MobileSAM, which has a neck for segmentation instead of a classifier",
+            "give a checkpoint of a TinyViT that classifies images; tinyvit-export exports the"
+            " image encoder of a MobileSAM",
+        )
     if requires_classifier or "head.fc.weight" in state_dict:
         num_classes = _count_classes(state_dict, path)
     variants = _find_variants(dims, path)
@@ -149,6 +164,7 @@ def recognize_architecture(
         variant=released[0] if released else variants[0],
         img_size=img_size,
         num_classes=num_classes,
+        has_neck=has_neck,
     )
 
 

@@ -3,8 +3,8 @@
 Each setting is taken from the first source that states it. The sources are, in this order: the
 options of the command, an entry `preprocess` in the checkpoint that this package wrote, the
 arguments of the training in the checkpoint, other entries in it, files with the arguments beside it
-(`tinyvit.nn.settings_files`), `config.json`, `preprocessor_config.json`, and the defaults of timm
-or of the paper's code.
+(`tinyvit.nn.settings_files`), `config.json`, `preprocessor_config.json`, and the defaults of timm,
+of the paper's code or of SAM.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from tinyvit.preprocess import (
     PREPROCESS_FIELDS,
     Preprocess,
     paper_preprocess,
+    sam_preprocess,
     timm_preprocess,
 )
 from tinyvit.preprocess_settings import (
@@ -45,12 +46,17 @@ from tinyvit.preprocess_settings import (
 from tinyvit.serialization import parse_dataclass, require_fields
 from tinyvit.variants import VARIANTS, Variant
 
-_DEFAULTS = {"timm": timm_preprocess, "official": paper_preprocess}
+_DEFAULTS = {
+    "timm": timm_preprocess,
+    "official": paper_preprocess,
+    "mobile_sam": sam_preprocess,
+}
 """The function that returns the default preprocessing for an image size, for each layout."""
 
 _DEFAULT_NAMES = {
     "timm": "the default of timm's TinyViT",
     "official": "the default of the paper's code",
+    "mobile_sam": "the preprocessing of SAM",
 }
 
 _OWN_ENTRY = "the checkpoint's own entry preprocess"
@@ -88,7 +94,7 @@ def find_preprocess(
 
     Args:
         weights: The content of the checkpoint file.
-        layout: Layout of the state dict, "timm" or "official".
+        layout: Layout of the state dict: "timm", "official" or "mobile_sam".
         img_size: Size of the network's input in pixels.
         path: The checkpoint file or its folder, for error messages and for files beside it.
         options: The options of the command, which take precedence over all other sources; None if

@@ -21,6 +21,7 @@ from tinyvit.image_sizes import (
 from tinyvit.nn.metadata_search import walk_dicts
 from tinyvit.nn.settings_files import SETTINGS_FILES, TRAINING_ARGUMENTS
 from tinyvit.nn.settings_text import TextBudget
+from tinyvit.nn.state_dicts import MOBILE_SAM
 from tinyvit.nn.transform_lists import read_transforms
 
 _SIZE_KEYS = ("img_size", "input_size", "image_size", "imgsz")
@@ -30,6 +31,9 @@ uses the second if the first is not set."""
 _SECTION_KEYS = ("model_kwargs", "model", "data", "dataset")
 """Keys under which settings may be in a dict of their own. timm's train.py has the first, the
 arguments of the model."""
+
+_MOBILE_SAM_SIZE = 1024
+"""Side in pixels of the images of MobileSAM's training."""
 
 _MAX_DIGITS = 5
 """Largest number of digits of an image size that is stored as text."""
@@ -64,33 +68,37 @@ def find_training_windows(
     Args:
         metadata: Everything in the checkpoint file besides the weights, as plain values.
         config: Content of the `config.json` that belongs to the file; {} if there is none.
-        layout: Naming of the keys of the weights: "timm" or "official".
+        layout: Naming of the keys of the weights: "timm", "official" or "mobile_sam".
         window_img_size: Side of the image in pixels whose scaled windows (see
             `tinyvit.image_sizes.compute_window_sizes`) are those of the weights.
 
     Returns:
         The image size and the default.
     """
-    img_size, notes = _choose_size(list(_find_sizes(metadata, config)), window_img_size)
+    sizes = list(_find_sizes(metadata, config))
+    if layout == MOBILE_SAM:
+        img_size, notes = _choose_size(sizes, _MOBILE_SAM_SIZE)
+        return TrainingWindows(img_size, "checkpoint", "MobileSAM does so", notes)
+    img_size, notes = _choose_size(sizes, window_img_size)
     default, reason = _choose_default(metadata, layout, img_size, window_img_size)
     return TrainingWindows(img_size, default, reason, notes)
 
 
 def _choose_size(
-    candidates: list[tuple[object, str]], window_img_size: int
+    candidates: list[tuple[object, str]], default_size: int
 ) -> tuple[ImageSize, tuple[str, ...]]:
     """Choose one of the sizes that `_find_sizes` yielded; return it and notes for the user."""
     if not candidates:
-        return window_img_size, ()
+        return default_size, ()
     size, source = candidates[0]
     if not is_supported_size(size):
         # The value may come from a hostile file, so it is escaped and shortened.
         text = ascii(size)[:_MAX_TEXT_LENGTH]
         note = (
             f"the image size in {source} is {text}, at which TinyViT cannot be exported; "
-            f"{window_img_size} pixels are used instead, and --img-size chooses another size"
+            f"{default_size} pixels are used instead, and --img-size chooses another size"
         )
-        return window_img_size, (note,)
+        return default_size, (note,)
     notes = (
         f"the image size in {other_source} is {ascii(other_size)[:_MAX_TEXT_LENGTH]}, and in"
         f" {source} {size}; {size} is used"

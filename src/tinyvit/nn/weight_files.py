@@ -16,10 +16,14 @@ from typing import Any
 from torch import Tensor
 
 from tinyvit.errors import CheckpointError
-from tinyvit.nn.classifier_heads import Network, assemble_network
+from tinyvit.nn.classifier_heads import Network, assemble_encoder, assemble_network
 from tinyvit.nn.file_formats import explain_start
 from tinyvit.nn.file_metadata import read_metadata
-from tinyvit.nn.foreign_checkpoints import explain_names, explain_surrounding_model
+from tinyvit.nn.foreign_checkpoints import (
+    explain_names,
+    explain_surrounding_model,
+    has_neck,
+)
 from tinyvit.nn.pickle_records import PickledObject
 from tinyvit.nn.safetensors_files import read_no_storage, read_safetensors
 from tinyvit.nn.state_dict_choice import choose_state_dict
@@ -29,7 +33,7 @@ from tinyvit.nn.state_dict_search import (
     find_tensors_beside,
     name_key,
 )
-from tinyvit.nn.state_dicts import join_first, make_foreign_error, recognize_layout
+from tinyvit.nn.state_dicts import MOBILE_SAM, join_first, make_foreign_error, recognize_layout
 from tinyvit.nn.stored_tensors import StoredTensor
 from tinyvit.nn.tensor_values import check_problems, load_tensors
 from tinyvit.nn.torch_files import (
@@ -236,7 +240,9 @@ def _read_network(
 ) -> Network:
     """Find the tensors of the network, with the names of its layout."""
     tensors = state_dict.list_network_tensors()
-    explanation = explain_names(tensors, path) or explain_surrounding_model(outside_tensors, path)
+    explanation = explain_names(tensors, path)
+    if explanation is None and not has_neck(tensors):
+        explanation = explain_surrounding_model(outside_tensors, path)
     if explanation is not None:
         raise explanation
     tensors = {
@@ -251,7 +257,10 @@ def _read_network(
     tensors = _apply_pruning(tensors)
     if "patch_embed.seq.0.conv2d.weight" in tensors:
         tensors = {_convert_name(name): tensor for name, tensor in tensors.items()}
-    return assemble_network(tensors, outside_tensors, recognize_layout(tensors, path), path)
+    layout = recognize_layout(tensors, path)
+    if layout == MOBILE_SAM:
+        return assemble_encoder(tensors, outside_tensors)
+    return assemble_network(tensors, outside_tensors, layout, path)
 
 
 def _convert_name(name: str) -> str:

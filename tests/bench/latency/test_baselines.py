@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,17 @@ def test_file_without_a_known_variant_is_refused(open_artifact: OpenArtifact) ->
     assert measure_baselines(["timm"], open_artifact, 1, failures) == []
     (line,) = failures.messages
     assert "does not state which TinyViT variant it is" in line
+
+
+def test_timm_has_no_encoder_of_a_mobile_sam(open_artifact: OpenArtifact) -> None:
+    artifact = open_artifact.artifact
+    assert artifact.manifest is not None
+    manifest = replace(artifact.manifest, variant="mobile_sam_5m")
+    encoder = replace(open_artifact, artifact=replace(artifact, manifest=manifest))
+    failures = Failures()
+    assert measure_baselines(["timm"], encoder, 1, failures) == []
+    (line,) = failures.messages
+    assert "is the image encoder of a MobileSAM, which timm does not have" in line
 
 
 @pytest.mark.parametrize("name", ["timm", "timm-compiled", "timm-export", "tool"])
