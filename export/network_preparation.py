@@ -21,6 +21,7 @@ from tinyvit.export.budget_search import (
 from tinyvit.export.config import ExportConfig
 from tinyvit.export.manifest_builder import build_manifest, make_golden_vectors
 from tinyvit.export.parity import OnnxSubstitute
+from tinyvit.export.plan import resolve_targets
 from tinyvit.export.quantized_candidate import QuantizedCandidate
 from tinyvit.export.source_network import SourceNetwork
 from tinyvit.export.targets import Target
@@ -235,8 +236,9 @@ def make_preparer(
         RequestError: The calibration images or the recipe cannot be used.
     """
     if config.quantization is not None:
+        every_tensor = any(target.scheme.every_tensor for target in resolve_targets(config))
         quantization = prepare_quantization(
-            config.quantization,
+            replace(config.quantization, every_tensor=every_tensor),
             source.checkpoint,
             source.labels,
             source.original,

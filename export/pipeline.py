@@ -76,8 +76,9 @@ def export(config: ExportConfig, progress: Progress = NullProgress()) -> Exporte
     """
     if requests_several(config):
         raise RequestError(
-            f"export() makes one artifact, and targets={config.targets!r} names several targets",
-            "call export_all() for several targets",
+            f"export() makes one artifact, and targets={config.targets!r} with these options"
+            " requests several",
+            "call export_all() for several artifacts",
         )
     plan = _make_plan(config)
     (planned,) = plan.artifacts

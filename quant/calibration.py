@@ -252,9 +252,7 @@ def _create_observer(class_name: str, largest_integer: int) -> Any:
     )
 
 
-def require_points(
-    recipe: Recipe, folded: TinyViT, path: Path, every_tensor: bool = False
-) -> None:
+def require_points(recipe: Recipe, folded: TinyViT, path: Path, every_tensor: bool = False) -> None:
     """Check that a recipe from a file has a scale for every quantization point of its network.
 
     Args:

@@ -66,9 +66,7 @@ class ActivationQuantizer(nn.Module):
     torch calls this fake quantization. Gradients are not supported.
     """
 
-    def __init__(
-        self, scale: float, activations: Activations, seven_bits: bool = False
-    ) -> None:
+    def __init__(self, scale: float, activations: Activations, seven_bits: bool = False) -> None:
         """Create a quantizer.
 
         Args:

@@ -123,10 +123,9 @@ def quantize_every_tensor(folded: Network, recipe: Recipe, scheme: QuantScheme) 
         if name not in recipe.float_units:
             input_quantizer = quantizers.make(layer_input_point(network, name))
             quantized = QuantizedLayer(layer, input_quantizer, recipe.weight_bits, scheme)
-            modules: list[nn.Module] = [quantized, quantizers.make(f"{name}:out")]
-            if _is_operand(network, name):
-                modules.append(quantizers.make_operand(f"{name}:out"))
-            _replace(network, name, nn.Sequential(*modules))
+            is_operand = _is_operand(network, name)
+            output_quantizers = quantizers.make_all(f"{name}:out", is_operand)
+            _replace(network, name, nn.Sequential(quantized, *output_quantizers))
     float_modules = {f"{unit}.{part}" for unit in recipe.float_units for part in _ATTENTION_POINTS}
     for name, module in list(folded.named_modules()):
         if name in float_modules:
@@ -163,14 +162,19 @@ class _QuantizerFactory:
             largest = self.recipe.ranges[point] * RANGE_MARGIN
         return ActivationQuantizer(largest / _SIXTEEN_BIT_LIMIT, self.activations)
 
-    def make_operand(self, point: str) -> ActivationQuantizer:
-        """Return the second quantizer of keys or values, which converts them to 8 bits.
+    def make_all(self, point: str, is_operand: bool) -> list[ActivationQuantizer]:
+        """Return the quantizers of the output of a layer, of which keys and values may have two.
 
-        Qualcomm's compiler takes a layer only if its output has as many bits as its input. Hexagon multiplies 16-bit integers by 8-bit ones exactly, but not by 16-bit ones
+        Hexagon multiplies 16-bit integers by 8-bit ones exactly, but not by 16-bit ones, so keys
+        and values have 8 bits. Qualcomm's compiler takes a layer only if its output has as many
+        bits as its input, so 16-bit keys and values are converted by a second quantizer
         (docs/lab-notes/npus.md). The recipe has a scale of 7 bits for them; half of it gives 8 bits
         the same range.
         """
-        return ActivationQuantizer(self.recipe.scales[point] / 2, "uint8")
+        if not is_operand:
+            return [self.make(point)]
+        eight_bits = ActivationQuantizer(self.recipe.scales[point] / 2, "uint8")
+        return [self.make(point), eight_bits] if self.activations == "uint16" else [eight_bits]
 
 
 def _is_operand(network: nn.Module, name: str) -> bool:

@@ -12,7 +12,7 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tinyvit.cli import make_parser, positive_int, run_guarded
 from tinyvit.command_parser import CommandParser
@@ -23,6 +23,9 @@ from tinyvit.runtimes.model_argument import resolve_model
 from tinyvit.runtimes.predict_command import make_predict_parser, predict
 from tinyvit.runtimes.text_output import print_manifest, print_verification
 from tinyvit.safe_text import print_lines
+
+if TYPE_CHECKING:
+    from tinyvit.runtimes.artifact import Artifact
 
 __all__ = [
     "inspect",
@@ -131,6 +134,13 @@ def make_inspect_parser(prog: str) -> CommandParser:
     add_file_argument(parser)
     parser.add_argument("--labels", action="store_true", help="List all class labels.")
     parser.add_argument(
+        "--coverage",
+        action="store_true",
+        help="List the operators that NPUs and other accelerators refuse, by the rules that most of"
+        " them share: tensors of more than four dimensions, unknown sizes, unusual operators, and"
+        " floats in a quantized network. The device is not needed.",
+    )
+    parser.add_argument(
         "--json",
         action="store_true",
         help='Print one JSON object: the whole manifest, and the field "intact", which states'
@@ -170,12 +180,26 @@ def _replace_non_finite(value: Any) -> Any:
     return value
 
 
+def _print_coverage(artifact: Artifact, json_output: bool) -> int:
+    """Print which operators accelerators refuse. The file needs no manifest."""
+    from tinyvit.runtimes.coverage import check_coverage
+
+    coverage = check_coverage(artifact)
+    if json_output:
+        print_lines(json.dumps({"artifact": str(artifact.path), **asdict(coverage)}))
+    else:
+        print_lines("\n".join(coverage.describe()))
+    return 0
+
+
 def _run_inspect(arguments: argparse.Namespace) -> int:
     from tinyvit.runtimes.artifact import is_manifest_unchanged, read_artifact
 
     file = resolve_model(arguments.file, make_progress(json_output=arguments.json))
     artifact = read_artifact(file)
     manifest = artifact.manifest
+    if arguments.coverage:
+        return _print_coverage(artifact, arguments.json)
     if manifest is None:
         print_lines(
             f"{arguments.file} is a file of the format {artifact.format.name} without a manifest:"

@@ -25,11 +25,11 @@ _MOVING_OPERATORS = ("Reshape", "Transpose", "Slice", "Pad", "Squeeze", "Unsquee
 _CONSTANT_OPERATORS = ("Gather", "Reshape")
 """Operators that expand the attention biases, which are constants."""
 
-_NORM_ZERO_POINT = 32768
-"""Zero point of the scale of a LayerNorm; with 0, the compiler leaves the LayerNorm to the CPU."""
-_NORM_LIMIT = 2**14
-"""Integer that the largest scale of a LayerNorm is mapped to. The scales of folded networks are
-powers of two, which then have no rounding error."""
+_NORM_CONSTANTS = {"uint16": (2**15, 2**14), "uint8": (2**7, 2**6)}
+"""Integer type of the activations -> the zero point of the scale of a LayerNorm, and the integer
+that its largest value is mapped to. With another type or another zero point, the compiler leaves
+the LayerNorm to the CPU. The scales of folded networks are powers of two, which have no rounding
+error if the largest is mapped to a power of two."""
 _BIAS_LIMIT = 2**24
 """Integer that the largest shift of a LayerNorm is mapped to."""
 
@@ -89,21 +89,25 @@ def quantize_norm_weights(model: ir.Model) -> None:
     """Quantize the scale and the shift of every LayerNorm.
 
     Requires: the inputs and outputs of LayerNorms are quantized.
-    Changes: the scale becomes uint16 and the shift int32, each with a DequantizeLinear.
+    Changes: the scale gets the integer type of the input, and the shift int32, each with a
+        DequantizeLinear.
     Why: with a float scale, the results of the NPU differ 15 times as much.
 
     Args:
         model: The model to change in place.
     """
     for node in [node for node in model.graph if node.op_type == "LayerNormalization"]:
+        source = node.inputs[0].producer() if node.inputs[0] is not None else None
+        integer_type = str(_read_integer_type(source))
         for position, value in list(enumerate(node.inputs))[1:]:
             values = _evaluate(value)
             if values is None:
                 continue
-            largest = max(float(np.abs(values).max()), 1e-12)
-            is_shift = position == 2
-            scale = largest / (_BIAS_LIMIT if is_shift else _NORM_LIMIT)
-            zero_point = np.array(0, np.int32) if is_shift else np.array(_NORM_ZERO_POINT, "uint16")
+            zero_point, limit = np.array(0, np.int32), _BIAS_LIMIT
+            if position == 1:
+                number, limit = _NORM_CONSTANTS[integer_type]
+                zero_point = np.array(number, integer_type)
+            scale = max(float(np.abs(values).max()), 1e-12) / limit
             name = f"{node.name}_{position}"
             constants = (quantize(values, scale, zero_point), np.float32(scale), zero_point)
             inputs = [
@@ -274,6 +278,15 @@ def _parameters(node: ir.Node) -> tuple[Any, ...]:
     """Return the scale, the zero point and the integer type of a (de)quantize operator."""
     scale, zero_point = (_read_constant(value) for value in node.inputs[1:3])
     return scale.tobytes(), zero_point.tobytes(), zero_point.dtype
+
+
+def _read_integer_type(node: ir.Node | None) -> np.dtype[Any]:
+    """Return the integer type of the tensor that a node passes on, from its DequantizeLinear."""
+    while node is not None and node.op_type != "DequantizeLinear":
+        value = node.inputs[0]
+        node = value.producer() if value is not None else None
+    assert node is not None
+    return _read_constant(node.inputs[2]).dtype
 
 
 def _evaluate(value: ir.Value | None) -> npt.NDArray[Any] | None:
