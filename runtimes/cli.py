@@ -188,7 +188,7 @@ def _print_coverage(artifact: Artifact, json_output: bool) -> int:
     if json_output:
         print_lines(json.dumps({"artifact": str(artifact.path), **asdict(coverage)}))
     else:
-        print_lines("\n".join(coverage.describe()))
+        print_lines(*coverage.describe())
     return 0
 
 

@@ -111,7 +111,7 @@ def check_coverage(artifact: Artifact) -> Coverage:
     for node in graph.nodes:
         reason = _find_reason(node, graph, walk.shapes, quantized)
         if reason:
-            refused.append(RefusedOperator(node.operator, node.outputs[0], reason))
+            refused.append(RefusedOperator(node.operator, _first_output(node), reason))
     share = None
     if walk.is_complete:
         total = sum(walk.operations.values())
@@ -139,7 +139,12 @@ class _RecordingWalk(CostWalk):
     def record(self, node: Node, shapes: list[Shape], operations: int) -> None:
         """Record an operator; see `CostWalk.record`."""
         self.shapes |= zip(node.outputs, shapes)
-        self.operations[node.outputs[0]] = operations
+        self.operations[_first_output(node)] = operations
+
+
+def _first_output(node: Node) -> str:
+    """Return the name of the first output; "" for a damaged operator without any."""
+    return node.outputs[0] if node.outputs else ""
 
 
 def _find_reason(
