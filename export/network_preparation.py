@@ -150,10 +150,12 @@ class QuantizedPreparer:
             self.quantization.config.precision,
             self.source.graph.outputs,
         )
+        entry = candidate.make_manifest_entry(self.quantization.config, describe_cpu())
+        weight_bits = target.scheme.choose_weight_bits(entry.weight_bits)
         manifest = replace(
             manifest,
             golden=make_golden_vectors(with_exact_arithmetic(candidate.network), manifest),
-            quantization=candidate.make_manifest_entry(self.quantization.config, describe_cpu()),
+            quantization=replace(entry, weight_bits=weight_bits),
         )
         return PreparedNetwork(
             candidate.graph,

@@ -119,10 +119,11 @@ def quantize_every_tensor(folded: Network, recipe: Recipe, scheme: QuantScheme) 
     """
     network = copy.deepcopy(folded)
     quantizers = _QuantizerFactory(recipe, scheme.activations)
+    weight_bits = scheme.choose_weight_bits(recipe.weight_bits)
     for name, layer in list(all_layers(network)):
         if name not in recipe.float_units:
             input_quantizer = quantizers.make(layer_input_point(network, name))
-            quantized = QuantizedLayer(layer, input_quantizer, recipe.weight_bits, scheme)
+            quantized = QuantizedLayer(layer, input_quantizer, weight_bits, scheme)
             is_operand = _is_operand(network, name)
             output_quantizers = quantizers.make_all(f"{name}:out", is_operand)
             _replace(network, name, nn.Sequential(quantized, *output_quantizers))

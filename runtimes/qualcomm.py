@@ -112,14 +112,19 @@ def import_provider() -> tuple[ModuleType, ModuleType]:
     return onnxruntime, onnxruntime_qnn
 
 
-def create_session(model: bytes, chip: Chip | None, context_path: Path | None = None) -> Any:
+def create_session(
+    model: bytes,
+    chip: Chip | None,
+    context_path: Path | None = None,
+    allows_cpu: bool = True,
+) -> Any:
     """Create a session that runs a model on an NPU or in the emulator.
 
     Args:
         model: A serialized ONNX model, which may contain a compiled network.
-        chip: The chip to emulate or to compile for; None for the NPU of this machine. The whole
-            model must then run on it, apart from quantizing the input and dequantizing the output.
+        chip: The chip to emulate or to compile for; None for the NPU of this machine.
         context_path: Where the compiled network is written; None to write nothing.
+        allows_cpu: Whether operators may stay on the CPU. If not, it is an error.
 
     Returns:
         An InferenceSession.
@@ -135,6 +140,8 @@ def create_session(model: bytes, chip: Chip | None, context_path: Path | None = 
     if chip is not None:
         options |= {"soc_model": str(chip.soc_model), "htp_arch": str(chip.htp_arch)}
     settings.add_provider_for_devices([_find_device(onnxruntime, is_npu=chip is None)], options)
+    if not allows_cpu:
+        settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     if context_path is not None:
         settings.add_session_config_entry("ep.context_enable", "1")
         settings.add_session_config_entry("ep.context_embed_mode", "1")

@@ -1,12 +1,12 @@
-"""Compares the answers of an NPU's emulator with those of onnxruntime on photographs.
+r"""Compares the answers of an NPU's emulator with those of onnxruntime on photographs.
 
-    python -m tinyvit.studies.npu_emulator demo.int8.sm8650.qnn.onnx --val-data DIR \\
+    python -m tinyvit.studies.npu_emulator demo.int8.sm8650.qnn.onnx --val-data DIR \
         --reference demo.int8.qnn.onnx --float32 demo.onnx --count 40 --processes 4
 
-The emulator takes 24 seconds for an image, so it answers a sample, in several processes; onnxruntime
-answers the same images, and those of the float32 file show what the NPU's integers cost. The
-command prints accuracy, agreement, and the largest difference of a logit beside the tolerance of
-the golden vectors.
+The emulator takes 24 seconds for an image, so it answers a sample, in several processes.
+onnxruntime answers the same images, and those of the float32 file show what the NPU's integers
+cost. The command prints accuracy, agreement, and the largest difference of a logit beside the
+tolerance of the golden vectors.
 """
 
 from __future__ import annotations

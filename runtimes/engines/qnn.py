@@ -66,16 +66,24 @@ def open_on_npu(
         The opened file.
 
     Raises:
-        RequestError: There is no NPU, or it is that of another chip than the file is compiled for.
+        RequestError: The file is float32, there is no NPU, or it is that of another chip than the
+            file is compiled for.
         ArtifactError: A compiled network has no manifest, or was changed.
         MissingDependencyError: onnxruntime-qnn is not installed.
     """
     precision = read_stated_precision(artifact, options, engine_name)
+    if precision == "float32":
+        raise RequestError(
+            f"{artifact.path.name} is float32, and Hexagon NPUs compute in float16 or in integers",
+            "export it with --target qnn and --float16 or --int8",
+        )
     is_compiled = artifact.format is QNN_CONTEXT
     if is_compiled:
         _check_content(artifact)
     try:
-        session = qualcomm.create_session(artifact.path.read_bytes(), chip)
+        # A compiled network states its operators on the CPU: they convert the input and the output.
+        allows_cpu = is_compiled or chip is not None
+        session = qualcomm.create_session(artifact.path.read_bytes(), chip, allows_cpu=allows_cpu)
     except Exception as error:
         if type(error).__module__.startswith("tinyvit"):
             raise

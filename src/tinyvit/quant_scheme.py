@@ -60,6 +60,17 @@ class QuantScheme:
     weights: Literal["int8", "rounded_float32"] = "int8"
     every_tensor: bool = False
 
+    def choose_weight_bits(self, recipe_bits: int) -> int:
+        """Return the number of bits of the weights.
+
+        Weights of 7 bits keep sums of products with 8-bit activations from saturating in kernels of
+        some processors. With 16-bit activations, no engine has such kernels.
+
+        Args:
+            recipe_bits: The number of bits in the recipe.
+        """
+        return 8 if recipe_bits == 7 and self.activations == "uint16" else recipe_bits
+
     def quantizes_output(self, is_convolution: bool) -> bool:
         """Return whether the output of a quantized layer is quantized too.
 

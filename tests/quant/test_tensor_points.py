@@ -148,3 +148,8 @@ def test_a_negative_range_is_refused(tmp_path: Path, full_recipe: Recipe) -> Non
     replace(full_recipe, ranges={"head.fc:out": -1.0}).save(path)
     with pytest.raises(RequestError, match="a range is not above 0"):
         read_recipe(path)
+
+
+def test_weights_have_8_bits_beside_16_bit_activations() -> None:
+    assert [EVERY_TENSOR_16.choose_weight_bits(bits) for bits in (4, 7, 8)] == [4, 8, 8]
+    assert [EVERY_TENSOR_8.choose_weight_bits(bits) for bits in (4, 7, 8)] == [4, 7, 8]

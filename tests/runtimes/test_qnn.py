@@ -119,6 +119,11 @@ def test_impossible_options_are_refused(
         open_runtime(path, engine, RuntimeOptions(**options))
 
 
+def test_float32_files_are_refused(demo: dict[str, Path]) -> None:
+    with pytest.raises(RequestError, match="float32, and Hexagon NPUs compute in float16"):
+        open_runtime(demo["onnx"], "qnn-emulator")
+
+
 @needs_package
 @pytest.mark.parametrize("name", list(qualcomm.CHIPS))
 def test_a_quantized_network_is_compiled_for_every_chip(name: str) -> None:
@@ -167,7 +172,7 @@ def compiled_file(tmp_path: Path) -> Path:
     chip = qualcomm.CHIPS["sm8650"]
     data = make_gelu_model()
     model = QnnModel(data, qualcomm.compile_network(data, chip), chip, True, {})
-    manifest = model.add_to_manifest(make_demo_manifest("qnn"))
+    manifest = model.add_to_manifest(make_demo_manifest("qnn", "float16"))
     path = tmp_path / "gelu.sm8650.qnn.onnx"
     model.save(path, manifest)
     model.save(path, replace(manifest, content_sha256=content_sha256(path)))

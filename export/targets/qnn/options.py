@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tinyvit.errors import RequestError
 from tinyvit.export.targets.base import TargetOption
-from tinyvit.quant_scheme import QuantScheme
+from tinyvit.quant_scheme import Activations, QuantScheme
 from tinyvit.runtimes.qualcomm import CHIPS, Chip
 
 QNN_OPTIONS = (
@@ -46,7 +46,7 @@ class QnnOptions:
     @property
     def scheme(self) -> QuantScheme:
         """Return the quantization scheme."""
-        activations = "uint8" if self.has_8bit_activations else "uint16"
+        activations: Activations = "uint8" if self.has_8bit_activations else "uint16"
         return QuantScheme(activations=activations, every_tensor=True)
 
 
