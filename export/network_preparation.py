@@ -6,6 +6,7 @@ accuracy budget.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -21,7 +22,6 @@ from tinyvit.export.budget_search import (
 from tinyvit.export.config import ExportConfig
 from tinyvit.export.manifest_builder import build_manifest, make_golden_vectors
 from tinyvit.export.parity import OnnxSubstitute
-from tinyvit.export.plan import resolve_targets
 from tinyvit.export.quantized_candidate import QuantizedCandidate
 from tinyvit.export.source_network import SourceNetwork
 from tinyvit.export.targets import Target
@@ -220,7 +220,7 @@ class QuantizedPreparer:
 
 
 def make_preparer(
-    config: ExportConfig, source: SourceNetwork, progress: Progress
+    config: ExportConfig, source: SourceNetwork, targets: Sequence[Target], progress: Progress
 ) -> NetworkPreparer:
     """Make the preparer, and do the work that all targets share.
 
@@ -229,6 +229,8 @@ def make_preparer(
     Args:
         config: The options of the export.
         source: The network to export.
+        targets: The targets that artifacts are made for. If one quantizes every tensor, all are
+            calibrated.
         progress: Receives messages and counts.
 
     Returns:
@@ -238,7 +240,7 @@ def make_preparer(
         RequestError: The calibration images or the recipe cannot be used.
     """
     if config.quantization is not None:
-        every_tensor = any(target.scheme.every_tensor for target in resolve_targets(config))
+        every_tensor = any(target.scheme.every_tensor for target in targets)
         quantization = prepare_quantization(
             replace(config.quantization, every_tensor=every_tensor),
             source.checkpoint,

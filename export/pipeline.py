@@ -90,7 +90,7 @@ def export(config: ExportConfig, progress: Progress = NullProgress()) -> Exporte
         cost_error = _explain_run_cost(planned, source)
         if cost_error is not None:
             raise cost_error
-        preparer = make_preparer(config, source, progress)
+        preparer = make_preparer(config, source, [planned.target], progress)
         try:
             return _make_artifact(planned, preparer, config.overwrite, progress)
         except OSError as error:
@@ -123,7 +123,8 @@ def export_all(config: ExportConfig, progress: Progress = NullProgress()) -> Exp
         remaining = _leave_out_too_large(supported, source, failures)
         if not remaining:
             return ExportReport(artifacts=(), failures=tuple(failures))
-        preparer = make_preparer(config, source, progress)
+        targets = [planned.target for planned in remaining]
+        preparer = make_preparer(config, source, targets, progress)
         for planned in remaining:
             try:
                 with restore_interrupt():
