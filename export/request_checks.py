@@ -22,7 +22,7 @@ _EXPORT_EXTRA = "export"
 
 
 def check_request(config: ExportConfig, precision: Precision) -> None:
-    """Check targets, tools, this machine and labels, before any work is done.
+    """Check the options, targets, tools, this machine and labels, before any work is done.
 
     If several targets are requested, the reasons why one of them cannot be made are not raised,
     because the others can still be made.
@@ -32,10 +32,12 @@ def check_request(config: ExportConfig, precision: Precision) -> None:
         precision: Precision of the artifacts.
 
     Raises:
-        RequestError: A target or an option is unknown, the only target cannot be made as requested
-            or on this machine, or the number of labels is not that of the released checkpoint.
+        RequestError: Options contradict each other, a target or an option is unknown, the only
+            target cannot be made as requested or on this machine, or the number of labels is not
+            that of the released checkpoint.
         MissingDependencyError: A tool of the only target is not installed.
     """
+    config.validate()
     targets = resolve_targets(config)
     if len(targets) == 1:
         error = explain_impossible(targets[0], config, precision)

@@ -189,12 +189,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _require_compatible_options(args: argparse.Namespace) -> None:
     """Raise TinyViTError if options contradict each other, or need a package that is missing."""
+    if args.preprocess_check:
+        _refuse_options_with_check(args)
     if args.ray is not None:
         from tinyvit.bench.ray_cluster import require_ray
 
         require_ray()
-    if args.preprocess_check:
-        _refuse_options_with_check(args)
     artifacts = {*args.files, *([args.reference] if args.reference else [])}
     if args.contact_sheet and len(artifacts) > _MAX_CONTACT_SHEET_ARTIFACTS:
         raise RequestError(

@@ -54,17 +54,17 @@ class LiteRtKernel:
 
 
 @dataclass(frozen=True)
-class InputOutput:
-    """The shapes of a model's only input and only output, and the data type of the input.
+class InputOutputs:
+    """The shapes of a model's only input and of its outputs, and the data type of the input.
 
     Attributes:
         input_shape: Shape of the input.
-        output_shape: Shape of the float32 output.
+        output_shapes: Shapes of the float32 outputs, in the order of the file's signature.
         is_uint8: Whether the input is uint8; otherwise it is float32.
     """
 
     input_shape: tuple[int, ...]
-    output_shape: tuple[int, ...]
+    output_shapes: tuple[tuple[int, ...], ...]
     is_uint8: bool
 
 
@@ -84,12 +84,12 @@ class _TensorType(ctypes.Structure):
     _fields_ = [("element", ctypes.c_int), ("layout", _Layout)]
 
 
-def profile_file(path: Path, tensors: InputOutput) -> list[LiteRtKernel]:
+def profile_file(path: Path, tensors: InputOutputs) -> list[LiteRtKernel]:
     """Profile a file in a separate process, on one thread and with zeros as input.
 
     Args:
         path: A .tflite file that `_tflite.read_checked_model` has accepted.
-        tensors: The input and the output of the model.
+        tensors: The input and the outputs of the model.
 
     Returns:
         The kernels in the order of execution.
@@ -101,7 +101,7 @@ def profile_file(path: Path, tensors: InputOutput) -> list[LiteRtKernel]:
         "tinyvit.bench.profilers._litert_profile",
         str(path),
         ",".join(map(str, tensors.input_shape)),
-        ",".join(map(str, tensors.output_shape)),
+        ";".join(",".join(map(str, shape)) for shape in tensors.output_shapes),
         str(int(tensors.is_uint8)),
     )
     try:
@@ -170,23 +170,34 @@ class _ProfiledModel:
         )
         self._call("CompiledModelGetProfiler", self._model, ctypes.byref(self._profiler))
 
-    def summarize_runs(self, tensors: InputOutput) -> str:
+    def summarize_runs(self, tensors: InputOutputs) -> str:
         """Run the model once as a warm-up, profile `RUNS` runs, and return the summary.
 
         Args:
-            tensors: The input and the output of the model.
+            tensors: The input and the outputs of the model.
         """
-        count, signature = ctypes.c_size_t(1), ctypes.c_size_t(0)
+        signature = ctypes.c_size_t(0)
         input_element = _UINT8 if tensors.is_uint8 else _FLOAT32
-        buffers = [
-            self._create_buffer("Input", tensors.input_shape, input_element),
-            self._create_buffer("Output", tensors.output_shape, _FLOAT32),
+        input_buffer = self._create_buffer("Input", 0, tensors.input_shape, input_element)
+        output_buffers = [
+            self._create_buffer("Output", index, shape, _FLOAT32)
+            for index, shape in enumerate(tensors.output_shapes)
         ]
-        inputs, outputs = ((ctypes.c_void_p * 1)(buffer) for buffer in buffers)
+        input_count, output_count = ctypes.c_size_t(1), ctypes.c_size_t(len(output_buffers))
+        inputs = (ctypes.c_void_p * 1)(input_buffer)
+        outputs = (ctypes.c_void_p * len(output_buffers))(*output_buffers)
         for run_index in range(1 + RUNS):
             if run_index == 1:
                 self._call("StartProfiler", self._profiler)
-            self._call("RunCompiledModel", self._model, signature, count, inputs, count, outputs)
+            self._call(
+                "RunCompiledModel",
+                self._model,
+                signature,
+                input_count,
+                inputs,
+                output_count,
+                outputs,
+            )
         self._call("StopProfiler", self._profiler)
         text = ctypes.c_char_p()
         self._call("GetProfileSummary", self._profiler, self._model, ctypes.byref(text))
@@ -199,19 +210,20 @@ class _ProfiledModel:
             raise RuntimeError(f"LiteRt{name} returned the error code {status}")
 
     def _create_buffer(
-        self, direction: str, shape: tuple[int, ...], element: int
+        self, direction: str, position: int, shape: tuple[int, ...], element: int
     ) -> ctypes.c_void_p:
-        """Create the buffer of the model's only input or output.
+        """Create the buffer of an input or output of the model.
 
         Args:
             direction: "Input" or "Output".
+            position: Position of the tensor in the signature, from 0.
             shape: Shape of the tensor.
             element: Data type of the tensor, `_FLOAT32` or `_UINT8`.
         """
         tensor_type, requirements, buffer = _TensorType(), ctypes.c_void_p(), ctypes.c_void_p()
         tensor_type.element, tensor_type.layout.rank = element, len(shape)
         tensor_type.layout.sizes[: len(shape)] = shape
-        signature, index = ctypes.c_size_t(0), ctypes.c_size_t(0)
+        signature, index = ctypes.c_size_t(0), ctypes.c_size_t(position)
         self._call(
             f"GetCompiledModel{direction}BufferRequirements",
             self._model,
@@ -238,18 +250,22 @@ def _load_library() -> ctypes.CDLL:
     return ctypes.CDLL(str(Path(ai_edge_litert.__file__).parent / "libLiteRt.so"))
 
 
+def _parse_shape(sizes: str) -> tuple[int, ...]:
+    return tuple(map(int, sizes.split(",")))
+
+
 def main(path: str, input_sizes: str, output_sizes: str, is_uint8: str) -> None:
     """Print the profiler's summary of a file.
 
     Args:
         path: The .tflite file.
         input_sizes: Sizes of the input, separated by commas.
-        output_sizes: Sizes of the output, separated by commas.
+        output_sizes: Sizes of each output, separated by commas; semicolons separate the outputs.
         is_uint8: "1" if the input is uint8, "0" if it is float32.
     """
-    tensors = InputOutput(
-        input_shape=tuple(map(int, input_sizes.split(","))),
-        output_shape=tuple(map(int, output_sizes.split(","))),
+    tensors = InputOutputs(
+        input_shape=_parse_shape(input_sizes),
+        output_shapes=tuple(map(_parse_shape, output_sizes.split(";"))),
         is_uint8=is_uint8 == "1",
     )
     # The process that started this one parses the output, so that nothing is escaped here.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit.bench.profilers import REPORT_REMEDY, ExecutedNode
-from tinyvit.bench.profilers._litert_profile import InputOutput, LiteRtKernel, profile_file
+from tinyvit.bench.profilers._litert_profile import InputOutputs, LiteRtKernel, profile_file
 from tinyvit.errors import ArtifactError, MissingDependencyError
 from tinyvit.runtimes.engines import _tflite
 
@@ -50,12 +50,14 @@ def list_executed_nodes(path: Path, threads: int) -> list[ExecutedNode]:
     model = schema.ModelT.InitFromPackedBuf(_tflite.read_checked_model(path))
     graph = model.subgraphs[0]
     product_macs = _count_product_macs(model, schema.BuiltinOperator)
-    input_tensor, output_tensor = graph.tensors[graph.inputs[0]], graph.tensors[graph.outputs[0]]
+    input_tensor = graph.tensors[graph.inputs[0]]
     kernels = profile_file(
         path,
-        InputOutput(
+        InputOutputs(
             input_shape=tuple(input_tensor.shape.tolist()),
-            output_shape=tuple(output_tensor.shape.tolist()),
+            output_shapes=tuple(
+                tuple(graph.tensors[index].shape.tolist()) for index in _order_outputs(model)
+            ),
             is_uint8=input_tensor.type == schema.TensorType.UINT8,
         ),
     )
@@ -74,6 +76,17 @@ def list_executed_nodes(path: Path, threads: int) -> list[ExecutedNode]:
         )
         for kernel in kernels
     ]
+
+
+def _order_outputs(model: Any) -> list[int]:
+    """Return the indices of the output tensors in the order of the file's signature.
+
+    Args:
+        model: The content of the file, a `schema_py_generated.ModelT`.
+    """
+    if not model.signatureDefs:
+        return list(model.subgraphs[0].outputs)
+    return [output.tensorIndex for output in model.signatureDefs[0].outputs]
 
 
 def _is_product(kernel: LiteRtKernel) -> bool:

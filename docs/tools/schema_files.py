@@ -60,7 +60,9 @@ class SchemaBuilder:
         Args:
             dataclass_type: The dataclass.
         """
-        descriptions = read_attributes(inspect.getdoc(dataclass_type) or "")
+        descriptions: dict[str, str] = {}
+        for base in reversed(dataclass_type.__mro__):
+            descriptions |= read_attributes(inspect.cleandoc(base.__doc__ or ""))
         types = get_type_hints(dataclass_type)
         always = set(self._required.get(dataclass_type.__name__, ()))
         properties: dict[str, Any] = {}

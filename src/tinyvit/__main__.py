@@ -60,13 +60,13 @@ SUBCOMMANDS = {
         "make_export_parser",
     ),
     "predict": Subcommand(
-        "classify images with an exported file",
+        "classify images, or compute their embeddings, with an exported file",
         "tinyvit.runtimes.cli",
         "predict",
         "make_predict_parser",
     ),
     "verify": Subcommand(
-        "check that an exported file computes the right logits on this machine",
+        "check that an exported file computes the right outputs on this machine",
         "tinyvit.runtimes.cli",
         "verify",
         "make_verify_parser",

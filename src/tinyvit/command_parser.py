@@ -54,6 +54,10 @@ other message is printed as argparse writes it."""
 
 _INVALID_CHOICE = re.compile(r"argument (.+): invalid choice: (.+?) \(choose from (.+)\)")
 
+_MIN_SIMILARITY = 0.7
+"""How similar a known name must be to be suggested for an unknown one, 0 to 1, as `difflib`
+computes it. At 0.7, "--formats" suggests "--format", and other words suggest nothing."""
+
 _MAX_MESSAGE_LENGTH = 500
 """Longer messages, in characters, which contain a long value, are printed as argparse writes them.
 Matching them would take a time that is not linear in their length."""
@@ -142,7 +146,9 @@ class CommandParser(argparse.ArgumentParser):
             return
         if word.startswith("-"):
             name = word.partition("=")[0]
-            nearest = get_close_matches(name, self._option_string_actions, n=1)
+            nearest = get_close_matches(
+                name, self._option_string_actions, n=1, cutoff=_MIN_SIMILARITY
+            )
             remedy = f"did you mean {nearest[0]}? See" if nearest else "see"
             _exit_with_error(
                 RequestError(f"there is no option {name}", f"{remedy} {self.prog} --help")

@@ -43,5 +43,5 @@ def test_any_number_of_images_is_run(batch: int | str | None, sizes: list[int]) 
 @pytest.mark.parametrize("batch", [2, "N"])
 def test_a_network_that_joins_images_is_refused(batch: int | str) -> None:
     images = np.zeros((4, 3), np.float32)
-    with pytest.raises(ArtifactError, match=r"returns 1 rows of logits for [24] images"):
+    with pytest.raises(ArtifactError, match=r"returns 1 rows of output for [24] images"):
         run_in_batches(lambda inputs: inputs[:1], images, batch)

@@ -65,7 +65,11 @@ def test_the_command_writes_what_its_record_says(run_command: RunCommand, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--img-size", "x"], "'x' is not a whole number (--img-size): correct it"),
+        (
+            ["--img-size", "x"],
+            "'x' is not a size: give the side of a square (224) or height x width (320x256)"
+            " (--img-size): correct it; tinyvit-export --help describes it",
+        ),
         (
             ["--model", "demo", "--checkpoint", "x"],
             "--checkpoint and --model cannot be given together: give one of them",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tinyvit.errors import ArtifactError
+from tinyvit.manifest import OutputSpec
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
@@ -25,6 +26,9 @@ class EigenvalueNetwork(torch.nn.Module):
     """A network with an operation that ONNX does not have."""
 
     img_size, num_classes = 32, 3
+
+    def describe_outputs(self):
+        return (OutputSpec("logits", ("batch", 3), "float32", "NC"),)
 
     def forward(self, x):
         return torch.linalg.eigvals(x).real

@@ -21,7 +21,7 @@ _PAGE_TAGS |= {"div", "table", "thead", "tbody", "tr", "th", "td", "figure"}
 _SVG_TAGS = {"svg", "defs", "style", "g", "path", "use", "text", "clippath", "rect"}
 _SVG_ATTRIBUTES = {"role", "aria-label", "viewbox", "version", "id", "d", "style", "transform"}
 _SVG_ATTRIBUTES |= {"x", "y", "width", "height", "clip-path", "type", "href"}
-_PAGE_ATTRIBUTES = {"lang", "charset", "name", "content", "class"}
+_PAGE_ATTRIBUTES = {"lang", "charset", "name", "content", "class", "data-name"}
 _VOID_TAGS = {"meta"}
 _FORMULA = re.compile(r" *[=+\-@\t\r＝＋－＠]")  # noqa: RUF001 (full-width forms)
 

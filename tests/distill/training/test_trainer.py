@@ -533,7 +533,7 @@ def test_workers_make_the_same_views(
     [
         ({"student": None}, "neither --student nor --init was given"),
         ({"student": "tiny_vit_6m"}, "no variant is called 'tiny_vit_6m'"),
-        ({"img_size": 50}, "cannot run at 50 pixels"),
+        ({"img_size": 50}, "cannot be trained at 50 pixels"),
         ({"workers": -1}, "--workers -1 is not possible"),
         ({"classes": "mine"}, "--classes mine is not possible"),
         ({"classes": "teacher", "logits": None}, "--classes teacher was given without --logits"),
