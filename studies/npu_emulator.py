@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -158,12 +159,12 @@ def _run(options: argparse.Namespace) -> int:
         raise RequestError("--val-data is not a folder", "give a folder with class folders")
     images = [Path(str(path)) for path in paths]
     logits = {
-        f"{options.file} in {options.engine}": _emulate(options, images, progress),
-        f"{reference} in {REFERENCE_ENGINE}": _compute_logits(reference, REFERENCE_ENGINE, images),
+        f"emulated: {options.file} in {options.engine}": _emulate(options, images, progress),
+        f"reference: {reference} in {REFERENCE_ENGINE}": _compute_logits(reference, images),
     }
     if options.float32 is not None:
-        name = f"{options.float32} in {REFERENCE_ENGINE}"
-        logits[name] = _compute_logits(options.float32, REFERENCE_ENGINE, images)
+        name = f"float32: {options.float32} in {REFERENCE_ENGINE}"
+        logits[name] = _compute_logits(options.float32, images)
     golden = manifest.golden if manifest is not None else None
     tolerance = None if golden is None else max(golden.tolerances)
     comparison = compare_logits(logits, matched.class_indices, tolerance)
@@ -178,8 +179,10 @@ def _emulate(options: argparse.Namespace, images: Sequence[Path], progress: Prog
     """Run the file in several processes; each process runs every n-th image."""
     count = min(options.processes, len(images))
     logits: dict[int, Logits] = {}
+    # A forked process would inherit the locks of the engine's threads.
+    context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
-        count, initializer=_open_in_worker, initargs=(options.file, options.engine)
+        count, context, initializer=_open_in_worker, initargs=(options.file, options.engine)
     ) as pool:
         for done, row in enumerate(pool.map(_run_in_worker, images), 1):
             logits[done] = row
@@ -199,9 +202,9 @@ def _run_in_worker(image: Path) -> Logits:
     return np.asarray(_worker_classifier[0].logits(image))
 
 
-def _compute_logits(file: str, engine: str, images: Sequence[Path]) -> Logits:
-    """Return the logits of all images, float32 (images, classes)."""
-    with Classifier(file, engine) as classifier:
+def _compute_logits(file: str, images: Sequence[Path]) -> Logits:
+    """Return the logits of all images in onnxruntime, float32 (images, classes)."""
+    with Classifier(file, REFERENCE_ENGINE) as classifier:
         return np.stack([np.asarray(classifier.logits(image)) for image in images])
 
 
