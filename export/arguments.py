@@ -324,6 +324,11 @@ def _add_target_arguments(parser: argparse.ArgumentParser) -> None:
         if target.options:
             group = parser.add_argument_group(f"options of --target {target.name}")
             for option in target.options:
+                if option.is_flag:
+                    group.add_argument(
+                        option.flag, action="store_const", const="yes", help=option.help
+                    )
+                    continue
                 group.add_argument(
                     option.flag,
                     choices=option.choices,

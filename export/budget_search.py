@@ -174,6 +174,9 @@ def search_within_budget(
         progress.message(f"int8: {comparison.describe(FLOAT32_NETWORK)}")
         if config.force or config.budget.allows(comparison):
             return replace(candidate, trials=tuple(trials))
+        if workspace.target.scheme.every_tensor:
+            # No unit can return to float32.
+            raise _make_budget_error(trials)
         if not ranking:
             ranking = _rank_units(workspace, quantization, comparison, progress)
         reduced_recipe = recipe.with_more_float_units(_choose_float_units(ranking, len(trials)))

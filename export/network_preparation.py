@@ -6,6 +6,7 @@ accuracy budget.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -150,10 +151,12 @@ class QuantizedPreparer:
             self.source.graph.outputs,
         )
         exact_network = with_exact_arithmetic(candidate.network)
+        entry = candidate.make_manifest_entry(self.quantization.config, describe_cpu())
+        weight_bits = target.scheme.choose_weight_bits(entry.weight_bits)
         manifest = replace(
             manifest,
             golden=make_golden_vectors(exact_network, manifest, self.progress),
-            quantization=candidate.make_manifest_entry(self.quantization.config, describe_cpu()),
+            quantization=replace(entry, weight_bits=weight_bits),
         )
         return PreparedNetwork(
             candidate.graph,
@@ -218,7 +221,7 @@ class QuantizedPreparer:
 
 
 def make_preparer(
-    config: ExportConfig, source: SourceNetwork, progress: Progress
+    config: ExportConfig, source: SourceNetwork, targets: Sequence[Target], progress: Progress
 ) -> NetworkPreparer:
     """Make the preparer, and do the work that all targets share.
 
@@ -227,6 +230,8 @@ def make_preparer(
     Args:
         config: The options of the export.
         source: The network to export.
+        targets: The targets that artifacts are made for. If one quantizes every tensor, all are
+            calibrated.
         progress: Receives messages and counts.
 
     Returns:
@@ -236,8 +241,9 @@ def make_preparer(
         RequestError: The calibration images or the recipe cannot be used.
     """
     if config.quantization is not None:
+        every_tensor = any(target.scheme.every_tensor for target in targets)
         quantization = prepare_quantization(
-            config.quantization,
+            replace(config.quantization, every_tensor=every_tensor),
             source.checkpoint,
             source.labels,
             source.original,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from tinyvit.errors import ArtifactError
 from tinyvit.export.baseline_timing import ONE_THREAD
 from tinyvit.export.targets import LoweredModel, Target, get_target
+from tinyvit.export.targets.onnx.writer import OnnxModel
 from tinyvit.manifest import EmbeddedPreprocessing, Manifest, Parity, Precision
 from tinyvit.preprocess import Preprocess
 from tinyvit.runtimes.artifact import Artifact
@@ -52,13 +53,15 @@ class OnnxSubstitute(Target):
         """
         self._onnx = get_target(_SUBSTITUTE_TARGET)
         self.name, self.extra, self.tools = target.name, self._onnx.extra, self._onnx.tools
-        types = self._onnx.scheme
-        self.scheme = replace(
-            target.scheme,
-            activations=types.activations,
-            biases=types.biases,
-            weights=types.weights,
-        )
+        self._target, types = target, self._onnx.scheme
+        self.scheme = target.scheme
+        if not target.scheme.every_tensor:
+            self.scheme = replace(
+                target.scheme,
+                activations=types.activations,
+                biases=types.biases,
+                weights=types.weights,
+            )
 
     def lower(
         self,
@@ -67,7 +70,18 @@ class OnnxSubstitute(Target):
         embedded_preprocessing: EmbeddedPreprocessing,
         precision: Precision,
     ) -> LoweredModel:
-        """Lower the graph as the ONNX target does; see `Target.lower`."""
+        """Lower the graph as the ONNX target does; see `Target.lower`.
+
+        A network in which every tensor is quantized is lowered to the target's own ONNX graph.
+        """
+        if self.scheme.every_tensor and precision == "int8":
+            import onnx
+            import onnx_ir as ir
+
+            data = self._target.make_parity_model(
+                graph, preprocess, embedded_preprocessing, precision
+            )
+            return OnnxModel(ir.serde.deserialize_model(onnx.load_model_from_string(data)))
         return self._onnx.lower(graph, preprocess, embedded_preprocessing, precision)
 
 

@@ -76,8 +76,9 @@ def export(config: ExportConfig, progress: Progress = NullProgress()) -> Exporte
     """
     if requests_several(config):
         raise RequestError(
-            f"export() makes one artifact, and targets={config.targets!r} names several targets",
-            "call export_all() for several targets",
+            f"export() makes one artifact, and targets={config.targets!r} with these options"
+            " requests several",
+            "call export_all() for several artifacts",
         )
     plan = _make_plan(config)
     (planned,) = plan.artifacts
@@ -89,7 +90,7 @@ def export(config: ExportConfig, progress: Progress = NullProgress()) -> Exporte
         cost_error = _explain_run_cost(planned, source)
         if cost_error is not None:
             raise cost_error
-        preparer = make_preparer(config, source, progress)
+        preparer = make_preparer(config, source, [planned.target], progress)
         try:
             return _make_artifact(planned, preparer, config.overwrite, progress)
         except OSError as error:
@@ -122,7 +123,8 @@ def export_all(config: ExportConfig, progress: Progress = NullProgress()) -> Exp
         remaining = _leave_out_too_large(supported, source, failures)
         if not remaining:
             return ExportReport(artifacts=(), failures=tuple(failures))
-        preparer = make_preparer(config, source, progress)
+        targets = [planned.target for planned in remaining]
+        preparer = make_preparer(config, source, targets, progress)
         for planned in remaining:
             try:
                 with restore_interrupt():

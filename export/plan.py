@@ -86,7 +86,7 @@ def resolve_targets(config: ExportConfig) -> tuple[Target, ...]:
         config: The options; `targets` and `target_options` are read.
 
     Returns:
-        The targets in the order of the request, each once.
+        The targets in the order of the request, one for each artifact.
 
     Raises:
         RequestError: No target was requested, a name or an option is unknown, or an option belongs
@@ -105,7 +105,11 @@ def resolve_targets(config: ExportConfig) -> tuple[Target, ...]:
     names = target_names() if ALL_TARGETS in config.targets else config.targets
     targets = {target.name: target for target in map(get_target, names)}
     _check_option_owners(config.target_options, targets)
-    return tuple(_with_own_options(target, config.target_options) for target in targets.values())
+    return tuple(
+        part
+        for target in targets.values()
+        for part in _with_own_options(target, config.target_options).split()
+    )
 
 
 def requests_several(config: ExportConfig) -> bool:

@@ -274,12 +274,13 @@ def _describe_quantization(candidate: QuantizedCandidate, manifest: Manifest) ->
         kernels = (
             f"{candidate.integer_kernel_share:.0%} of the multiply-accumulates in integer kernels"
         )
-    recipe = candidate.recipe
+    assert manifest.quantization is not None
+    bits = manifest.quantization.weight_bits
     return [
         *trial_lines,
         f"  int8:   {_describe_int8_accuracy(candidate, manifest)}",
-        f"  layers: {kernels}; {len(recipe.float_units)} units (layers or attention modules) in "
-        f"float32; {recipe.weight_bits}-bit weights",
+        f"  layers: {kernels}; {len(candidate.recipe.float_units)} units (layers or attention "
+        f"modules) in float32; {bits}-bit weights",
     ]
 
 

@@ -6,7 +6,7 @@ pass through the network, and computes the scale from these statistics.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,10 +29,10 @@ from tinyvit.quant.quantized_layers import SEVEN_BIT_LIMIT
 from tinyvit.quant.quantized_network import (
     SEVEN_BIT_OPERANDS,
     attention_modules,
-    input_scale_key,
     quantizable_layers,
 )
-from tinyvit.quant.recipe import Recipe
+from tinyvit.quant.recipe import MIN_SCALE, Recipe
+from tinyvit.quant.tensor_points import ObservedTensor, find_every_tensor, layer_input_point
 
 OBSERVER = "HistogramObserver"
 """Name of the observer class of torchao that is used by default. It keeps a histogram of all values
@@ -45,16 +45,35 @@ _EIGHT_BIT_LIMIT = 127
 
 
 @dataclass(frozen=True)
-class _ObservedTensor:
-    """A tensor of the network whose values an observer collects.
+class CalibrationOptions:
+    """How a calibration is done.
 
     Attributes:
-        module: The module that has the tensor as its first input or as its output.
-        is_input: Whether the tensor is the first input.
+        state_file: A file that stores the state of the calibration. It is written after every batch
+            and removed at the end. If the file exists, calibration continues from it, with the same
+            result. Its name must be different for every network, set of images, observer and value
+            of `every_tensor`. If None, no state is stored.
+        observer: The name of an observer class in `torchao.quantization.pt2e`.
+        every_tensor: Whether every tensor of the network is observed, for targets that quantize all
+            (`QuantScheme.every_tensor`), instead of those that any other target quantizes.
     """
 
-    module: nn.Module
-    is_input: bool
+    state_file: Path | None = None
+    observer: str = OBSERVER
+    every_tensor: bool = False
+
+
+@dataclass(frozen=True)
+class TensorScales:
+    """What a calibration measured.
+
+    Attributes:
+        scales: The scale of every quantization point for 8 bits, by the name of the point.
+        ranges: The largest absolute value of every point; empty unless every tensor was observed.
+    """
+
+    scales: dict[str, float]
+    ranges: dict[str, float]
 
 
 def calibrate_recipe(
@@ -63,7 +82,7 @@ def calibrate_recipe(
     images: CalibrationSet,
     weight_bits: int,
     progress: Progress = NullProgress(),
-    state_file: Path | None = None,
+    options: CalibrationOptions = CalibrationOptions(),
 ) -> Recipe:
     """Calibrate the recipe of a checkpoint.
 
@@ -73,17 +92,18 @@ def calibrate_recipe(
         images: The images to calibrate on, with the preprocessing of the checkpoint.
         weight_bits: Number of bits of the weights, one of `recipe.WEIGHT_BITS`.
         progress: Receives the number of images that have passed through the network.
-        state_file: A file that stores the state of the calibration, see `calibrate`.
+        options: How the calibration is done.
 
     Raises:
         MissingDependencyError: torchao is not installed.
     """
     preprocess = checkpoint.preprocess
     normalized = torch.from_numpy(preprocess.normalize(images.pixels))
+    measured = measure_tensors(folded, normalized, progress, options)
     return Recipe(
         checkpoint_sha256=checkpoint.sha256,
         img_size=checkpoint.img_size,
-        scales=calibrate(folded, normalized, progress, state_file),
+        scales=measured.scales,
         weight_bits=weight_bits,
         float_units=(),
         method=METHOD,
@@ -92,6 +112,7 @@ def calibrate_recipe(
         windows=checkpoint.windows,
         mean=preprocess.mean,
         std=preprocess.std,
+        ranges=measured.ranges,
     )
 
 
@@ -101,7 +122,7 @@ def equalize_and_calibrate(
     images: CalibrationSet,
     weight_bits: int,
     progress: Progress = NullProgress(),
-    state_file: Path | None = None,
+    options: CalibrationOptions = CalibrationOptions(),
 ) -> Recipe:
     """Calibrate the recipe of a checkpoint whose network is equalized before, if necessary.
 
@@ -113,7 +134,7 @@ def equalize_and_calibrate(
     normalized = torch.from_numpy(checkpoint.preprocess.normalize(images.pixels))
     equalization = find_equalization(folded, normalized, progress)
     equalized = equalize_network(folded, equalization)
-    recipe = calibrate_recipe(checkpoint, equalized, images, weight_bits, progress, state_file)
+    recipe = calibrate_recipe(checkpoint, equalized, images, weight_bits, progress, options)
     return replace(recipe, equalization=equalization)
 
 
@@ -124,7 +145,7 @@ def calibrate(
     state_file: Path | None = None,
     observer: str = OBSERVER,
 ) -> dict[str, float]:
-    """Choose the scale of every quantization point.
+    """Choose the scale of every quantization point that targets of CPUs and GPUs need.
 
     A quantization point is a tensor of the network that may become int8 (see `quant.recipe`).
 
@@ -132,11 +153,8 @@ def calibrate(
         folded: The folded float32 network (`tinyvit.nn.fold`).
         images: Normalized images, float32 (N, 3, H, W).
         progress: Receives the number of images that have passed through the network.
-        state_file: A file that stores the state of the calibration. It is written after every batch
-            and removed at the end. If the file exists, calibration continues from it, with the same
-            result. Its name must be different for every network, set of images and observer. If
-            None, no state is stored.
-        observer: The name of an observer class in `torchao.quantization.pt2e`.
+        state_file: See `CalibrationOptions`.
+        observer: See `CalibrationOptions`.
 
     Returns:
         The scale of every quantization point, by the name of the point.
@@ -144,14 +162,40 @@ def calibrate(
     Raises:
         MissingDependencyError: torchao is not installed.
     """
-    observers = _create_observers(folded, observer)
+    options = CalibrationOptions(state_file, observer)
+    return measure_tensors(folded, images, progress, options).scales
+
+
+def measure_tensors(
+    folded: nn.Module,
+    images: Tensor,
+    progress: Progress = NullProgress(),
+    options: CalibrationOptions = CalibrationOptions(),
+) -> TensorScales:
+    """Choose the scale of every quantization point, and find the ranges if every tensor has one.
+
+    Args:
+        folded: The folded float32 network (`tinyvit.nn.fold`).
+        images: Normalized images, float32 (N, 3, H, W).
+        progress: Receives the number of images that have passed through the network.
+        options: How the calibration is done.
+
+    Returns:
+        The scales and, if every tensor is observed, the ranges.
+
+    Raises:
+        MissingDependencyError: torchao is not installed.
+    """
+    tensors = _find_observed_tensors(folded, options.every_tensor)
+    observers = _create_observers(tensors, options.observer)
+    state_file = options.state_file
     finished_images, batch_size = 0, choose_batch_size(*images.shape[2:])
     if state_file is not None and state_file.is_file():
         finished_images = _load_state(observers, state_file)
         if finished_images == 0:
             # The file is damaged, and some observers may have been loaded from it.
-            observers = _create_observers(folded, observer)
-    with torch.inference_mode(), _observe_tensors(folded, observers):
+            observers = _create_observers(tensors, options.observer)
+    with torch.inference_mode(), _observe_tensors(tensors, observers):
         for start in range(finished_images, len(images), batch_size):
             folded(images[start : start + batch_size])
             if state_file is not None:
@@ -164,19 +208,27 @@ def calibrate(
     # The outputs of a softmax are always between 0 and 1, so they are not observed.
     for name, _ in attention_modules(folded):
         scales[f"{name}.softmax:out"] = 1 / _EIGHT_BIT_LIMIT
+    ranges = {}
+    if options.every_tensor:
+        ranges = {point: _read_range(observer) for point, observer in observers.items()}
     if state_file is not None:
         state_file.unlink(missing_ok=True)
-    return dict(sorted(scales.items()))
+    return TensorScales(dict(sorted(scales.items())), dict(sorted(ranges.items())))
 
 
-def _create_observers(folded: nn.Module, class_name: str) -> dict[str, Any]:
+def _read_range(observer: Any) -> float:
+    """Return the largest absolute value that an observer has seen."""
+    return max(-float(observer.min_val), float(observer.max_val), MIN_SCALE)
+
+
+def _create_observers(tensors: Iterable[str], class_name: str) -> dict[str, Any]:
     """Return a new observer for every quantization point.
 
     Outputs of the layers for keys and values get 7 bits; all other tensors get 8 bits.
     """
     seven_bit_endings = tuple(f"{operand}:out" for operand in SEVEN_BIT_OPERANDS)
     observers = {}
-    for point in _find_observed_tensors(folded):
+    for point in tensors:
         has_seven_bits = point.endswith(seven_bit_endings)
         largest_integer = SEVEN_BIT_LIMIT if has_seven_bits else _EIGHT_BIT_LIMIT
         observers[point] = _create_observer(class_name, largest_integer)
@@ -198,13 +250,14 @@ def _create_observer(class_name: str, largest_integer: int) -> Any:
     )
 
 
-def require_points(recipe: Recipe, folded: TinyViT, path: Path) -> None:
+def require_points(recipe: Recipe, folded: TinyViT, path: Path, every_tensor: bool = False) -> None:
     """Check that a recipe from a file has a scale for every quantization point of its network.
 
     Args:
         recipe: The recipe.
         folded: The network after folding.
         path: The file, for the error message.
+        every_tensor: Whether a target quantizes every tensor, and needs the ranges, too.
 
     Raises:
         RequestError: A scale is missing, or the equalization is for another network.
@@ -216,7 +269,15 @@ def require_points(recipe: Recipe, folded: TinyViT, path: Path) -> None:
             f"the recipe {path} cannot be used: {error}",
             "to make a new recipe, give --recipe the name of a file that does not exist yet",
         ) from error
-    missing = sorted(_find_observed_tensors(equalized).keys() - recipe.scales.keys())
+    points = _find_observed_tensors(equalized, every_tensor).keys()
+    missing = sorted(points - recipe.scales.keys())
+    if every_tensor and (missing or points - recipe.ranges.keys()):
+        raise RequestError(
+            f"the recipe {path} does not have the scales of every tensor, which an NPU needs: it"
+            " was calibrated for other targets",
+            "give --recipe the name of a file that does not exist yet; the new recipe is for all"
+            " targets",
+        )
     if missing:
         raise RequestError(
             f"the recipe {path} has no scale for {missing[0]} ({len(missing)} scales are missing)",
@@ -224,21 +285,25 @@ def require_points(recipe: Recipe, folded: TinyViT, path: Path) -> None:
         )
 
 
-def _find_observed_tensors(folded: nn.Module) -> dict[str, _ObservedTensor]:
+def _find_observed_tensors(folded: nn.Module, every_tensor: bool) -> dict[str, ObservedTensor]:
     """Return the tensor of every quantization point except outputs of softmax, by point name."""
-    tensors: dict[str, _ObservedTensor] = {}
+    if every_tensor:
+        return find_every_tensor(folded)
+    tensors: dict[str, ObservedTensor] = {}
     for name, layer in quantizable_layers(folded):
-        point = input_scale_key(folded, name)
+        point = layer_input_point(folded, name)
         # Query, key and value layers share the point of their input, which has the name of the
         # module that contains them. So the input of that module is observed, once.
         module = folded.get_submodule(point.rpartition(":")[0])
-        tensors.setdefault(point, _ObservedTensor(module, is_input=True))
-        tensors[f"{name}:out"] = _ObservedTensor(layer, is_input=False)
+        tensors.setdefault(point, ObservedTensor(module, is_input=True))
+        tensors[f"{name}:out"] = ObservedTensor(layer, is_input=False)
     return tensors
 
 
 @contextmanager
-def _observe_tensors(folded: nn.Module, observers: dict[str, Any]) -> Iterator[None]:
+def _observe_tensors(
+    tensors: Mapping[str, ObservedTensor], observers: dict[str, Any]
+) -> Iterator[None]:
     """Pass every observed tensor to its observer whenever the network runs in this context."""
 
     def make_hook(observer: Any, is_input: bool) -> Callable[[nn.Module, Any, Tensor], None]:
@@ -249,7 +314,7 @@ def _observe_tensors(folded: nn.Module, observers: dict[str, Any]) -> Iterator[N
 
     handles = [
         tensor.module.register_forward_hook(make_hook(observers[point], tensor.is_input))
-        for point, tensor in _find_observed_tensors(folded).items()
+        for point, tensor in tensors.items()
     ]
     try:
         yield

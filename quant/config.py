@@ -51,6 +51,8 @@ class QuantizationConfig:
             their defaults.
         sensitivity: Whether the error that int8 causes in each unit is measured for the artifact
             (`quant.sensitivity`). This needs images, which are synthetic if none are given.
+        every_tensor: Whether the recipe must have the scales of every tensor, because a target
+            quantizes all (`QuantScheme.every_tensor`). The export sets it.
     """
 
     calib_data: str | Path | None = None
@@ -64,6 +66,7 @@ class QuantizationConfig:
     force: bool = False
     weights_only: bool = False
     sensitivity: bool = False
+    every_tensor: bool = False
 
     @property
     def precision(self) -> Precision:

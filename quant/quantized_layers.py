@@ -8,14 +8,14 @@ recognize. In float64, they compute the same without these operators, which do n
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.ao.quantization.fx import _decomposed  # noqa: F401  (registers the operators)
 
-from tinyvit.quant_scheme import QuantScheme
+from tinyvit.quant_scheme import Activations, QuantScheme
 
 SEVEN_BIT_LIMIT = 63
 """Largest integer of 7 bits; the smallest is -63, so that the range is symmetric."""
@@ -55,23 +55,24 @@ class _IntegerType:
 _INTEGER_TYPES = {
     "int8": _IntegerType(zero_point=0, smallest=-128, largest=127, dtype=torch.int8),
     "uint8": _IntegerType(zero_point=128, smallest=0, largest=255, dtype=torch.uint8),
+    "uint16": _IntegerType(zero_point=32768, smallest=0, largest=65535, dtype=torch.uint16),
 }
 
 
 class ActivationQuantizer(nn.Module):
     """Rounds activations to multiples of a scale, from -128 to 127 times the scale.
 
+    With the type "uint16", the range is from -32768 to 32767 times the scale.
     torch calls this fake quantization. Gradients are not supported.
     """
 
-    def __init__(
-        self, scale: float, activations: Literal["int8", "uint8"], seven_bits: bool = False
-    ) -> None:
+    def __init__(self, scale: float, activations: Activations, seven_bits: bool = False) -> None:
         """Create a quantizer.
 
         Args:
             scale: The scale, above 0.
-            activations: The type of the integers. Both types represent the same real numbers.
+            activations: The type of the integers. "int8" and "uint8" represent the same real
+                numbers.
             seven_bits: Whether the range is limited to -63 to 63 times the scale.
         """
         super().__init__()
@@ -90,9 +91,12 @@ class ActivationQuantizer(nn.Module):
         """
         if self.seven_bits:
             x = x.clamp(-SEVEN_BIT_LIMIT * self.scale, SEVEN_BIT_LIMIT * self.scale)
+        integer_type = _INTEGER_TYPES[self.activations]
         if x.dtype == torch.float64:
-            return (x / self.scale).round().clamp(-128, 127) * self.scale
-        arguments = _INTEGER_TYPES[self.activations].operator_arguments(self.scale)
+            smallest = integer_type.smallest - integer_type.zero_point
+            largest = integer_type.largest - integer_type.zero_point
+            return (x / self.scale).round().clamp(smallest, largest) * self.scale
+        arguments = integer_type.operator_arguments(self.scale)
         integers = _OPS.quantize_per_tensor(x, *arguments)
         rounded: Tensor = _OPS.dequantize_per_tensor(integers, *arguments)
         return rounded

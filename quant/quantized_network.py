@@ -22,9 +22,10 @@ from typing import TypeVar
 
 from torch import nn
 
-from tinyvit.nn.attention import Attention, SplitProjection
+from tinyvit.nn.attention import Attention
 from tinyvit.quant.quantized_layers import ActivationQuantizer, Layer, QuantizedLayer
 from tinyvit.quant.recipe import Recipe
+from tinyvit.quant.tensor_points import layer_input_point, quantize_every_tensor
 from tinyvit.quant_scheme import FLOAT_LAYERS, QuantScheme
 
 SEVEN_BIT_OPERANDS = ("qkv.k", "qkv.v")
@@ -51,6 +52,8 @@ def quantize_network(folded: Network, recipe: Recipe, scheme: QuantScheme) -> Ne
     Raises:
         KeyError: The recipe has no scale for a tensor that the scheme quantizes.
     """
+    if scheme.every_tensor:
+        return quantize_every_tensor(folded, recipe, scheme)
 
     def make_quantizer(scale: float, seven_bits: bool) -> ActivationQuantizer:
         return ActivationQuantizer(scale, scheme.activations, seven_bits)
@@ -96,7 +99,7 @@ def replace_layers(
             continue
         input_quantizer = None
         if not recipe.weights_only:
-            scale = recipe.scales[input_scale_key(network, name)]
+            scale = recipe.scales[layer_input_point(network, name)]
             input_quantizer = make_quantizer(scale, False)  # 8 bits
         replacement = make_layer(layer, input_quantizer)
         is_convolution = isinstance(layer, nn.Conv2d)
@@ -123,7 +126,7 @@ def quantized_units(folded: nn.Module, recipe: Recipe, scheme: QuantScheme) -> l
         whose two matrix products become int8.
     """
     names = [name for name, _ in quantizable_layers(folded)]
-    if scheme.attention and not recipe.weights_only:
+    if (scheme.attention or scheme.every_tensor) and not recipe.weights_only:
         names += [name for name, _ in attention_modules(folded)]
     return [name for name in names if name not in recipe.float_units]
 
@@ -160,21 +163,6 @@ def attention_modules(network: nn.Module) -> Iterator[tuple[str, Attention]]:
     for name, module in network.named_modules():
         if isinstance(module, Attention):
             yield name, module
-
-
-def input_scale_key(network: nn.Module, name: str) -> str:
-    """Return the key in `Recipe.scales` for the input of a layer.
-
-    The query, key and value layers of one attention module have the same input and share one key.
-
-    Args:
-        network: The folded float32 network.
-        name: The name of a layer.
-    """
-    parent = name.rpartition(".")[0]
-    if isinstance(network.get_submodule(parent), SplitProjection):
-        return f"{parent}:in"
-    return f"{name}:in"
 
 
 def replace_module(root: nn.Module, name: str, module: nn.Module) -> None:

@@ -20,7 +20,12 @@ from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.model import TinyViT
 from tinyvit.progress import Progress
 from tinyvit.quant.accuracy_budget import BatchFactory
-from tinyvit.quant.calibration import METHOD, equalize_and_calibrate, require_points
+from tinyvit.quant.calibration import (
+    METHOD,
+    CalibrationOptions,
+    equalize_and_calibrate,
+    require_points,
+)
 from tinyvit.quant.config import CPU_WEIGHT_BITS, QuantizationConfig
 from tinyvit.quant.quantization_images import QuantizationImages, ReportingBatches
 from tinyvit.quant.recipe import Recipe, read_recipe, weights_only_recipe
@@ -125,7 +130,7 @@ def _read_or_calibrate(
                 " attention windows, or mean and std",
                 "to make a new recipe, give --recipe the name of a file that does not exist yet",
             )
-        require_points(recipe, folded, config.recipe)
+        require_points(recipe, folded, config.recipe, config.every_tensor)
         progress.message(f"using the recipe {config.recipe}")
         return recipe
     progress.message(
@@ -155,6 +160,8 @@ def _calibrate_on_images(
         network_identity += f" stages {folded.feature_stages}"
     # The last word distinguishes the files from those of versions without equalization.
     identity = f"{network_identity} {calibration.sha256} {METHOD} equalized"
+    if config.every_tensor:
+        identity += " every tensor"
     key = hashlib.sha256(identity.encode()).hexdigest()[:16]
     progress.message(f"calibrating on {calibration.source}")
     recipe = equalize_and_calibrate(
@@ -163,6 +170,9 @@ def _calibrate_on_images(
         calibration,
         CPU_WEIGHT_BITS[config.cpu],  # `config.cpu` is the processor on which artifacts will run
         progress,
-        state_file=find_cache_folder() / f"calibration-{key}.pt",
+        CalibrationOptions(
+            state_file=find_cache_folder() / f"calibration-{key}.pt",
+            every_tensor=config.every_tensor,
+        ),
     )
     return replace(recipe, is_synthetic=config.uses_synthetic_images)

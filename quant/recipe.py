@@ -75,6 +75,10 @@ class Recipe:
         std: Standard deviation with which the calibration images were normalized.
         is_synthetic: Whether the calibration images were made from the network itself.
         equalization: How the folded network was rewritten before it was calibrated.
+        ranges: The largest absolute value of every tensor that the calibration images had, by the
+            name of the point; each above 0. The scales of 16-bit integers follow from them. Empty
+            unless the recipe was calibrated for a target that quantizes every tensor
+            (`QuantScheme.every_tensor`); `scales` then has these points, too.
     """
 
     checkpoint_sha256: str
@@ -90,6 +94,7 @@ class Recipe:
     std: tuple[float, float, float] = IMAGENET_STD
     is_synthetic: bool = False
     equalization: Equalization = field(default_factory=Equalization)
+    ranges: dict[str, float] = field(default_factory=dict)
 
     @property
     def weights_only(self) -> bool:
@@ -123,6 +128,9 @@ class Recipe:
         if not self.is_synthetic:
             # Left out, so that recipes from before this field existed keep their digests.
             del fields["is_synthetic"]
+        if not self.ranges:
+            # For the same reason.
+            del fields["ranges"]
         return json.dumps({"format": FORMAT, **fields}, indent=1, sort_keys=True) + "\n"
 
     @property
@@ -197,8 +205,9 @@ def _parse_recipe(data: object) -> Recipe:
         raise ValueError(f"weight_bits is {recipe.weight_bits}, but must be one of {WEIGHT_BITS}")
     if not recipe.scales:
         raise ValueError("it has no scales")
-    if not all(scale > 0 for scale in recipe.scales.values()):
-        raise ValueError("a scale is not above 0")
-    if not all(MIN_SCALE <= scale <= MAX_SCALE for scale in recipe.scales.values()):
-        raise ValueError(f"a scale is not between {MIN_SCALE} and {MAX_SCALE}")
+    for kind, numbers in (("scale", recipe.scales), ("range", recipe.ranges)):
+        if not all(number > 0 for number in numbers.values()):
+            raise ValueError(f"a {kind} is not above 0")
+        if not all(MIN_SCALE <= number <= MAX_SCALE for number in numbers.values()):
+            raise ValueError(f"a {kind} is not between {MIN_SCALE} and {MAX_SCALE}")
     return recipe

@@ -230,8 +230,18 @@ class CostWalk:
             self._tensors[name] = result
             self._cost.add_result(result.shape, result.element_bytes)
         self._cost.add_operations(operations)
+        self.record(node, [result.shape for result in results], operations)
         for name in {*node.inputs, *(name for name in node.outputs if not self._uses[name])}:
             self._release(name, node)
+
+    def record(self, node: Node, shapes: list[Shape], operations: int) -> None:
+        """Take note of a visited operator; subclasses may keep what they need.
+
+        Args:
+            node: The operator.
+            shapes: The sizes of its results.
+            operations: Its multiplications.
+        """
 
     def _read_constant(self, node: Node) -> Tensor:
         value = next(iter(node.attributes.values()), None)

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from tinyvit.cli import make_parser, run_guarded
@@ -52,6 +53,13 @@ def make_inspect_parser(prog: str) -> CommandParser:
     )
     add_file_argument(parser)
     parser.add_argument("--labels", action="store_true", help="List all class labels.")
+    parser.add_argument(
+        "--coverage",
+        action="store_true",
+        help="List the operators that NPUs and other accelerators refuse, by the rules that most of"
+        " them share: tensors of more than four dimensions, unknown sizes, unusual operators, and"
+        " floats in a quantized network. The device is not needed.",
+    )
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument(
         "--json",
@@ -81,8 +89,12 @@ def make_inspect_parser(prog: str) -> CommandParser:
 def _run_inspect(arguments: argparse.Namespace) -> int:
     if arguments.output is not None and not arguments.card:
         raise RequestError("-o was given without --card", "add --card, or leave -o out")
+    if arguments.coverage and arguments.card:
+        raise RequestError("--coverage and --card cannot be given together", "give one of them")
     file = resolve_model(arguments.file, make_progress(json_output=arguments.json))
     artifact = read_artifact(file)
+    if arguments.coverage:
+        return _print_coverage(artifact, arguments.json)
     manifest = artifact.manifest
     if manifest is None:
         print_lines(
@@ -103,6 +115,18 @@ def _run_inspect(arguments: argparse.Namespace) -> int:
         print_lines(json.dumps(record))
     else:
         print_manifest(manifest, is_manifest_unchanged(artifact), all_labels=arguments.labels)
+    return 0
+
+
+def _print_coverage(artifact: Artifact, json_output: bool) -> int:
+    """Print which operators accelerators refuse. The file needs no manifest."""
+    from tinyvit.runtimes.coverage import check_coverage
+
+    coverage = check_coverage(artifact)
+    if json_output:
+        print_lines(json.dumps({"artifact": str(artifact.path), **asdict(coverage)}))
+    else:
+        print_lines(*coverage.describe())
     return 0
 
 

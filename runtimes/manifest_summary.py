@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tinyvit.image_sizes import describe_size, format_size
 from tinyvit.manifest import (
+    Compilation,
     GoldenVectors,
     Manifest,
     OutputSpec,
@@ -55,6 +56,7 @@ def summarize_manifest(manifest: Manifest, is_unchanged: bool) -> dict[str, str]
         "license": manifest.license,
         "source": f"{manifest.source.name}, sha256 {manifest.source.sha256}",
         "tools": ", ".join(tools),
+        **_summarize_compilation(manifest.compilation),
         **_summarize_quantization(manifest.quantization),
         "parity": _describe_parity(manifest.parity, name),
         "golden vectors": _describe_golden_vectors(manifest.golden, name),
@@ -66,6 +68,20 @@ def summarize_manifest(manifest: Manifest, is_unchanged: bool) -> dict[str, str]
 def describe_integrity(unchanged: bool) -> str:
     """Return "as exported" if a part of a file is unchanged, otherwise a warning."""
     return "as exported" if unchanged else "CHANGED after export"
+
+
+def _summarize_compilation(compilation: Compilation | None) -> dict[str, str]:
+    """Describe the compilation for an NPU; {} if there was none."""
+    if compilation is None:
+        return {}
+    chip = compilation.chip or f"on the device; checked for {compilation.checked_chip}"
+    remainder = "none, apart from those that convert the input and the output"
+    if compilation.cpu_operators:
+        remainder = (
+            f"{compilation.cpu_operators}, {compilation.cpu_mac_fraction:.1%} of the"
+            " multiply-accumulates"
+        )
+    return {"compiled for": f"{chip}, {compilation.compiler}", "  on the CPU": remainder}
 
 
 def _summarize_quantization(quantization: Quantization | None) -> dict[str, str]:

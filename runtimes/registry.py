@@ -114,8 +114,8 @@ def open_runtime(
             f"{engine_name} does not open {format.name} files",
             f"use --runtime {' or '.join(matching_engines)}",
         )
-    engine = get_engine(engine_name or matching_engines[0])
     options = options or RuntimeOptions(device=AUTO_DEVICE)
+    engine = get_engine(engine_name or _choose_engine(matching_engines, options.device))
     if options.cache is not None and not engine.caches_compiled_files:
         raise RequestError(
             f"{engine.name} keeps no compiled files, so it does not support --cache",
@@ -136,6 +136,14 @@ def open_runtime(
         raise
     protect_in_children(runtime)
     return runtime
+
+
+def _choose_engine(names: list[str], device: str) -> str:
+    """Return the engine for a device: an installed one that is made for it, or the best of all."""
+    for name in names:
+        if is_installed(name) and get_engine(name).default_device == device != "cpu":
+            return name
+    return names[0]
 
 
 def _check_before_opening(artifact: Artifact, engine: Engine, options: RuntimeOptions) -> None:

@@ -13,6 +13,7 @@ from tinyvit.errors import ArtifactError
 from tinyvit.labels import Label
 from tinyvit.manifest import (
     MAX_BYTES,
+    Compilation,
     GoldenVectors,
     Manifest,
     OutputSpec,
@@ -403,3 +404,17 @@ def test_outputs_that_contradict_each_other_are_refused(
     text = dataclasses.replace(FEATURE_MANIFEST, **changes).to_json()
     with pytest.raises(ArtifactError, match=message):
         Manifest.from_json(text)
+
+
+def test_the_compilation_is_stored_only_if_there_is_one() -> None:
+    assert "compilation" not in json.loads(MANIFEST.to_json())
+    compilation = Compilation("sm8650", "sm8650", "QAIRT 2.51.0", "2 Gemm", 0.25)
+    manifest = dataclasses.replace(MANIFEST, compilation=compilation)
+    assert json.loads(manifest.to_json())["compilation"] == {
+        "chip": "sm8650",
+        "checked_chip": "sm8650",
+        "compiler": "QAIRT 2.51.0",
+        "cpu_operators": "2 Gemm",
+        "cpu_mac_fraction": 0.25,
+    }
+    assert Manifest.from_json(manifest.to_json()) == manifest

@@ -37,11 +37,13 @@ class TargetOption:
         name: Name of the option in Python, such as "timing_cache".
         help: Help text of the command line.
         choices: Allowed values; None if any text is allowed.
+        is_flag: Whether the option takes no value on the command line; its value is then "yes".
     """
 
     name: str
     help: str
     choices: tuple[str, ...] | None = None
+    is_flag: bool = False
 
     @property
     def flag(self) -> str:
@@ -169,6 +171,15 @@ class Target(ABC):
             RequestError: A value is impossible.
         """
         return self
+
+    def split(self) -> tuple[Target, ...]:
+        """Return one target for each artifact that its options request.
+
+        Returns:
+            Several targets for an option that lists several devices, each with a suffix of its own;
+            the target itself, as for most targets, if there is one artifact.
+        """
+        return (self,)
 
     def explain_machine(self) -> RequestError | None:
         """Explain why this machine cannot make artifacts of this target.

@@ -11,26 +11,19 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
-from tinyvit.manifest import TensorSpec
+from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Engine, Runtime, RuntimeInfo, RuntimeOptions
 from tinyvit.runtimes.engine_helpers import (
-    check_batch,
-    closed_error,
     count_physical_cores,
     cpu_threads_error,
     describe_unstated_precision,
     import_library,
     load_error,
-    make_tensor_spec,
     read_stated_precision,
-    run_error,
     shorten_message,
 )
+from tinyvit.runtimes.engines._onnx_session import OnnxSession, read_tensor_spec
 from tinyvit.runtimes.formats.onnx import ONNX
 from tinyvit.runtimes.formats.ort import ORT
 
@@ -48,9 +41,6 @@ than float32 precision."""
 
 _FATAL_MESSAGES_ONLY = 4
 """Value of SessionOptions.log_severity_level with which only fatal errors are logged."""
-
-_DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
-"""Maps ONNX Runtime's name of a float type to numpy's. Integer types have the same name in both."""
 
 
 class OnnxRuntimeEngine(Engine):
@@ -74,8 +64,8 @@ class OnnxRuntimeEngine(Engine):
         provider = _find_provider(options.device, onnxruntime.get_available_providers())
         threads = _choose_threads(provider, options)
         session = _create_session(onnxruntime, artifact, provider, threads)
-        inputs = tuple(_read_tensor_spec(tensor) for tensor in session.get_inputs())
-        outputs = tuple(_read_tensor_spec(tensor) for tensor in session.get_outputs())
+        inputs = tuple(read_tensor_spec(tensor) for tensor in session.get_inputs())
+        outputs = tuple(read_tensor_spec(tensor) for tensor in session.get_outputs())
         info = RuntimeInfo(
             engine=self.name,
             version=onnxruntime.__version__,
@@ -83,7 +73,7 @@ class OnnxRuntimeEngine(Engine):
             threads=threads,
             precision=precision or describe_unstated_precision(outputs),
         )
-        return _OnnxRuntime(session, inputs, outputs, info)
+        return OnnxSession(session, inputs, outputs, info)
 
 
 ENGINE = OnnxRuntimeEngine()
@@ -151,57 +141,3 @@ def _create_session(
             "check the device's driver, or use --device cpu",
         )
     return session
-
-
-class _OnnxRuntime(Runtime):
-    """A session of ONNX Runtime, which several threads may run at the same time."""
-
-    def __init__(
-        self,
-        session: Any,
-        inputs: tuple[TensorSpec, ...],
-        outputs: tuple[TensorSpec, ...],
-        info: RuntimeInfo,
-    ) -> None:
-        self.inputs, self.outputs = inputs, outputs
-        self._session, self._info = session, info
-
-    def run_outputs(self, batch: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float32], ...]:
-        """Run the network; see `Runtime.run_outputs`."""
-        session = self._session
-        if session is None:
-            raise closed_error()
-        check_batch(batch, self.inputs)
-        try:
-            outputs = session.run(
-                [spec.name for spec in self.outputs],
-                {self.inputs[0].name: np.ascontiguousarray(batch)},
-            )
-        except Exception as error:  # onnxruntime's errors have no common base class
-            raise run_error("onnxruntime", error) from error
-        return tuple(np.asarray(output, np.float32) for output in outputs)
-
-    def describe(self) -> RuntimeInfo:
-        """Return the engine, device, threads and precision in use; see `Runtime.describe`."""
-        return self._info
-
-    def close(self) -> None:
-        """Release the session; see `Runtime.close`."""
-        self._session = None
-
-
-def _read_tensor_spec(tensor: Any) -> TensorSpec:
-    """Describe an input or output of a session, whose type is a string like "tensor(float)"."""
-    dtype = _DTYPES.get(tensor.type, tensor.type.removeprefix("tensor(").removesuffix(")"))
-    try:
-        np.dtype(dtype)
-    except TypeError as error:
-        raise ArtifactError(
-            f"the tensor {tensor.name} has the type {tensor.type}",
-            "an image classifier with float32 or uint8 images is expected",
-        ) from error
-    shape = [
-        size if isinstance(size, (int, str)) else f"dim{axis}"
-        for axis, size in enumerate(tensor.shape)
-    ]
-    return make_tensor_spec(tensor.name, shape, dtype)

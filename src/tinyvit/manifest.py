@@ -202,6 +202,27 @@ class Quantization:
 
 
 @dataclass(frozen=True)
+class Compilation:
+    """How the artifact was compiled for an NPU.
+
+    Attributes:
+        chip: Name of the chip that the artifact is compiled for; "" for an artifact that is
+            compiled on the device, and was only compiled for a check.
+        checked_chip: Name of the chip for which the compiler reported what stays on the CPU.
+        compiler: Name and version of the compiler, such as "QAIRT 2.51.0".
+        cpu_operators: Numbers and names of the operators that stay on the CPU, such as "2 Gemm, 1
+            Softmax", without those that convert the input and the output; "" if there are none.
+        cpu_mac_fraction: Fraction of the multiply-accumulates that stay on the CPU, 0 to 1.
+    """
+
+    chip: str
+    checked_chip: str
+    compiler: str
+    cpu_operators: str
+    cpu_mac_fraction: float
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything that an artifact carries besides the network.
 
@@ -227,6 +248,7 @@ class Manifest:
         quantization: How the network was quantized; None for a float network.
         windows: Whether the attention windows are those of the checkpoint, or were scaled to the
             image size.
+        compilation: How the artifact was compiled for an NPU; None for other artifacts.
         content_sha256: Hex digest of the artifact's content without the manifest.
         format: Version of the JSON format.
         manifest_sha256: Hex digest of the manifest as the JSON states it; "" if this object was not
@@ -252,6 +274,7 @@ class Manifest:
     windows: Windows = "checkpoint"
     preprocess_source: str = ""
     labels_source: str = ""
+    compilation: Compilation | None = None
     content_sha256: str = ""
     format: int = FORMAT
     manifest_sha256: str = field(default="", compare=False)
@@ -324,6 +347,9 @@ class Manifest:
         for name in _OPTIONAL_FLAGS:
             if data["quantization"] is not None and not data["quantization"][name]:
                 del data["quantization"][name]
+        if data["compilation"] is None:
+            # So that the digests of other files do not depend on this field.
+            del data["compilation"]
         data["labels"] = {
             "names": [label.name for label in self.labels],
             "wnids": [label.wnid for label in self.labels],

@@ -19,8 +19,12 @@ FLOAT_LAYERS = ("patch_embed.conv1", "downsample.conv2", "local_conv", "head.fc"
 - "head.fc", the classifier: it does 0.3% of the work, and its errors change the logits directly.
 
 LayerNorm, GELU, softmax and residual sums are always computed in float32. Their results are
-quantized at the input of the next quantized layer.
+quantized at the input of the next quantized layer. `QuantScheme.every_tensor` is the exception from
+both rules.
 """
+
+Activations = Literal["int8", "uint8", "uint16"]
+"""Integer types of activations."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class QuantScheme:
 
     Attributes:
         activations: Integer type of the activations: "int8" with zero point 0, or "uint8" with zero
-            point 128. Both represent the same numbers.
+            point 128, which represent the same numbers; or "uint16" with zero point 32768.
         quantized_outputs: Quantized layers whose outputs are quantized in addition to their inputs:
             "none", "convolutions", or "all" for convolutions and linear layers. Engines whose int8
             kernels return only int8 need quantized outputs.
@@ -43,13 +47,29 @@ class QuantScheme:
             multiples of their scale, followed by a quantize and a dequantize operator, because the
             target's converter does not accept int8 constants. Both forms represent the same
             numbers. If activations stay float32, the weights are always int8 constants.
+        every_tensor: Whether all tensors and all layers are quantized, as NPUs need it: also those
+            of `FLOAT_LAYERS`, sums, and the results of LayerNorm, GELU and softmax. The fields
+            `quantized_outputs` and `attention` then have no effect. Keys and values have 8 bits,
+            whatever `activations` is. No unit can return to float32.
     """
 
-    activations: Literal["int8", "uint8"] = "int8"
+    activations: Activations = "int8"
     quantized_outputs: Literal["none", "convolutions", "all"] = "none"
     attention: bool = True
     biases: Literal["int32", "float32"] = "int32"
     weights: Literal["int8", "rounded_float32"] = "int8"
+    every_tensor: bool = False
+
+    def choose_weight_bits(self, recipe_bits: int) -> int:
+        """Return the number of bits of the weights.
+
+        Weights of 7 bits keep sums of products with 8-bit activations from saturating in kernels of
+        some processors. With 16-bit activations, no engine has such kernels.
+
+        Args:
+            recipe_bits: The number of bits in the recipe.
+        """
+        return 8 if recipe_bits == 7 and self.activations == "uint16" else recipe_bits
 
     def quantizes_output(self, is_convolution: bool) -> bool:
         """Return whether the output of a quantized layer is quantized too.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from tinyvit.errors import RequestError
 from tinyvit.export.passes.onnx_preprocess import add_preprocessing
+from tinyvit.export.passes.product_macs import count_product_macs
 from tinyvit.export.targets import Feature, Target, check_supported
 from tinyvit.export.targets.tensorrt.engine_builder import BuildConfig, build_engine
 from tinyvit.export.targets.tensorrt.options import (
@@ -22,7 +23,6 @@ from tinyvit.export.targets.tensorrt.options import (
 )
 from tinyvit.export.targets.tensorrt.passes import (
     cast_pixels_first,
-    count_product_macs,
     rewrite_for_tensorrt,
 )
 from tinyvit.export.targets.tensorrt.writer import TensorRtModel

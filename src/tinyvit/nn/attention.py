@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from tinyvit.nn.layers import TensorPoint
 from tinyvit.nn.window_grid import WindowGrid
 from tinyvit.variants import HEAD_DIM
 
@@ -91,6 +92,8 @@ class Attention(nn.Module):
         # Two tokens are 0 to window - 1 rows and 0 to window - 1 columns apart: there are window**2
         # distances, as many as tokens.
         self.attention_biases = nn.Parameter(torch.zeros(num_heads, self.window_tokens))
+        self.expanded_biases, self.scores = TensorPoint(), TensorPoint()
+        self.weighted_sums = TensorPoint()
 
     def forward(self, x: Tensor, bias_index: Tensor, grid: WindowGrid) -> Tensor:
         """Compute attention within each window.
@@ -112,6 +115,7 @@ class Attention(nn.Module):
         normalizes_first = grid.is_padded and isinstance(self.qkv, SplitProjection)
         x = grid.split(self.norm(x) if normalizes_first else x)
         bias = self.attention_biases.index_select(1, bias_index).reshape(heads, n, n)
+        bias = self.expanded_biases(bias)
         q, k, v = self.qkv(x if normalizes_first else self.norm(x))
         # If the batch is a single window, there is no axis for windows: onnxruntime can then remove
         # transposes.
@@ -121,8 +125,8 @@ class Attention(nn.Module):
         else:
             q, k, v = (t.reshape(-1, n, heads, HEAD_DIM) for t in (q, k, v))
             transposed_k = k.permute(0, 2, 3, 1)
-        weights = self.softmax(q.transpose(-3, -2) @ transposed_k + bias)
-        weighted_sums = (weights @ v.transpose(-3, -2)).transpose(-3, -2)
+        weights = self.softmax(self.scores(q.transpose(-3, -2) @ transposed_k) + bias)
+        weighted_sums = self.weighted_sums(weights @ v.transpose(-3, -2)).transpose(-3, -2)
         weighted_sums = weighted_sums.reshape(-1, heads * HEAD_DIM)
         if grid.is_padded:
             # The padding is removed first, so that it is not projected.

@@ -13,6 +13,15 @@ from torch import Tensor, nn
 from tinyvit.variants import MLP_RATIO
 
 
+class TensorPoint(nn.Identity):
+    """Names a tensor that no layer computes, such as a sum, and returns it unchanged.
+
+    Calibration observes the tensor by this name. For NPUs, which need every tensor quantized, a
+    quantizer takes the place of this module (`tinyvit.quant.tensor_points`). It adds nothing to an
+    exported graph.
+    """
+
+
 class ConvNorm(nn.Sequential):
     """Convolution without bias, then BatchNorm.
 
@@ -83,14 +92,16 @@ class MBConv(nn.Module):
         self.conv2 = ConvNorm(hidden, hidden, kernel=3, groups=hidden)
         self.conv3 = ConvNorm(hidden, dim)
         self.outliers: nn.Module | None = None
+        self.outlier_sum, self.residual_sum = TensorPoint(), TensorPoint()
+        self.output = TensorPoint()
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute a feature map of the same shape (B, dim, H, W)."""
         y = F.gelu(self.conv1(x))
         y = self.conv3(F.gelu(self.conv2(y)))
         if self.outliers is not None:
-            y = y + self.outliers(x)
-        return F.gelu(x + y)
+            y = self.outlier_sum(y + self.outliers(x))
+        return self.output(F.gelu(self.residual_sum(x + y)))  # type: ignore[no-any-return]
 
 
 class PatchMerging(nn.Module):
@@ -136,13 +147,14 @@ class Mlp(nn.Module):
         self.fc1 = nn.Linear(dim, MLP_RATIO * dim)
         self.fc2 = nn.Linear(MLP_RATIO * dim, dim)
         self.outliers: nn.Module | None = None
+        self.outlier_sum = TensorPoint()
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute tokens of the same shape (N, dim), without the residual connection."""
         normalized = self.norm(x)
         y = self.fc2(F.gelu(self.fc1(normalized)))
         if self.outliers is not None:
-            y = y + self.outliers(normalized)
+            y = self.outlier_sum(y + self.outliers(normalized))
         return y  # type: ignore[no-any-return]
 
 

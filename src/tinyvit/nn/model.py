@@ -31,6 +31,7 @@ from tinyvit.nn.layers import (
     Mlp,
     PatchEmbed,
     PatchMerging,
+    TensorPoint,
     map_to_tokens,
     tokens_to_map,
 )
@@ -67,6 +68,7 @@ class Block(nn.Module):
         self.attn = Attention(dim, num_heads, grid.window)
         self.local_conv = ConvNorm(dim, dim, kernel=3, groups=dim)
         self.mlp = Mlp(dim)
+        self.attention_sum, self.mlp_sum = TensorPoint(), TensorPoint()
 
     def forward(self, x: Tensor, bias_index: Tensor) -> Tensor:
         """Apply attention, the convolution and the MLP.
@@ -78,9 +80,9 @@ class Block(nn.Module):
         Returns:
             Tokens in the same order and shape.
         """
-        x = x + self.attn(x, bias_index, self.grid)
+        x = self.attention_sum(x + self.attn(x, bias_index, self.grid))
         x = map_to_tokens(self.local_conv(tokens_to_map(x, self.grid.height, self.grid.width)))
-        return x + self.mlp(x)  # type: ignore[no-any-return]
+        return self.mlp_sum(x + self.mlp(x))  # type: ignore[no-any-return]
 
 
 class ConvStage(nn.Module):

@@ -30,6 +30,7 @@ from tests.helpers.demo_network import (
     make_demo_manifest,
 )
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
+from tinyvit.export.passes.product_macs import count_product_macs
 from tinyvit.export.targets import get_target
 from tinyvit.export.targets.tensorrt.engine_builder import (
     BuildConfig,
@@ -38,7 +39,6 @@ from tinyvit.export.targets.tensorrt.engine_builder import (
     parse_inspector_json,
 )
 from tinyvit.export.targets.tensorrt.options import TensorRtOptions
-from tinyvit.export.targets.tensorrt.passes import count_product_macs
 from tinyvit.export.targets.tensorrt.target import TARGET, TensorRtTarget
 from tinyvit.export.targets.tensorrt.writer import TensorRtModel
 from tinyvit.export.tracing import Graph, trace

@@ -1,0 +1,1 @@
+"""Files for the Hexagon NPUs of Qualcomm's chips."""
