@@ -156,7 +156,11 @@ def test_the_expressions_are_found() -> None:
         "tinyvit.nn.transform_kinds",
         "tinyvit.bench.devices.adb",
     } < modules
-    assert not any(module.startswith("tinyvit.runtimes") for module in modules), "artifacts: none"
+    # Names of downloads and model cards; the content of artifacts is read without expressions.
+    assert {module for module in modules if module.startswith("tinyvit.runtimes")} == {
+        "tinyvit.runtimes.card_metadata",
+        "tinyvit.runtimes.image_download",
+    }
 
 
 @pytest.mark.slow

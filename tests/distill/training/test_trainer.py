@@ -193,6 +193,7 @@ def test_an_interrupted_evaluation_is_repeated(
     assert [line.partition(":")[0] for line in progress.messages[7:-4]] == [
         "epoch 1 of 2",
         "epoch 2 of 2",
+        "evaluating the best checkpoint",
     ]
     for name in ("best.safetensors", "last.safetensors"):
         assert (tmp_path / "run" / name).read_bytes() == (finished_run / name).read_bytes()
