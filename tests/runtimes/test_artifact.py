@@ -46,7 +46,16 @@ def test_onnx_is_tried_last_because_it_has_no_magic_number() -> None:
     names = [format.name for format in known_formats()]
     assert names[-1] == "onnx"
     assert names[:-1] == sorted(names[:-1])
-    assert {"coreml", "executorch", "litert", "onnx", "openvino-ir", "ort", "tensorrt"} == {*names}
+    assert {*names} == {
+        "coreml",
+        "executorch",
+        "litert",
+        "onnx",
+        "openvino-ir",
+        "ort",
+        "qnn-context",
+        "tensorrt",
+    }
 
 
 def test_many_comments_before_the_root_element_take_no_time() -> None:
