@@ -7,7 +7,6 @@ library compiles them for the NPU of a given chip, and emulates the NPU.
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.output_capture import silence_file_descriptors
 from tinyvit.runtimes.engine_helpers import shorten_message
+from tinyvit.staging import temporary_folder
 
 PROVIDER = "QNNExecutionProvider"
 """Name of the execution provider."""
@@ -166,8 +166,8 @@ def compile_network(model: bytes, chip: Chip) -> CompiledNetwork:
     """
     import onnx
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "context.onnx"
+    with temporary_folder() as folder:
+        path = folder / "context.onnx"
         try:
             create_session(model, chip, path)
         except (RequestError, MissingDependencyError):

@@ -157,7 +157,9 @@ def test_no_module_is_outside_the_package_that_turns_off_telemetry() -> None:
     scripts = [*(ROOT / "examples").rglob("*.py"), *(ROOT / "docs").rglob("*.py")]
     assert len(scripts) > 5
     for script in scripts:
-        assert "import onnxruntime" not in script.read_text(), script
+        text = script.read_text()
+        if "import onnxruntime" in text:
+            assert text.index("from tinyvit import") < text.index("import onnxruntime"), script
 
 
 def test_programs_in_other_languages_turn_off_telemetry() -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 from PIL import Image, ImageOps
 
 from tinyvit import Encoder
@@ -53,6 +52,8 @@ def find_object(
     encoder_path: str, decoder_path: str, image: Image.Image, points: list[tuple[float, float]]
 ) -> npt.NDArray[Any]:
     """Return which pixels belong to the object at some points, bool (height, width)."""
+    import onnxruntime  # after tinyvit, which turns off its telemetry
+
     with Encoder(encoder_path) as encoder:
         features = encoder.features(image)
         inputs = make_prompt(points, image.width, image.height, encoder.preprocess)

@@ -20,6 +20,7 @@ from tinyvit.metrics import PairedComparison
 from tinyvit.quant.accuracy_budget import AccuracyBudget
 from tinyvit.quant.quantizer import QuantizationConfig
 from tinyvit.quant.recipe import Recipe
+from tinyvit.quant_scheme import QuantScheme
 
 UNITS = tuple("abcdefgh")
 """The units, the most harmful first; int8 does no harm to the last one."""
@@ -32,7 +33,7 @@ class NamedWorkspace:
     def __init__(self) -> None:
         self.folded = "the float32 network"
         self.graph = SimpleNamespace(retrace=lambda network: network)
-        self.target = SimpleNamespace(name="named", scheme=None)
+        self.target = SimpleNamespace(name="named", scheme=QuantScheme())
         self.artifacts: dict[str, Any] = {}
 
     def lower(self, graph: Any, precision: str) -> Any:

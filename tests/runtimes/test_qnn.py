@@ -71,7 +71,7 @@ def test_a_machine_without_the_package_gets_one_line(engine: str, tmp_path: Path
     path.write_bytes(make_gelu_model())
     with pytest.raises(MissingDependencyError, match="onnxruntime-qnn") as error:
         open_runtime(path, engine)
-    assert "tinyvit-edge[qnn]" in error.value.remedy
+    assert "[qnn]" in error.value.remedy
     assert "\n" not in str(error.value)
 
 
