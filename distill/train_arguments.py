@@ -139,6 +139,26 @@ def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
         help="take the settings from this TOML file, such as the run.toml of another run, instead "
         "of from a preset",
     )
+    _add_schedule_arguments(group)
+    group.add_argument(
+        "--lr",
+        type=float,
+        metavar="RATE",
+        help="peak learning rate for 512 images per step; another --batch scales it in proportion "
+        "(default: the preset's)",
+    )
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="change one setting, such as label_weight=0.5; the run.toml that every run writes to "
+        "its output folder lists all settings",
+    )
+
+
+def _add_schedule_arguments(group: argparse._ArgumentGroup) -> None:
+    """Add the options about the length of a run, its images, and the weights that it trains."""
     group.add_argument(
         "--epochs",
         type=positive_int,
@@ -166,21 +186,6 @@ def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
         help="weights to leave unchanged: none, or backbone, which trains only the classifier and "
         "takes much less time; a second run with --freeze none and --init best.safetensors of the "
         "first one then trains all weights (default: none)",
-    )
-    group.add_argument(
-        "--lr",
-        type=float,
-        metavar="RATE",
-        help="peak learning rate for 512 images per step; another --batch scales it in proportion "
-        "(default: the preset's)",
-    )
-    group.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="change one setting, such as label_weight=0.5; the run.toml that every run writes to "
-        "its output folder lists all settings",
     )
 
 

@@ -55,7 +55,7 @@ class ExportableNetwork(Protocol):
         ...
 
     def __call__(self, image: Tensor) -> Any:
-        """Compute the outputs."""
+        """Compute the outputs of the network from a batch of normalized images."""
         ...
 
 

@@ -65,7 +65,7 @@ class CalibrationOptions:
 
 @dataclass(frozen=True)
 class TensorScales:
-    """What a calibration measured.
+    """The scales and ranges that a calibration measured.
 
     Attributes:
         scales: The scale of every quantization point for 8 bits, by the name of the point.

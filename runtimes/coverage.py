@@ -53,7 +53,7 @@ class RefusedOperator:
 
 @dataclass(frozen=True)
 class Coverage:
-    """What a static check of a file found.
+    """The result of a static check of a file.
 
     Attributes:
         operator_count: Number of operators in the file.

@@ -96,6 +96,28 @@ def read_stated_precision(artifact: Artifact, options: RuntimeOptions, engine_na
     return precision
 
 
+def refuse_reference_options(options: RuntimeOptions, name: str, thread_note: str) -> None:
+    """Refuse a device and a number of threads for an engine that only checks files.
+
+    Args:
+        options: Options whose device and threads are checked.
+        name: Name of the engine in messages, such as "the emulator".
+        thread_note: Clause that says which threads it uses, and that they cannot be chosen.
+
+    Raises:
+        RequestError: Another device than "cpu" was requested, or a number of threads.
+    """
+    if options.device != "cpu":
+        raise RequestError(
+            f"{name} has no device {options.device!r}", "leave --device out, or use --device cpu"
+        )
+    if options.threads is not None:
+        raise RequestError(
+            f"{name} {thread_note}",
+            "leave --threads out; this engine is not for measuring latency",
+        )
+
+
 def describe_unstated_precision(outputs: Sequence[TensorSpec]) -> str:
     """Return the value of `RuntimeInfo.precision` for a file without a manifest.
 

@@ -53,7 +53,7 @@ _CODE_BY_KIND = {
 
 @dataclass(frozen=True)
 class ArtifactFacts:
-    """What a card states about an artifact besides its manifest.
+    """Facts about an artifact that a card states, but that its manifest does not contain.
 
     Attributes:
         file_name: Name of the artifact, without folders.

@@ -23,8 +23,8 @@ from tinyvit.safe_text import print_error, print_lines
 from tinyvit.urls import is_url
 
 if TYPE_CHECKING:
+    from tinyvit.outputs import OutputKind
     from tinyvit.runtimes.classifier import Classifier
-    from tinyvit.runtimes.encoder import Encoder
     from tinyvit.runtimes.predictions import Prediction
 
 DEFAULT_TOP_K = 5
@@ -125,15 +125,14 @@ def _run_predict(arguments: argparse.Namespace) -> int:
     is_text = not arguments.json and not arguments.csv
     file = resolve_model(arguments.file, make_progress(json_output=not is_text))
     manifest = read_artifact(file).manifest
-    kind = "logits" if manifest is None else manifest.output_kind
+    kind: OutputKind = "logits" if manifest is None else manifest.output_kind
     if kind == "logits":
         _refuse_options(arguments, ("output", "l2_normalize"), "returns logits")
         return _classify(file, arguments)
     _refuse_options(arguments, ("top_k", "save", "csv"), "has no classes")
-    if kind == "embedding":
-        return _embed(file, arguments)
-    _refuse_options(arguments, ("l2_normalize", "json"), "returns feature maps")
-    return _compute_features(file, arguments)
+    if kind == "features":
+        _refuse_options(arguments, ("l2_normalize", "json"), "returns feature maps")
+    return _encode(file, kind, arguments)
 
 
 def _refuse_options(arguments: argparse.Namespace, names: Sequence[str], reason: str) -> None:
@@ -205,37 +204,22 @@ def _save(
     return predictions
 
 
-def _embed(file: str, arguments: argparse.Namespace) -> int:
-    """Write the embeddings of all images, or print them as JSON."""
-    from tinyvit.runtimes.vector_output import choose_embeddings_path, write_embeddings
-
-    path = choose_embeddings_path(arguments)
-    with (
-        _open_encoder(file, arguments) as encoder,
-        list_image_items(arguments.images) as items,
-    ):
-        return write_embeddings(encoder, items, path, arguments)
-
-
-def _compute_features(file: str, arguments: argparse.Namespace) -> int:
-    """Write the feature maps of all images."""
-    from tinyvit.runtimes.vector_output import choose_features_path, write_features
-
-    path = choose_features_path(arguments)
-    with (
-        _open_encoder(file, arguments) as encoder,
-        list_image_items(arguments.images) as items,
-    ):
-        return write_features(encoder, items, path, arguments)
-
-
-def _open_encoder(file: str, arguments: argparse.Namespace) -> Encoder:
+def _encode(file: str, kind: OutputKind, arguments: argparse.Namespace) -> int:
+    """Write the embeddings or feature maps of all images, or print embeddings as JSON."""
     from tinyvit.runtimes.encoder import Encoder
+    from tinyvit.runtimes.vector_output import choose_output_path, write_embeddings, write_features
 
     def open_encoder(**options: Any) -> Encoder:
         return Encoder(file, **options)
 
-    return _open_with_warnings(open_encoder, arguments)
+    path = choose_output_path(arguments, kind)
+    with (
+        _open_with_warnings(open_encoder, arguments) as encoder,
+        list_image_items(arguments.images) as items,
+    ):
+        if kind == "embedding" or path is None:
+            return write_embeddings(encoder, items, path, arguments)
+        return write_features(encoder, items, path, arguments)
 
 
 def _open_with_warnings(open_model: Callable[..., Opened], arguments: argparse.Namespace) -> Opened:

@@ -19,6 +19,7 @@ from tinyvit.runtimes.image_items import ImageItem, pair_results
 from tinyvit.safe_text import print_error, print_lines
 
 if TYPE_CHECKING:
+    from tinyvit.outputs import OutputKind
     from tinyvit.runtimes.encoder import Encoder
 
 MAX_OUTPUT_BYTES = 2**31
@@ -102,40 +103,35 @@ def write_features(
     return _choose_exit_code(records)
 
 
-def choose_embeddings_path(arguments: argparse.Namespace) -> Path | None:
-    """Return the checked path of -o for embeddings; None if --json prints them.
+def choose_output_path(arguments: argparse.Namespace, kind: OutputKind) -> Path | None:
+    """Choose the file to write, and check that it may be written.
 
-    Raises:
-        RequestError: The path has another suffix or exists, or neither option was given.
-    """
-    if arguments.output is None and arguments.json:
-        return None
-    if arguments.output is None:
-        raise RequestError(
-            f"{Path(arguments.file).name} returns embeddings, and neither a file for them nor"
-            " --json was given",
-            "give -o FILE.npy, or --json to print them",
-        )
-    return _check_output_path(arguments, ".npy")
+    Args:
+        arguments: The parsed command line of tinyvit-predict.
+        kind: Kind of the outputs, "embedding" or "features".
 
-
-def choose_features_path(arguments: argparse.Namespace) -> Path:
-    """Return the checked path of -o for feature maps.
+    Returns:
+        The path of -o; None if --json prints embeddings.
 
     Raises:
         RequestError: The path has another suffix or exists, or was not given.
     """
+    is_embedding = kind == "embedding"
     if arguments.output is None:
+        if is_embedding and arguments.json:
+            return None
+        file_name = Path(arguments.file).name
+        if is_embedding:
+            raise RequestError(
+                f"{file_name} returns embeddings, and neither a file for them nor --json was given",
+                "give -o FILE.npy, or --json to print them",
+            )
         raise RequestError(
-            f"{Path(arguments.file).name} returns feature maps, and no file for them was given",
+            f"{file_name} returns feature maps, and no file for them was given",
             "give -o FILE.npz",
         )
-    return _check_output_path(arguments, ".npz")
-
-
-def _check_output_path(arguments: argparse.Namespace, suffix: str) -> Path:
-    """Return the path of -o, after a check that it has a suffix and may be written."""
     path = Path(arguments.output).expanduser()
+    suffix = ".npy" if is_embedding else ".npz"
     if path.suffix.lower() != suffix:
         raise RequestError(
             f"-o {arguments.output} does not end with {suffix}",

@@ -18,7 +18,11 @@ import numpy.typing as npt
 from tinyvit.errors import RequestError
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Engine, Runtime, RuntimeInfo, RuntimeOptions
-from tinyvit.runtimes.engine_helpers import check_batch, closed_error
+from tinyvit.runtimes.engine_helpers import (
+    check_batch,
+    closed_error,
+    refuse_reference_options,
+)
 from tinyvit.runtimes.engines._mil_cost import check_cost
 from tinyvit.runtimes.engines._mil_operations import OPERATIONS, compute_operation
 from tinyvit.runtimes.engines._mil_program import import_coremltools, read_mil_program
@@ -44,16 +48,9 @@ class CoreMLReferenceEngine(Engine):
 
     def open(self, artifact: Artifact, options: RuntimeOptions) -> Runtime:
         """Open a package; see `Engine.open`."""
-        if options.device != "cpu":
-            raise RequestError(
-                f"the reference evaluator has no device {options.device!r}",
-                "leave --device out, or use --device cpu",
-            )
-        if options.threads is not None:
-            raise RequestError(
-                "the reference evaluator uses numpy's threads, which cannot be set here",
-                "leave --threads out; this engine is not for measuring latency",
-            )
+        refuse_reference_options(
+            options, "the reference evaluator", "uses numpy's threads, which cannot be set here"
+        )
         coremltools = import_coremltools()
         evaluator = Evaluator(read_mil_program(artifact.path))
         precision = "float16" if evaluator.rounds_to_float16 else "float32"

@@ -10,6 +10,7 @@ from tinyvit.errors import RequestError
 from tinyvit.runtimes import qualcomm
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Engine, Runtime, RuntimeOptions
+from tinyvit.runtimes.engine_helpers import refuse_reference_options
 from tinyvit.runtimes.engines.qnn import open_on_npu
 from tinyvit.runtimes.formats.onnx import ONNX
 from tinyvit.runtimes.formats.qnn_context import QNN_CONTEXT
@@ -26,16 +27,9 @@ class QnnEmulatorEngine(Engine):
 
     def open(self, artifact: Artifact, options: RuntimeOptions) -> Runtime:
         """Open a file; see `Engine.open`."""
-        if options.device != "cpu":
-            raise RequestError(
-                f"the emulator has no device {options.device!r}",
-                "leave --device out, or use --device cpu",
-            )
-        if options.threads is not None:
-            raise RequestError(
-                "the emulator computes on one thread, which cannot be changed",
-                "leave --threads out; this engine is not for measuring latency",
-            )
+        refuse_reference_options(
+            options, "the emulator", "computes on one thread, which cannot be changed"
+        )
         return open_on_npu(artifact, options, self.name, _find_chip(artifact))
 
 

@@ -281,7 +281,7 @@ class Manifest:
 
     @property
     def output_kind(self) -> OutputKind:
-        """What the outputs mean, which is the same for all of them."""
+        """Kind of the outputs, which is the same for all of them."""
         return self.outputs[0].kind
 
     def to_json(self) -> str:

@@ -1,4 +1,4 @@
-"""What an exported network returns: logits, an embedding, or feature maps.
+"""The outputs that an exported network can have: logits, an embedding, or feature maps.
 
 `OutputRequest` is what a user requests. `tinyvit.manifest.OutputSpec` describes each tensor that
 the network then returns; the network itself makes these descriptions.
@@ -13,7 +13,7 @@ from typing import Literal, get_args
 from tinyvit.errors import RequestError
 
 OutputKind = Literal["logits", "embedding", "features"]
-"""What the values of an output mean.
+"""Kind of an output.
 
 - "logits": one number for each class, (batch, classes).
 - "embedding": one vector for each image, (batch, channels). For TinyViT, it is the input of the

@@ -24,6 +24,7 @@ from tinyvit.export import ExportConfig, export
 from tinyvit.export.cli import main
 from tinyvit.export.plan import choose_file_stem
 from tinyvit.export.targets import get_target, target_names
+from tinyvit.manifest import EmbeddedPreprocessing
 from tinyvit.nn.hub import load_released
 from tinyvit.nn.model import TinyViT
 from tinyvit.outputs import make_output_request
@@ -33,6 +34,8 @@ from tinyvit.quant.validation_data import read_unlabeled_set
 from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.verify import verify
 from tinyvit.variants import VARIANTS
+
+EMBEDDED: tuple[EmbeddedPreprocessing, ...] = ("host", "full")
 
 HEIGHT, WIDTH = 64, 32
 
@@ -114,13 +117,13 @@ def test_a_file_that_resizes_covers_an_input_that_is_not_square(
     target: str, tmp_path: Path
 ) -> None:
     """The resize in the file computes the pixels of `Preprocess`, for wide and for tall images."""
-    common = {"model": "demo", "targets": (target,), "img_size": (65, 33), "output": "embedding"}
+    config = ExportConfig(model="demo", targets=(target,), img_size=(65, 33), output="embedding")
     suffix = get_target(target).suffix
     files = {
         stage: export(
-            ExportConfig(**common, preprocess=stage, output_path=tmp_path / f"{stage}{suffix}")  # type: ignore[arg-type]
+            replace(config, preprocess=stage, output_path=tmp_path / f"{stage}{suffix}")
         ).path
-        for stage in ("host", "full")
+        for stage in EMBEDDED
     }
     with Encoder(files["host"]) as host, Encoder(files["full"]) as full:
         for height, width in ((90, 120), (120, 33), (37, 1000), (2000, 100), (65, 33)):

@@ -22,6 +22,7 @@ from tinyvit.manifest import (
     GoldenVectors,
     Manifest,
     OutputSpec,
+    Quantization,
     SourceCheckpoint,
     TensorSpec,
 )
@@ -39,6 +40,23 @@ ArtifactBuilder = Callable[..., Path]
 Its parameters are suffix=".onnx", embedded_preprocessing="host", batch="batch", manifest=True;
 `manifest` states whether the artifact has one; `batch` is a number of images, or "batch" for any.
 """
+
+
+QUANTIZATION = Quantization(
+    method="torchao HistogramObserver",
+    calibration_sha256="",
+    calibration_count=256,
+    recipe_sha256="",
+    weight_bits=7,
+    required_cpu_feature="any",
+    float_units=(),
+    evaluation_count=1000,
+    agreement=98.7,
+    top1=85.2,
+    float_top1=85.4,
+    measured_on="a processor",
+)
+"""The description of an int8 network that lost 0.2 of 85.4% and was measured on 1,000 images."""
 
 
 def make_manifest(embedded_preprocessing: str, batch: int | str) -> Manifest:

@@ -11,26 +11,12 @@ from typing import Any
 import pytest
 
 from tests.helpers.hostile_text import HOSTILE_TEXT, has_control_characters
-from tests.helpers.small_classifiers import ArtifactBuilder, make_manifest
+from tests.helpers.small_classifiers import QUANTIZATION, ArtifactBuilder, make_manifest
 from tinyvit.labels import Label
-from tinyvit.manifest import MANIFEST_KEY, Manifest, OutputSpec, Quantization, SourceCheckpoint
+from tinyvit.manifest import MANIFEST_KEY, Manifest, OutputSpec, SourceCheckpoint
 from tinyvit.runtimes import cli
 from tinyvit.runtimes.model_card import ArtifactFacts, format_model_card
 
-QUANTIZATION = Quantization(
-    method="torchao HistogramObserver",
-    calibration_sha256="",
-    calibration_count=256,
-    recipe_sha256="",
-    weight_bits=7,
-    required_cpu_feature="any",
-    float_units=(),
-    evaluation_count=1000,
-    agreement=98.7,
-    top1=85.2,
-    float_top1=85.4,
-    measured_on="a processor",
-)
 FACTS = ArtifactFacts("test.onnx", companions=(), extra="", is_unchanged=True)
 
 Reader = Callable[[str], Any]

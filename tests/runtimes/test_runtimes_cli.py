@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.small_classifiers import ArtifactBuilder, make_manifest
+from tests.helpers.small_classifiers import QUANTIZATION, ArtifactBuilder, make_manifest
 from tinyvit import __version__
 from tinyvit.labels import Label
-from tinyvit.manifest import MANIFEST_KEY, Manifest, Quantization
+from tinyvit.manifest import MANIFEST_KEY, Manifest
 from tinyvit.runtimes import cli, read_artifact
 from tinyvit.runtimes.manifest_summary import summarize_manifest
 
@@ -343,21 +343,12 @@ def test_importing_is_cheap_and_needs_no_engine() -> None:
 
 
 def test_the_summary_of_an_int8_file_states_the_quantization() -> None:
-    quantization = Quantization(
+    quantization = dataclasses.replace(
+        QUANTIZATION,
         method="histogram",
-        calibration_sha256="",
-        calibration_count=256,
-        recipe_sha256="",
-        weight_bits=7,
-        required_cpu_feature="any",
-        float_units=(),
         int8_mac_fraction=0.9145,
-        evaluation_count=1000,
-        agreement=98.7,
-        top1=85.2,
         float_top1=85.2,
         trials=("description of a trial",),
-        measured_on="a processor",
         forced=True,
     )
     manifest = dataclasses.replace(make_manifest("host", 1), quantization=quantization)
