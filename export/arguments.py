@@ -151,7 +151,7 @@ def _add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="Your own checkpoint: a .pth, .pt, .ckpt or .safetensors file of the paper's code, "
         "timm, MMPretrain, Lightning, fastai or your own training loop, or a folder in Hugging "
-        "Face's layout.",
+        "Face's layout; or MobileSAM's file, of which the image encoder is exported.",
     )
     group.add_argument(
         "--list", action="store_true", help="Print the released checkpoints and exit."
