@@ -19,7 +19,7 @@ from tinyvit.manifest import Manifest
 from tinyvit.progress import NullProgress, Progress
 from tinyvit.runtimes.artifact import Artifact, content_sha256
 from tinyvit.runtimes.base import Runtime, RuntimeInfo
-from tinyvit.runtimes.verify import make_golden_batch
+from tinyvit.runtimes.golden_comparison import make_golden_batch
 from tinyvit.staging import staging_folder
 
 _STAGES = ("converted", "written", "checked", "timed")

@@ -22,12 +22,12 @@ from tinyvit.manifest import EmbeddedPreprocessing, Manifest, Parity, Precision
 from tinyvit.preprocess import Preprocess
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Runtime
-from tinyvit.runtimes.registry import open_runtime
-from tinyvit.runtimes.verify import (
+from tinyvit.runtimes.golden_comparison import (
     compare_golden_vectors,
     find_worst_output,
     summarize_outputs,
 )
+from tinyvit.runtimes.registry import open_runtime
 
 if TYPE_CHECKING:
     from tinyvit.export.tracing import Graph

@@ -19,8 +19,8 @@ from tinyvit.errors import ImageError, RequestError
 from tinyvit.images import open_image
 from tinyvit.manifest import Manifest
 from tinyvit.plurals import format_count
+from tinyvit.runtimes.golden_comparison import make_golden_batch
 from tinyvit.runtimes.image_input import ImageInput, Pixels
-from tinyvit.runtimes.verify import make_golden_batch
 
 DEFAULT_IMAGES = 64
 """Number of images that are used unless another one is requested."""

@@ -14,8 +14,8 @@ from tinyvit.manifest import GoldenVectors, Manifest, OutputSpec
 from tinyvit.runtimes.artifact import Artifact, content_sha256
 from tinyvit.runtimes.base import Runtime
 from tinyvit.runtimes.formats.trailer import add_archive, archive_members
+from tinyvit.runtimes.golden_comparison import make_golden_batch
 from tinyvit.runtimes.registry import open_runtime
-from tinyvit.runtimes.verify import make_golden_batch
 
 SaveWithManifest = Callable[[Path, Manifest], Any]
 """A function that writes an artifact with a manifest."""
