@@ -41,7 +41,8 @@ agreement of int8 with float32. With 500, a network that disagrees on 1% of all 
 default budget by chance too often, and layers stayed float32 without need
 (docs/lab-notes/engines.md)."""
 SENSITIVITY_COUNT = 16
-"""Number of images for ranking layers by sensitivity."""
+"""Number of images of up to 512 x 512 pixels for ranking layers by sensitivity (see
+`quant.image_counts`)."""
 CLASS_WEIGHT = 0.1
 """`SyntheticConfig.class_weight` of synthetic measurement images. It is large enough that the
 network has one clearly largest logit for each image. Agreement on such images shows whether int8
@@ -138,7 +139,8 @@ class QuantizationImages:
         else:
             # With --val-data, there may be no separate measurement images.
             pixels = self._sets.calibration.pixels
-        normalized = self._checkpoint.preprocess.normalize(pixels[:SENSITIVITY_COUNT])
+        count = self._scale_count(SENSITIVITY_COUNT)
+        normalized = self._checkpoint.preprocess.normalize(pixels[:count])
         return torch.from_numpy(normalized)
 
     @cached_property

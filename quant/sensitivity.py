@@ -26,6 +26,7 @@ from tinyvit.image_sizes import height_and_width
 from tinyvit.metrics import ApproximationError
 from tinyvit.nn.model import TinyViT
 from tinyvit.progress import NullProgress, Progress
+from tinyvit.quant.image_counts import choose_batch_size
 from tinyvit.quant.quantized_network import (
     attention_modules,
     quantizable_layers,
@@ -35,9 +36,6 @@ from tinyvit.quant.quantized_network import (
 from tinyvit.quant.recipe import Recipe
 from tinyvit.quant_scheme import QuantScheme
 from tinyvit.variants import HEAD_DIM
-
-BATCH_SIZE = 16
-"""Number of images that pass through the network together."""
 
 
 class SimulatedNetwork:
@@ -112,8 +110,9 @@ class SimulatedNetwork:
 
     def _run(self, network: TinyViT) -> npt.NDArray[np.float32]:
         """Return all output values of a network for all images, float32 (N, values)."""
+        batch_size = choose_batch_size(*self._images.shape[2:])
         with torch.inference_mode():
-            rows = [_flatten(network(batch)) for batch in torch.split(self._images, BATCH_SIZE)]
+            rows = [_flatten(network(batch)) for batch in torch.split(self._images, batch_size)]
         array: npt.NDArray[np.float32] = torch.cat(rows).numpy()
         return array
 

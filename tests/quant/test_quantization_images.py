@@ -1,0 +1,32 @@
+"""The images that an export to int8 uses are chosen by number and size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from tests.helpers.recorded_progress import RecordedProgress
+from tinyvit.preprocess import sam_preprocess
+from tinyvit.quant.calibration_data import MIN_IMAGES
+from tinyvit.quant.config import QuantizationConfig
+from tinyvit.quant.quantization_images import SENSITIVITY_COUNT, QuantizationImages
+
+
+@pytest.mark.parametrize(("side", "count"), [(64, SENSITIVITY_COUNT), (1024, 4)])
+def test_layers_are_ranked_on_fewer_images_if_they_are_large(
+    side: int, count: int, tmp_path: Path
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (MIN_IMAGES + 20, 4, 4, 3), np.uint8)
+    np.savez(tmp_path / "images.npz", pixels)
+    checkpoint = cast(Any, SimpleNamespace(preprocess=sam_preprocess(side)))
+    config = QuantizationConfig(calib_data=tmp_path / "images.npz", calib_count=MIN_IMAGES)
+    no_network = cast(Any, None)  # only synthetic images are made from it
+    images = QuantizationImages(config, checkpoint, no_network, RecordedProgress())
+    assert images.count_measurement_images() == 20
+    assert images.make_sensitivity_images().shape == (count, 3, side, side)
