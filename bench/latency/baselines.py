@@ -126,12 +126,6 @@ def _measure_timm(name: str, open_artifact: OpenArtifact, threads: int) -> Basel
             f"{open_artifact.path} does not state which TinyViT variant it is",
             "give a file that tinyvit-export wrote",
         )
-    if manifest.output_kind == "features":
-        raise RequestError(
-            f"{open_artifact.path} returns feature maps, and timm's model returns logits or an"
-            " embedding",
-            "compare a file that was exported with --output logits or --output embedding",
-        )
     from tinyvit.nn.timm_models import import_timm
 
     import_timm()  # raises an error with a remedy if timm is missing
@@ -158,10 +152,14 @@ def _make_timm_query(name: str, manifest: Manifest, threads: int, folder: Path) 
     """
     import torch
 
-    from tinyvit.nn.timm_models import export_with_torch, make_timm_model
+    from tinyvit.nn.timm_models import (
+        export_with_torch,
+        find_output_request,
+        make_timm_model,
+    )
 
-    num_classes = 0 if manifest.output_kind == "embedding" else 1000
-    model, img_size = make_timm_model(manifest.variant, num_classes), manifest.img_size
+    model = make_timm_model(manifest.variant, find_output_request(manifest.outputs))
+    img_size = manifest.img_size
     image = random_input((1, 3, *height_and_width(img_size)), "float32")
     if name == "timm-export":
         path = folder / "timm.onnx"
@@ -170,7 +168,7 @@ def _make_timm_query(name: str, manifest: Manifest, threads: int, folder: Path) 
         runtime = open_runtime(path, "onnxruntime", options)
 
         def run_exported_model() -> object:
-            return runtime.run(image)
+            return runtime.run_outputs(image)
 
         return run_exported_model
     torch.set_num_threads(threads)

@@ -12,11 +12,14 @@ import logging
 import re
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinyvit.errors import MissingDependencyError
+from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.image_sizes import ImageSize, height_and_width
+from tinyvit.manifest import OutputSpec
+from tinyvit.outputs import LOGITS, STAGES, OutputRequest, make_output_request
 
 if TYPE_CHECKING:
     import torch
@@ -61,12 +64,13 @@ def import_timm() -> Any:
     return importlib.import_module("timm")
 
 
-def make_timm_model(variant: str, num_classes: int = 1000, seed: int = 0) -> torch.nn.Module:
+def make_timm_model(variant: str, output: OutputRequest = LOGITS, seed: int = 0) -> torch.nn.Module:
     """Create timm's model of a variant with random weights of a realistic magnitude.
 
     Args:
         variant: Name of the variant in timm.
-        num_classes: Number of classes; 0 for a model that returns embeddings.
+        output: What the model returns. Logits are those of 1000 classes. A model for feature maps,
+            timm's `features_only`, returns a list.
         seed: Seed of the random weights.
 
     Returns:
@@ -75,7 +79,10 @@ def make_timm_model(variant: str, num_classes: int = 1000, seed: int = 0) -> tor
     import torch
 
     torch.manual_seed(seed)
-    model: torch.nn.Module = import_timm().create_model(variant, num_classes=num_classes).eval()
+    options: dict[str, Any] = {"num_classes": 1000 if output.kind == "logits" else 0}
+    if output.kind == "features":
+        options = {"features_only": True, "out_indices": output.stages}
+    model: torch.nn.Module = import_timm().create_model(variant, **options).eval()
     with torch.no_grad():
         for name, value in model.state_dict().items():
             if name.endswith("running_var"):
@@ -86,6 +93,27 @@ def make_timm_model(variant: str, num_classes: int = 1000, seed: int = 0) -> tor
                 inputs_per_output = value[0].numel()
                 value.normal_(0, (1.5 / inputs_per_output) ** 0.5)
     return model
+
+
+def find_output_request(outputs: Sequence[OutputSpec]) -> OutputRequest:
+    """Return the request with which timm's model returns what an artifact returns.
+
+    Args:
+        outputs: The outputs in the artifact's manifest; at least one.
+
+    Raises:
+        RequestError: The artifact returns feature maps that are not those of stages.
+    """
+    kind, names = outputs[0].kind, [spec.name for spec in outputs]
+    if kind != "features":
+        return make_output_request(kind)
+    stages = tuple(stage for stage in STAGES if f"stage{stage}" in names)
+    if len(stages) != len(names):
+        raise RequestError(
+            f"timm's model does not return {', '.join(names)}",
+            "compare a file that was exported with --output features",
+        )
+    return make_output_request(kind, stages)
 
 
 def export_with_torch(model: torch.nn.Module, img_size: ImageSize, path: Path) -> None:
