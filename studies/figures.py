@@ -241,13 +241,20 @@ def _export_demo(folder: Path, calib_data: Path) -> None:
     """
     options = ["--model", "demo", "--target", "all", "-o", str(folder), "--overwrite"]
     if not (folder / "demo.onnx").is_file():
-        _run_shown_export(options)
+        run_shown_export(options)
     if not (folder / "demo.int8.onnx").is_file():
-        _run_shown_export([*options, "--int8", "--calib-data", str(calib_data)])
+        run_shown_export([*options, "--int8", "--calib-data", str(calib_data)])
 
 
-def _run_shown_export(options: Sequence[str]) -> None:
-    """Run tinyvit-export in another process; show the command on standard error."""
+def run_shown_export(options: Sequence[str]) -> None:
+    """Run tinyvit-export in another process; show the command on standard error.
+
+    Args:
+        options: Command-line options of tinyvit-export.
+
+    Raises:
+        ArtifactError: The export fails.
+    """
     print(" ".join(["tinyvit-export", *options]), file=sys.stderr)
     export_error = run_export(options)
     if export_error is not None:

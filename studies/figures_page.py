@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tinyvit.bench.latency.interleave import Timing
 from tinyvit.bench.latency.percentiles import ratio_interval
-from tinyvit.bench.record import AccuracyResult, LatencyResult, Record
+from tinyvit.bench.record import AccuracyResult, DeviceInfo, LatencyResult, Record
 from tinyvit.bench.report.console import format_table_row
 from tinyvit.bench.report.rows import describe_engine
 from tinyvit.bench.report.tables import format_ratio, format_share
@@ -51,6 +51,17 @@ class FigureRecords:
     stock: tuple[Record, ...] = ()
 
 
+def describe_device(device: DeviceInfo) -> str:
+    """Describe the processor and the memory of a machine on one line.
+
+    Args:
+        device: The machine.
+    """
+    memory_gib = (device.memory_bytes or 0) / 2**30
+    features = f" ({', '.join(device.cpu_features)})" if device.cpu_features else ""
+    return f"{device.cpu}{features}, {device.core_count} cores, {memory_gib:.0f} GiB"
+
+
 def format_page(records: FigureRecords) -> list[str]:
     """Return the lines of the page.
 
@@ -59,8 +70,6 @@ def format_page(records: FigureRecords) -> list[str]:
     """
     record = records.two_threads
     device = record.device
-    memory_gib = (device.memory_bytes or 0) / 2**30
-    features = f" ({', '.join(device.cpu_features)})" if device.cpu_features else ""
     warnings = [
         *_select_machine_warnings(records.two_threads),
         *_select_machine_warnings(records.one_thread),
@@ -77,8 +86,7 @@ def format_page(records: FigureRecords) -> list[str]:
     lines = [
         f"# {device.architecture}, {device.cpu}",
         "",
-        f"{device.cpu}{features}, {device.core_count} cores, {memory_gib:.0f} GiB; {record.date};"
-        f" {record.package}.",
+        f"{describe_device(device)}; {record.date}; {record.package}.",
         "",
         "This page is written by `python -m tinyvit.studies.figures`. The machine is shared with"
         " others, so compare ratios",
