@@ -85,6 +85,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         default=_SAM_SIZE,
         help=f"Size of MobileSAM's images (default: {_SAM_SIZE}).",
     )
+    add(
+        "--mobile-sam-target",
+        nargs="+",
+        choices=list(SUFFIXES),
+        help="Targets to export MobileSAM's encoder to (default: those of --target).",
+    )
     add("--rounds", type=positive_int, default=20, metavar="N", help="Timing rounds (default: 20).")
     add(
         "--artifacts",
@@ -143,13 +149,14 @@ def _prepare_tables(
             progress.message(f"exporting timm's model with the output {kind}")
             _export_stock(kind, args.img_size, stock)
         options = ("--model", "demo", "--output", kind, "--img-size", str(args.img_size))
-        own = _export_targets(args, options, folder, kind)
+        own = _export_targets(args, args.target, options, folder / kind)
         title = f"Output {kind}, TinyViT-5M, {args.img_size} pixels"
         tables.append((title, _list_files(stock, own)))
     if args.mobile_sam is not None:
         size = str(args.mobile_sam_size)
         options = ("--checkpoint", str(args.mobile_sam), "--img-size", size)
-        own = _export_targets(args, options, folder, "mobile_sam")
+        targets = args.mobile_sam_target or args.target
+        own = _export_targets(args, targets, options, folder / "mobile_sam")
         title = f"MobileSAM's image encoder, {size} pixels"
         tables.append((title, _list_files(args.mobile_sam_stock, own)))
     return tables
@@ -172,23 +179,29 @@ def _export_stock(kind: str, img_size: ImageSize, path: Path) -> None:
 
 
 def _export_targets(
-    args: argparse.Namespace, options: Sequence[str], folder: Path, name: str
+    args: argparse.Namespace, targets: Sequence[str], options: Sequence[str], stem: Path
 ) -> list[Path]:
     """Export a network in float32 and int8 to every target whose file does not exist yet.
 
     The recipe of int8 is calibrated for the first target, and used for the others.
 
+    Args:
+        args: The arguments of the command.
+        targets: Names of the targets.
+        options: Options of tinyvit-export that select the network.
+        stem: Path of each file without its precision and suffix.
+
     Returns:
         The files: all of float32, then all of int8.
     """
     calibration = ["--int8", "--calib-data", str(args.calib_data)]
-    calibration += ["--recipe", str(folder / f"{name}.recipe.json")]
+    calibration += ["--recipe", f"{stem}.recipe.json"]
     if args.calib_count is not None:
         calibration += ["--calib-count", str(args.calib_count)]
     paths = []
     for precision, more in (("", ()), (".int8", tuple(calibration))):
-        for target in args.target:
-            path = folder / f"{name}{precision}{SUFFIXES[target]}"
+        for target in targets:
+            path = Path(f"{stem}{precision}{SUFFIXES[target]}")
             if not path.exists():
                 run_shown_export([*options, *more, "--target", target, "-o", str(path)])
             paths.append(path)

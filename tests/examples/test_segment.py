@@ -17,7 +17,9 @@ from tests.helpers.small_encoders import make_encoder_manifest, make_encoder_net
 from tinyvit.manifest import OutputSpec
 from tinyvit.preprocess import sam_preprocess
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "segment" / "segment.py"
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SCRIPT = EXAMPLES / "segment" / "segment.py"
+PHOTO = EXAMPLES / "images" / "cat.jpg"
 
 EMBEDDINGS = OutputSpec("image_embeddings", ("batch", 3, 4, 2), "float32", "NCHW", "features", 4)
 """The mean colors of squares of 4 x 4 pixels, of images of 16 x 8 (height x width)."""
@@ -136,6 +138,39 @@ def test_the_object_at_a_point_is_highlighted(tmp_path: Path) -> None:
     assert (segmented[:32] == (200, 0, 0)).all()
     # The mean of (0, 0, 200) and (30, 144, 255), rounded down
     assert (segmented[32:] == (15, 72, 227)).all()
+
+
+def test_a_decoder_of_sam_takes_the_embeddings_of_an_exported_encoder(tmp_path: Path) -> None:
+    """The encoder's file and the decoder's are used together as their tools wrote them."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("onnxscript")
+    from tests.helpers.mobile_sam import save_mobile_sam
+    from tests.helpers.sam_decoder import INPUTS, export_decoder, make_decoder
+    from tinyvit.export import ExportConfig, export
+    from tinyvit.nn.checkpoint import load_checkpoint
+    from tinyvit.outputs import IMAGE_EMBEDDINGS
+
+    size, photo = 64, Image.open(PHOTO).convert("RGB")
+    checkpoint_file = save_mobile_sam(tmp_path / "mobile_sam.pt")
+    config = ExportConfig(checkpoint=checkpoint_file, img_size=size, output_path=f"{tmp_path}/")
+    encoder, decoder = export(config).path, make_decoder(size)
+    decoder_file = export_decoder(decoder, tmp_path / "decoder.onnx")
+    script, points = load_script(SCRIPT), [(200.0, 150.0), (90.0, 40.0)]
+    mask = script.find_object(str(encoder), str(decoder_file), photo, points)
+    # The same computation in PyTorch, with the network before it is folded.
+    preprocess = sam_preprocess(size)
+    inputs = script.make_prompt(points, *photo.size, preprocess)
+    checkpoint = load_checkpoint(checkpoint_file, requires_classifier=False).at_size(size)
+    pixels = torch.from_numpy(preprocess(photo)[None])
+    with torch.inference_mode():
+        embeddings = checkpoint.build(IMAGE_EMBEDDINGS).eval()(pixels)
+        prompt = [torch.from_numpy(inputs[name]) for name in INPUTS[1:]]
+        masks, scores, _ = decoder(embeddings, *prompt)
+    expected = masks[0, int(scores.argmax())].numpy()
+    assert mask.shape == expected.shape == (photo.height, photo.width)
+    assert 0.05 < (expected > 0).mean() < 0.95
+    is_certain = np.abs(expected) > 1e-3 * np.abs(expected).max()
+    assert ((mask == (expected > 0)) | ~is_certain).all()
 
 
 def test_prompts_are_in_pixels_of_the_resized_photograph() -> None:
