@@ -154,9 +154,9 @@ def _prepare_tables(
         tables.append((title, _list_files(stock, own)))
     if args.mobile_sam is not None:
         size = str(args.mobile_sam_size)
-        options = ("--checkpoint", str(args.mobile_sam), "--img-size", size)
+        sam_options = ("--checkpoint", str(args.mobile_sam), "--img-size", size)
         targets = args.mobile_sam_target or args.target
-        own = _export_targets(args, targets, options, folder / "mobile_sam")
+        own = _export_targets(args, targets, sam_options, folder / "mobile_sam")
         title = f"MobileSAM's image encoder, {size} pixels"
         tables.append((title, _list_files(args.mobile_sam_stock, own)))
     return tables
