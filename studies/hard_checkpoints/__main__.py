@@ -150,6 +150,11 @@ def _add_sizes(parser: argparse.ArgumentParser) -> None:
         help="all, others (of other projects) or own (default: all)",
     )
     parser.add_argument(
+        "--reuse",
+        action="store_true",
+        help="use the checkpoints that an earlier run with the same options wrote to the folder",
+    )
+    parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="seed of all random numbers (default: 0)"
     )
 
@@ -177,7 +182,8 @@ def _run(options: argparse.Namespace) -> int:
     print("\n".join(lines), flush=True)
     for name in options.members:
         path = options.output / f"{name}.safetensors"
-        maker.save(name, path)
+        if not (options.reuse and path.is_file()):
+            maker.save(name, path)
         results = []
         with tempfile.TemporaryDirectory() as folder:
             for result in CheckpointComparison(path, config, Path(folder), progress).run():
