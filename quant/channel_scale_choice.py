@@ -7,9 +7,7 @@ The best factors are used if they reduce this error several times.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +24,7 @@ from tinyvit.quant.channel_scales import (
     is_depthwise,
     scaled_layer_name,
 )
-from tinyvit.quant.image_counts import choose_batch_size
+from tinyvit.quant.tensor_samples import TensorSample, sample_tensors
 from tinyvit.quant_scheme import FLOAT_LAYERS
 
 MIN_OUTLIER_RATIO = 6.0
@@ -36,8 +34,6 @@ MIN_GAIN = 4.0
 """Channels are rescaled only if the predicted error becomes smaller by this factor."""
 SAMPLE_IMAGES = 64
 """Largest number of images from which samples are taken."""
-ROWS_PER_IMAGE = 32
-"""Number of tokens or positions of one image in a sample."""
 _MIGRATIONS = (0.5, 0.75, 1.0)
 """Shares of the difference between channels that move from the activations into the weights."""
 _KEPT_RATIOS = (1.0, 2.0, 4.0)
@@ -46,19 +42,6 @@ _CLIPPED_RANGES = (1.0, 0.8, 0.6, 0.45, 0.3, 0.2, 0.1)
 """Shares of the largest value that a scale may represent; the observer chooses like this."""
 _WEIGHT_LIMIT, _ACTIVATION_LIMIT = 63, 127
 """Largest integers of weights and of activations."""
-
-
-@dataclass
-class TensorSample:
-    """Values of one tensor.
-
-    Attributes:
-        rows: Some tokens or positions, float32 (rows, channels).
-        magnitude: The largest absolute value of each channel in all positions, (channels,).
-    """
-
-    rows: Tensor
-    magnitude: Tensor
 
 
 def find_channel_scales(
@@ -76,7 +59,8 @@ def find_channel_scales(
         the LayerNorms in `Equalization.exponents`, by the name of the LayerNorm.
     """
     spaced = images[:: max(1, -(-len(images) // SAMPLE_IMAGES))]
-    samples = _sample_tensors(equalized, spaced, progress)
+    names = _list_sampled_tensors(equalized)
+    samples = sample_tensors(equalized, names, spaced, progress)
     exponents = {}
     for name, sample in samples.items():
         if name.endswith(OUTPUT):
@@ -110,11 +94,11 @@ def choose_input_exponents(
         columns = torch.ones_like(magnitude)
     if max(_outlier_ratio(magnitude), _outlier_ratio(columns)) < MIN_OUTLIER_RATIO:
         return ()
-    unscaled_error = predict_error(sample.rows, weight, torch.ones_like(magnitude), importance)
+    unscaled_error = predict_error(sample, weight, torch.ones_like(magnitude), importance)
     best: tuple[int, ...] = ()
     best_error = unscaled_error / MIN_GAIN
     for exponents in _propose_exponents(magnitude, columns):
-        error = predict_error(sample.rows, weight, exponents.exp2(), importance)
+        error = predict_error(sample, weight, exponents.exp2(), importance)
         if error < best_error:
             best, best_error = tuple(int(value) for value in exponents), error
     return best
@@ -144,23 +128,23 @@ def choose_output_exponents(magnitude: Tensor, importance: Tensor) -> tuple[int,
 
 
 def predict_error(
-    rows: Tensor, weight: Tensor, factors: Tensor, importance: Tensor | None = None
+    sample: TensorSample, weight: Tensor, factors: Tensor, importance: Tensor | None = None
 ) -> float:
     """Predict the mean square error of int8 in the output of a layer, summed over its channels.
 
     Args:
-        rows: Values of the input, (rows, channels).
+        sample: Values of the input.
         weight: Weights of the layer, (output channels, channels, ...).
         factors: Factors by which the channels of the input are multiplied, (channels,).
         importance: See `choose_input_exponents`.
     """
-    scaled = rows * factors.float()
+    scaled = sample.rows * factors.float()
     largest = float(scaled.abs().amax())
     errors = []
     for share in _CLIPPED_RANGES:
         step = max(share * largest, 1e-30) / _ACTIVATION_LIMIT
         rounded = (scaled / step).round().clamp(-_ACTIVATION_LIMIT - 1, _ACTIVATION_LIMIT) * step
-        errors.append((rounded - scaled).square().mean(0).double())
+        errors.append(sample.average((rounded - scaled).square()))
     activation_error = min(errors, key=lambda error: float(error.sum())) / factors.square()
     if importance is not None:
         return float((activation_error * importance).sum())
@@ -168,7 +152,7 @@ def predict_error(
     divided = columns / factors[:, None]
     steps = divided.abs().amax((1, 2), keepdim=True).clamp_min(1e-30) / _WEIGHT_LIMIT
     weight_error = ((divided / steps).round() * steps - divided).square().sum((0, 2))
-    energy = rows.square().mean(0).double() * factors.square()
+    energy = sample.average(sample.rows.square()) * factors.square()
     activation_part = (activation_error * columns.square().sum((0, 2))).sum()
     return float(activation_part + (weight_error * energy).sum())
 
@@ -230,42 +214,6 @@ def _column_energy(network: nn.Module, layer_name: str) -> Tensor:
     """Return the sum of the squares of each input channel of the weight of a layer."""
     weight = network.get_submodule(layer_name).get_parameter("weight").double()
     return weight.square().sum(tuple(i for i in range(weight.ndim) if i != 1))
-
-
-def _sample_tensors(
-    network: TinyViT, images: Tensor, progress: Progress
-) -> dict[str, TensorSample]:
-    """Run the network, and return samples of the tensors that may be rescaled, by name."""
-    rows: dict[str, list[Tensor]] = {}
-    magnitudes: dict[str, Tensor] = {}
-
-    def make_hook(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        def record(_: nn.Module, __: Any, output: Tensor) -> None:
-            values = output if output.ndim == 2 else output.movedim(1, -1)
-            values = values.reshape(batch_count, -1, values.shape[-1])
-            magnitude = values.abs().amax((0, 1))
-            magnitudes[name] = torch.maximum(magnitude, magnitudes.get(name, magnitude))
-            step = max(1, values.shape[1] // ROWS_PER_IMAGE)
-            rows.setdefault(name, []).append(values[:, ::step].flatten(0, 1).clone())
-
-        return record
-
-    handles = [
-        network.get_submodule(name).register_forward_hook(make_hook(name))
-        for name in _list_sampled_tensors(network)
-    ]
-    try:
-        with torch.inference_mode():
-            batch_size = choose_batch_size(*images.shape[2:])
-            for start in range(0, len(images), batch_size):
-                batch = images[start : start + batch_size]
-                batch_count = len(batch)
-                network(batch)
-                progress.advance("sampling channels", start + batch_count, len(images))
-    finally:
-        for handle in handles:
-            handle.remove()
-    return {name: TensorSample(torch.cat(parts), magnitudes[name]) for name, parts in rows.items()}
 
 
 def _list_sampled_tensors(network: TinyViT) -> list[str]:

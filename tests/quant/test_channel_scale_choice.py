@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from tinyvit.nn.model import TinyViT
 from tinyvit.quant.calibration import calibrate
 from tinyvit.quant.channel_scale_choice import (
-    TensorSample,
     choose_input_exponents,
     choose_output_exponents,
     find_channel_scales,
@@ -25,6 +24,7 @@ from tinyvit.quant.equalization_choice import find_equalization
 from tinyvit.quant.quantized_layers import ActivationQuantizer, QuantizedLayer
 from tinyvit.quant.quantized_network import quantize_network
 from tinyvit.quant.recipe import Recipe
+from tinyvit.quant.tensor_samples import TensorSample, sample_rows
 from tinyvit.quant_scheme import QuantScheme
 
 MBCONV, MLP = "stages.0.blocks.1", "stages.1.blocks.0.mlp"
@@ -117,7 +117,7 @@ def test_the_predicted_error_is_that_of_a_quantized_layer() -> None:
     with torch.inference_mode():
         difference = quantized(sample.rows) - layer(sample.rows)
     measured = float(difference.square().sum(1).mean())
-    predicted = predict_error(sample.rows, layer.weight.detach(), torch.ones(64))
+    predicted = predict_error(sample, layer.weight.detach(), torch.ones(64))
     assert predicted == pytest.approx(measured, rel=0.2)
 
 
@@ -128,6 +128,27 @@ def test_factors_move_outliers_into_small_weights() -> None:
     exponents = torch.tensor(choose_input_exponents(sample, weight))
     assert (exponents[:4] <= -4).all()
     assert (exponents[4:].abs() <= 1).all()
+
+
+def test_rows_have_weights() -> None:
+    """A row of weight 3 counts as three rows."""
+    sample = make_sample(20.0)
+    weights = torch.ones(len(sample.rows))
+    weights[:100] = 3
+    repeated = torch.cat([sample.rows[:100]] * 2 + [sample.rows])
+    weight = torch.randn(128, 64, generator=torch.Generator().manual_seed(1))
+    weighted = TensorSample(sample.rows, sample.magnitude, weights)
+    expected = predict_error(TensorSample(repeated, sample.magnitude), weight, torch.ones(64))
+    assert predict_error(weighted, weight, torch.ones(64)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_largest_position_of_each_image_is_in_the_sample() -> None:
+    """Massive tokens are rare, so evenly spaced positions miss them."""
+    values = torch.zeros(2, 999, 4)
+    values[0, 501, 2] = -7
+    rows, weights = sample_rows(values)
+    assert rows.tolist().count([0, 0, -7, 0]) == 1
+    assert float(weights.sum()) == pytest.approx(2 * 999, rel=0.05)
 
 
 def test_no_factors_are_chosen_without_a_large_gain() -> None:
