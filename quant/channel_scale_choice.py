@@ -195,10 +195,17 @@ def _weights_after(network: nn.Module, name: str) -> tuple[Tensor, Tensor | None
 
 
 def _output_importance(network: nn.Module, name: str) -> Tensor:
-    """Return the energy of the weights after the output of a layer, (channels,)."""
+    """Return the energy of the weights after the output of a layer, (channels,).
+
+    It is 1 for outputs that are added to the residual stream, which many layers use.
+    """
     layer_name = scaled_layer_name(name)
     stem, number = layer_name[:-1], int(layer_name[-1])
-    following = network.get_submodule(f"{stem}{number + 1}")
+    layers = dict(network.named_modules())
+    following = layers.get(f"{stem}{number + 1}")
+    if following is None:
+        weight = layers[layer_name].get_parameter("weight")
+        return torch.ones(len(weight), dtype=torch.float64)
     if is_depthwise(following):
         energy = _row_energy(following.get_parameter("weight"))
         return energy * _column_energy(network, f"{stem}{number + 2}")

@@ -28,14 +28,17 @@ from tinyvit.quant_scheme import QuantScheme
 MBCONV, MLP = "stages.0.blocks.1", "stages.1.blocks.0.mlp"
 POINTS = {
     "patch_embed.conv2_input": 32,
+    "patch_embed.conv2_output": 64,
     f"{MBCONV}.conv1_input": 64,
     f"{MBCONV}.conv1_output": 256,
     f"{MBCONV}.conv2_input": 256,
     f"{MBCONV}.conv2_output": 256,
     f"{MBCONV}.conv3_input": 256,
+    f"{MBCONV}.conv3_output": 64,
     "stages.2.downsample.conv1_input": 128,
     "stages.2.downsample.conv1_output": 160,
     "stages.2.downsample.conv3_input": 160,
+    "stages.2.downsample.conv3_output": 160,
     f"{MLP}.fc1_output": 512,
     f"{MLP}.fc2_input": 512,
 }
@@ -115,8 +118,9 @@ def test_a_scheme_multiplies_only_what_it_quantizes(
     scaled_network: TinyViT, noise_images: Tensor
 ) -> None:
     recipe = make_recipe(scaled_network, noise_images[:8], (f"{MBCONV}.conv3",))
-    inputs = {name for name in POINTS if name.endswith("_input")} - {f"{MBCONV}.conv3_input"}
-    convolutions = {name for name in POINTS if name.endswith("_output")} - {f"{MLP}.fc1_output"}
+    quantized = {name for name in POINTS if not name.startswith(f"{MBCONV}.conv3")}
+    inputs = {name for name in quantized if name.endswith("_input")}
+    convolutions = quantized - inputs - {f"{MLP}.fc1_output"}
     expected: dict[str, set[str]] = {
         "none": inputs,
         "convolutions": inputs | convolutions,

@@ -98,11 +98,12 @@ class PatchEmbed(nn.Module):
         super().__init__()
         self.conv1 = ConvNorm(3, dim // 2, kernel=3, stride=2)
         self.conv2 = ConvNorm(dim // 2, dim, kernel=3, stride=2)
-        self.conv2_input = ScalePoint()
+        self.conv2_input, self.conv2_output = ScalePoint(), ScalePoint()
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the feature map (B, dim, H/4, W/4) of normalized images (B, 3, H, W)."""
-        return self.conv2(self.conv2_input(F.gelu(self.conv1(x))))  # type: ignore[no-any-return]
+        y = self.conv2(self.conv2_input(F.gelu(self.conv1(x))))
+        return self.conv2_output(y)  # type: ignore[no-any-return]
 
 
 class MBConv(nn.Module):
@@ -130,13 +131,13 @@ class MBConv(nn.Module):
         self.output = TensorPoint()
         self.conv1_input, self.conv1_output = ScalePoint(), ScalePoint()
         self.conv2_input, self.conv2_output = ScalePoint(), ScalePoint()
-        self.conv3_input = ScalePoint()
+        self.conv3_input, self.conv3_output = ScalePoint(), ScalePoint()
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute a feature map of the same shape (B, dim, H, W)."""
         y = F.gelu(self.conv1_output(self.conv1(self.conv1_input(x))))
         y = F.gelu(self.conv2_output(self.conv2(self.conv2_input(y))))
-        y = self.conv3(self.conv3_input(y))
+        y = self.conv3_output(self.conv3(self.conv3_input(y)))
         if self.outliers is not None:
             y = self.outlier_sum(y + self.outliers(x))
         return self.output(F.gelu(self.residual_sum(x + y)))  # type: ignore[no-any-return]
@@ -158,13 +159,14 @@ class PatchMerging(nn.Module):
         self.conv2 = ConvNorm(out_dim, out_dim, kernel=3, stride=stride, groups=out_dim)
         self.conv3 = ConvNorm(out_dim, out_dim)
         self.conv1_input, self.conv1_output = ScalePoint(), ScalePoint()
-        self.conv3_input = ScalePoint()
+        self.conv3_input, self.conv3_output = ScalePoint(), ScalePoint()
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute a feature map (B, out, H/stride, W/stride) from one of shape (B, in, H, W)."""
         y = F.gelu(self.conv1_output(self.conv1(self.conv1_input(x))))
         y = F.gelu(self.conv2(y))
-        return self.conv3(self.conv3_input(y))  # type: ignore[no-any-return]
+        y = self.conv3(self.conv3_input(y))
+        return self.conv3_output(y)  # type: ignore[no-any-return]
 
 
 class Mlp(nn.Module):
