@@ -54,18 +54,19 @@ def enlarge_stage_channels(network: TinyViT) -> None:
     network.get_submodule(DOWNSAMPLING).weight[:, ::16] /= 200
 
 
-def enlarge_residual_channels(network: TinyViT) -> None:
-    """Give a few channels of the residual stream large values where a convolution computes them."""
-    convolution = network.get_submodule("stages.1.downsample.conv3")
-    convolution.weight[::16] *= 50
-    convolution.bias[::16] *= 50
+def enlarge_residual_channel(network: TinyViT) -> None:
+    """Give a channel of the residual stream a large constant where a convolution computes it."""
+    network.get_submodule("stages.1.downsample.conv3").bias[17] += 200
 
 
 CASES = {
     enlarge_mlp_channels: {f"{MLP}.fc1_output", f"{MLP}.fc2_input"},
     enlarge_mbconv_channels: {f"{MBCONV}.conv1_output", f"{MBCONV}.conv2_input"},
     enlarge_stage_channels: {f"{DOWNSAMPLING}_input"},
-    enlarge_residual_channels: {"stages.1.downsample.conv3_output"},
+    enlarge_residual_channel: {
+        "stages.1.downsample.conv3_output",
+        f"{DOWNSAMPLING}_input",
+    },
 }
 """Function that makes a network hard to quantize -> the tensors that are rescaled."""
 
