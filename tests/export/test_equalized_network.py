@@ -36,8 +36,8 @@ EQUALIZATION = Equalization(
     },
     scales={
         "patch_embed.conv2_input": (2, -1) * 16,
-        "stages.0.blocks.1.conv1_output": (3, 0) * 128,
-        "stages.0.blocks.1.conv2_input": (0, -3) * 128,
+        "stages.0.blocks.0.conv1_output": (3, 0) * 124,
+        "stages.0.blocks.0.conv2_input": (0, -3) * 124,
         "stages.1.downsample.conv1_input": (1, -1) * 32,
         "stages.1.blocks.0.mlp.fc1_output": (0, 2) * 256,
         "stages.1.blocks.0.mlp.fc2_input": (0, -2) * 256,
