@@ -132,7 +132,10 @@ def equalize_and_calibrate(
         The recipe, which contains the equalization.
     """
     normalized = torch.from_numpy(checkpoint.preprocess.normalize(images.pixels))
-    equalization = find_equalization(folded, normalized, progress)
+    # The multiplications would be further operators with tensors of their own for an NPU.
+    equalization = find_equalization(
+        folded, normalized, progress, multiplies=not options.every_tensor
+    )
     equalized = equalize_network(folded, equalization)
     recipe = calibrate_recipe(checkpoint, equalized, images, weight_bits, progress, options)
     return replace(recipe, equalization=equalization)

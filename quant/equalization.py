@@ -2,7 +2,7 @@
 
 An activation tensor has one scale, so a few channels with 30 to 100 times the range of the others
 leave only a few integers for those. Equalization keeps the function that the network computes, and
-changes four kinds of places in the folded network:
+changes five kinds of places in the folded network:
 
 - The channels of queries are multiplied and those of keys are divided by the same factors, and the
   channels of values are multiplied and the columns of the output projection divided. This is
@@ -12,9 +12,11 @@ changes four kinds of places in the folded network:
   after it are divided by it, as in SmoothQuant (Xiao et al., ICML 2023).
 - A constant offset of the input of a downsampling is removed from the bias of the layer before, and
   is added in the bias of the layer after (bias absorption, Nagel et al.).
-- Hidden channels between two GELUs cannot be rescaled, because GELU(s x) is not s GELU(x). If a few
-  of them are outliers, they get layers of their own (`outliers` of `Mlp` and `MBConv`), which are
-  quantized with scales of their own.
+- Hidden channels between two GELUs cannot be rescaled in this way, because GELU(s x) is not
+  s GELU(x). If a few of them are outliers, they get layers of their own (`outliers` of `Mlp` and
+  `MBConv`), which are quantized with scales of their own.
+- Other tensors with outlier channels are multiplied right before or after a layer
+  (`quant.channel_scales`).
 
 The factors are powers of two, so rescaled weights have no rounding error. Places without outliers
 stay as they are: a network without any is quantized as if there were no equalization.
@@ -32,9 +34,8 @@ from torch import Tensor, nn
 from tinyvit.nn.attention import Attention, SplitProjection
 from tinyvit.nn.layers import MBConv, Mlp
 from tinyvit.nn.model import AttentionStage, Block, TinyViT
+from tinyvit.quant.channel_scales import MAX_EXPONENT, rescale_channels
 
-MAX_EXPONENT = 12
-"""Largest absolute value of an exponent: factors are from 2^-12 to 2^12."""
 MAX_OFFSET = 1e6
 """Largest absolute value of an offset. With larger ones, float32 loses the rest of the tensor."""
 
@@ -51,11 +52,15 @@ class Equalization:
             name of the layer: the first layer of a downsampling.
         outliers: Hidden channels that get layers of their own, by the name of the `Mlp` or
             `MBConv`; a channel is a row of its first layer.
+        scales: Exponents e of the factors 2^e by which the channels of the input or the output of a
+            layer are multiplied there, by the name of the layer and "_input" or "_output" (the
+            columns, or the rows, of the layer are divided). Applied after all other changes.
     """
 
     exponents: dict[str, tuple[int, ...]] = field(default_factory=dict)
     offsets: dict[str, tuple[float, ...]] = field(default_factory=dict)
     outliers: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    scales: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 @torch.no_grad()
@@ -92,6 +97,7 @@ def equalize_network(folded: TinyViT, equalization: Equalization) -> TinyViT:
         _require(isinstance(block, (MBConv, Mlp)), name)
         assert isinstance(block, (MBConv, Mlp))
         _separate_outliers(block, channels, name)
+    rescale_channels(network, equalization.scales)
     return network
 
 

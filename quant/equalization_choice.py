@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,7 +13,14 @@ from tinyvit.nn.attention import Attention
 from tinyvit.nn.layers import MBConv, Mlp
 from tinyvit.nn.model import TinyViT
 from tinyvit.progress import NullProgress, Progress
-from tinyvit.quant.equalization import MAX_EXPONENT, MAX_OFFSET, Equalization, find_downsampling
+from tinyvit.quant.channel_scale_choice import find_channel_scales
+from tinyvit.quant.channel_scales import MAX_EXPONENT
+from tinyvit.quant.equalization import (
+    MAX_OFFSET,
+    Equalization,
+    equalize_network,
+    find_downsampling,
+)
 from tinyvit.quant.image_counts import choose_batch_size
 
 MIN_ATTENTION_EXPONENT = 3
@@ -44,7 +51,11 @@ class _ChannelRange:
 
 
 def find_equalization(
-    folded: TinyViT, images: Tensor, progress: Progress = NullProgress()
+    folded: TinyViT,
+    images: Tensor,
+    progress: Progress = NullProgress(),
+    *,
+    multiplies: bool = True,
 ) -> Equalization:
     """Measure the ranges of channels, and choose what equalization changes.
 
@@ -52,6 +63,8 @@ def find_equalization(
         folded: The folded float32 network (`tinyvit.nn.fold`).
         images: Normalized images, float32 (N, 3, H, W).
         progress: Receives the number of images that have passed through the network.
+        multiplies: Whether channels may be rescaled by multiplications of their own
+            (`Equalization.scales`).
 
     Returns:
         The changes, for `equalize_network`.
@@ -69,7 +82,13 @@ def find_equalization(
             channels = choose_outliers(hidden)
             if channels:
                 outliers[name] = channels
-    return Equalization(exponents, _choose_offsets(folded, ranges), outliers)
+    equalization = Equalization(exponents, _choose_offsets(folded, ranges), outliers)
+    if not multiplies:
+        return equalization
+    chosen = find_channel_scales(equalize_network(folded, equalization), images, progress)
+    norms = {name: values for name, values in chosen.items() if name.endswith(".norm")}
+    scales = {name: values for name, values in chosen.items() if name not in norms}
+    return replace(equalization, exponents={**exponents, **norms}, scales=scales)
 
 
 def _measure_ranges(

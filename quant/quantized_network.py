@@ -23,6 +23,7 @@ from typing import TypeVar
 from torch import nn
 
 from tinyvit.nn.attention import Attention
+from tinyvit.quant.channel_scales import OUTPUT, remove_unused_scales, scaled_layer_name
 from tinyvit.quant.quantized_layers import ActivationQuantizer, Layer, QuantizedLayer
 from tinyvit.quant.recipe import Recipe
 from tinyvit.quant.tensor_points import layer_input_point, quantize_every_tensor
@@ -92,7 +93,7 @@ def replace_layers(
     Raises:
         KeyError: The recipe has no scale for a tensor that the scheme quantizes.
     """
-    network = copy.deepcopy(folded)
+    network = without_unused_scales(folded, recipe, scheme)
     units = quantized_units(folded, recipe, scheme)
     for name, layer in list(quantizable_layers(network)):
         if name not in units:
@@ -110,6 +111,28 @@ def replace_layers(
     for name, attention in list(attention_modules(network)):
         if name in units:
             _quantize_operands(attention, name, recipe, make_quantizer)
+    return network
+
+
+def without_unused_scales(folded: Network, recipe: Recipe, scheme: QuantScheme) -> Network:
+    """Return a copy of an equalized network that multiplies channels only where they are quantized.
+
+    Args:
+        folded: The folded float32 network. It is not changed.
+        recipe: The recipe, whose `float_units` stay float32.
+        scheme: Which tensors the target's engine quantizes.
+    """
+    network = copy.deepcopy(folded)
+    units = {*quantized_units(folded, recipe, scheme)}
+
+    def is_used(name: str) -> bool:
+        layer = scaled_layer_name(name)
+        if layer not in units or recipe.weights_only:
+            return False
+        is_convolution = isinstance(folded.get_submodule(layer), nn.Conv2d)
+        return not name.endswith(OUTPUT) or scheme.quantizes_output(is_convolution)
+
+    remove_unused_scales(network, is_used)
     return network
 
 

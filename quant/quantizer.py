@@ -158,8 +158,8 @@ def _calibrate_on_images(
     if folded.feature_stages:
         # Other stages have no observers.
         network_identity += f" stages {folded.feature_stages}"
-    # The last word distinguishes the files from those of versions without equalization.
-    identity = f"{network_identity} {calibration.sha256} {METHOD} equalized"
+    # The last words distinguish the files from those of versions with another equalization.
+    identity = f"{network_identity} {calibration.sha256} {METHOD} equalized 2"
     if config.every_tensor:
         identity += " every tensor"
     key = hashlib.sha256(identity.encode()).hexdigest()[:16]

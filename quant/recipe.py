@@ -35,10 +35,14 @@ from tinyvit.serialization import parse_dataclass, read_json
 if TYPE_CHECKING:
     from tinyvit.nn.checkpoint import Checkpoint
 
-FORMAT = 5
-"""Version of the file format. In version 2, keys and values got 7 bits, and the scales and shifts
-of LayerNorms were folded (nn/fold.py), which changed the scales. Version 3 renamed fields. Version
-4 added `windows`, `mean` and `std`, and version 5 added `equalization`."""
+FORMAT = 6
+"""Version of the file format, for a recipe with `Equalization.scales`. In version 2, keys and
+values got 7 bits, and the scales and shifts of LayerNorms were folded (nn/fold.py), which changed
+the scales. Version 3 renamed fields. Version 4 added `windows`, `mean` and `std`, version 5 added
+`equalization`, and version 6 the `scales` in it."""
+FORMAT_WITHOUT_SCALES = 5
+"""Version of the file of a recipe without `Equalization.scales`, which earlier versions of this
+package can read, too."""
 MAX_BYTES = 4 * 2**20
 """Largest size of a recipe file."""
 MIN_SCALE, MAX_SCALE = 1e-30, 1e30
@@ -131,7 +135,12 @@ class Recipe:
         if not self.ranges:
             # For the same reason.
             del fields["ranges"]
-        return json.dumps({"format": FORMAT, **fields}, indent=1, sort_keys=True) + "\n"
+        version = FORMAT
+        if not self.equalization.scales:
+            # For the same reason.
+            del fields["equalization"]["scales"]
+            version = FORMAT_WITHOUT_SCALES
+        return json.dumps({"format": version, **fields}, indent=1, sort_keys=True) + "\n"
 
     @property
     def sha256(self) -> str:
@@ -198,8 +207,8 @@ def _parse_recipe(data: object) -> Recipe:
     """Check parsed JSON and convert it. Raises ValueError with the reason if it is not a recipe."""
     if not isinstance(data, dict):
         raise ValueError("it is not a JSON object")
-    if data.pop("format", None) != FORMAT:
-        raise ValueError(f"its format version is not {FORMAT}")
+    if data.pop("format", None) not in (FORMAT_WITHOUT_SCALES, FORMAT):
+        raise ValueError(f"its format version is not {FORMAT_WITHOUT_SCALES} or {FORMAT}")
     recipe = parse_dataclass(Recipe, data)
     if recipe.weight_bits not in WEIGHT_BITS:
         raise ValueError(f"weight_bits is {recipe.weight_bits}, but must be one of {WEIGHT_BITS}")

@@ -32,6 +32,7 @@ from tinyvit.quant.quantized_network import (
     quantizable_layers,
     quantize_network,
     quantized_units,
+    without_unused_scales,
 )
 from tinyvit.quant.recipe import Recipe
 from tinyvit.quant_scheme import QuantScheme
@@ -52,7 +53,8 @@ class SimulatedNetwork:
             scheme: Which tensors the target's engine quantizes.
             images: Normalized images, float32 (N, 3, H, W).
         """
-        self._folded = folded
+        # Outputs of layers are compared, so both networks must have the same factors.
+        self._folded = without_unused_scales(folded, recipe, scheme)
         self._recipe = recipe
         self._scheme = scheme
         self._images = images

@@ -179,7 +179,8 @@ def make_recipe_schema() -> dict[str, Any]:
 
     builder = SchemaBuilder({})
     schema = builder.describe_dataclass(recipe.Recipe)
-    version = {"description": "Version of the format.", "const": recipe.FORMAT}
+    versions = [recipe.FORMAT_WITHOUT_SCALES, recipe.FORMAT]
+    version = {"description": "Version of the format.", "enum": versions}
     schema["properties"] = {"format": version, **schema["properties"]}
     schema["properties"]["weight_bits"]["enum"] = list(recipe.WEIGHT_BITS)
     scale = {"minimum": recipe.MIN_SCALE, "maximum": recipe.MAX_SCALE}

@@ -29,6 +29,7 @@ from tinyvit.progress import make_progress
 from tinyvit.quant.calibration_data import read_calibration_set
 from tinyvit.studies.hard_checkpoints.members import MEMBER_NAMES, MemberMaker
 from tinyvit.studies.hard_checkpoints.quantizers import (
+    QUANTIZERS,
     CheckpointComparison,
     QuantizationResult,
     QuantizerConfig,
@@ -42,6 +43,7 @@ _COLUMNS = (
     "top-1 float32",
     "top-1 int8",
     "loss",
+    "worse / better",
     "agreement",
     "work in integers",
     "note",
@@ -141,6 +143,18 @@ def _add_sizes(parser: argparse.ArgumentParser) -> None:
         help="export targets of our own quantizer (default: onnx)",
     )
     parser.add_argument(
+        "--quantizers",
+        choices=QUANTIZERS,
+        default="all",
+        metavar="NAME",
+        help="all, others (of other projects) or own (default: all)",
+    )
+    parser.add_argument(
+        "--reuse",
+        action="store_true",
+        help="use the checkpoints that an earlier run with the same options wrote to the folder",
+    )
+    parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="seed of all random numbers (default: 0)"
     )
 
@@ -157,22 +171,28 @@ def _run(options: argparse.Namespace) -> int:
     images = torch.from_numpy(checkpoint.preprocess.normalize(pixels))
     maker = MemberMaker(checkpoint, images, options.steps, options.seed, progress)
     config = QuantizerConfig(
-        options.train_data, options.val_data, options.calib_count, tuple(options.targets)
+        options.train_data,
+        options.val_data,
+        options.calib_count,
+        tuple(options.targets),
+        quantizers=options.quantizers,
     )
     options.output.mkdir(parents=True, exist_ok=True)
     lines = [f"{describe_cpu()}; {checkpoint.img_size} pixels\n", _TABLE_HEAD]
     print("\n".join(lines), flush=True)
     for name in options.members:
         path = options.output / f"{name}.safetensors"
-        maker.save(name, path)
+        if not (options.reuse and path.is_file()):
+            maker.save(name, path)
         results = []
         with tempfile.TemporaryDirectory() as folder:
             for result in CheckpointComparison(path, config, Path(folder), progress).run():
                 results.append(result)
                 lines.append(make_row(name, result))
                 print(lines[-1], flush=True)
-        lines.append(make_verdict_row(name, results))
-        print(lines[-1], flush=True)
+        if options.quantizers != "own":
+            lines.append(make_verdict_row(name, results))
+            print(lines[-1], flush=True)
         table = "\n".join(lines) + "\n"
         write_atomically(options.output / "table.md", table)
     return 0
@@ -187,7 +207,7 @@ def make_row(member: str, result: QuantizationResult) -> str:
     """
     comparison = result.comparison
     if comparison is None or result.loss is None:
-        return format_table_row((member, result.quantizer, "", "", "", "", "", result.note))
+        return format_table_row((member, result.quantizer, *[""] * 6, result.note))
     return format_table_row(
         (
             member,
@@ -195,6 +215,7 @@ def make_row(member: str, result: QuantizationResult) -> str:
             f"{comparison.reference_top1:.1f}%",
             f"{comparison.top1:.1f}%",
             f"{result.loss:.1f}",
+            f"{comparison.worse} / {comparison.better}",
             f"{comparison.agreement:.1f}%",
             f"{result.integer_share:.1%}",
             result.note,
@@ -213,7 +234,7 @@ def make_verdict_row(member: str, results: Sequence[QuantizationResult]) -> str:
     largest_loss = max(losses, default=0.0)
     verdict = "hard" if largest_loss > HARD_LOSS else "not hard"
     note = f"{verdict}: a default loses {largest_loss:.1f} points"
-    return format_table_row((member, "", "", "", "", "", "", note))
+    return format_table_row((member, *[""] * 7, note))
 
 
 if __name__ == "__main__":

@@ -21,13 +21,11 @@ from torch import Tensor, nn
 from tinyvit.nn.layers import MBConv, Mlp
 from tinyvit.nn.model import Block, TinyViT
 from tinyvit.progress import NullProgress, Progress
-from tinyvit.studies.hard_checkpoints.rescaling import draw_outliers
+from tinyvit.studies.hard_checkpoints.rescaling import OUTLIER_RANGE, draw_outliers
 
 Difficulty: TypeAlias = 'Literal["channels", "weights", "tokens"]'
 """What the penalty rewards: outlier channels, weights with heavy tails, or massive tokens."""
 
-HIDDEN_CHANNELS_PER_OUTLIER = 128
-"""One of this many hidden channels becomes an outlier channel."""
 TARGET_CHANNEL_RATIO = 30.0
 """Range of an outlier channel, divided by that of the typical channel, that the penalty rewards."""
 TARGET_KURTOSIS = 30.0
@@ -35,6 +33,23 @@ TARGET_KURTOSIS = 30.0
 TARGET_TOKEN_RATIO = 30.0
 """Largest absolute value of a massive token, divided by that of the typical token, that the penalty
 rewards."""
+
+
+@dataclass(frozen=True)
+class OutlierConfig:
+    """How many outlier channels there are, and how large they are.
+
+    Attributes:
+        channels_per_outlier: One of this many hidden channels becomes an outlier channel.
+        factors: Smallest and largest factor of an outlier channel.
+    """
+
+    channels_per_outlier: int = 128
+    factors: tuple[float, float] = OUTLIER_RANGE
+
+
+MODERATE_OUTLIERS = OutlierConfig(channels_per_outlier=16, factors=(8.0, 30.0))
+"""Many channels that are moderately large."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +63,7 @@ class FinetuningConfig:
         learning_rate: Learning rate of Adam, which decreases to 0 along a cosine.
         penalty_weight: Factor of the penalty in the loss.
         seed: Seed of the outlier channels and of the order of the images.
+        outliers: The hidden channels that outlier channels start from.
     """
 
     difficulty: Difficulty
@@ -56,6 +72,7 @@ class FinetuningConfig:
     learning_rate: float = 1e-4
     penalty_weight: float = 0.1
     seed: int = 0
+    outliers: OutlierConfig = OutlierConfig()
 
 
 def finetune(
@@ -72,7 +89,7 @@ def finetune(
     generator = torch.Generator().manual_seed(config.seed)
     student = copy.deepcopy(network).eval().requires_grad_()
     if config.difficulty == "channels":
-        start_outlier_channels(student, generator)
+        start_outlier_channels(student, generator, config.outliers)
     penalty = _PENALTIES[config.difficulty]
     optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, config.steps))
@@ -93,7 +110,9 @@ def finetune(
 
 
 @torch.no_grad()
-def start_outlier_channels(network: TinyViT, generator: torch.Generator) -> None:
+def start_outlier_channels(
+    network: TinyViT, generator: torch.Generator, config: OutlierConfig = OutlierConfig()
+) -> None:
     """Multiply a few hidden channels before each GELU, and divide their columns after it.
 
     GELU(s x) / s is nearly max(x, 0) for a large s, and so differs from GELU(x) by at most 0.17.
@@ -101,16 +120,17 @@ def start_outlier_channels(network: TinyViT, generator: torch.Generator) -> None
     Args:
         network: A network that is not folded. It is changed.
         generator: Draws the channels and the factors.
+        config: How many channels there are, and how large they are.
     """
     for module in network.modules():
         if isinstance(module, Mlp):
-            factors = _draw_hidden_factors(module.fc1.out_features, generator)
+            factors = _draw_hidden_factors(module.fc1.out_features, generator, config)
             module.fc1.weight.mul_(factors[:, None])
             module.fc1.bias.mul_(factors)
             module.fc2.weight.div_(factors)
         elif isinstance(module, MBConv):
             count = module.conv1.conv.out_channels
-            first, second = (_draw_hidden_factors(count, generator) for _ in range(2))
+            first, second = (_draw_hidden_factors(count, generator, config) for _ in range(2))
             module.conv1.bn.weight.mul_(first)
             module.conv1.bn.bias.mul_(first)
             module.conv2.conv.weight.div_(first[:, None, None, None])
@@ -119,12 +139,12 @@ def start_outlier_channels(network: TinyViT, generator: torch.Generator) -> None
             module.conv3.conv.weight.div_(second[:, None, None])
 
 
-def _draw_hidden_factors(count: int, generator: torch.Generator) -> Tensor:
+def _draw_hidden_factors(count: int, generator: torch.Generator, config: OutlierConfig) -> Tensor:
     """Draw one factor for each hidden channel, float32 (count,): 1 for all but a few."""
     factors = torch.ones(count)
-    outlier_count = max(1, count // HIDDEN_CHANNELS_PER_OUTLIER)
+    outlier_count = max(1, count // config.channels_per_outlier)
     outliers = torch.randperm(count, generator=generator)[:outlier_count]
-    factors[outliers] = draw_outliers(outlier_count, generator).float()
+    factors[outliers] = draw_outliers(outlier_count, generator, config.factors).float()
     return factors
 
 

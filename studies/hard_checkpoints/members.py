@@ -19,7 +19,13 @@ from tinyvit.errors import RequestError
 from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.model import TinyViT
 from tinyvit.progress import Progress
-from tinyvit.studies.hard_checkpoints.finetuning import Difficulty, FinetuningConfig, finetune
+from tinyvit.studies.hard_checkpoints.finetuning import (
+    MODERATE_OUTLIERS,
+    Difficulty,
+    FinetuningConfig,
+    OutlierConfig,
+    finetune,
+)
 from tinyvit.studies.hard_checkpoints.rescaling import (
     add_offsets,
     rescale_keys,
@@ -32,6 +38,8 @@ Rescaling: TypeAlias = "Callable[[TinyViT, torch.Generator], None]"
 
 ORIGINAL = "original"
 """Name of the member that is the checkpoint itself."""
+MODERATE = "moderate-channels"
+"""Name of the member whose outlier channels are many and moderately large."""
 RESCALINGS: dict[str, tuple[Rescaling, ...]] = {
     "values": (rescale_values,),
     "keys": (rescale_keys,),
@@ -42,6 +50,7 @@ RESCALINGS: dict[str, tuple[Rescaling, ...]] = {
 """Members that compute what the checkpoint computes: name -> the functions that change it."""
 FINETUNINGS: dict[str, Difficulty] = {
     "outlier-channels": "channels",
+    MODERATE: "channels",
     "heavy-weights": "weights",
     "massive-tokens": "tokens",
 }
@@ -81,7 +90,10 @@ class MemberMaker:
         network = self.checkpoint.build()
         if name in FINETUNINGS or name == COMBINED:
             difficulty = FINETUNINGS.get(name, "channels")
-            config = FinetuningConfig(difficulty, steps=self.steps, seed=self.seed)
+            outliers = MODERATE_OUTLIERS if name == MODERATE else OutlierConfig()
+            config = FinetuningConfig(
+                difficulty, steps=self.steps, seed=self.seed, outliers=outliers
+            )
             network = finetune(network, self.images, config, self.progress)
         network = copy.deepcopy(network).requires_grad_(False)
         rescalings = RESCALINGS.get("rescaled" if name == COMBINED else name, ())

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from tinyvit.bench.kernel_profile import profile_kernels
 from tinyvit.errors import MissingDependencyError, RequestError
@@ -34,6 +35,9 @@ from tinyvit.studies.other_quantizers import (
 
 THREADS = 2
 """Number of CPU threads."""
+Quantizers: TypeAlias = 'Literal["all", "others", "own"]'
+"""Which quantizers are compared: all, those of other projects, or our own."""
+QUANTIZERS: tuple[Quantizers, ...] = ("all", "others", "own")
 NNCF = "nncf"
 """Name of the quantizer that is left out if it is not installed."""
 
@@ -74,6 +78,7 @@ class QuantizerConfig:
         calib_count: Number of calibration images.
         targets: Export targets of our own quantizer, such as "onnx".
         max_drop: Percentage points that our budget search allows.
+        quantizers: Which quantizers are compared.
     """
 
     calib_data: Path
@@ -81,6 +86,7 @@ class QuantizerConfig:
     calib_count: int = 256
     targets: tuple[str, ...] = ("onnx",)
     max_drop: float = 0.5
+    quantizers: Quantizers = "all"
 
 
 class CheckpointComparison:
@@ -115,9 +121,11 @@ class CheckpointComparison:
         Yields:
             The result of each quantizer, as soon as it is measured.
         """
-        yield from self._run_other_tools()
-        for target in self._config.targets:
-            yield from self._run_own_quantizer(target)
+        if self._config.quantizers != "own":
+            yield from self._run_other_tools()
+        if self._config.quantizers != "others":
+            for target in self._config.targets:
+                yield from self._run_own_quantizer(target)
 
     def _run_other_tools(self) -> Iterator[QuantizationResult]:
         """Quantize the file of torch.onnx.export with the defaults of onnxruntime and nncf."""

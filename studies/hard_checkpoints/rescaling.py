@@ -155,9 +155,20 @@ def _draw_offsets(count: int, generator: torch.Generator) -> Tensor:
     return offsets
 
 
-def draw_outliers(count: int, generator: torch.Generator) -> Tensor:
-    """Draw numbers from `OUTLIER_RANGE`, float64 (count,), whose logarithm is uniform."""
-    smallest, largest = (torch.tensor(value).double() for value in OUTLIER_RANGE)
+def draw_outliers(
+    count: int, generator: torch.Generator, limits: tuple[float, float] = OUTLIER_RANGE
+) -> Tensor:
+    """Draw numbers whose logarithm is uniform.
+
+    Args:
+        count: How many numbers are drawn.
+        generator: Draws the numbers.
+        limits: The smallest and the largest number.
+
+    Returns:
+        The numbers, float64 (count,).
+    """
+    smallest, largest = (torch.tensor(value).double() for value in limits)
     uniform = torch.rand(count, generator=generator, dtype=torch.float64)
     return smallest * (largest / smallest) ** uniform
 

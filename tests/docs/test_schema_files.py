@@ -110,7 +110,8 @@ def test_a_wrong_manifest_is_refused_by_schema_and_reader(
 
 
 def test_a_recipe_file_is_valid(tmp_path: Path) -> None:
-    for recipe in (RECIPE, replace(RECIPE, is_synthetic=True, equalization=Equalization())):
+    scales = Equalization(scales={"mlp.fc2_input": (0, -4)})
+    for recipe in (RECIPE, replace(RECIPE, is_synthetic=True, equalization=scales)):
         recipe.save(tmp_path / "recipe.json")
         assert read_recipe(tmp_path / "recipe.json") == recipe
         assert find_errors("recipe", json.loads((tmp_path / "recipe.json").read_text())) == []

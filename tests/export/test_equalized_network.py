@@ -34,6 +34,14 @@ EQUALIZATION = Equalization(
         "stages.0.blocks.0": tuple(range(8)),
         "stages.2.blocks.0.mlp": (0, 1, 2, 3, 4, 5, 6, 639),
     },
+    scales={
+        "patch_embed.conv2_input": (2, -1) * 16,
+        "stages.0.blocks.0.conv1_output": (3, 0) * 124,
+        "stages.0.blocks.0.conv2_input": (0, -3) * 124,
+        "stages.1.downsample.conv1_input": (1, -1) * 32,
+        "stages.1.blocks.0.mlp.fc1_output": (0, 2) * 256,
+        "stages.1.blocks.0.mlp.fc2_input": (0, -2) * 256,
+    },
 )
 """Every kind of change, in different layers of the shortened demo model."""
 

@@ -238,6 +238,9 @@ def test_hidden_outliers_are_chosen_in_groups_of_eight() -> None:
         Equalization(outliers={MLP: (-1,)}),
         Equalization(outliers={MLP: (512,)}),
         Equalization(outliers={MLP: ()}),
+        Equalization(scales={f"{MLP}.fc2_input": (1,)}),
+        Equalization(scales={f"{MLP}.fc2_input": (99,) * 512}),
+        Equalization(scales={f"{MLP}.fc2": (1,) * 512}),
     ],
 )
 def test_an_equalization_of_another_network_is_refused(

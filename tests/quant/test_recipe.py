@@ -45,6 +45,18 @@ def test_an_equalization_is_read_as_it_was_written(tmp_path: Path) -> None:
     }
 
 
+def test_only_recipes_with_factors_of_their_own_have_the_new_format(tmp_path: Path) -> None:
+    """The files of all others keep their bytes and their digests."""
+    plain = json.loads(RECIPE.to_json())
+    assert (plain["format"], "scales" in plain["equalization"]) == (5, False)
+    path = tmp_path / "recipe.json"
+    recipe = replace(RECIPE, equalization=Equalization(scales={"mlp.fc2_input": (0, -4)}))
+    recipe.save(path)
+    data = json.loads(path.read_text())
+    assert (data["format"], data["equalization"]["scales"]) == (6, {"mlp.fc2_input": [0, -4]})
+    assert read_recipe(path) == recipe
+
+
 def test_float_units_are_added() -> None:
     assert RECIPE.with_more_float_units(("b", "a")).with_more_float_units(
         ("c", "a")

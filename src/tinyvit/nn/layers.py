@@ -22,6 +22,39 @@ class TensorPoint(nn.Identity):
     """
 
 
+class ScalePoint(nn.Identity):
+    """Names a tensor whose channels equalization may rescale, and returns it unchanged.
+
+    The name is that of a layer of the same module, followed by "_input" for the input of the layer
+    or "_output" for its output. A `ChannelScale` takes the place of this module where channels are
+    rescaled (`tinyvit.quant.channel_scales`). It adds nothing to an exported graph.
+    """
+
+
+class ChannelScale(nn.Module):
+    """Multiplies each channel by a constant.
+
+    Attributes:
+        factors: The constants, float32 (channels,) for tokens, (channels, 1, 1) for feature maps.
+    """
+
+    factors: Tensor
+
+    def __init__(self, factors: Tensor, is_map: bool) -> None:
+        """Store the factors.
+
+        Args:
+            factors: One factor for each channel, (channels,).
+            is_map: Whether the tensor is a feature map (B, C, H, W) instead of tokens (N, C).
+        """
+        super().__init__()
+        self.register_buffer("factors", factors.reshape(-1, 1, 1) if is_map else factors)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Multiply the channels of tokens or of a feature map."""
+        return x * self.factors
+
+
 class ConvNorm(nn.Sequential):
     """Convolution without bias, then BatchNorm.
 
@@ -65,10 +98,12 @@ class PatchEmbed(nn.Module):
         super().__init__()
         self.conv1 = ConvNorm(3, dim // 2, kernel=3, stride=2)
         self.conv2 = ConvNorm(dim // 2, dim, kernel=3, stride=2)
+        self.conv2_input, self.conv2_output = ScalePoint(), ScalePoint()
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the feature map (B, dim, H/4, W/4) of normalized images (B, 3, H, W)."""
-        return self.conv2(F.gelu(self.conv1(x)))  # type: ignore[no-any-return]
+        y = self.conv2(self.conv2_input(F.gelu(self.conv1(x))))
+        return self.conv2_output(y)  # type: ignore[no-any-return]
 
 
 class MBConv(nn.Module):
@@ -94,11 +129,15 @@ class MBConv(nn.Module):
         self.outliers: nn.Module | None = None
         self.outlier_sum, self.residual_sum = TensorPoint(), TensorPoint()
         self.output = TensorPoint()
+        self.conv1_input, self.conv1_output = ScalePoint(), ScalePoint()
+        self.conv2_input, self.conv2_output = ScalePoint(), ScalePoint()
+        self.conv3_input, self.conv3_output = ScalePoint(), ScalePoint()
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute a feature map of the same shape (B, dim, H, W)."""
-        y = F.gelu(self.conv1(x))
-        y = self.conv3(F.gelu(self.conv2(y)))
+        y = F.gelu(self.conv1_output(self.conv1(self.conv1_input(x))))
+        y = F.gelu(self.conv2_output(self.conv2(self.conv2_input(y))))
+        y = self.conv3_output(self.conv3(self.conv3_input(y)))
         if self.outliers is not None:
             y = self.outlier_sum(y + self.outliers(x))
         return self.output(F.gelu(self.residual_sum(x + y)))  # type: ignore[no-any-return]
@@ -119,12 +158,15 @@ class PatchMerging(nn.Module):
         self.conv1 = ConvNorm(in_dim, out_dim)
         self.conv2 = ConvNorm(out_dim, out_dim, kernel=3, stride=stride, groups=out_dim)
         self.conv3 = ConvNorm(out_dim, out_dim)
+        self.conv1_input, self.conv1_output = ScalePoint(), ScalePoint()
+        self.conv3_input, self.conv3_output = ScalePoint(), ScalePoint()
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute a feature map (B, out, H/stride, W/stride) from one of shape (B, in, H, W)."""
-        y = F.gelu(self.conv1(x))
+        y = F.gelu(self.conv1_output(self.conv1(self.conv1_input(x))))
         y = F.gelu(self.conv2(y))
-        return self.conv3(y)  # type: ignore[no-any-return]
+        y = self.conv3(self.conv3_input(y))
+        return self.conv3_output(y)  # type: ignore[no-any-return]
 
 
 class Mlp(nn.Module):
@@ -148,11 +190,12 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(MLP_RATIO * dim, dim)
         self.outliers: nn.Module | None = None
         self.outlier_sum = TensorPoint()
+        self.fc1_output, self.fc2_input = ScalePoint(), ScalePoint()
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute tokens of the same shape (N, dim), without the residual connection."""
         normalized = self.norm(x)
-        y = self.fc2(F.gelu(self.fc1(normalized)))
+        y = self.fc2(self.fc2_input(F.gelu(self.fc1_output(self.fc1(normalized)))))
         if self.outliers is not None:
             y = self.outlier_sum(y + self.outliers(normalized))
         return y  # type: ignore[no-any-return]
