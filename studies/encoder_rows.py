@@ -87,16 +87,14 @@ def measure_files(
         engines = []
         for index, file in enumerate(files):
             runtime = stack.enter_context(open_runtime(file.path, file.engine, _OPTIONS))
-            info = runtime.describe()
-            engines.append(f"{info.engine} {info.version.split('-')[0]}")
+            engines.append(_name_engine(runtime))
             runs[str(index)] = _make_run(runtime)
         progress.message(f"timing {', '.join(file.path.name for file in files)}")
         timings = run_interleaved(runs, rounds=rounds, warmup=1, runs_per_turn=2)
     rows = []
-    for index, (file, engine) in enumerate(zip(files, engines)):
+    for file, engine, timing in zip(files, engines, timings.values()):
         progress.message(f"measuring the memory of {file.path.name}")
         arguments = ("--runtime", file.find_engine(), "--threads", "1")
-        timing = timings[str(index)]
         rows.append(
             EncoderRow(
                 name=file.path.name,
@@ -109,6 +107,12 @@ def measure_files(
             )
         )
     return rows
+
+
+def _name_engine(runtime: Runtime) -> str:
+    """Return the name and the version of an engine, without the hash of its build."""
+    info = runtime.describe()
+    return f"{info.engine} {info.version.split('-')[0]}"
 
 
 def _make_run(runtime: Runtime) -> Callable[[], object]:

@@ -72,6 +72,27 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="Targets to export to (default: all that run on a CPU).",
     )
     add("--img-size", type=int, default=224, help="Size of the demo model's images (default: 224).")
+    _add_mobile_sam_arguments(parser)
+    add("--rounds", type=positive_int, default=20, metavar="N", help="Timing rounds (default: 20).")
+    add(
+        "--artifacts",
+        type=Path,
+        metavar="DIR",
+        help="Folder for the exported files. Files that it contains are used again (default: a"
+        " temporary folder).",
+    )
+    add(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("docs/results"),
+        metavar="DIR",
+        help="Folder for the page (default: docs/results).",
+    )
+
+
+def _add_mobile_sam_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add("--mobile-sam", type=Path, metavar="FILE", help="Checkpoint of a MobileSAM.")
     add(
         "--mobile-sam-stock",
@@ -90,22 +111,6 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         choices=list(SUFFIXES),
         help="Targets to export MobileSAM's encoder to (default: those of --target).",
-    )
-    add("--rounds", type=positive_int, default=20, metavar="N", help="Timing rounds (default: 20).")
-    add(
-        "--artifacts",
-        type=Path,
-        metavar="DIR",
-        help="Folder for the exported files. Files that it contains are used again (default: a"
-        " temporary folder).",
-    )
-    add(
-        "-o",
-        "--output",
-        type=Path,
-        default=Path("docs/results"),
-        metavar="DIR",
-        help="Folder for the page (default: docs/results).",
     )
 
 
