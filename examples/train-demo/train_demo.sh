@@ -17,7 +17,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 epochs() { if [ "$quick" ]; then echo 1; else echo "$1"; fi; }
 
 tinyvit-distill save-logits --data "$data" --teacher "$here/teacher.py:make_teacher" \
-  --epochs "$(epochs 7)" --top-k 20 --set 'scale=[0.25, 1.0]' --set operations=1 --set erase=0.1 \
+  --epochs "$(epochs 6)" --top-k 20 --set 'scale=[0.25, 1.0]' --set operations=1 --set erase=0.1 \
   -o "$out/store"
 
 # Train at an image size ($1) for a number of epochs ($2); further arguments are passed on. The
