@@ -36,6 +36,8 @@ class FigureRecords:
         one_thread: Latency of the demo model's files with one thread.
         two_threads: Latency of the demo model's files with two threads.
         accuracy: Accuracy of the demo model's files.
+        no_images: Accuracy of `demo.onnx` and of the int8 files that were calibrated without
+            images.
         baselines: Latency records with baselines; empty if not measured.
         converters: Latency of this project's files and of those that the engines' own converters
             made; None if not measured.
@@ -46,6 +48,7 @@ class FigureRecords:
     one_thread: Record
     two_threads: Record
     accuracy: Record
+    no_images: Record
     baselines: tuple[Record, ...] = ()
     converters: Record | None = None
     stock: tuple[Record, ...] = ()
@@ -76,6 +79,7 @@ def format_page(records: FigureRecords) -> list[str]:
     ]
     tables = {
         "int8 and float32, demo model": _make_int8_table(records),
+        "int8 calibrated without images, demo model": _make_no_images_table(records.no_images),
         "Every engine, compared with onnxruntime in float32": _make_engine_table(records),
         "This project's export and the stock export (`torch.onnx.export` of timm's model),"
         " float32, two threads": _make_stock_table(records.stock),
@@ -141,6 +145,29 @@ def _make_int8_table(records: FigureRecords) -> list[str]:
             _format_ratio(one_thread[int8_name], one_thread[float32_name]),
             _format_ratio(two_threads[int8_name], two_threads[float32_name]),
             format_share(two_threads[int8_name].artifact.int8_mac_share),
+        )
+        lines.append(format_table_row(cells))
+    return lines
+
+
+def _make_no_images_table(record: Record) -> list[str]:
+    reference, *int8_results = record.accuracy
+    lines = [
+        f"Top-1 on {reference.classified_count} images; float32: {reference.top1:.1f}%. The int8"
+        " files were calibrated with images that the exporter makes, without photographs.",
+        "",
+        "| artifact | top-1 (95% interval) | agreement with `demo.onnx` |"
+        " worse / better than `demo.onnx` |",
+        "|---" * 4 + "|",
+    ]
+    for accuracy in int8_results:
+        low, high = accuracy.top1_interval
+        comparison = accuracy.reference
+        cells = (
+            _file_name(accuracy),
+            f"{accuracy.top1:.1f} ({low:.1f} to {high:.1f})",
+            f"{comparison.agreement:.1f}%" if comparison else "",
+            f"{comparison.worse} / {comparison.better}" if comparison else "",
         )
         lines.append(format_table_row(cells))
     return lines

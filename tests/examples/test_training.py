@@ -24,7 +24,7 @@ IMAGES_PER_CLASS = {"train": 12, "val": 7}
 def small_dataset(shared: Path, tmp_path: Path) -> Path:
     """A folder with train/ and val/, each with a few images of ten classes."""
     for split, count in IMAGES_PER_CLASS.items():
-        for source in sorted((shared / "data" / "tiny-imagenet-10" / split).iterdir()):
+        for source in sorted((shared / "data" / "imagenette" / split).iterdir()):
             folder = tmp_path / "data" / split / source.name
             folder.mkdir(parents=True)
             for image in sorted(source.rglob("*.JPEG"))[:count]:

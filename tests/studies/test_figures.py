@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,11 @@ def records_folder(tmp_path: Path) -> Path:
         make_accuracy("x/demo.int8.onnx", 849, reference=comparison),
     )
     (folder / "accuracy.json").write_text(accuracy.to_json())
+    no_images = make_accuracy_record(
+        make_accuracy("x/demo.onnx", 852),
+        make_accuracy("x/no-images/demo.int8.onnx", 847, reference=replace(comparison, worse=8)),
+    )
+    (folder / "accuracy-no-images.json").write_text(no_images.to_json())
     return folder
 
 
@@ -59,12 +65,15 @@ def test_existing_records_are_not_measured_again(
 ) -> None:
     (tmp_path / "demo.onnx").touch()
     (tmp_path / "demo.int8.onnx").touch()
+    (tmp_path / "no-images").mkdir()
+    (tmp_path / "no-images" / "demo.int8.onnx").touch()
     data = ["--calib-data", str(tmp_path / "val"), "--val-data", str(tmp_path / "val")]
     folders = ["--artifacts", str(tmp_path), "--records", str(records_folder)]
     assert figures.main([*data, *folders, "-o", str(tmp_path / "out")]) == 0
     assert "measuring" not in capsys.readouterr().err
     page = (tmp_path / "out" / "x86-64-avx2.md").read_text()
     assert "| `onnx` | 84.9 (82.4 to 87.4) | 99.3% | 1.00 | 0.6" in page
+    assert "| demo.int8.onnx | 84.7 (82.2 to 87.2) | 99.3% | 8 / 2 |" in page
     assert "- noisy\n" in page
     assert "became" not in page
     assert "settled" not in page
