@@ -34,7 +34,8 @@ from tinyvit.runtimes.rockchip_log import Layer, find_toolkit_error, parse_layer
 from tinyvit.serialization import parse_dataclass, parse_json
 from tinyvit.staging import temporary_folder
 
-_WORKER_FILE = "rockchip_worker.py"
+_WORKER_FILE, _SCALES_FILE = "rockchip_worker.py", "rockchip_scales.py"
+"""Files of this package that the other process executes."""
 _ANSWER_FILE = "answer.json"
 _NETWORK_FILE = "network.rknn"
 _LAYER_FILE = "layers.txt"
@@ -64,6 +65,7 @@ class ToolkitRequest:
             float16 network.
         known_quantization: `CompiledNetwork.quantization` of an earlier compilation, which is used
             again; "" to make it from `scales`.
+        input_shape: Shape of the input; needed only with `known_quantization`.
     """
 
     network: bytes
@@ -71,6 +73,7 @@ class ToolkitRequest:
     analysis_image: npt.NDArray[np.float32] | None = None
     scales: Mapping[str, float] | None = None
     known_quantization: str = ""
+    input_shape: tuple[int, ...] = ()
 
     def write(self, folder: Path, simulates: bool) -> None:
         """Write the files that the worker reads.
@@ -87,14 +90,20 @@ class ToolkitRequest:
             settings["single_core_mode"] = True
         if self.analysis_image is not None:
             np.save(folder / "analysis.npy", self.analysis_image)
+        needs_range = bool(self.known_quantization)
+        if needs_range:
+            # The toolkit measures ranges, although they are known and replaced.
+            np.save(folder / "range.npy", np.zeros(self.input_shape, np.float32))
         request = {
             "settings": settings,
             "scales": None if self.scales is None else dict(self.scales),
             "known_quantization": self.known_quantization,
+            "range_inputs": ["range.npy"] if needs_range else [],
             "analysis_inputs": [] if self.analysis_image is None else ["analysis.npy"],
             "simulates": simulates,
         }
         (folder / "network.onnx").write_bytes(self.network)
+        (folder / _SCALES_FILE).write_text(_read_source(_SCALES_FILE), encoding="utf-8")
         (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
 
 
@@ -109,6 +118,8 @@ class CompiledNetwork:
         layer_errors: The toolkit's table of the errors of all layers; "" if none was requested.
         quantization: The parameters with which the toolkit quantized the network, as its own
             configuration file; "" for float16.
+        own_scale_count: Number of tensors that have a scale of the request.
+        tensor_count: Number of tensors that are quantized.
     """
 
     data: bytes
@@ -116,6 +127,8 @@ class CompiledNetwork:
     layers: tuple[Layer, ...]
     layer_errors: str = ""
     quantization: str = ""
+    own_scale_count: int = 0
+    tensor_count: int = 0
 
 
 @dataclass(frozen=True)
@@ -123,12 +136,16 @@ class ToolkitAnswer:
     """The content of answer.json.
 
     Attributes:
+        own_scale_count: See `CompiledNetwork`.
+        tensor_count: See `CompiledNetwork`.
         toolkit: Version of the toolkit; "" if it cannot be imported.
         error: What failed, as a clause; "" if nothing did.
     """
 
     toolkit: str
     error: str
+    own_scale_count: int = 0
+    tensor_count: int = 0
 
 
 def make_worker_command(python: str, folder: Path) -> list[str]:
@@ -138,8 +155,7 @@ def make_worker_command(python: str, folder: Path) -> list[str]:
         python: Path of the Python that has the toolkit.
         folder: The folder with the request.
     """
-    code = resources.files("tinyvit.runtimes").joinpath(_WORKER_FILE).read_text(encoding="utf-8")
-    return [python, *make_options_for_code(code), str(folder)]
+    return [python, *make_options_for_code(_read_source(_WORKER_FILE)), str(folder)]
 
 
 def make_worker_environment() -> dict[str, str]:
@@ -225,7 +241,14 @@ def read_compiled_network(
         layers=parse_layers(log),
         layer_errors=_read_text(folder / _LAYER_FILE, is_required=True) if has_analysis else "",
         quantization=_read_text(folder / _QUANTIZATION_FILE, is_required=False),
+        own_scale_count=answer.own_scale_count,
+        tensor_count=answer.tensor_count,
     )
+
+
+def _read_source(name: str) -> str:
+    """Return the source code of a module of this folder."""
+    return resources.files("tinyvit.runtimes").joinpath(name).read_text(encoding="utf-8")
 
 
 def _read_answer(folder: Path, ended: EndedProcess | None) -> ToolkitAnswer:

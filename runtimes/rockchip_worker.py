@@ -20,6 +20,7 @@ import contextlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import io
 import json
 import os
 import shutil
@@ -33,6 +34,10 @@ _SNAPSHOT_FOLDER = "snapshot"
 """Folder for the tensors of the accuracy analysis."""
 _ANALYSIS_FILE = "error_analysis.txt"
 """File of the accuracy analysis in this folder."""
+_CONFIGURATION_FILE = "network.quantization.cfg"
+"""File with the range of each tensor, which the toolkit writes and reads."""
+_SCALES_FILE = "rockchip_scales.py"
+"""File of the module tinyvit.runtimes.rockchip_scales, which is copied into the folder."""
 
 
 class _MissingModule(types.ModuleType):
@@ -102,19 +107,93 @@ def check(code: Any, step: str) -> None:
         raise StepError(f"{step} failed")
 
 
-def build(rknn: Any, request: dict[str, Any]) -> None:
+def build(rknn: Any, request: dict[str, Any], answer: dict[str, Any], make_instance: Any) -> None:
     """Compile the network, and analyze the accuracy of each layer.
 
     Args:
         rknn: An instance of the toolkit's class.
         request: The request.
+        answer: The answer, to which counts are added.
+        make_instance: Makes another instance.
     """
     check(rknn.config(**request["settings"]), "configuring")
-    check(rknn.load_onnx("network.onnx"), "reading the ONNX file")
-    check(rknn.build(do_quantization=False), "compiling")
+    if request["scales"] is None and not request["known_quantization"]:
+        check(rknn.load_onnx("network.onnx"), "reading the ONNX file")
+        check(rknn.build(do_quantization=False), "compiling")
+    else:
+        Path(_CONFIGURATION_FILE).write_text(quantize(make_instance(), request, answer))
+        code = rknn.hybrid_quantization_step2(
+            model_input="network.model",
+            data_input="network.data",
+            model_quantization_cfg=_CONFIGURATION_FILE,
+        )
+        check(code, "compiling the quantized network")
     check(rknn.export_rknn("network.rknn"), "writing the file")
     if request["analysis_inputs"]:
         analyze(rknn, request["analysis_inputs"])
+
+
+def quantize(rknn: Any, request: dict[str, Any], answer: dict[str, Any]) -> str:
+    """Let the toolkit rewrite the network, and choose the range of each tensor.
+
+    The toolkit measures ranges with the images of a list. Those are used only for the tensors that
+    have no scale in the request.
+
+    Args:
+        rknn: An instance of the toolkit's class.
+        request: The request.
+        answer: The answer, to which counts are added.
+
+    Returns:
+        The content of the configuration file.
+    """
+    names = request["analysis_inputs"] or request["range_inputs"]
+    Path("dataset.txt").write_text("".join(f"{name}\n" for name in names))
+    check(rknn.config(**request["settings"]), "configuring")
+    check(rknn.load_onnx("network.onnx"), "reading the ONNX file")
+    check(rknn.hybrid_quantization_step1(dataset="dataset.txt"), "measuring ranges")
+    rknn.release()
+    if request["known_quantization"]:
+        return str(request["known_quantization"])
+    import onnx
+    from ruamel.yaml import YAML
+
+    nodes = [
+        (node.op_type, node.name, node.input[0], node.output[0])
+        for node in onnx.load("network.model").graph.node
+        if node.input
+    ]
+    yaml = YAML(typ="safe")
+    configuration = yaml.load(Path(_CONFIGURATION_FILE))
+    parameters = configuration["quantize_parameters"]
+    own_scales = load_scales_module().choose_scales(nodes, list(parameters), request["scales"])
+    for name, scale in own_scales.items():
+        set_scale(parameters[name], scale)
+    answer["own_scale_count"], answer["tensor_count"] = len(own_scales), len(parameters)
+    text = io.StringIO()
+    yaml.dump(configuration, text)
+    return text.getvalue()
+
+
+def load_scales_module() -> Any:
+    """Return the module in the file `_SCALES_FILE`."""
+    spec = importlib.util.spec_from_file_location("rockchip_scales", _SCALES_FILE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def set_scale(entry: dict[str, Any], scale: float) -> None:
+    """Change an entry of the configuration to integers from -128 to 127 without a zero point.
+
+    Args:
+        entry: The entry of a tensor; one of another type than int8 is not changed.
+        scale: The scale.
+    """
+    if entry.get("dtype") == "int8":
+        entry.update(min=[-128 * scale], max=[127 * scale], scale=[scale], zero_point=[0])
 
 
 def analyze(rknn: Any, inputs: list[str]) -> None:
@@ -187,7 +266,7 @@ def main(folder: str) -> int:
 
         answer["toolkit"] = metadata.version("rknn-toolkit2")
         rknn = toolkit(verbose=True)
-        build(rknn, request)
+        build(rknn, request, answer, lambda: toolkit(verbose=True))
         if request["simulates"]:
             check(rknn.init_runtime(), "starting the simulator")
     except ImportError as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,7 @@ def open_in_simulator(artifact: Artifact, options: RuntimeOptions, python: str |
         )
     program = find_python(python)
     request = _read_request(artifact.path, compilation)
+    request = replace(request, input_shape=tuple(int(side) for side in manifest.input.shape))
     simulator = Simulator(request, program)
     info = RuntimeInfo(
         engine=ENGINE.name,

@@ -19,6 +19,7 @@ from tinyvit.export.passes.product_macs import count_product_macs
 from tinyvit.export.targets import Feature, Target, check_supported
 from tinyvit.export.targets.rknn.float16_ranges import find_largest_value
 from tinyvit.export.targets.rknn.options import RKNN_OPTIONS, RknnOptions, parse_options
+from tinyvit.export.targets.rknn.passes import remove_quantizers
 from tinyvit.export.targets.rknn.writer import RknnModel
 from tinyvit.image_sizes import ImageSize, height_and_width
 from tinyvit.manifest import EmbeddedPreprocessing, Precision
@@ -53,7 +54,6 @@ class RknnTarget(Target):
     scheme = QuantScheme(activations="uint8", every_tensor=True)
     unsupported: Mapping[Feature, str] = {
         "float32": "Rockchip's NPUs compute in float16 or in integers",
-        "int8": "INT8",
         "int8-weights": "a Rockchip NPU that multiplies int8 weights needs integer activations",
         "normalize": _PREPROCESSING_REASON,
         "full": _PREPROCESSING_REASON,
@@ -98,15 +98,34 @@ class RknnTarget(Target):
         check_supported(self, precision, embedded_preprocessing, graph.batch)
         python = rockchip.find_python(self.rknn_options.python)
         model = make_onnx_model(graph)
+        scales = remove_quantizers(model) if precision == "int8" else None
         images = make_test_images(graph.img_size, preprocess)
-        chip = self.rknn_options.chips[0]
-        request = ToolkitRequest(_serialize(model), chip, analysis_image=images[0])
+        request = ToolkitRequest(
+            _serialize(model), self.rknn_options.chips[0], analysis_image=images[0], scales=scales
+        )
+        largest_value = None
+        if scales is None:
+            largest_value = find_largest_value(request.network, images)
         return RknnModel(
             request=request,
             compiled=compile_network(request, python),
             macs=count_product_macs(model),
-            largest_value=find_largest_value(request.network, images),
+            largest_value=largest_value,
         )
+
+    def make_parity_model(
+        self,
+        graph: Graph,
+        preprocess: Preprocess,
+        embedded_preprocessing: EmbeddedPreprocessing,
+        precision: Precision,
+    ) -> bytes:
+        """Make the network with its quantize operators; see `Target.make_parity_model`.
+
+        The accuracy of int8 is measured with it in onnxruntime, because the simulator is slow.
+        """
+        check_supported(self, precision, embedded_preprocessing, graph.batch)
+        return _serialize(graph.to_onnx())
 
     def open_reference(self, artifact: Artifact) -> Runtime:
         """Open an artifact in the simulator; see `Target.open_reference`."""

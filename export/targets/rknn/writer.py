@@ -59,6 +59,7 @@ class RknnModel(LoweredModel):
             cpu_operators=describe_operators(self.cpu_layers),
             cpu_mac_fraction=round(self.cpu_share, 4),
             source_sha256=hash_sources(self.request.network, self.compiled.quantization),
+            quantizer=self.describe_quantizer(),
         )
         return replace(manifest, compilation=compilation)
 
@@ -80,6 +81,16 @@ class RknnModel(LoweredModel):
             *largest,
             "the network ran in Rockchip's simulator only, and no board has run it; a board needs"
             " the .rknn file and its .json file",
+        )
+
+    def describe_quantizer(self) -> str:
+        """Describe whose scales the network has, as a clause; "" for float16."""
+        if self.request.scales is None:
+            return ""
+        own, total = self.compiled.own_scale_count, self.compiled.tensor_count
+        return (
+            f"by {self.compiled.compiler}, with the recipe's scales for {own} of {total} tensors,"
+            " and its own for the others"
         )
 
     @property
