@@ -48,7 +48,11 @@ MAX_SECONDS = 3600
 _KEPT_VARIABLES = ("HOME", "LANG", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "PATH", "TMPDIR")
 """Environment variables that the other process gets. Those of Python would make it look for modules
 in the folders of this environment."""
-_FIXED_VARIABLES = {"PYTHONHASHSEED": "0", "PYTHONNOUSERSITE": "1"}
+_FIXED_VARIABLES = {
+    "ORT_DISABLE_TELEMETRY": "1",
+    "PYTHONHASHSEED": "0",
+    "PYTHONNOUSERSITE": "1",
+}
 """Environment variables that this module sets."""
 
 

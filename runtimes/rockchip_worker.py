@@ -186,14 +186,16 @@ def load_scales_module() -> Any:
 
 
 def set_scale(entry: dict[str, Any], scale: float) -> None:
-    """Change an entry of the configuration to integers from -128 to 127 without a zero point.
+    """Change the range of a tensor to that of integers from -128 to 127 without a zero point.
+
+    The toolkit computes the scale and the zero point from the range; it refuses other changes.
 
     Args:
         entry: The entry of a tensor; one of another type than int8 is not changed.
         scale: The scale.
     """
     if entry.get("dtype") == "int8":
-        entry.update(min=[-128 * scale], max=[127 * scale], scale=[scale], zero_point=[0])
+        entry.update(min=[-128 * scale], max=[127 * scale])
 
 
 def analyze(rknn: Any, inputs: list[str]) -> None:
@@ -274,7 +276,8 @@ def main(folder: str) -> int:
     except StepError as error:
         answer["error"] = str(error)
     except Exception as error:  # whatever the toolkit raises is reported to the other process
-        answer["error"] = f"{type(error).__name__}: {error}"
+        lines = str(error).strip().splitlines() or ["no message"]
+        answer["error"] = f"{type(error).__name__}: {lines[-1].strip()}"
     Path("answer.tmp").write_text(json.dumps(answer))
     Path("answer.tmp").replace("answer.json")
     if request["simulates"] and not answer["error"]:
