@@ -6,8 +6,13 @@ The toolkit rewrites a network before it is quantized, and changes the names of 
 
 _MOVING_OPERATORS = ("Reshape", "Transpose", "Pad", "Slice", "Squeeze", "Unsqueeze")
 """Operators whose output has the range of their input."""
-_NAME_SUFFIXES = ("_mm", "_rs", "_tp", "_sw", "-rs", "-tp", "_sdpa", "#1", "#2")
+_NAME_SUFFIXES = (
+    *("_mm", "_rs", "_tp", "_sw", "-rs", "-tp", "#1", "#2"),
+    *("_sdpa", "_cvt4sdpa", "_int8"),
+)
 """What the toolkit appends to the name of a tensor or a node when it rewrites the network."""
+_ATTENTION_MARK = "_2sdpa"
+"""What the toolkit appends to the name of the second product of an attention that it fuses."""
 _NODE_PREFIX = "node_"
 """What torch's exporter puts before the name of a tensor to name the node that computes it."""
 
@@ -85,12 +90,14 @@ def list_original_names(name: str) -> list[str]:
     """Return a name, and what remains of it without the toolkit's suffixes.
 
     Args:
-        name: Name of a tensor or a node, such as "gelu_9-rs_sw".
+        name: Name of a tensor or a node, such as "gelu_9-rs_sw", or of a tensor inside of an
+            attention, such as "node_matmul_5#1_2sdpa_q_add".
     """
-    candidates = [name]
+    name, mark, part = name.partition(_ATTENTION_MARK)
+    candidates = [name + mark + part]
     while True:
         suffix = next((suffix for suffix in _NAME_SUFFIXES if name.endswith(suffix)), None)
         if suffix is None:
             return candidates
         name = name[: -len(suffix)]
-        candidates.append(name)
+        candidates.append(name + mark + part)

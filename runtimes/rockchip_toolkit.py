@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -67,6 +67,8 @@ class ToolkitRequest:
             each layer is measured in the simulator; None to measure nothing.
         scales: Name of a tensor of the ONNX model -> the scale of its int8 values; None for a
             float16 network.
+        range_images: Normalized images, from which the toolkit measures the ranges of tensors that
+            have no scale; needed only with `scales`.
         known_quantization: `CompiledNetwork.quantization` of an earlier compilation, which is used
             again; "" to make it from `scales`.
         input_shape: Shape of the input; needed only with `known_quantization`.
@@ -76,6 +78,7 @@ class ToolkitRequest:
     chip: Chip
     analysis_image: npt.NDArray[np.float32] | None = None
     scales: Mapping[str, float] | None = None
+    range_images: Sequence[npt.NDArray[np.float32]] = ()
     known_quantization: str = ""
     input_shape: tuple[int, ...] = ()
 
@@ -94,15 +97,17 @@ class ToolkitRequest:
             settings["single_core_mode"] = True
         if self.analysis_image is not None:
             np.save(folder / "analysis.npy", self.analysis_image)
-        needs_range = bool(self.known_quantization)
-        if needs_range:
+        range_images = list(self.range_images)
+        if self.known_quantization:
             # The toolkit measures ranges, although they are known and replaced.
-            np.save(folder / "range.npy", np.zeros(self.input_shape, np.float32))
+            range_images = [np.zeros(self.input_shape, np.float32)]
+        for index, image in enumerate(range_images):
+            np.save(folder / f"range_{index}.npy", image)
         request = {
             "settings": settings,
             "scales": None if self.scales is None else dict(self.scales),
             "known_quantization": self.known_quantization,
-            "range_inputs": ["range.npy"] if needs_range else [],
+            "range_inputs": [f"range_{index}.npy" for index in range(len(range_images))],
             "analysis_inputs": [] if self.analysis_image is None else ["analysis.npy"],
             "simulates": simulates,
         }

@@ -147,8 +147,7 @@ def quantize(rknn: Any, request: dict[str, Any], answer: dict[str, Any]) -> str:
     Returns:
         The content of the configuration file.
     """
-    names = request["analysis_inputs"] or request["range_inputs"]
-    Path("dataset.txt").write_text("".join(f"{name}\n" for name in names))
+    Path("dataset.txt").write_text("".join(f"{name}\n" for name in request["range_inputs"]))
     check(rknn.config(**request["settings"]), "configuring")
     check(rknn.load_onnx("network.onnx"), "reading the ONNX file")
     check(rknn.hybrid_quantization_step1(dataset="dataset.txt"), "measuring ranges")

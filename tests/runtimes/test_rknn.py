@@ -6,6 +6,7 @@ import os
 import sys
 import types
 from dataclasses import replace
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -199,6 +200,7 @@ def lite(monkeypatch: pytest.MonkeyPatch) -> type[FakeLite]:
     package, api = types.ModuleType("rknnlite"), types.ModuleType("rknnlite.api")
     lite = type("Lite", (FakeLite,), {})
     api.RKNNLite = lite  # type: ignore[attr-defined]
+    package.__spec__ = ModuleSpec("rknnlite", None)
     monkeypatch.setitem(sys.modules, "rknnlite", package)
     monkeypatch.setitem(sys.modules, "rknnlite.api", api)
     monkeypatch.setattr("tinyvit.runtimes.engines.rknn.metadata.version", lambda name: "2.5.0")

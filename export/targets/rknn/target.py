@@ -101,7 +101,11 @@ class RknnTarget(Target):
         scales = remove_quantizers(model) if precision == "int8" else None
         images = make_test_images(graph.img_size, preprocess)
         request = ToolkitRequest(
-            _serialize(model), self.rknn_options.chips[0], analysis_image=images[0], scales=scales
+            _serialize(model),
+            self.rknn_options.chips[0],
+            analysis_image=images[0],
+            scales=scales,
+            range_images=images,
         )
         largest_value = None
         if scales is None:

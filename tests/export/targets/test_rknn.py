@@ -290,7 +290,7 @@ def test_the_simulator_computes_the_quantized_network(quantized: Any) -> None:
     scales = remove_quantizers(model)
     image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     request = ToolkitRequest(
-        _serialize(model), CHIPS["rk3588"], analysis_image=image.numpy(), scales=scales
+        _serialize(model), CHIPS["rk3588"], scales=scales, range_images=[image.numpy()]
     )
     simulator = Simulator(request, os.environ[PYTHON_VARIABLE])
     try:
