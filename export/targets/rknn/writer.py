@@ -123,4 +123,5 @@ def is_layer_of(layer_name: str, node_name: str) -> bool:
         return False
     remainder = layer_name[len(node_name) :]
     # The names of nodes differ in numbers: node_linear_1 is another node than node_linear.
-    return remainder.startswith(_FUSED_SUFFIXES) or not remainder[:2].strip("_").isdecimal()
+    is_longer_name = remainder[:1] not in ("", "#", "_") or remainder[1:2].isdecimal()
+    return remainder.startswith(("#", *_FUSED_SUFFIXES)) or not is_longer_name
