@@ -28,7 +28,7 @@ import sys
 import types
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 _SNAPSHOT_FOLDER = "snapshot"
 """Folder for the tensors of the accuracy analysis."""
@@ -42,8 +42,6 @@ _SCALES_FILE = "rockchip_scales.py"
 
 class _MissingModule(types.ModuleType):
     """A module in place of torch, whose attributes are empty classes."""
-
-    __path__: ClassVar[list[str]] = []
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -73,7 +71,9 @@ class _MissingModuleFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
         """Return an empty module."""
-        return _MissingModule(spec.name)
+        module = _MissingModule(spec.name)
+        module.__path__ = []  # so that its submodules are looked for
+        return module
 
     def exec_module(self, module: types.ModuleType) -> None:
         """Execute nothing."""

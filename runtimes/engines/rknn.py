@@ -118,6 +118,15 @@ def list_outputs(manifest: Manifest) -> tuple[TensorSpec, ...]:
     )
 
 
+def list_output_shapes(outputs: tuple[TensorSpec, ...]) -> list[tuple[int, ...]]:
+    """Return the shapes of outputs with a fixed batch.
+
+    Args:
+        outputs: The outputs.
+    """
+    return [tuple(int(size) for size in spec.shape) for spec in outputs]
+
+
 def _make_refusal(artifact: Artifact, manifest: Manifest) -> RequestError:
     """Return the error for a file that Rockchip's library does not accept."""
     compilation = manifest.compilation
@@ -154,8 +163,8 @@ class _RknnRuntime(Runtime):
                     "check the file with tinyvit-verify",
                 )
             return tuple(
-                np.array(output, np.float32).reshape(spec.shape)
-                for output, spec in zip(outputs, self.outputs)
+                np.array(output, np.float32).reshape(shape)
+                for output, shape in zip(outputs, list_output_shapes(self.outputs))
             )
 
     def describe(self) -> RuntimeInfo:

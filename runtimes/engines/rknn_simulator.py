@@ -28,7 +28,11 @@ from tinyvit.runtimes.engine_helpers import (
     read_stated_precision,
     refuse_reference_options,
 )
-from tinyvit.runtimes.engines.rknn import list_outputs, read_checked_manifest
+from tinyvit.runtimes.engines.rknn import (
+    list_output_shapes,
+    list_outputs,
+    read_checked_manifest,
+)
 from tinyvit.runtimes.formats import MAX_FILE_BYTES
 from tinyvit.runtimes.formats.rknn import RKNN, network_path, quantization_path
 from tinyvit.runtimes.rockchip import CHIPS, find_python
@@ -141,8 +145,7 @@ class _SimulatorRuntime(Runtime):
             if self._simulator is None:
                 raise closed_error()
             check_batch(batch, self.inputs)
-            shapes = [tuple(int(size) for size in spec.shape) for spec in self.outputs]
-            return tuple(self._simulator.run(batch, shapes))
+            return tuple(self._simulator.run(batch, list_output_shapes(self.outputs)))
 
     def describe(self) -> RuntimeInfo:
         """Return the engine, device, threads and precision in use; see `Runtime.describe`."""
