@@ -5,7 +5,7 @@ Making a plan takes milliseconds, so an impossible request fails before the chec
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,7 +108,7 @@ def resolve_targets(config: ExportConfig) -> tuple[Target, ...]:
     return tuple(
         part
         for target in targets.values()
-        for part in _with_own_options(target, config.target_options).split()
+        for part in _with_own_options(target, config.target_options, targets.values()).split()
     )
 
 
@@ -164,10 +164,32 @@ def _option_names(target: Target) -> set[str]:
     return {option.name for option in target.options}
 
 
-def _with_own_options(target: Target, options: Mapping[str, str]) -> Target:
-    """Return the target with its own options set; options of other targets are ignored."""
-    names = _option_names(target)
-    own_options = {name: value for name, value in options.items() if name in names}
+def _with_own_options(
+    target: Target, options: Mapping[str, str], targets: Iterable[Target]
+) -> Target:
+    """Return the target with its own options set; options of other targets are ignored.
+
+    So are names in a list, such as chips of --soc, that only another requested target knows.
+    """
+    own_options = {}
+    for option in target.options:
+        if option.name not in options:
+            continue
+        value = options[option.name]
+        others = [
+            name
+            for other in targets
+            if other is not target
+            for other_option in other.options
+            if other_option.name == option.name
+            for name in other_option.names
+        ]
+        words = [word.strip() for word in value.split(",")]
+        own_words = [word for word in words if word.lower() not in others]
+        if len(own_words) == len(words):
+            own_options[option.name] = value
+        elif own_words:
+            own_options[option.name] = ",".join(own_words)
     return target.with_options(own_options) if own_options else target
 
 

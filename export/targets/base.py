@@ -40,12 +40,15 @@ class TargetOption:
         help: Help text of the command line.
         choices: Allowed values; None if any text is allowed.
         is_flag: Whether the option takes no value on the command line; its value is then "yes".
+        names: For an option whose value is a list of names, separated by commas, and which several
+            targets have: the names that this target knows.
     """
 
     name: str
     help: str
     choices: tuple[str, ...] | None = None
     is_flag: bool = False
+    names: tuple[str, ...] = ()
 
     @property
     def flag(self) -> str:

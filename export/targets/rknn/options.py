@@ -14,6 +14,7 @@ RKNN_OPTIONS = (
         "soc",
         f"Chips to compile for, separated by commas: {', '.join(CHIPS)}. One file is written for "
         f"each (default: {DEFAULT_CHIP.name}).",
+        names=tuple(CHIPS),
     ),
     TargetOption(
         "rknn_python",

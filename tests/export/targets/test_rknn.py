@@ -25,6 +25,7 @@ import torch
 from tests.helpers.fake_rknn import write_fake_toolkit
 from tinyvit.errors import RequestError
 from tinyvit.export import ExportConfig, export, export_all
+from tinyvit.export.plan import resolve_targets
 from tinyvit.export.targets import get_target
 from tinyvit.export.targets.rknn.float16_ranges import LargestValue, find_largest_value
 from tinyvit.export.targets.rknn.passes import remove_quantizers
@@ -79,6 +80,21 @@ def test_options_select_chips() -> None:
 def test_unknown_values_are_refused(options: dict[str, str], message: str) -> None:
     with pytest.raises(RequestError, match=message):
         TARGET.with_options(options)
+
+
+def test_each_vendor_gets_its_own_chips() -> None:
+    def list_suffixes(targets: tuple[str, ...], soc: str) -> list[str]:
+        config = ExportConfig(model="demo", targets=targets, target_options={"soc": soc})
+        return [target.suffix for target in resolve_targets(config)]
+
+    both = ("qnn", "rknn")
+    assert list_suffixes(both, "sm8650, rk3576") == [".sm8650.qnn.onnx", ".rk3576.rknn"]
+    assert list_suffixes(both, "RK3566") == [".qnn.onnx", ".rk3566.rknn"]
+    for targets in (both, ("qnn",), ("rknn",)):
+        with pytest.raises(RequestError, match="--soc chip1 is not"):
+            list_suffixes(targets, "chip1")
+    with pytest.raises(RequestError, match="--soc rk3566 is not a known chip"):
+        list_suffixes(("qnn",), "rk3566")
 
 
 @pytest.mark.parametrize(
