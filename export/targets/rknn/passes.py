@@ -98,7 +98,10 @@ def _dequantize_constant(model: ir.Model, node: ir.Node) -> ir.Value:
         scale, zero_point = scale.reshape(shape), zero_point.reshape(shape)
     floats = (integers.astype(np.float64) - zero_point.astype(np.float64)) * scale
     name = f"{node.outputs[0].name}_float"
-    value = ir.Value(name=name, const_value=ir.tensor(floats.astype(np.float32), name=name))
+    tensor = ir.tensor(floats.astype(np.float32), name=name)
+    value = ir.Value(
+        name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor
+    )
     model.graph.register_initializer(value)
     return value
 

@@ -25,6 +25,7 @@ import torch
 from tests.helpers.fake_rknn import write_fake_toolkit
 from tinyvit.errors import RequestError
 from tinyvit.export import ExportConfig, export, export_all
+from tinyvit.export.passes.product_macs import count_product_macs
 from tinyvit.export.plan import resolve_targets
 from tinyvit.export.targets import get_target
 from tinyvit.export.targets.rknn.float16_ranges import LargestValue, find_largest_value
@@ -160,6 +161,9 @@ def test_quantizers_become_scales(quantized: Any) -> None:
             assert node.outputs[0].name in scales, node.name
     attention = [node.name for node in model.graph if node.op_type == "Softmax"]
     assert len([name for name in scales if name.endswith("_2sdpa_q_softmax")]) == len(attention)
+    products = count_product_macs(model)
+    assert len(products) == sum(node.op_type in ("Conv", "Gemm", "MatMul") for node in model.graph)
+    assert all(products.values())
     # The weights are the numbers that the integers represent.
     layer = quantized.get_submodule("patch_embed.conv2")
     layer = layer if isinstance(layer, QuantizedLayer) else layer[0]
