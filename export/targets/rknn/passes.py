@@ -100,7 +100,10 @@ def _dequantize_constant(model: ir.Model, node: ir.Node) -> ir.Value:
     name = f"{node.outputs[0].name}_float"
     tensor = ir.tensor(floats.astype(np.float32), name=name)
     value = ir.Value(
-        name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor
+        name=name,
+        shape=ir.Shape(floats.shape),
+        type=ir.TensorType(tensor.dtype),
+        const_value=tensor,
     )
     model.graph.register_initializer(value)
     return value
