@@ -103,7 +103,7 @@ def open_for_parity(target: Target, artifact: Artifact, graph: Graph) -> Iterato
     if target.parity_method == "engine":
         runtime = open_runtime(artifact, options=ONE_THREAD)
     elif target.parity_method == "reference":
-        runtime = open_runtime(artifact, target.reference_engine)
+        runtime = target.open_reference(artifact)
     else:
         path = artifact.path.with_name("graph.onnx")
         path.write_bytes(

@@ -5,13 +5,14 @@ Making a plan takes milliseconds, so an impossible request fails before the chec
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tinyvit.checkpoint_paths import CHECKPOINT_SUFFIXES, name_checkpoint
 from tinyvit.errors import RequestError
 from tinyvit.export.config import ALL_TARGETS, ExportConfig
+from tinyvit.export.target_options import check_option_owners, with_own_options
 from tinyvit.export.targets import Target, get_target, target_names
 from tinyvit.files import explain_os_error, refuse_existing
 from tinyvit.image_sizes import ImageSize, format_size
@@ -104,11 +105,11 @@ def resolve_targets(config: ExportConfig) -> tuple[Target, ...]:
         )
     names = target_names() if ALL_TARGETS in config.targets else config.targets
     targets = {target.name: target for target in map(get_target, names)}
-    _check_option_owners(config.target_options, targets)
+    check_option_owners(config.target_options, targets)
     return tuple(
         part
         for target in targets.values()
-        for part in _with_own_options(target, config.target_options).split()
+        for part in with_own_options(target, config.target_options, targets.values()).split()
     )
 
 
@@ -140,35 +141,6 @@ def make_write_error(path: Path, error: OSError) -> RequestError:
     """
     reason, remedy = explain_os_error(error)
     return RequestError(f"{path} cannot be written ({reason})", f"{remedy} (-o)")
-
-
-def _check_option_owners(options: Mapping[str, str], targets: Mapping[str, Target]) -> None:
-    """Refuse an option that belongs to none of the requested targets."""
-    for name in options:
-        owners = [
-            target_name
-            for target_name in target_names()
-            if name in _option_names(get_target(target_name))
-        ]
-        flag = f"--{name.replace('_', '-')}"
-        if not owners:
-            raise RequestError(f"no target has an option {flag}", "see tinyvit-export --help")
-        if not targets.keys() & set(owners):
-            raise RequestError(
-                f"{flag} is an option of --target {' or '.join(owners)}",
-                f"leave it out for {', '.join(targets)}",
-            )
-
-
-def _option_names(target: Target) -> set[str]:
-    return {option.name for option in target.options}
-
-
-def _with_own_options(target: Target, options: Mapping[str, str]) -> Target:
-    """Return the target with its own options set; options of other targets are ignored."""
-    names = _option_names(target)
-    own_options = {name: value for name, value in options.items() if name in names}
-    return target.with_options(own_options) if own_options else target
 
 
 def resolve_labels(labels: str | Path | LabelNames | None) -> tuple[Label, ...] | None:

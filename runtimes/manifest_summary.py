@@ -81,7 +81,12 @@ def _summarize_compilation(compilation: Compilation | None) -> dict[str, str]:
             f"{compilation.cpu_operators}, {compilation.cpu_mac_fraction:.1%} of the"
             " multiply-accumulates"
         )
-    return {"compiled for": f"{chip}, {compilation.compiler}", "  on the CPU": remainder}
+    quantizer = {"  quantized": compilation.quantizer} if compilation.quantizer else {}
+    return {
+        "compiled for": f"{chip}, {compilation.compiler}",
+        "  on the CPU": remainder,
+        **quantizer,
+    }
 
 
 def _summarize_quantization(quantization: Quantization | None) -> dict[str, str]:

@@ -7,7 +7,6 @@ library compiles them for the NPU of a given chip, and emulates the NPU.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -193,16 +192,6 @@ def compile_network(model: bytes, chip: Chip) -> CompiledNetwork:
         if attribute.name == "ep_sdk_version"
     }
     return CompiledNetwork(data, f"QAIRT {', '.join(sorted(versions))}", _find_cpu_outputs(nodes))
-
-
-def describe_operators(operators: Mapping[str, str]) -> str:
-    """Count operators by name, such as "2 Gemm, 1 Softmax".
-
-    Args:
-        operators: Any name -> the operator.
-    """
-    counts = Counter(operators.values())
-    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
 
 
 def _find_cpu_outputs(nodes: Any) -> dict[str, str]:

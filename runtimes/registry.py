@@ -72,12 +72,13 @@ def engines_for_format(format: Format) -> list[str]:
         format: A format of `tinyvit.runtimes.artifact.known_formats()`.
 
     Returns:
-        Names of engines: first those that are installed, then the others. Within each of these
-        two groups, the engine whose `Engine.formats` has the format earlier comes first.
+        Names of engines: first those that are installed, then the others, and reference evaluators
+        at the end. Within each of these groups, the engine whose `Engine.formats` has the format
+        earlier comes first.
     """
 
-    def rank(name: str) -> tuple[bool, int]:
-        return not is_installed(name), get_engine(name).formats.index(format)
+    def rank(name: str) -> tuple[bool, bool, int]:
+        return is_reference(name), not is_installed(name), get_engine(name).formats.index(format)
 
     return sorted((name for name in engine_names() if format in get_engine(name).formats), key=rank)
 

@@ -13,13 +13,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from tinyvit.errors import RequestError
+from tinyvit.errors import TinyViTError
 from tinyvit.manifest import EmbeddedPreprocessing, Manifest, Precision, TensorSpec
 from tinyvit.preprocess import Preprocess
 from tinyvit.quant_scheme import QuantScheme
 
 if TYPE_CHECKING:
     from tinyvit.export.tracing import Graph
+    from tinyvit.runtimes.artifact import Artifact
+    from tinyvit.runtimes.base import Runtime
 
 Feature = Precision | EmbeddedPreprocessing
 """What a target may leave unsupported: a precision, or a value of `embedded_preprocessing` (how
@@ -38,12 +40,15 @@ class TargetOption:
         help: Help text of the command line.
         choices: Allowed values; None if any text is allowed.
         is_flag: Whether the option takes no value on the command line; its value is then "yes".
+        names: For an option whose value is a list of names, separated by commas, and which several
+            targets have: the names that this target knows.
     """
 
     name: str
     help: str
     choices: tuple[str, ...] | None = None
     is_flag: bool = False
+    names: tuple[str, ...] = ()
 
     @property
     def flag(self) -> str:
@@ -181,13 +186,31 @@ class Target(ABC):
         """
         return (self,)
 
-    def explain_machine(self) -> RequestError | None:
+    def explain_machine(self) -> TinyViTError | None:
         """Explain why this machine cannot make artifacts of this target.
 
         Returns:
             The error to raise or to report; None, as for most targets, if any machine can.
         """
         return None
+
+    def open_reference(self, artifact: Artifact) -> Runtime:
+        """Open an artifact in the evaluator that computes its logits for the check at export.
+
+        Only targets with the parity method "reference" use this.
+
+        Args:
+            artifact: A file in a staging folder, with its manifest.
+
+        Returns:
+            The opened artifact, by default in the engine called `reference_engine`.
+
+        Raises:
+            TinyViTError: The evaluator is missing, or does not accept the file.
+        """
+        from tinyvit.runtimes.registry import open_runtime
+
+        return open_runtime(artifact, self.reference_engine)
 
     def make_parity_model(
         self,

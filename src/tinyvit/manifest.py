@@ -32,6 +32,10 @@ _OPTIONAL_FLAGS = ("has_synthetic_calibration", "has_synthetic_evaluation")
 """Fields of `Quantization` that the JSON contains only if they are true, so that the digests of
 files that were exported before these fields existed still match."""
 
+_OPTIONAL_TEXTS = ("source_sha256", "quantizer")
+"""Fields of `Compilation` that the JSON contains only if they are not empty, for the same reason.
+"""
+
 MAX_BYTES = 64 * 2**20
 """Largest manifest that is read, in bytes."""
 
@@ -213,6 +217,10 @@ class Compilation:
         cpu_operators: Numbers and names of the operators that stay on the CPU, such as "2 Gemm, 1
             Softmax", without those that convert the input and the output; "" if there are none.
         cpu_mac_fraction: Fraction of the multiply-accumulates that stay on the CPU, 0 to 1.
+        source_sha256: SHA-256 of the network that was compiled, which is in a separate file, so
+            that a simulator can compile it again; "" if there is no such file.
+        quantizer: How the compiler quantized the network, in words; "" if the network was quantized
+            before it was compiled, or is not quantized.
     """
 
     chip: str
@@ -220,6 +228,8 @@ class Compilation:
     compiler: str
     cpu_operators: str
     cpu_mac_fraction: float
+    source_sha256: str = ""
+    quantizer: str = ""
 
 
 @dataclass(frozen=True)
@@ -351,6 +361,10 @@ class Manifest:
         if data["compilation"] is None:
             # So that the digests of other files do not depend on this field.
             del data["compilation"]
+        else:
+            for name in _OPTIONAL_TEXTS:
+                if not data["compilation"][name]:
+                    del data["compilation"][name]
         data["labels"] = {
             "names": [label.name for label in self.labels],
             "wnids": [label.wnid for label in self.labels],

@@ -22,7 +22,7 @@ from tinyvit import Classifier
 from tinyvit.errors import ArtifactError, RequestError, TinyViTError
 from tinyvit.export import ExportConfig, ExportedArtifact, ExportReport, export
 from tinyvit.export.targets import get_target, target_names
-from tinyvit.runtimes.artifact import content_sha256, read_artifact
+from tinyvit.runtimes.artifact import content_sha256, detect_format, read_artifact
 from tinyvit.runtimes.base import AUTO_DEVICE, Runtime, RuntimeOptions
 from tinyvit.runtimes.registry import engine_names, get_engine, open_runtime
 from tinyvit.runtimes.verify import verify
@@ -86,7 +86,12 @@ def resident_bytes() -> int:
 def test_installed_targets_have_artifacts_and_the_others_are_reported(
     demo_64_report: ExportReport, demo_64_artifacts: dict[str, ExportedArtifact]
 ) -> None:
-    installed = {name for name in target_names() if all(map(is_installed, get_target(name).tools))}
+    installed = {
+        name
+        for name in target_names()
+        if all(map(is_installed, get_target(name).tools))
+        and get_target(name).explain_machine() is None
+    }
     failures = demo_64_report.failures
     assert set(demo_64_artifacts) == installed
     assert {failure.target for failure in failures} == set(target_names()) - installed
@@ -233,7 +238,7 @@ def test_a_renamed_file_is_recognized_by_its_content(
         pytest.skip("the artifact is a folder")
     renamed = tmp_path / "model.bin"
     renamed.write_bytes(artifact.path.read_bytes())
-    assert read_artifact(renamed).format.name == read_artifact(artifact.path).format.name
+    assert detect_format(renamed) is detect_format(artifact.path)
 
 
 def test_truncated_files_are_refused(artifact: ExportedArtifact, tmp_path: Path) -> None:

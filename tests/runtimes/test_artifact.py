@@ -54,6 +54,7 @@ def test_onnx_is_tried_last_because_it_has_no_magic_number() -> None:
         "openvino-ir",
         "ort",
         "qnn-context",
+        "rknn",
         "tensorrt",
     }
 

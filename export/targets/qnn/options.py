@@ -15,6 +15,7 @@ QNN_OPTIONS = (
         "soc",
         f"Chips to compile for, separated by commas: {', '.join(CHIPS)}. One file is written for "
         "each (default: one file that is compiled on the device).",
+        names=tuple(CHIPS),
     ),
     TargetOption(
         "activations",

@@ -1,0 +1,1 @@
+"""Files for the NPUs of Rockchip's chips."""

@@ -1,0 +1,122 @@
+"""Passes that take the quantize operators out of an ONNX graph and keep their scales.
+
+rknn-toolkit2 does not read quantize operators. It reads a float network and a list with the range
+of each tensor, so the scales of the recipe are collected for that list.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+_ATTENTION_SUFFIXES = ("_2sdpa_q_matmul", "_2sdpa_q_add")
+"""What the toolkit appends to the name of the second product of attention, to name the scores
+before and after the attention biases are added, after it has fused both products."""
+
+
+def remove_quantizers(model: ir.Model) -> dict[str, float]:
+    """Remove all quantize and dequantize operators.
+
+    Requires: the integers of activations represent the numbers from -128 to 127 times the scale.
+    Changes: an activation that was quantized is passed on as it is, and integer weights become the
+        float32 numbers that they represent.
+    Why: the toolkit quantizes the network itself, with the scales that are returned.
+
+    Args:
+        model: The model to change in place.
+
+    Returns:
+        Name of each tensor that was quantized -> its scale. A tensor that was quantized twice has
+        the first scale.
+    """
+    import onnx_ir.passes.common as passes
+
+    passes.TopologicalSortPass()(model)
+    scales: dict[str, float] = {}
+    for node in list(model.graph):
+        if node.op_type != "DequantizeLinear":
+            continue
+        source = _input(node, 0)
+        quantizer = source.producer()
+        if quantizer is not None and quantizer.op_type == "QuantizeLinear":
+            replacement = _input(quantizer, 0)
+            scales.setdefault(replacement.name or "", float(_read(_input(node, 1))))
+        else:
+            replacement = _dequantize_constant(model, node)
+        if node.outputs[0].is_graph_output():
+            _replace_graph_output(model, node.outputs[0], replacement, scales)
+        node.outputs[0].replace_all_uses_with(replacement)
+    passes.RemoveUnusedNodesPass()(model)
+    _name_attention_scores(model, scales)
+    return scales
+
+
+def _name_attention_scores(model: ir.Model, scales: dict[str, float]) -> None:
+    """Add the scales of the scores of attention, under the names that the toolkit gives them."""
+    for node in model.graph:
+        if node.op_type != "MatMul":
+            continue
+        softmax = _input(node, 0).producer()
+        if softmax is None or softmax.op_type != "Softmax":
+            continue
+        scores, probabilities = _input(softmax, 0).name or "", softmax.outputs[0].name or ""
+        for suffix in _ATTENTION_SUFFIXES:
+            if scores in scales:
+                scales[f"{node.name}{suffix}"] = scales[scores]
+        if probabilities in scales:
+            scales[f"{node.name}_2sdpa_q_softmax"] = scales[probabilities]
+
+
+def _replace_graph_output(
+    model: ir.Model, old: ir.Value, new: ir.Value, scales: dict[str, float]
+) -> None:
+    """Make another value an output of the graph, under the name of the old one."""
+    index = next(i for i, value in enumerate(model.graph.outputs) if value is old)
+    name, previous_name = old.name or "", new.name or ""
+    old.name = f"{name}_quantized"
+    new.name = name
+    if previous_name in scales:
+        scales[name] = scales.pop(previous_name)
+    model.graph.outputs[index] = new
+
+
+def _dequantize_constant(model: ir.Model, node: ir.Node) -> ir.Value:
+    """Return an initializer with the numbers that a dequantize operator makes from integers."""
+    import onnx_ir as ir
+
+    integers, scale = _read(_input(node, 0)), _read(_input(node, 1))
+    zero_point = _read(_input(node, 2)) if len(node.inputs) > 2 else np.zeros((), integers.dtype)
+    if scale.ndim:
+        axis = node.attributes.get_int("axis", 1)
+        shape = [1] * integers.ndim
+        shape[axis] = -1
+        scale, zero_point = scale.reshape(shape), zero_point.reshape(shape)
+    floats = (integers.astype(np.float64) - zero_point.astype(np.float64)) * scale
+    name = f"{node.outputs[0].name}_float"
+    tensor = ir.tensor(floats.astype(np.float32), name=name)
+    value = ir.Value(
+        name=name,
+        shape=ir.Shape(floats.shape),
+        type=ir.TensorType(tensor.dtype),
+        const_value=tensor,
+    )
+    model.graph.register_initializer(value)
+    return value
+
+
+def _input(node: ir.Node, index: int) -> ir.Value:
+    """Return an input that the node has."""
+    value = node.inputs[index]
+    assert value is not None
+    return value
+
+
+def _read(value: ir.Value) -> npt.NDArray[Any]:
+    """Return the array of a constant."""
+    assert value.const_value is not None
+    return np.asarray(value.const_value.numpy())
