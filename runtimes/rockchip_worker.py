@@ -152,23 +152,27 @@ def quantize(rknn: Any, request: dict[str, Any], answer: dict[str, Any]) -> str:
     check(rknn.load_onnx("network.onnx"), "reading the ONNX file")
     check(rknn.hybrid_quantization_step1(dataset="dataset.txt"), "measuring ranges")
     rknn.release()
-    if request["known_quantization"]:
-        return str(request["known_quantization"])
-    import onnx
     from ruamel.yaml import YAML
 
-    nodes = [
-        (node.op_type, node.name, node.input[0], node.output[0])
-        for node in onnx.load("network.model").graph.node
-        if node.input
-    ]
     yaml = YAML(typ="safe")
     configuration = yaml.load(Path(_CONFIGURATION_FILE))
     parameters = configuration["quantize_parameters"]
-    own_scales = load_scales_module().choose_scales(nodes, list(parameters), request["scales"])
-    for name, scale in own_scales.items():
-        set_scale(parameters[name], scale)
-    answer["own_scale_count"], answer["tensor_count"] = len(own_scales), len(parameters)
+    if request["known_quantization"]:
+        known = yaml.load(request["known_quantization"])["quantize_parameters"]
+        for name in parameters.keys() & known.keys():
+            set_range(parameters[name], known[name]["min"], known[name]["max"])
+    else:
+        import onnx
+
+        nodes = [
+            (node.op_type, node.name, node.input[0], node.output[0])
+            for node in onnx.load("network.model").graph.node
+            if node.input
+        ]
+        own_scales = load_scales_module().choose_scales(nodes, list(parameters), request["scales"])
+        for name, scale in own_scales.items():
+            set_range(parameters[name], [-128 * scale], [127 * scale])
+        answer["own_scale_count"], answer["tensor_count"] = len(own_scales), len(parameters)
     text = io.StringIO()
     yaml.dump(configuration, text)
     return text.getvalue()
@@ -184,17 +188,19 @@ def load_scales_module() -> Any:
     return module
 
 
-def set_scale(entry: dict[str, Any], scale: float) -> None:
-    """Change the range of a tensor to that of integers from -128 to 127 without a zero point.
+def set_range(entry: dict[str, Any], smallest: list[float], largest: list[float]) -> None:
+    """Change the range of a tensor.
 
-    The toolkit computes the scale and the zero point from the range; it refuses other changes.
+    The toolkit computes the scale and the zero point from the range; it refuses other changes. With
+    a range from -128 to 127 times a scale, it computes this scale and no zero point.
 
     Args:
         entry: The entry of a tensor; one of another type than int8 is not changed.
-        scale: The scale.
+        smallest: Value that becomes the integer -128, as a list of one.
+        largest: Value that becomes the integer 127, as a list of one.
     """
     if entry.get("dtype") == "int8":
-        entry.update(min=[-128 * scale], max=[127 * scale])
+        entry.update(min=smallest, max=largest)
 
 
 def analyze(rknn: Any, inputs: list[str]) -> None:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 _PACKAGE = """
+import json
 import os
 import pathlib
 import sys
@@ -41,11 +42,14 @@ class RKNN:
         return -1 if FAILS else 0
 
     def hybrid_quantization_step1(self, dataset):
+        entry = {{"dtype": "int8", "min": [0], "max": [0]}}
+        text = json.dumps({{"quantize_parameters": {{"image": entry}}}})
+        pathlib.Path("network.quantization.cfg").write_text(text)
         return 0
 
     def hybrid_quantization_step2(self, model_input, data_input, model_quantization_cfg):
         text = pathlib.Path(model_quantization_cfg).read_text()
-        return 0 if "quantize_parameters" in text else -1
+        return 0 if json.loads(text)["quantize_parameters"]["image"]["max"] == [127] else -1
 
     def export_rknn(self, path):
         text = self.settings["custom_string"]
@@ -66,6 +70,18 @@ class RKNN:
     def release(self):
         pass
 """
+
+_YAML = """
+import json
+class YAML:
+    def __init__(self, typ):
+        pass
+    def load(self, source):
+        return json.loads(source if isinstance(source, str) else source.read_text())
+    def dump(self, data, file):
+        file.write(json.dumps(data))
+"""
+"""In place of ruamel.yaml, on which the toolkit depends. JSON is a part of YAML."""
 
 _DEFAULT_BEHAVIOR = """
 FAILS = False
@@ -90,6 +106,8 @@ def write_fake_toolkit(folder: Path, behavior: str = "") -> str:
     (package / "__init__.py").touch()
     code = _PACKAGE.format(behavior=_DEFAULT_BEHAVIOR + behavior)
     (package / "api.py").write_text(code)
+    (folder / "packages" / "ruamel").mkdir()
+    (folder / "packages" / "ruamel" / "yaml.py").write_text(_YAML)
     info = folder / "packages" / "rknn_toolkit2-2.5.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: rknn-toolkit2\nVersion: 2.5.0\n")

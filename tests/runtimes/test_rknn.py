@@ -27,6 +27,7 @@ from tinyvit.runtimes.rockchip_toolkit import CompiledNetwork, ToolkitRequest
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the toolkit is for Linux")
 
+KNOWN_RANGES = '{"quantize_parameters": {"image": {"min": [-128], "max": [127]}}}'
 CONTENT = b"RKNN" + bytes(4) + b"exported by tinyvit-edge" + bytes(100)
 
 
@@ -133,7 +134,7 @@ def test_a_machine_without_the_packages_gets_one_line(
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("quantization", ["", "quantize_parameters: {}"])
+@pytest.mark.parametrize("quantization", ["", KNOWN_RANGES])
 def test_the_simulator_runs_the_network_beside_the_file(
     quantization: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
