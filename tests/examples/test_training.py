@@ -94,7 +94,7 @@ def test_transfer_is_compared_with_training_from_random_weights(
 ) -> None:
     text = (EXAMPLES / "transfer" / "transfer.sh").read_text()
     script = tmp_path / "transfer.sh"
-    script.write_text(text.replace("--epochs 20", "--epochs 2").replace("size 128", "size 64"))
+    script.write_text(text.replace("--epochs 40", "--epochs 2").replace("size 128", "size 64"))
     script.chmod(0o755)
     result = run_script(script, small_dataset, tmp_path / "out")
     assert result.returncode == 0, result.stderr[-2000:]
