@@ -222,7 +222,7 @@ def _prepare_demo_model(calib_data: Path, val_data: Path, count: int) -> Observe
     validation = read_validation_set(val_data, preprocess, checkpoint.labels)
     pixels = read_calibration_set(calib_data, preprocess, count).pixels
     return ObserverComparison(
-        name="TinyViT-5M, 10 classes",
+        name="demo model (TinyViT-5M)",
         network=fold_model(checkpoint.build()),
         calibration_images=torch.from_numpy(preprocess.normalize(pixels)),
         preprocess=preprocess,

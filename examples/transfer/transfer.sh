@@ -11,7 +11,7 @@ data=$1 out=$2 checkpoint=${3:-demo}
 
 # Train with the options that both trainings share; the arguments are the other options.
 train() {
-  tinyvit-distill train --data "$data" --preset transfer --img-size 128 --epochs 20 --batch 50 "$@"
+  tinyvit-distill train --data "$data" --preset transfer --img-size 128 --epochs 40 --batch 50 "$@"
 }
 train --init "$checkpoint" -o "$out/transfer"
 train --student tiny_vit_5m_224 --lr 8e-3 --set layer_decay=1.0 -o "$out/scratch"

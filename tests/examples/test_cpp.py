@@ -147,12 +147,12 @@ def test_labels_and_paths_cannot_steer_the_terminal(
     artifact = artifacts[TARGETS[program.name]]
     for file in artifact.parent.glob(f"{artifact.stem}.*"):
         # The manifest is JSON, in which the escape sequence is as long as the label it replaces.
-        content = file.read_bytes().replace(b"school bus", rb"\u001b[2Jm")
+        content = file.read_bytes().replace(b"espresso", rb"\u001b[J")
         (tmp_path / file.name).write_bytes(content)
     command = [program, tmp_path / artifact.name, images / "coffee.jpg"]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert "?[2Jm" in result.stdout
+    assert "?[J" in result.stdout
     assert result.stdout.replace("\n", "").isprintable()
     command = [program, tmp_path / "no\x1b[2J\u202e\x9b\x7f.xml", images / "coffee.jpg"]
     result = subprocess.run(command, capture_output=True, text=True)

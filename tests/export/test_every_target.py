@@ -104,7 +104,7 @@ def test_the_file_describes_itself(artifact: ExportedArtifact) -> None:
     assert manifest.parity is not None
     assert manifest.parity.max_abs_diff < allowed_difference(artifact)
     assert manifest.content_sha256 == content_sha256(artifact.path)
-    assert len(manifest.labels) == 10
+    assert len(manifest.labels) == 12
     is_float16 = manifest.precision == "float16"
     stem = "demo_64.float16" if is_float16 else "demo_64"
     assert artifact.path.name == f"{stem}{get_target(manifest.target).suffix}"
@@ -223,7 +223,7 @@ def test_eight_images_at_once(
         image_shape = single.inputs[0].shape[1:]
         images = np.random.default_rng(0).normal(size=(8, *image_shape)).astype(np.float32)
         logits = eight.run(images)
-        assert logits.shape == (8, 10)
+        assert logits.shape == (8, 12)
         for image, image_logits in zip(images, logits):
             difference = np.abs(single.run(image[None])[0] - image_logits).max()
             assert difference < allowed_difference(single_artifact)

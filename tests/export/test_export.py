@@ -261,7 +261,7 @@ def test_every_supported_opset_gives_the_same_logits(opset, images, demo, tmp_pa
 def customized_artifact(tmp_path_factory: pytest.TempPathFactory) -> ExportedArtifact:
     """The demo model at another size and with other labels, in place of an existing file."""
     folder = tmp_path_factory.mktemp("customized_artifact")
-    (folder / "names.txt").write_text("\n".join("abcdefghij"))
+    (folder / "names.txt").write_text("\n".join("abcdefghijkl"))
     (folder / "demo_128.onnx").write_text("an older file")
     config = ExportConfig(model="demo", img_size=128, labels=folder / "names.txt", overwrite=True)
     with pytest.MonkeyPatch.context() as patch, shorten_timing():
@@ -279,7 +279,7 @@ def test_another_size_has_its_own_name_and_preprocessing(customized_artifact, im
 
 def test_given_labels_are_in_the_file(customized_artifact):
     manifest = read_artifact(customized_artifact.path).manifest
-    assert [label.name for label in manifest.labels] == list("abcdefghij")
+    assert [label.name for label in manifest.labels] == list("abcdefghijkl")
 
 
 def test_overwriting_leaves_the_new_file_only(customized_artifact):
@@ -309,7 +309,7 @@ def test_labels_are_counted_before_anything_is_written(tmp_path):
     config = ExportConfig(
         model="demo", labels=("a", "b", "c"), output_path=tmp_path / "new" / "demo.onnx"
     )
-    with pytest.raises(RequestError, match="3 labels were given and the model has 10 classes"):
+    with pytest.raises(RequestError, match="3 labels were given and the model has 12 classes"):
         export(config)
     assert list(tmp_path.iterdir()) == []
 

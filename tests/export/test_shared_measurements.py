@@ -49,7 +49,7 @@ def test_float32_is_measured_again_only_if_its_logits_differ(
         workspace = open_workspace(str(i), folded)
         float32 = workspace.save(workspace.lower(workspace.graph, "float32"), "float32")
         outputs.append(measurements.run_float32(workspace, float32, make_batches, 20, progress))
-    assert outputs[0].logits.shape == (20, 10)
+    assert outputs[0].logits.shape == (20, 12)
     assert outputs[1] is outputs[0]
     assert np.abs(outputs[2].logits - outputs[0].logits - 0.1).max() < 1e-4
     assert outputs[3] is outputs[0]

@@ -22,7 +22,7 @@ from tinyvit.nn.hub import load_released
 from tinyvit.preprocess import Preprocess
 from tinyvit.runtimes.artifact import read_artifact
 
-NAMES = list("abcdefghij")
+NAMES = list("abcdefghijkl")
 TIMM_SOURCE = "the arguments of timm's train.py in the checkpoint"
 
 
@@ -53,7 +53,7 @@ def test_the_artifact_has_the_preprocessing_and_labels_of_the_training(
     output = capsys.readouterr().out
     assert "input:  resize to 80, center crop to 64, bilinear, mean 0.5/0.5/0.5" in output
     assert f"from: {TIMM_SOURCE}" in output
-    assert "labels: 'a' to 'j', from: class_to_idx in the checkpoint" in output
+    assert "labels: 'a' to 'l', from: class_to_idx in the checkpoint" in output
     manifest = read_artifact(tmp_path / "model_best.onnx").manifest
     assert manifest is not None
     expected = Preprocess(64, 80, "center", "bilinear", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))

@@ -16,8 +16,8 @@ from tinyvit.studies import agreement
 
 @pytest.fixture
 def class_folders(images: Path, tmp_path: Path) -> Path:
-    """Two of the demo model's classes, goldfish and espresso, with the same two photographs."""
-    for wnid in ("n01443537", "n07920052"):
+    """Two of the demo model's classes, tench and espresso, with the same two photographs."""
+    for wnid in ("n01440764", "n07920052"):
         (tmp_path / wnid).mkdir()
         for i, name in enumerate(("cat.jpg", "coffee.jpg")):
             Image.open(images / name).save(tmp_path / wnid / f"{i}.png")

@@ -24,7 +24,7 @@ def load_released(name: str, options: PreprocessSource | None = None) -> Checkpo
 
     Args:
         name: A name that `tinyvit.variants.find_released` accepts, or "demo" for the small model in
-            this package (ten classes of ImageNet), which needs no download.
+            this package (twelve classes of ImageNet), which needs no download.
         options: Settings of the preprocessing that override those of the training.
 
     Returns:

@@ -93,7 +93,7 @@ def test_predictions_of_several_teachers_are_averaged(checkpoint: Path) -> None:
 
 def test_a_released_model_is_opened_by_its_name() -> None:
     (teacher,) = open_teachers(("demo",), None, HERE)
-    assert (teacher.name, teacher.num_classes, teacher.preprocess.size) == ("demo", 10, 224)
+    assert (teacher.name, teacher.num_classes, teacher.preprocess.size) == ("demo", 12, 224)
 
 
 @pytest.mark.parametrize(

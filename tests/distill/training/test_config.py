@@ -157,13 +157,13 @@ def test_each_of_the_papers_runs_is_one_documented_command() -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ("", (0.2, 0, False, "none", 30)),
-        ("--val-split 0", (0.0, 0, False, "none", 30)),
+        ("", (0.2, 0, False, "none", 40)),
+        ("--val-split 0", (0.0, 0, False, "none", 40)),
         (
             "--val-split 0.5 --patience 5 --balance --freeze backbone --epochs 60",
             (0.5, 5, True, "backbone", 60),
         ),
-        ("--set patience=3 --set balance=true --freeze none", (0.2, 3, True, "none", 30)),
+        ("--set patience=3 --set balance=true --freeze none", (0.2, 3, True, "none", 40)),
         ("--preset finetune-1k", (0.0, 0, False, "none", 30)),
     ],
 )

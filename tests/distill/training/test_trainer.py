@@ -441,7 +441,7 @@ def test_the_name_of_a_released_model_wins_over_a_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "demo").mkdir()
-    assert load_file_or_released(Path("demo")).num_classes == 10
+    assert load_file_or_released(Path("demo")).num_classes == 12
 
 
 def test_transfer_to_other_classes_without_a_teacher(

@@ -112,7 +112,7 @@ def test_renamed_file_is_recognized(files: dict[str, Path], tmp_path: Path) -> N
     renamed.write_bytes(files["float32"].read_bytes())
     assert detect_format(renamed).name == "ort"
     with ENGINE.open(Artifact(renamed, None), ONE_THREAD) as runtime:
-        assert runtime.run(make_noise_input()).shape == (1, 10)
+        assert runtime.run(make_noise_input()).shape == (1, 12)
 
 
 @pytest.mark.parametrize("embedded_preprocessing", ["normalize", "full"])
