@@ -38,15 +38,20 @@ train 128 8 store2 --init "$out/at96/best.safetensors" --lr 4e-3 --set min_lr=5e
 train 224 2 store2 --init "$out/at128/best.safetensors" --lr 2e-3 --set min_lr=1e-5 \
   --set warmup_epochs=0.1
 
-# Keep the demo's classes, and train on, from labels only.
+# Train the demo's classes from labels for a number of epochs ($1), from a checkpoint ($2), into a
+# folder ($3); further arguments are passed on.
+train_labels() {
+  tinyvit-distill train --data "$data/last" --preset transfer --img-size 224 \
+    --epochs "$(epochs "$1")" --init "$2" -o "$3" --license MIT --lr 2e-3 --set min_lr=1e-5 \
+    --set warmup_epochs=0.1 --set label_smoothing=0.1 --set ema_decay=0.995 \
+    --set layer_decay=1.0 --set augmentation.operations=1 --set augmentation.erase=0.1 "${@:4}"
+}
 python "$here/package.py" "$out/at224/best.safetensors" "$out/selected.safetensors" \
   --classes "$data/val"
-tinyvit-distill train --data "$data/last" --init "$out/selected.safetensors" --preset transfer \
-  --img-size 224 --epochs "$(epochs 2)" -o "$out/last" --license MIT --lr 2e-3 \
-  --set min_lr=1e-5 --set warmup_epochs=0.1 --set label_smoothing=0.1 --set ema_decay=0.995 \
-  --set layer_decay=1.0 --set 'augmentation.scale=[0.25, 1.0]' --set augmentation.operations=1 \
-  --set augmentation.erase=0.1
-python "$here/package.py" "$out/last/best.safetensors" "$out/demo.safetensors"
+train_labels 2 "$out/selected.safetensors" "$out/labels" --set 'augmentation.scale=[0.25, 1.0]'
+train_labels 1 "$out/labels/best.safetensors" "$out/balanced" --balance \
+  --set 'augmentation.scale=[0.15, 1.0]'
+python "$here/package.py" "$out/balanced/best.safetensors" "$out/demo.safetensors"
 tinyvit-distill evaluate "$out/demo.safetensors" --data "$data"
 # One epoch trains a model that may miss the accuracy budget of the export, hence --force.
 tinyvit-export --checkpoint "$out/demo.safetensors" --int8 --calib-data "$data/train" \
