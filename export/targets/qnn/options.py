@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tinyvit.errors import RequestError
 from tinyvit.export.targets.base import TargetOption
+from tinyvit.export.targets.chip_names import parse_chip_names
 from tinyvit.quant_scheme import Activations, QuantScheme
 from tinyvit.runtimes.qualcomm import CHIPS, Chip
 
@@ -63,22 +64,16 @@ def parse_options(values: Mapping[str, str]) -> QnnOptions:
     Raises:
         RequestError: A value is not known.
     """
-    names = dict.fromkeys(filter(None, map(str.strip, values.get("soc", "").split(","))))
-    if "soc" in values and not names:
-        raise RequestError("--soc names no chip", f"use one or more of {', '.join(CHIPS)}")
-    for name in names:
-        if name.lower() not in CHIPS:
-            raise RequestError(
-                f"--soc {name} is not a known chip",
-                f"use one or more of {', '.join(CHIPS)}, separated by commas, or leave out --soc"
-                " for a file that is compiled on the device",
-            )
+    names = parse_chip_names(
+        values,
+        CHIPS,
+        "Qualcomm",
+        ", or leave out --soc for a file that is compiled on the device",
+    )
     activations = values.get("activations", "16")
     if activations not in ("8", "16"):
         raise RequestError(f"--activations {activations} is not possible", "use 16 or 8")
     strict = values.get("strict", "no")
     if strict not in ("yes", "no"):
         raise RequestError(f"strict={strict!r} is not possible", 'use "yes" or "no"')
-    return QnnOptions(
-        tuple(CHIPS[name.lower()] for name in names), activations == "8", strict == "yes"
-    )
+    return QnnOptions(tuple(CHIPS[name] for name in names), activations == "8", strict == "yes")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tinyvit.errors import RequestError
 from tinyvit.export.targets.base import TargetOption
+from tinyvit.export.targets.chip_names import parse_chip_names
 from tinyvit.runtimes.rockchip import CHIPS, DEFAULT_CHIP, PYTHON_VARIABLE, Chip
 
 RKNN_OPTIONS = (
@@ -50,17 +51,9 @@ def parse_options(values: Mapping[str, str]) -> RknnOptions:
     Raises:
         RequestError: A chip is not known, or a value is empty.
     """
-    names = dict.fromkeys(filter(None, map(str.strip, values.get("soc", "").split(","))))
-    if "soc" in values and not names:
-        raise RequestError("--soc names no chip", f"use one or more of {', '.join(CHIPS)}")
-    for name in names:
-        if name.lower() not in CHIPS:
-            raise RequestError(
-                f"--soc {name} is not a chip of Rockchip that is known here",
-                f"use one or more of {', '.join(CHIPS)}, separated by commas",
-            )
+    names = parse_chip_names(values, CHIPS, "Rockchip")
     python = values.get("rknn_python")
     if python is not None and not python.strip():
         raise RequestError("--rknn-python is empty", "give the path of a Python, or leave it out")
-    chips = tuple(CHIPS[name.lower()] for name in names)
+    chips = tuple(CHIPS[name] for name in names)
     return RknnOptions(chips or (DEFAULT_CHIP,), python)

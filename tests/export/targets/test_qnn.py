@@ -95,7 +95,7 @@ def test_options_select_chips_and_bits() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"soc": "sm1"}, "--soc sm1 is not a known chip"),
+        ({"soc": "sm1"}, "--soc sm1 is not a chip of Qualcomm"),
         ({"soc": ","}, "--soc names no chip"),
         ({"activations": "4"}, "--activations 4 is not possible"),
         ({"strict": "perhaps"}, "strict='perhaps' is not possible"),
