@@ -128,7 +128,8 @@ def test_no_process_is_started_without_limits() -> None:
         ("src/tinyvit/bounded_process.py", "Popen"),
         # Its output is not read: it goes to the terminal.
         ("runtimes/limited_verification.py", "run with timeout"),
-        # These two kill the process themselves after a time.
+        # These three kill the process themselves after a time.
+        ("runtimes/rockchip_simulator.py", "Popen"),
         ("studies/faults.py", "Popen"),
         ("examples/web/screenshot.py", "Popen"),
     }

@@ -340,10 +340,10 @@ def test_a_missing_index_is_found_quickly(tmp_path: Path) -> None:
     indices = [*range(100_000), 100_001]
     path = tmp_path / "a.txt"
     path.write_text("".join(f"{index}: class {index}\n" for index in indices))
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(RequestError, match="from 0 to 100001, and 100000 is missing"):
         labels.read_labels(path)
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 
 def test_python_objects_are_read_by_their_keys() -> None:

@@ -116,7 +116,7 @@ def test_verify_fails_with_one_weight_changed(demo, tmp_path):
         if tensor.name == "stages.2.blocks.1.mlp.fc1.weight"
     )
     values = onnx.numpy_helper.to_array(weight).copy()
-    values[7, 11] += 3.0
+    values[7, 11] += 30.0
     weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
     onnx.save(model, tmp_path / "changed.onnx")
     verification = verify(tmp_path / "changed.onnx")

@@ -205,7 +205,7 @@ def test_the_first_and_last_label_are_shown_and_another_order_is_reported(folder
     config = ExportConfig(model="demo", labels=own[::-1], output_path=folder / "demo.onnx")
     load_source_network(make_plan(config), progress)
     first, last = own[-1], own[0]
-    expected = f"read 10 labels, from 0: {first.name} ({first.wnid}) to 9: {last.name}"
+    expected = f"read 12 labels, from 0: {first.name} ({first.wnid}) to 11: {last.name}"
     assert any(message.startswith(expected) for message in progress.messages)
     assert (
         "the checkpoint has the same labels in another order; those of --labels are used"

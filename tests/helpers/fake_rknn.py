@@ -87,7 +87,7 @@ _DEFAULT_BEHAVIOR = """
 FAILS = False
 CONTENT = b"compiled"
 def OUTPUTS(image):
-    return [np.full((1, 10), image.mean(), np.float32)]
+    return [np.full((1, 12), image.mean(), np.float32)]
 """
 
 

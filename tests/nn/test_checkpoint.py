@@ -187,7 +187,7 @@ def test_labels_are_read_from_a_class_to_idx_map(state: State, save: Save) -> No
 def test_demo_is_in_the_package() -> None:
     loaded = hub.load_released("demo")
     assert loaded.labels is not None
-    assert loaded.labels[3].name == "tabby"
+    assert loaded.labels[2].name == "tabby"
     assert (loaded.license, loaded.preprocess.resize) == ("MIT", 235)
 
 

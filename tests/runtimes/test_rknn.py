@@ -209,13 +209,13 @@ def lite(monkeypatch: pytest.MonkeyPatch) -> type[FakeLite]:
 
 
 def test_the_board_runs_the_file(rknn_file: Path, lite: type[FakeLite]) -> None:
-    lite.outputs = [np.arange(10, dtype=np.float16)]
+    lite.outputs = [np.arange(12, dtype=np.float16)]
     with open_runtime(rknn_file, "rknn", RuntimeOptions(device=AUTO_DEVICE)) as runtime:
         assert runtime.describe().version == "rknn-toolkit-lite2 2.5.0"
         assert runtime.describe().precision == "float16"
         output = runtime.run(make_batch(rknn_file))
         assert output.dtype == np.float32
-        assert output.tolist() == [list(range(10))]
+        assert output.tolist() == [list(range(12))]
         lite.outputs = None
         with pytest.raises(ArtifactError, match="no output"):
             runtime.run(make_batch(rknn_file))

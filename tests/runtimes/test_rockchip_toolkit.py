@@ -133,13 +133,13 @@ def test_the_python_is_that_of_the_option_or_of_the_variable(
 def test_the_simulator_answers_batches(tmp_path: Path) -> None:
     simulator = Simulator(REQUEST, write_fake_toolkit(tmp_path))
     for value in (0.25, 2.0):
-        (output,) = simulator.run(np.full_like(IMAGE, value), [(1, 10)])
-        assert output.shape == (1, 10)
+        (output,) = simulator.run(np.full_like(IMAGE, value), [(1, 12)])
+        assert output.shape == (1, 12)
         assert np.all(output == value)
     with pytest.raises(ArtifactError, match="another shape"):
         simulator.run(IMAGE, [(1, 11)])
     with pytest.raises(ArtifactError, match="cannot be read"):
-        simulator.run(IMAGE, [(1, 10), (1, 10)])
+        simulator.run(IMAGE, [(1, 12), (1, 12)])
     simulator.close()
     simulator.close()
 
@@ -155,7 +155,7 @@ def test_a_simulator_that_fails_is_an_error(behavior: str, tmp_path: Path) -> No
     simulator = Simulator(REQUEST, write_fake_toolkit(tmp_path, behavior))
     for _ in range(2):
         with pytest.raises(ArtifactError, match="ended or does not answer"):
-            simulator.run(IMAGE, [(1, 10)])
+            simulator.run(IMAGE, [(1, 12)])
     simulator.close()
 
 
@@ -174,7 +174,7 @@ def test_an_output_that_would_execute_code_is_not_read(tmp_path: Path) -> None:
     )
     simulator = Simulator(REQUEST, write_fake_toolkit(tmp_path, behavior))
     with pytest.raises(ArtifactError, match="cannot be read"):
-        simulator.run(IMAGE, [(1, 10)])
+        simulator.run(IMAGE, [(1, 12)])
     simulator.close()
 
 

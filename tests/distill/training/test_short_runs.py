@@ -41,7 +41,7 @@ def make_config(*arguments: str) -> TrainingConfig:
         ("scratch-1k", 3, 0.2),
         ("finetune-1k", 3, 0.5),
         ("transfer", 20, 2),
-        ("transfer", 3, 0.2),
+        ("transfer", 3, 0.15),
         ("qat", 1, 0.1),
     ],
 )

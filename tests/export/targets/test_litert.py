@@ -108,10 +108,12 @@ def channels_last(image: np.ndarray) -> np.ndarray:
     return image.transpose(0, 2, 3, 1)
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("int8", 0.03)])
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("int8", 0.1)])
 def test_logits_equal_the_network(
     files: dict[str, Path], networks: dict[str, Any], precision: str, tolerance: float
 ) -> None:
+    # The largest logit for noise is 0.5, so a few int8 values that are rounded to the other side
+    # change 8% of it.
     with ENGINE.open(Artifact(files[precision], None), ONE_THREAD) as runtime:
         image, logits = runtime.inputs[0], runtime.outputs[0]
         assert (image.name, image.shape, image.layout) == ("image", (1, SIZE, SIZE, 3), "NHWC")
