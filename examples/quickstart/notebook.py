@@ -79,7 +79,8 @@ def run_notebook(notebook: dict[str, object]) -> dict[str, object]:
         cell.metadata.pop("execution", None)
         if "outputs" in cell:
             cell.outputs = [output for output in cell.outputs if output.get("name") == "stdout"]
-    result: dict[str, object] = json.loads(nbformat.writes(node))
+    # nbformat.writes would split every text into a list of lines.
+    result: dict[str, object] = json.loads(json.dumps(node))
     return result
 
 
