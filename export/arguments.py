@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -18,7 +17,8 @@ from tinyvit.export.int8_arguments import (
     quantization_from_arguments,
 )
 from tinyvit.export.request_checks import check_request
-from tinyvit.export.targets import Target, TargetOption, get_target, target_names
+from tinyvit.export.target_arguments import add_target_arguments, read_target_options
+from tinyvit.export.targets import get_target, target_names
 from tinyvit.export.tracing import DEFAULT_OPSET, IR_VERSIONS
 from tinyvit.image_sizes import Windows, parse_size
 from tinyvit.manifest import Precision
@@ -53,7 +53,7 @@ def make_export_parser(prog: str = "tinyvit-export") -> CommandParser:
     _add_checkpoint_arguments(parser)
     _add_artifact_arguments(parser)
     add_int8_arguments(parser)
-    _add_target_arguments(parser)
+    add_target_arguments(parser)
     parser.add_argument("--overwrite", action="store_true", help="Replace existing files.")
     add_threads_argument(parser)
     parser.add_argument(
@@ -120,11 +120,7 @@ def _make_float_config(arguments: argparse.Namespace) -> ExportConfig:
         opset=arguments.opset,
         overwrite=arguments.overwrite,
         float16=arguments.float16,
-        target_options={
-            option.name: getattr(arguments, option.name)
-            for option in _target_options()
-            if getattr(arguments, option.name) is not None
-        },
+        target_options=read_target_options(arguments),
     )
 
 
@@ -316,47 +312,3 @@ def _parse_numbers(text: str) -> tuple[float, ...]:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not three numbers, as in 0.5,0.5,0.5"
         ) from None
-
-
-def _add_target_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add one group of options for each target that has its own options.
-
-    An option that several targets have, such as --soc, is in the group of the first one, and its
-    help names the others.
-    """
-    targets = [target for target in map(get_target, target_names()) if target.options]
-    seen: set[str] = set()
-    for target in targets:
-        group = parser.add_argument_group(f"options of --target {target.name}")
-        for option in target.options:
-            if option.name in seen:
-                continue
-            seen.add(option.name)
-            help_text = _join_help(option.name, targets)
-            if option.is_flag:
-                group.add_argument(option.flag, action="store_const", const="yes", help=help_text)
-                continue
-            group.add_argument(
-                option.flag,
-                choices=option.choices,
-                metavar=None if option.choices else "VALUE",
-                help=help_text,
-            )
-
-
-def _join_help(name: str, targets: Sequence[Target]) -> str:
-    """Return the help of an option, with that of all targets that have an option of this name."""
-    texts = {
-        target.name: option.help
-        for target in targets
-        for option in target.options
-        if option.name == name
-    }
-    if len(texts) == 1:
-        return next(iter(texts.values()))
-    return " ".join(f"{target}: {text}" for target, text in texts.items())
-
-
-def _target_options() -> Iterator[TargetOption]:
-    for target in map(get_target, target_names()):
-        yield from target.options

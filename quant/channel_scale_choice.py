@@ -186,7 +186,7 @@ def _weights_after(network: nn.Module, name: str) -> tuple[Tensor, Tensor | None
             return parent.fc1.weight, None
         assert isinstance(parent, Attention)
         assert isinstance(parent.qkv, SplitProjection)
-        return torch.cat([layer.weight for layer in parent.qkv.children()]), None  # type: ignore[misc]
+        return torch.cat([layer.get_parameter("weight") for layer in parent.qkv.children()]), None
     layer_name = scaled_layer_name(name)
     weight = network.get_submodule(layer_name).get_parameter("weight")
     if not is_depthwise(network.get_submodule(layer_name)):

@@ -148,7 +148,7 @@ class Simulator:
 
 
 def _start(python: str, folder: Path) -> subprocess.Popen[bytes]:
-    """Start the process."""
+    """Start the process of the toolkit."""
     try:
         return subprocess.Popen(
             make_worker_command(python, folder),

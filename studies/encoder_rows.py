@@ -49,7 +49,7 @@ class EncoderFile:
 
 @dataclass(frozen=True)
 class EncoderRow:
-    """What was measured of a file.
+    """The measurements of a file.
 
     Attributes:
         name: Name of the file.

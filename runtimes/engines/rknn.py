@@ -172,7 +172,7 @@ class _RknnRuntime(Runtime):
         return self._info
 
     def close(self) -> None:
-        """Release the NPU."""
+        """Release the NPU; see `Runtime.close`."""
         with self._lock:
             lite, self._lite = self._lite, None
             if lite is not None:

@@ -57,7 +57,8 @@ class _Attention(nn.Module):
             for layer, x in ((self.q, queries), (self.k, keys), (self.v, values))
         )
         scores = q @ k.transpose(2, 3) / math.sqrt(q.shape[3])
-        return self.out((scores.softmax(3) @ v).transpose(1, 2).flatten(2))  # type: ignore[no-any-return]  # layers are untyped
+        output: Tensor = self.out((scores.softmax(3) @ v).transpose(1, 2).flatten(2))
+        return output
 
 
 class _TwoWayBlock(nn.Module):
@@ -171,7 +172,7 @@ class SamDecoder(nn.Module):
         fitted = torch.floor(size * (self.img_size / size.max()) + 0.5).to(torch.int64)
         height, width = size.to(torch.int64)
         large = large[..., : fitted[0], : fitted[1]]
-        return F.interpolate(large, (height, width), mode="bilinear")  # type: ignore[arg-type]  # traced sizes
+        return F.interpolate(large, (height, width), mode="bilinear")  # type: ignore[arg-type]
 
 
 def make_decoder(img_size: int) -> SamDecoder:
