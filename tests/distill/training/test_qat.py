@@ -101,9 +101,9 @@ def test_fake_quantization_rounds_as_the_exported_network_does(
         for name in names:
             inputs, result = outputs[name]
             apart = (actual.get_submodule(name)(inputs) - result).abs() > 1e-3 * result.abs().max()
-            assert apart.float().mean().item() < 0.05, (
-                name
-            )  # without one of its roundings, most are apart
+            # Without one of its roundings, most are apart. With 4 bits, some inputs lie between two
+            # integers, and float32 rounds up to 7% of the outputs of a layer to the other one.
+            assert apart.float().mean().item() < 0.1, name
     assert sum(isinstance(module, FakeQuantize) for module in actual.modules()) == sum(
         isinstance(m, ActivationQuantizer) for m in expected.modules()
     )
