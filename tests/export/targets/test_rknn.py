@@ -314,10 +314,11 @@ def test_the_simulator_computes_the_quantized_network(quantized: Any) -> None:
     )
     simulator = Simulator(request, os.environ[PYTHON_VARIABLE])
     try:
-        (logits,) = simulator.run(image.numpy(), [(1, 10)])
+        (logits,) = simulator.run(image.numpy(), [(1, 12)])
     finally:
         simulator.close()
     with torch.no_grad():
         expected = with_exact_arithmetic(quantized)(image.double()).numpy()
-    assert np.abs(logits - expected).max() < 0.1 * np.abs(expected).max()
+    # The logits for noise are at most 0.6, of which a few roundings to the other side are 15%.
+    assert np.abs(logits - expected).max() < 0.2 * np.abs(expected).max()
     assert simulator.compiled.own_scale_count > 0.9 * simulator.compiled.tensor_count
