@@ -76,7 +76,7 @@ class _MissingModuleFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return module
 
     def exec_module(self, module: types.ModuleType) -> None:
-        """Execute nothing."""
+        """Execute nothing, because the module is empty."""
 
 
 class StepError(Exception):

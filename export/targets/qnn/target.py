@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tinyvit.errors import RequestError
+from tinyvit.export.passes.onnx_serialization import serialize_checked
 from tinyvit.export.passes.product_macs import count_product_macs
 from tinyvit.export.targets import Feature, Target, check_supported
 from tinyvit.export.targets.qnn.options import QNN_OPTIONS, QnnOptions, parse_options
@@ -96,7 +97,7 @@ class QnnTarget(Target):
                 "use --int8 for this chip",
             )
         model = make_onnx_model(graph, precision)
-        data = _serialize(model)
+        data = serialize_checked(model)
         compiled = qualcomm.compile_network(data, compiled_chip)
         lowered = QnnModel(data, compiled, compiled_chip, chip is not None, _count_macs(model))
         if self.qnn_options.is_strict and compiled.cpu_outputs:
@@ -115,7 +116,7 @@ class QnnTarget(Target):
     ) -> bytes:
         """Make the ONNX model that is compiled; see `Target.make_parity_model`."""
         check_supported(self, precision, embedded_preprocessing, graph.batch)
-        return _serialize(make_onnx_model(graph, precision))
+        return serialize_checked(make_onnx_model(graph, precision))
 
 
 def make_onnx_model(graph: Graph, precision: Precision) -> ir.Model:
@@ -148,17 +149,6 @@ def _count_macs(model: ir.Model) -> dict[str, int]:
     """Return the multiply-accumulates of each product, by the name of its output."""
     outputs = {node.name: node.outputs[0].name for node in model.graph}
     return {outputs[name] or "": macs for name, macs in count_product_macs(model).items()}
-
-
-def _serialize(model: ir.Model) -> bytes:
-    """Check the model and serialize it."""
-    import onnx
-    import onnx_ir as ir
-
-    proto = ir.serde.serialize_model(model)
-    onnx.checker.check_model(proto, full_check=True)
-    data: bytes = proto.SerializeToString(deterministic=True)
-    return data
 
 
 TARGET = QnnTarget(QnnOptions())

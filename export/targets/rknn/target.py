@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from tinyvit import golden
 from tinyvit.errors import TinyViTError
+from tinyvit.export.passes.onnx_serialization import serialize_checked
 from tinyvit.export.passes.product_macs import count_product_macs
 from tinyvit.export.targets import Feature, Target, check_supported
 from tinyvit.export.targets.rknn.float16_ranges import find_largest_value
@@ -101,7 +102,7 @@ class RknnTarget(Target):
         scales = remove_quantizers(model) if precision == "int8" else None
         images = make_test_images(graph.img_size, preprocess)
         request = ToolkitRequest(
-            _serialize(model),
+            serialize_checked(model),
             self.rknn_options.chips[0],
             analysis_image=images[0],
             scales=scales,
@@ -129,7 +130,7 @@ class RknnTarget(Target):
         The accuracy of int8 is measured with it in onnxruntime, because the simulator is slow.
         """
         check_supported(self, precision, embedded_preprocessing, graph.batch)
-        return _serialize(graph.to_onnx())
+        return serialize_checked(graph.to_onnx())
 
     def open_reference(self, artifact: Artifact) -> Runtime:
         """Open an artifact in the simulator; see `Target.open_reference`."""
@@ -163,17 +164,6 @@ def make_test_images(img_size: ImageSize, preprocess: Preprocess) -> list[npt.ND
     height, width = height_and_width(img_size)
     images = (golden.make_golden_input(pattern, height, width) for pattern in golden.CHIRP_PATTERNS)
     return [preprocess.normalize(image)[None] for image in images]
-
-
-def _serialize(model: ir.Model) -> bytes:
-    """Check the model and serialize it."""
-    import onnx
-    import onnx_ir as ir
-
-    proto = ir.serde.serialize_model(model)
-    onnx.checker.check_model(proto, full_check=True)
-    data: bytes = proto.SerializeToString(deterministic=True)
-    return data
 
 
 TARGET = RknnTarget(RknnOptions())

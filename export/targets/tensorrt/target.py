@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from tinyvit.errors import RequestError
 from tinyvit.export.passes.onnx_preprocess import add_preprocessing
+from tinyvit.export.passes.onnx_serialization import serialize_checked
 from tinyvit.export.passes.product_macs import count_product_macs
 from tinyvit.export.targets import Feature, Target, check_supported
 from tinyvit.export.targets.tensorrt.engine_builder import BuildConfig, build_engine
@@ -176,15 +177,10 @@ def _make_build_config(
 
 def _serialize(model: ir.Model) -> bytes:
     """Remove unused constants, check the model and serialize it."""
-    import onnx
-    import onnx_ir as ir
     import onnx_ir.passes.common as passes
 
     passes.RemoveUnusedNodesPass()(model)
-    proto = ir.serde.serialize_model(model)
-    onnx.checker.check_model(proto, full_check=True)
-    data: bytes = proto.SerializeToString(deterministic=True)
-    return data
+    return serialize_checked(model)
 
 
 TARGET = TensorRtTarget(TensorRtOptions())

@@ -303,14 +303,14 @@ def _read(path: Path) -> Any:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_simulator_computes_the_quantized_network(quantized: Any) -> None:
-    from tinyvit.export.targets.rknn.target import _serialize
+    from tinyvit.export.passes.onnx_serialization import serialize_checked
     from tinyvit.quant.quantized_network import with_exact_arithmetic
 
     model = make_onnx_model(trace(quantized))
     scales = remove_quantizers(model)
     image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     request = ToolkitRequest(
-        _serialize(model), CHIPS["rk3588"], scales=scales, range_images=[image.numpy()]
+        serialize_checked(model), CHIPS["rk3588"], scales=scales, range_images=[image.numpy()]
     )
     simulator = Simulator(request, os.environ[PYTHON_VARIABLE])
     try:
