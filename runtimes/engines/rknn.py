@@ -6,6 +6,7 @@ simulator on x86-64.
 
 from __future__ import annotations
 
+import math
 import threading
 from importlib import metadata
 from typing import Any
@@ -157,14 +158,16 @@ class _RknnRuntime(Runtime):
                 outputs = self._lite.inference(inputs=[batch], data_format=[_CHANNELS_FIRST])
             except Exception as error:  # the library's errors have no common base class
                 raise run_error(self._info.engine, error) from error
-            if outputs is None or len(outputs) != len(self.outputs):
+            shapes = list_output_shapes(self.outputs)
+            if outputs is None or [np.size(out) for out in outputs] != list(map(math.prod, shapes)):
                 raise ArtifactError(
-                    "Rockchip's library returned no output, or another number of outputs",
+                    "Rockchip's library returned no output, or other outputs than the manifest"
+                    " states",
                     "check the file with tinyvit-verify",
                 )
             return tuple(
                 np.array(output, np.float32).reshape(shape)
-                for output, shape in zip(outputs, list_output_shapes(self.outputs))
+                for output, shape in zip(outputs, shapes)
             )
 
     def describe(self) -> RuntimeInfo:

@@ -216,9 +216,10 @@ def test_the_board_runs_the_file(rknn_file: Path, lite: type[FakeLite]) -> None:
         output = runtime.run(make_batch(rknn_file))
         assert output.dtype == np.float32
         assert output.tolist() == [list(range(12))]
-        lite.outputs = None
-        with pytest.raises(ArtifactError, match="no output"):
-            runtime.run(make_batch(rknn_file))
+        for outputs in (None, [], [np.arange(10, dtype=np.float16)]):
+            lite.outputs = outputs
+            with pytest.raises(ArtifactError, match="no output, or other outputs"):
+                runtime.run(make_batch(rknn_file))
     runtime.close()
     assert lite.released == 1
     with pytest.raises(ArtifactError, match="closed"):
