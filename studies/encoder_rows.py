@@ -23,7 +23,7 @@ from tinyvit.runtimes.registry import engines_for_format, open_runtime
 
 _OPTIONS = RuntimeOptions(threads=1, allow_foreign_operators=True)
 """How files are opened; other tools wrote the stock files."""
-_STOCK_ENGINES = ("onnxruntime", "openvino")
+STOCK_ENGINES = ("onnxruntime", "openvino")
 """Engines that the stock export is measured in. Files for other engines are compared with the
 first."""
 
@@ -133,9 +133,9 @@ def _compare_with_stock(
     timing: Timing,
     timings: Mapping[str, Timing],
 ) -> RatioInterval | None:
-    """Divide the latency of a file by that of the stock export in the engine for the ratio."""
+    """Divide the latency of a file by that of the stock export in the engine it is compared in."""
     own_engine = file.find_engine()
-    stock_engine = own_engine if own_engine in _STOCK_ENGINES else _STOCK_ENGINES[0]
+    stock_engine = own_engine if own_engine in STOCK_ENGINES else STOCK_ENGINES[0]
     for index, other in enumerate(files):
         if other.is_stock and not file.is_stock and other.engine == stock_engine:
             return ratio_interval(timing, timings[str(index)])

@@ -25,7 +25,12 @@ from tinyvit.image_sizes import ImageSize
 from tinyvit.nn.timm_models import export_with_torch, make_timm_model
 from tinyvit.outputs import make_output_request
 from tinyvit.progress import Progress, make_progress
-from tinyvit.studies.encoder_rows import EncoderFile, format_table, measure_files
+from tinyvit.studies.encoder_rows import (
+    STOCK_ENGINES,
+    EncoderFile,
+    format_table,
+    measure_files,
+)
 from tinyvit.studies.figures import name_machine_kind, run_shown_export
 from tinyvit.studies.figures_page import SUFFIXES, describe_device
 
@@ -173,7 +178,7 @@ def _list_files(stock: Path | None, own: Sequence[Path]) -> list[EncoderFile]:
     if stock is None:
         return files
     has_openvino = any(path.suffix == ".xml" for path in own)
-    engines = ("onnxruntime", "openvino") if has_openvino else ("onnxruntime",)
+    engines = STOCK_ENGINES if has_openvino else STOCK_ENGINES[:1]
     return [*(EncoderFile(stock, engine, is_stock=True) for engine in engines), *files]
 
 

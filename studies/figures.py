@@ -27,7 +27,13 @@ from tinyvit.data.dataset import DatasetLocation, open_dataset
 from tinyvit.errors import ArtifactError
 from tinyvit.progress import Progress, make_progress
 from tinyvit.studies.export_process import run_export
-from tinyvit.studies.figures_page import SUFFIXES, VARIANTS, FigureRecords, format_page
+from tinyvit.studies.figures_page import (
+    NO_IMAGES_FOLDER,
+    SUFFIXES,
+    VARIANTS,
+    FigureRecords,
+    format_page,
+)
 from tinyvit.studies.peers import convert_with_executorch, convert_with_litert_torch, export_pair
 
 _BASELINES = {"peers-timm": ("timm", "timm-compiled"), "peers-tools": ("tool",)}
@@ -42,8 +48,6 @@ _INT8_FEATURES = ("VNNI", "AVX2", "i8mm", "dotprod")
 """Instruction sets that int8 kernels use, the best one of each architecture first.
 
 "VNNI" stands for AVX-512 VNNI and AVX VNNI."""
-_NO_IMAGES_FOLDER = "no-images"
-"""Folder, within that of the artifacts, of int8 files that were calibrated without images."""
 _EXAMPLES = """\
   python -m tinyvit.studies.figures --calib-data train/ --val-data val/
   python -m tinyvit.studies.figures --calib-data train/ --val-data val/ --peers --records kept/"""
@@ -173,14 +177,12 @@ def _measure(
         with_peers: Whether to include comparisons with timm and other tools.
     """
     files = _list_artifacts(artifacts, ("demo", "demo.int8"))
-    other_int8_files = _list_artifacts(artifacts / _NO_IMAGES_FOLDER, ("demo.int8",))
-    no_images_files = [str(artifacts / "demo.onnx"), *other_int8_files]
+    no_images_files = _list_artifacts(artifacts / NO_IMAGES_FOLDER, ("demo.int8",))
     records = FigureRecords(
         one_thread=record_folder.get("latency-1", partial(_measure_latency, files, threads=1)),
         two_threads=record_folder.get("latency-2", partial(_measure_latency, files, threads=2)),
-        accuracy=record_folder.get("accuracy", partial(_measure_accuracy, files, val_data)),
-        no_images=record_folder.get(
-            "accuracy-no-images", partial(_measure_accuracy, no_images_files, val_data)
+        accuracy=record_folder.get(
+            "accuracy", partial(_measure_accuracy, [*files, *no_images_files], val_data)
         ),
     )
     if not with_peers:
@@ -252,7 +254,7 @@ def _export_demo(folder: Path, calib_data: Path) -> None:
     A precision is skipped if its ONNX file exists already. Targets that are not installed are
     skipped too.
     """
-    no_images_folder = folder / _NO_IMAGES_FOLDER
+    no_images_folder = folder / NO_IMAGES_FOLDER
     exports: tuple[tuple[Path, str, list[str]], ...] = (
         (folder, "demo.onnx", []),
         (folder, "demo.int8.onnx", ["--int8", "--calib-data", str(calib_data)]),

@@ -24,6 +24,8 @@ SUFFIXES = {
     "litert": ".tflite",
 }
 """Export target -> file suffix, for the targets that run on a CPU of any system."""
+NO_IMAGES_FOLDER = "no-images"
+"""Name of the folder of int8 files that were calibrated without images."""
 VARIANTS = ("tiny_vit_5m_224", "tiny_vit_21m_224", "tiny_vit_21m_512")
 """TinyViT variants of which this project's export is compared with the stock export."""
 
@@ -35,9 +37,8 @@ class FigureRecords:
     Attributes:
         one_thread: Latency of the demo model's files with one thread.
         two_threads: Latency of the demo model's files with two threads.
-        accuracy: Accuracy of the demo model's files.
-        no_images: Accuracy of `demo.onnx` and of the int8 files that were calibrated without
-            images.
+        accuracy: Accuracy of the demo model's files, `demo.onnx` first, and of the int8 files in
+            the folder `NO_IMAGES_FOLDER`.
         baselines: Latency records with baselines; empty if not measured.
         converters: Latency of this project's files and of those that the engines' own converters
             made; None if not measured.
@@ -48,7 +49,6 @@ class FigureRecords:
     one_thread: Record
     two_threads: Record
     accuracy: Record
-    no_images: Record
     baselines: tuple[Record, ...] = ()
     converters: Record | None = None
     stock: tuple[Record, ...] = ()
@@ -79,7 +79,7 @@ def format_page(records: FigureRecords) -> list[str]:
     ]
     tables = {
         "int8 and float32, demo model": _make_int8_table(records),
-        "int8 calibrated without images, demo model": _make_no_images_table(records.no_images),
+        "int8 calibrated without images, demo model": _make_no_images_table(records.accuracy),
         "Every engine, compared with onnxruntime in float32": _make_engine_table(records),
         "This project's export and the stock export (`torch.onnx.export` of timm's model),"
         " float32, two threads": _make_stock_table(records.stock),
@@ -120,7 +120,11 @@ def _select_machine_warnings(record: Record) -> list[str]:
 def _make_int8_table(records: FigureRecords) -> list[str]:
     one_thread = _index_by_file_name(records.one_thread)
     two_threads = _index_by_file_name(records.two_threads)
-    accuracies = {_file_name(result): result for result in records.accuracy.accuracy}
+    accuracies = {
+        _file_name(result): result
+        for result in records.accuracy.accuracy
+        if not _has_no_images(result)
+    }
     reference = records.accuracy.accuracy[0]
     lines = [
         f"Top-1 on {reference.classified_count} images; float32: {reference.top1:.1f}%.",
@@ -151,7 +155,7 @@ def _make_int8_table(records: FigureRecords) -> list[str]:
 
 
 def _make_no_images_table(record: Record) -> list[str]:
-    reference, *int8_results = record.accuracy
+    reference, int8_results = record.accuracy[0], filter(_has_no_images, record.accuracy)
     lines = [
         f"Top-1 on {reference.classified_count} images; float32: {reference.top1:.1f}%. The int8"
         " files were calibrated with images that the exporter makes, without photographs.",
@@ -261,6 +265,11 @@ def _format_ratio(result: LatencyResult, reference: LatencyResult) -> str:
 
 def _index_by_file_name(record: Record) -> dict[str, LatencyResult]:
     return {_file_name(result): result for result in record.latency}
+
+
+def _has_no_images(result: AccuracyResult) -> bool:
+    """Return whether a file was calibrated without images."""
+    return Path(result.artifact.path).parent.name == NO_IMAGES_FOLDER
 
 
 def _file_name(result: LatencyResult | AccuracyResult) -> str:
