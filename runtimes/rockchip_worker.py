@@ -1,10 +1,10 @@
 """Runs rknn-toolkit2. The Python of the toolkit's own environment executes this file as a script.
 
 rknn-toolkit2 needs older packages than this project, so it has an environment of its own, and
-`tinyvit.runtimes.rockchip` starts this script there. The script imports nothing of this package.
+`tinyvit.runtimes.rockchip_toolkit` starts this script. The script imports nothing of this package.
 The exchange is a folder with these files:
 
-- request.json: what to do, see `tinyvit.runtimes.rockchip.ToolkitRequest`;
+- request.json: what to do, see `tinyvit.runtimes.rockchip_toolkit.ToolkitRequest`;
 - network.onnx, and the .npy files that the request names;
 - answer.json: the versions, and the error if there is one;
 - network.rknn, layers.txt (the accuracy of each layer) and log.txt (the toolkit's output).
