@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from tinyvit.bench.record import ArtifactInfo
-from tinyvit.files import sha256, update_hash
+from tinyvit.files.file_io import sha256, update_hash
 from tinyvit.runtimes.artifact import list_artifact_files, read_artifact
 from tinyvit.runtimes.base import RuntimeInfo
 

@@ -27,7 +27,7 @@ from tinyvit.errors import RequestError
 from tinyvit.runtimes.artifact import known_suffixes, read_artifact
 from tinyvit.runtimes.base import RuntimeOptions
 from tinyvit.runtimes.registry import engines_for_format, open_runtime
-from tinyvit.safe_text import print_lines
+from tinyvit.text.safe_text import print_lines
 
 _PROGRAM = "python -m tinyvit.bench.kernel_profile"
 _EXAMPLES = f"""\

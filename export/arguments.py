@@ -25,7 +25,7 @@ from tinyvit.manifest import Precision
 from tinyvit.openmp import add_threads_argument
 from tinyvit.outputs import parse_stages
 from tinyvit.preprocess import FILTER_NAMES
-from tinyvit.safe_text import quote_argument
+from tinyvit.text.safe_text import quote_argument
 from tinyvit.variants import DEFAULT_MODEL, RELEASED_NAMES
 
 _EXAMPLES = """\

@@ -14,13 +14,13 @@ from tinyvit.export.parity import measure_parity, open_for_parity
 from tinyvit.export.quantized_candidate import QuantizedCandidate
 from tinyvit.export.targets import LoweredModel, Target, adapt_input_to_target
 from tinyvit.export.tracing import explain_tool_errors
-from tinyvit.files import publish_files, refuse_existing, size_bytes
+from tinyvit.files.file_io import publish_files, refuse_existing, size_bytes
+from tinyvit.files.staging import staging_folder
 from tinyvit.manifest import Manifest
 from tinyvit.progress import NullProgress, Progress
 from tinyvit.runtimes.artifact import Artifact, content_sha256
 from tinyvit.runtimes.base import Runtime, RuntimeInfo
 from tinyvit.runtimes.golden_comparison import make_golden_batch
-from tinyvit.staging import staging_folder
 
 _STAGES = ("converted", "written", "checked", "timed")
 """What happens to an artifact, in this order."""

@@ -16,10 +16,10 @@ from tinyvit.export.arguments import config_from_arguments, make_export_parser
 from tinyvit.export.config import ALL_TARGETS, ExportConfig
 from tinyvit.export.model_list import format_model_list, make_model_records, select_models
 from tinyvit.export.plan import requests_several
-from tinyvit.files import refuse_existing, write_atomically
+from tinyvit.files.file_io import refuse_existing, write_atomically
 from tinyvit.openmp import set_thread_count, use_passive_waiting
 from tinyvit.progress import Progress, make_progress
-from tinyvit.safe_text import print_lines, print_traceback
+from tinyvit.text.safe_text import print_lines, print_traceback
 from tinyvit.variants import DEFAULT_MODEL
 
 if TYPE_CHECKING:

@@ -26,8 +26,8 @@ from tinyvit.export.request_checks import check_label_count, explain_impossible
 from tinyvit.export.run_cost import explain_run_cost
 from tinyvit.export.source_network import SourceNetwork, load_source_network
 from tinyvit.nn.weight_files import check_format
+from tinyvit.processes.stop_signals import restore_interrupt
 from tinyvit.progress import NullProgress, Progress
-from tinyvit.stop_signals import restore_interrupt
 
 
 @dataclass(frozen=True)

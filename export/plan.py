@@ -14,11 +14,11 @@ from tinyvit.errors import RequestError
 from tinyvit.export.config import ALL_TARGETS, ExportConfig
 from tinyvit.export.target_options import check_option_owners, with_own_options
 from tinyvit.export.targets import Target, get_target, target_names
-from tinyvit.files import explain_os_error, refuse_existing
+from tinyvit.files.file_io import explain_os_error, refuse_existing
+from tinyvit.files.staging import staging_folder
 from tinyvit.image_sizes import ImageSize, format_size
 from tinyvit.labels import Label, LabelNames, labels_from_data, read_labels
-from tinyvit.safe_text import quote_argument
-from tinyvit.staging import staging_folder
+from tinyvit.text.safe_text import quote_argument
 from tinyvit.variants import DEFAULT_MODEL, DEMO_MODEL, ReleasedCheckpoint, find_released
 
 _DEMO_SIZE: ImageSize = 224

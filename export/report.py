@@ -11,10 +11,10 @@ from tinyvit.export.targets import get_target
 from tinyvit.image_sizes import describe_size
 from tinyvit.install_command import format_program
 from tinyvit.metrics import FLOAT32_NETWORK
-from tinyvit.plurals import format_count
 from tinyvit.preprocess import describe_resize
 from tinyvit.preprocess_settings import format_setting
-from tinyvit.safe_text import quote_argument
+from tinyvit.text.plurals import format_count
+from tinyvit.text.safe_text import quote_argument
 
 if TYPE_CHECKING:
     from tinyvit.export.artifact_writer import ExportedArtifact

@@ -14,7 +14,7 @@ from tinyvit.export.plan import find_released_model, resolve_labels, resolve_tar
 from tinyvit.export.targets import Target, explain_unsupported, get_target
 from tinyvit.labels import Label, describe_labels
 from tinyvit.manifest import Precision
-from tinyvit.plurals import format_count
+from tinyvit.text.plurals import format_count
 from tinyvit.variants import DEFAULT_MODEL, DEMO_MODEL
 
 _EXPORT_EXTRA = "export"

@@ -20,7 +20,7 @@ from tinyvit.nn.hub import load_released
 from tinyvit.nn.model import TinyViT
 from tinyvit.outputs import IMAGE_EMBEDDINGS, LOGITS, OutputRequest, make_output_request
 from tinyvit.progress import Progress
-from tinyvit.safe_text import quote_argument
+from tinyvit.text.safe_text import quote_argument
 from tinyvit.variants import DEFAULT_MODEL, DEMO_MODEL, RELEASED_NAMES, find_released
 
 _TRACING_STEPS = "tracing, steps"

@@ -16,7 +16,7 @@ from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError, 
 from tinyvit.export.passes.onnx_graph import optimize_graph
 from tinyvit.image_sizes import ImageSize, height_and_width
 from tinyvit.manifest import OutputSpec
-from tinyvit.output_capture import quiet_loggers
+from tinyvit.processes.output_capture import quiet_loggers
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -12,7 +12,8 @@ from tinyvit.export.manifest_builder import build_manifest
 from tinyvit.export.source_network import SourceNetwork
 from tinyvit.export.targets import LoweredModel, Target, adapt_input_to_target
 from tinyvit.export.tracing import Graph, explain_tool_errors
-from tinyvit.files import explain_os_error
+from tinyvit.files.file_io import explain_os_error
+from tinyvit.files.staging import temporary_folder
 from tinyvit.manifest import Manifest, Precision
 from tinyvit.nn.model import TinyViT
 from tinyvit.quant.accuracy_budget import (
@@ -24,7 +25,6 @@ from tinyvit.quant.accuracy_budget import (
 )
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.registry import open_runtime
-from tinyvit.staging import temporary_folder
 
 
 @dataclass(frozen=True)

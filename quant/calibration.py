@@ -19,7 +19,7 @@ from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.model import TinyViT
 from tinyvit.nn.state_files import read_state_file, write_state_file
-from tinyvit.output_capture import quiet_loggers
+from tinyvit.processes.output_capture import quiet_loggers
 from tinyvit.progress import NullProgress, Progress
 from tinyvit.quant.calibration_data import CalibrationSet
 from tinyvit.quant.equalization import equalize_network

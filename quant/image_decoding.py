@@ -12,7 +12,7 @@ from tinyvit.data.calibration_images import Pixels
 from tinyvit.data.decoding import choose_decoding_threads, map_ahead
 from tinyvit.data.listing import SourceGetter
 from tinyvit.errors import ImageError, RequestError
-from tinyvit.images import open_image
+from tinyvit.images.decoding import open_image
 from tinyvit.preprocess import Preprocess
 
 MAX_UNREADABLE_SHARE = 0.05

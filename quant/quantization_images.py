@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tinyvit.data.calibration_images import Pixels
-from tinyvit.files import find_cache_folder
+from tinyvit.files.file_io import find_cache_folder
 from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.model import TinyViT
 from tinyvit.progress import Progress

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from tinyvit.errors import RequestError
-from tinyvit.files import find_cache_folder
+from tinyvit.files.file_io import find_cache_folder
 from tinyvit.labels import Label
 from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.model import TinyViT

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinyvit.errors import RequestError
-from tinyvit.files import write_atomically
+from tinyvit.files.file_io import write_atomically
 from tinyvit.image_sizes import ImageSize, Windows
 from tinyvit.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from tinyvit.quant.equalization import Equalization

@@ -26,12 +26,12 @@ from torch import Tensor, nn
 
 from tinyvit.data.calibration_images import Pixels, read_image_array
 from tinyvit.errors import RequestError
-from tinyvit.files import publish_files
+from tinyvit.files.file_io import publish_files
+from tinyvit.files.staging import staging_folder
 from tinyvit.nn.model import TinyViT
 from tinyvit.preprocess import Preprocess
 from tinyvit.progress import NullProgress, Progress
 from tinyvit.quant.calibration_data import CalibrationSet
-from tinyvit.staging import staging_folder
 
 DEFAULT_COUNT = 32
 """Default number of images. With it, int8 is as accurate as after calibration on photographs

@@ -21,9 +21,9 @@ from tinyvit.data.image_lists import (
 from tinyvit.data.listing import make_path_getter, read_listing
 from tinyvit.errors import ImageError, RequestError
 from tinyvit.labels import Label
-from tinyvit.plurals import format_count
 from tinyvit.preprocess import Preprocess
 from tinyvit.quant.image_decoding import check_unreadable, decode_images
+from tinyvit.text.plurals import format_count
 
 BATCH_SIZE = 32
 """Number of images in a batch of `ValidationSet.batches`."""

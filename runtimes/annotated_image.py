@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from tinyvit.contact_sheet import fit_text
+from tinyvit.images.contact_sheet import fit_text
 from tinyvit.runtimes.predictions import Prediction
 
 MIN_WIDTH_PX = 240
@@ -27,7 +27,7 @@ def annotate_image(image: Image.Image, predictions: Sequence[Prediction]) -> byt
     """Draw the predictions for an image below it, one line each. The image itself is not covered.
 
     Args:
-        image: An RGB image, as `tinyvit.images.open_image` returns it.
+        image: An RGB image, as `tinyvit.images.decoding.open_image` returns it.
         predictions: The predictions, the most probable class first.
 
     Returns:

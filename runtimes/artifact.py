@@ -14,13 +14,13 @@ from pathlib import Path
 from tinyvit.checkpoint_paths import CHECKPOINT_SUFFIXES
 from tinyvit.discovery import list_plugins, load_plugin
 from tinyvit.errors import ArtifactError, RequestError
-from tinyvit.files import expand_home
+from tinyvit.files.file_io import expand_home
+from tinyvit.files.regular_files import open_regular_file
 from tinyvit.manifest import Manifest
-from tinyvit.regular_files import open_regular_file
 from tinyvit.runtimes import engines
 from tinyvit.runtimes.formats import MAX_FILE_BYTES, Format
 from tinyvit.runtimes.formats.file_errors import unreadable_error
-from tinyvit.safe_text import quote_argument
+from tinyvit.text.safe_text import quote_argument
 from tinyvit.urls import refuse_url
 from tinyvit.variants import DEMO_MODEL, find_released
 

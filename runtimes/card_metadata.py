@@ -15,7 +15,7 @@ from typing import Any
 
 from tinyvit.manifest import Manifest, Quantization
 from tinyvit.metrics.significance import wilson_interval
-from tinyvit.safe_text import escape_text
+from tinyvit.text.safe_text import escape_text
 from tinyvit.variants import IMAGENET_1K, RELEASED, ReleasedCheckpoint
 
 LIBRARY_NAME = "tinyvit-edge"

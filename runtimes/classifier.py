@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from tinyvit.errors import ArtifactError, ImageError, RequestError
-from tinyvit.image_arrays import SupportsArray
-from tinyvit.images import ChannelOrder, ImageSource
+from tinyvit.images.arrays import SupportsArray
+from tinyvit.images.decoding import ChannelOrder, ImageSource
 from tinyvit.labels import Label
 from tinyvit.preprocess import Preprocess
 from tinyvit.runtimes.artifact import Artifact

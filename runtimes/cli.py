@@ -23,7 +23,7 @@ from tinyvit.runtimes.limited_verification import verify_with_timeout
 from tinyvit.runtimes.model_argument import resolve_model
 from tinyvit.runtimes.predict_command import make_predict_parser, predict
 from tinyvit.runtimes.text_output import print_verification
-from tinyvit.safe_text import print_lines
+from tinyvit.text.safe_text import print_lines
 
 __all__ = [
     "inspect",

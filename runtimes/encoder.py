@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from tinyvit.data.batching import Outputs
 from tinyvit.errors import ArtifactError, ImageError
-from tinyvit.images import ChannelOrder, ImageSource
+from tinyvit.images.decoding import ChannelOrder, ImageSource
 from tinyvit.preprocess import Preprocess
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import AUTO_DEVICE, RuntimeOptions

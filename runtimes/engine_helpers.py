@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.manifest import TensorSpec
-from tinyvit.python_process import read_last_line
+from tinyvit.processes.python_process import read_last_line
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import RuntimeOptions
 

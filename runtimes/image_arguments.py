@@ -11,10 +11,10 @@ from PIL import Image
 
 from tinyvit.data.listing import list_images
 from tinyvit.errors import ImageError, RequestError
-from tinyvit.files import expand_home
-from tinyvit.image_arrays import SupportsArray, is_array_like, is_torch_tensor, to_numpy
-from tinyvit.image_diagnosis import describe_source
-from tinyvit.images import ChannelOrder, ImageSource, open_image
+from tinyvit.files.file_io import expand_home
+from tinyvit.images.arrays import SupportsArray, is_array_like, is_torch_tensor, to_numpy
+from tinyvit.images.decoding import ChannelOrder, ImageSource, open_image
+from tinyvit.images.diagnosis import describe_source
 
 _KINDS_OF_OBJECTS = "OTU"
 """Kinds of numpy dtypes whose elements are Python objects (O) or strings (T, U), such as paths."""

@@ -21,7 +21,7 @@ from tinyvit.manifest import EmbeddedPreprocessing, OutputSpec, TensorSpec
 from tinyvit.preprocess import Preprocess, timm_preprocess
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Runtime
-from tinyvit.safe_text import escape_text
+from tinyvit.text.safe_text import escape_text
 
 Pixels: TypeAlias = "npt.NDArray[np.float32] | npt.NDArray[np.uint8]"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tinyvit.errors import ImageError
-from tinyvit.safe_text import print_lines
+from tinyvit.text.safe_text import print_lines
 from tinyvit.urls import is_url
 
 Result = TypeVar("Result")
@@ -43,7 +43,7 @@ def list_image_items(arguments: Sequence[str]) -> Iterator[list[ImageItem]]:
     Yields:
         The images. A folder without images, and a failed download, give an item with an error.
     """
-    from tinyvit.staging import temporary_folder
+    from tinyvit.files.staging import temporary_folder
 
     if not any(map(is_url, arguments)):
         yield _list_arguments(arguments, None)
@@ -103,7 +103,7 @@ def _list_arguments(arguments: Sequence[str], downloads: Path | None) -> list[Im
 
 def _download(url: str, folder: Path) -> Path:
     """Download an image to a folder."""
-    from tinyvit.image_diagnosis import make_image_url_error
+    from tinyvit.images.diagnosis import make_image_url_error
     from tinyvit.runtimes.image_download import download_image, is_downloadable
 
     if not is_downloadable(url):

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from tinyvit.data.batching import Outputs
 from tinyvit.errors import ImageError
-from tinyvit.images import ChannelOrder, ImageSource
+from tinyvit.images.decoding import ChannelOrder, ImageSource
 from tinyvit.manifest import EmbeddedPreprocessing, Manifest, OutputSpec
 from tinyvit.preprocess import Preprocess
 from tinyvit.runtimes.artifact import Artifact, read_artifact

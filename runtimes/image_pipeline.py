@@ -14,7 +14,7 @@ import numpy as np
 from tinyvit.data.batching import Outputs, run_outputs_in_batches
 from tinyvit.data.decoding import choose_decoding_threads, map_ahead
 from tinyvit.errors import ImageError
-from tinyvit.images import ChannelOrder, ImageSource, open_image
+from tinyvit.images.decoding import ChannelOrder, ImageSource, open_image
 from tinyvit.runtimes.base import Runtime
 from tinyvit.runtimes.image_arguments import copy_if_mutable
 from tinyvit.runtimes.image_input import ImageInput, Pixels

@@ -12,14 +12,14 @@ from pathlib import Path
 from tinyvit.cli import make_parser, run_guarded
 from tinyvit.command_parser import CommandParser
 from tinyvit.errors import RequestError
-from tinyvit.files import refuse_existing, write_atomically
+from tinyvit.files.file_io import refuse_existing, write_atomically
 from tinyvit.manifest import Manifest
 from tinyvit.progress import make_progress
 from tinyvit.runtimes.artifact import Artifact, is_manifest_unchanged, read_artifact
 from tinyvit.runtimes.engine_arguments import add_file_argument
 from tinyvit.runtimes.model_argument import resolve_model
 from tinyvit.runtimes.text_output import print_manifest
-from tinyvit.safe_text import print_lines
+from tinyvit.text.safe_text import print_lines
 
 
 def inspect(argv: Sequence[str] | None = None, prog: str = "tinyvit-inspect") -> int:

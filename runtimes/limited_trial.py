@@ -13,9 +13,9 @@ import numpy as np
 
 from tinyvit.discovery import load_plugin
 from tinyvit.errors import ArtifactError
-from tinyvit.limited_process import ProcessLimits
 from tinyvit.manifest import TensorSpec
-from tinyvit.output_capture import silence_file_descriptors
+from tinyvit.processes.limited_function import ProcessLimits
+from tinyvit.processes.output_capture import silence_file_descriptors
 from tinyvit.runtimes import engines
 from tinyvit.runtimes.artifact import Artifact, list_artifact_files
 from tinyvit.runtimes.base import Runtime, RuntimeOptions

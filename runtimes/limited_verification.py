@@ -8,9 +8,9 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tinyvit.bounded_process import describe_crash
 from tinyvit.errors import ArtifactError
-from tinyvit.python_process import make_python_command
+from tinyvit.processes.limited_program import describe_crash
+from tinyvit.processes.python_process import make_python_command
 
 _CODE = "from tinyvit.runtimes import cli; sys.exit(cli.verify_in_this_process(sys.argv[1:]))"
 """What the other process runs."""

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 
 from tinyvit.image_sizes import describe_size
 from tinyvit.manifest import Manifest
-from tinyvit.markdown_text import escape_markdown, format_markdown_row
-from tinyvit.plurals import format_count
 from tinyvit.runtimes import registry
 from tinyvit.runtimes.artifact import Artifact, is_manifest_unchanged, list_artifact_files
 from tinyvit.runtimes.card_metadata import (
@@ -23,7 +21,9 @@ from tinyvit.runtimes.card_metadata import (
     list_metrics,
 )
 from tinyvit.runtimes.manifest_summary import summarize_manifest
-from tinyvit.safe_text import escape_text, quote_argument
+from tinyvit.text.markdown_text import escape_markdown, format_markdown_row
+from tinyvit.text.plurals import format_count
+from tinyvit.text.safe_text import escape_text, quote_argument
 
 CARD_NAME = "README.md"
 """Name of the model card in a repository of the hub."""

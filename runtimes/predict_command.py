@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tinyvit.cli import make_parser, positive_int, run_guarded
 from tinyvit.command_parser import CommandParser
 from tinyvit.errors import ImageError, RequestError
-from tinyvit.files import refuse_existing, write_atomically
+from tinyvit.files.file_io import refuse_existing, write_atomically
 from tinyvit.progress import make_progress
 from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.engine_arguments import add_engine_arguments, add_file_argument
 from tinyvit.runtimes.image_items import ImageItem, list_image_items, pair_results
 from tinyvit.runtimes.text_output import print_predictions
-from tinyvit.safe_text import print_error, print_lines
+from tinyvit.text.safe_text import print_error, print_lines
 from tinyvit.urls import is_url
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def _save(
     source: Path, predictions: list[Prediction], saved_path: Path
 ) -> list[Prediction] | ImageError:
     """Write the annotated image; return the predictions, or the error if the image has changed."""
-    from tinyvit.images import open_image
+    from tinyvit.images.decoding import open_image
     from tinyvit.runtimes.annotated_image import annotate_image
 
     try:

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tinyvit.csv_text import format_csv
 from tinyvit.errors import ImageError
-from tinyvit.plurals import format_count
 from tinyvit.runtimes.predictions import Prediction
+from tinyvit.text.csv_text import format_csv
+from tinyvit.text.plurals import format_count
 
 _CSV_HEADER = ("image", "rank", "index", "label", "wnid", "score", "error")
 _SHOWN_CLASSES = 5

@@ -8,14 +8,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tinyvit import __version__
-from tinyvit.bounded_process import ProcessLimitError, RunLimits, run_bounded
 from tinyvit.errors import ArtifactError, CheckpointError, MissingDependencyError, RequestError
-from tinyvit.files import expand_home, find_cache_folder, publish_files
+from tinyvit.files.file_io import expand_home, find_cache_folder, publish_files
+from tinyvit.files.staging import staging_folder
+from tinyvit.processes.limited_program import ProcessLimitError, RunLimits, run_bounded
+from tinyvit.processes.python_process import make_module_command, read_last_line
 from tinyvit.progress import NullProgress, Progress
-from tinyvit.python_process import make_module_command, read_last_line
 from tinyvit.runtimes.artifact import known_suffixes, read_artifact
-from tinyvit.safe_text import escape_text, quote_argument
-from tinyvit.staging import staging_folder
+from tinyvit.text.safe_text import escape_text, quote_argument
 from tinyvit.variants import DEMO_MODEL, find_released
 
 _NEEDED_PACKAGES = ("torch", "onnx")

@@ -15,9 +15,9 @@ from types import ModuleType
 from typing import Any
 
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
-from tinyvit.output_capture import silence_file_descriptors
+from tinyvit.files.staging import temporary_folder
+from tinyvit.processes.output_capture import silence_file_descriptors
 from tinyvit.runtimes.engine_helpers import shorten_message
-from tinyvit.staging import temporary_folder
 
 PROVIDER = "QNNExecutionProvider"
 """Name of the execution provider."""

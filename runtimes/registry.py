@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tinyvit.discovery import list_plugins, load_plugin
 from tinyvit.errors import ArtifactError, RequestError
-from tinyvit.files import expand_home
+from tinyvit.files.file_io import expand_home
 from tinyvit.runtimes import engines
 from tinyvit.runtimes.artifact import Artifact, read_artifact
 from tinyvit.runtimes.base import AUTO_DEVICE, Engine, Runtime, RuntimeOptions

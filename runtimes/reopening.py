@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit.errors import ArtifactError
-from tinyvit.files import expand_home
+from tinyvit.files.file_io import expand_home
 from tinyvit.runtimes.artifact import Artifact, content_sha256, read_artifact
 from tinyvit.runtimes.base import Runtime, RuntimeInfo, RuntimeOptions
 from tinyvit.runtimes.engine_helpers import closed_error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tinyvit.python_process import read_last_line
+from tinyvit.processes.python_process import read_last_line
 
 _PROCESSORS = ("NPU", "CPU", "GPU")
 _END_OPERATORS = ("InputOperator", "OutputOperator")

@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit.bounded_process import EndedProcess
 from tinyvit.errors import ArtifactError, RequestError
-from tinyvit.regular_files import read_bounded
+from tinyvit.files.regular_files import read_bounded
+from tinyvit.files.staging import temporary_folder
+from tinyvit.processes.limited_program import EndedProcess
 from tinyvit.runtimes.rockchip import PYTHON_OPTION
 from tinyvit.runtimes.rockchip_toolkit import (
     MAX_SECONDS,
@@ -31,7 +32,6 @@ from tinyvit.runtimes.rockchip_toolkit import (
     make_worker_environment,
     read_compiled_network,
 )
-from tinyvit.staging import temporary_folder
 
 _READY, _ERROR = "ready", "error"
 """Lines that the process prints: the network is compiled; a batch could not be computed."""

@@ -17,22 +17,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit.bounded_process import (
+from tinyvit.errors import ArtifactError, RequestError
+from tinyvit.files.regular_files import read_bounded
+from tinyvit.files.staging import temporary_folder
+from tinyvit.processes.limited_program import (
     EndedProcess,
     ProcessLimitError,
     RunLimits,
     describe_crash,
     run_bounded,
 )
-from tinyvit.errors import ArtifactError, RequestError
-from tinyvit.python_process import make_options_for_code, read_last_line
-from tinyvit.regular_files import read_bounded
+from tinyvit.processes.python_process import make_options_for_code, read_last_line
 from tinyvit.runtimes.formats import MAX_FILE_BYTES
 from tinyvit.runtimes.formats.rknn import EXPORTER_NAME, RKNN
 from tinyvit.runtimes.rockchip import PYTHON_OPTION, Chip, make_missing_error
 from tinyvit.runtimes.rockchip_log import Layer, find_toolkit_error, parse_layers
 from tinyvit.serialization import parse_dataclass, parse_json
-from tinyvit.staging import temporary_folder
 
 _WORKER_FILE, _SCALES_FILE = "rockchip_worker.py", "rockchip_scales.py"
 """Files of this package that the other process executes."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tinyvit.runtimes.manifest_summary import describe_integrity, summarize_manifest
-from tinyvit.safe_text import print_lines
+from tinyvit.text.safe_text import print_lines
 
 if TYPE_CHECKING:
     from tinyvit.manifest import Manifest

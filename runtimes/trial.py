@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tinyvit.errors import ArtifactError
-from tinyvit.limited_process import ProcessLimits, call_in_process
+from tinyvit.processes.limited_function import ProcessLimits, call_in_process
 
 TRIAL_TIMEOUT_S = 120
 """Longest time that the trial may take, in seconds, with the start of the process. An inference

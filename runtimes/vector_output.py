@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit.errors import ImageError, RequestError
-from tinyvit.files import explain_os_error, refuse_existing, write_atomically
+from tinyvit.files.file_io import explain_os_error, refuse_existing, write_atomically
 from tinyvit.runtimes.image_items import ImageItem, pair_results
-from tinyvit.safe_text import print_error, print_lines
+from tinyvit.text.safe_text import print_error, print_lines
 
 if TYPE_CHECKING:
     from tinyvit.outputs import OutputKind

@@ -15,11 +15,11 @@ from tinyvit.bench.profilers import random_input
 from tinyvit.bench.report.console import format_table_row
 from tinyvit.bench.report.tables import format_ratio
 from tinyvit.manifest import Manifest
-from tinyvit.plurals import format_count
 from tinyvit.progress import Progress
 from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.base import Runtime, RuntimeOptions
 from tinyvit.runtimes.registry import engines_for_format, open_runtime
+from tinyvit.text.plurals import format_count
 
 _OPTIONS = RuntimeOptions(threads=1, allow_foreign_operators=True)
 """How files are opened; other tools wrote the stock files."""

@@ -27,8 +27,8 @@ from PIL import Image
 from tinyvit.bench.report.console import format_table_row
 from tinyvit.cli import make_parser, positive_int, run_guarded
 from tinyvit.errors import RequestError
-from tinyvit.files import expand_home
-from tinyvit.python_process import protect_worker_processes
+from tinyvit.files.file_io import expand_home
+from tinyvit.processes.python_process import protect_worker_processes
 from tinyvit.runtimes.classifier import Classifier
 
 _PROGRAM = "python -m tinyvit.studies.endurance"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tinyvit.bounded_process import ProcessLimitError, RunLimits, run_bounded
-from tinyvit.python_process import make_module_command, read_last_line
+from tinyvit.processes.limited_program import ProcessLimitError, RunLimits, run_bounded
+from tinyvit.processes.python_process import make_module_command, read_last_line
 
 EXPORT_LIMITS = RunLimits(seconds=6 * 3600, output_bytes=2**24)
 """Limits on an export. An int8 export to all targets takes half an hour on two slow cores, and

@@ -27,8 +27,8 @@ import numpy as np
 
 from tinyvit.cli import make_parser, positive_int, run_guarded
 from tinyvit.errors import ArtifactError, TinyViTError
+from tinyvit.processes.python_process import make_module_command
 from tinyvit.progress import Progress, make_progress
-from tinyvit.python_process import make_module_command
 from tinyvit.runtimes.artifact import content_sha256, read_artifact
 from tinyvit.studies.export_process import EXPORT_MODULE, run_export
 

@@ -23,7 +23,7 @@ from tinyvit.bench.latency.percentiles import MIN_SAMPLES
 from tinyvit.bench.machine import describe_cpu
 from tinyvit.bench.report.tables import format_ratio
 from tinyvit.cli import make_parser, positive_int, run_guarded
-from tinyvit.files import expand_home
+from tinyvit.files.file_io import expand_home
 
 _PROGRAM = "python -m tinyvit.studies.latency_selfcheck"
 _MAX_DIFFERENCE = 0.02

@@ -21,12 +21,12 @@ from tinyvit.bench.profilers import random_input
 from tinyvit.data.listing import list_images
 from tinyvit.errors import ArtifactError, MissingDependencyError
 from tinyvit.image_sizes import height_and_width
-from tinyvit.images import open_image
+from tinyvit.images.decoding import open_image
 from tinyvit.manifest import Manifest
 from tinyvit.nn.timm_models import export_with_torch, import_timm
-from tinyvit.output_capture import quiet_loggers
 from tinyvit.preprocess import Preprocess
 from tinyvit.privacy import hide_openvino_telemetry
+from tinyvit.processes.output_capture import quiet_loggers
 from tinyvit.runtimes.base import AUTO_DEVICE, RuntimeOptions
 from tinyvit.runtimes.engines.openvino import shared_core
 from tinyvit.runtimes.registry import open_runtime

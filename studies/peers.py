@@ -15,7 +15,7 @@ import numpy as np
 from tinyvit.bench.profilers import random_input
 from tinyvit.errors import ArtifactError, MissingDependencyError
 from tinyvit.nn.timm_models import export_with_torch, import_timm, make_timm_model
-from tinyvit.output_capture import silence_file_descriptors, silence_libraries
+from tinyvit.processes.output_capture import silence_file_descriptors, silence_libraries
 from tinyvit.runtimes.base import RuntimeOptions
 from tinyvit.runtimes.registry import open_runtime
 from tinyvit.studies.export_process import run_export

@@ -27,7 +27,6 @@ from tinyvit.bench.latency.interleave import run_interleaved
 from tinyvit.bench.latency.percentiles import ratio_interval
 from tinyvit.bench.machine import describe_cpu, read_peak_memory_bytes
 from tinyvit.bench.report.tables import format_ratio
-from tinyvit.bounded_process import RunLimits, run_bounded
 from tinyvit.cli import make_parser, positive_int, run_guarded
 from tinyvit.data.class_folders import ImageFolder, read_image_folder
 from tinyvit.distill.allocator import keep_freed_memory
@@ -42,7 +41,8 @@ from tinyvit.distill.training.data_loader import (
 )
 from tinyvit.distill.training.device import select_device
 from tinyvit.distill.training.sample_order import divide_order, shuffle_indices
-from tinyvit.python_process import make_module_command
+from tinyvit.processes.limited_program import RunLimits, run_bounded
+from tinyvit.processes.python_process import make_module_command
 from tinyvit.studies.gpu.training import LEARNING_RATE, Shape, make_config, make_data, make_run
 from tinyvit.studies.record_reading import time_record_reading
 

@@ -175,7 +175,7 @@ def test_sigterm_cleans_up(tmp_path: Path, times: int) -> None:
 import sys, time
 from pathlib import Path
 from tinyvit.cli import run_guarded
-from tinyvit.staging import staging_folder
+from tinyvit.files.staging import staging_folder
 
 def command():
     with staging_folder(Path(sys.argv[1])) as folder:

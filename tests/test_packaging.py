@@ -71,7 +71,7 @@ def test_modules_import_only_from_lower_layers() -> None:
         ("tinyvit.export.cli", "tinyvit.distill.cli", True),
         ("tinyvit.quant.recipe", "tinyvit.bench.record", False),
         ("tinyvit.bench.record", "tinyvit.quant.recipe", True),
-        ("tinyvit.images", "torch.nn", True),
+        ("tinyvit.images.decoding", "torch.nn", True),
         ("tinyvit.nn.model", "torch.nn", False),
     ],
 )

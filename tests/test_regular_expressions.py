@@ -51,7 +51,7 @@ LENGTH_LIMITS = {
     "tinyvit.labels.unknown_keys": 2_000,
     # Names of files and folders, which file systems limit to 255 bytes.
     "tinyvit.data.class_folder_checks": 255,
-    "tinyvit.staging": 255,
+    "tinyvit.files.staging": 255,
 }
 """Largest number of characters that the expressions of a module see; all others see any number."""
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from tinyvit.bench.accuracy.evaluate import Evaluation
 from tinyvit.bench.accuracy.results import find_shared_images
-from tinyvit.contact_sheet import ContactSheet
-from tinyvit.files import write_atomically
-from tinyvit.images import open_image
+from tinyvit.files.file_io import write_atomically
+from tinyvit.images.contact_sheet import ContactSheet
+from tinyvit.images.decoding import open_image
 
 MAX_IMAGES = 48
 """Maximum number of images on the sheet."""

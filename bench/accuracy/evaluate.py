@@ -21,10 +21,10 @@ from tinyvit.data.dataset_matching import MatchedDataset, match_dataset
 from tinyvit.errors import RequestError
 from tinyvit.labels import Label
 from tinyvit.preprocess import Preprocess
+from tinyvit.processes.stop_signals import restore_interrupt
 from tinyvit.progress import NullProgress, Progress
 from tinyvit.runtimes.base import RuntimeInfo
 from tinyvit.runtimes.classifier import Classifier
-from tinyvit.stop_signals import restore_interrupt
 
 MAX_UNREADABLE_SHARE = 0.01
 """Largest allowed share of unreadable images. With more of them, the accuracy on the readable

@@ -19,9 +19,9 @@ from typing import Any
 
 from tinyvit.bench.accuracy.predictions import TOP_K, ImagePrediction
 from tinyvit.errors import RequestError
-from tinyvit.file_locks import hold_lock
-from tinyvit.files import name_file_in_errors, write_atomically
-from tinyvit.regular_files import check_regular_file, open_regular_file_for_update
+from tinyvit.files.file_io import name_file_in_errors, write_atomically
+from tinyvit.files.file_locks import hold_lock
+from tinyvit.files.regular_files import check_regular_file, open_regular_file_for_update
 from tinyvit.serialization import parse_json
 
 _MAX_LINE_BYTES = 2**21

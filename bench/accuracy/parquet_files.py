@@ -11,9 +11,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from tinyvit.files.regular_files import check_regular_file
 from tinyvit.labels import MAX_CLASSES
-from tinyvit.limited_process import ProcessLimits, call_in_process
-from tinyvit.regular_files import check_regular_file
+from tinyvit.processes.limited_function import ProcessLimits, call_in_process
 
 MAX_ROWS = 500_000
 """Largest number of images in a file. A file of a dataset of the Hub usually has some thousand."""

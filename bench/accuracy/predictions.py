@@ -11,7 +11,7 @@ import numpy.typing as npt
 from tinyvit.bench.machine import count_cores
 from tinyvit.data.dataset import Sample
 from tinyvit.errors import ArtifactError, ImageError
-from tinyvit.images import ChannelOrder
+from tinyvit.images.decoding import ChannelOrder
 from tinyvit.metrics import rank_classes
 from tinyvit.runtimes.classifier import Classifier
 

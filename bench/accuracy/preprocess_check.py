@@ -26,7 +26,7 @@ from tinyvit.bench.record import AccuracyResult
 from tinyvit.data.dataset import Dataset, Sample
 from tinyvit.data.dataset_matching import MatchedDataset, match_dataset
 from tinyvit.errors import ImageError
-from tinyvit.images import ChannelOrder, ImageSource, open_image
+from tinyvit.images.decoding import ChannelOrder, ImageSource, open_image
 from tinyvit.manifest import EmbeddedPreprocessing
 from tinyvit.preprocess import IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocess, divide_size
 from tinyvit.progress import NullProgress, Progress

@@ -15,10 +15,10 @@ from tinyvit.bench.arguments import (
 )
 from tinyvit.cli import positive_int
 from tinyvit.errors import RequestError
-from tinyvit.plurals import format_count
 from tinyvit.progress import Progress, make_progress
 from tinyvit.runtimes.model_argument import resolve_model
-from tinyvit.safe_text import print_error, print_lines
+from tinyvit.text.plurals import format_count
+from tinyvit.text.safe_text import print_error, print_lines
 
 if TYPE_CHECKING:
     from tinyvit.bench.accuracy.suite import SuiteConfig, SuiteResult

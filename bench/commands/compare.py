@@ -8,7 +8,7 @@ import math
 from dataclasses import asdict
 from pathlib import Path
 
-from tinyvit.safe_text import print_lines
+from tinyvit.text.safe_text import print_lines
 
 HELP = "compare two records, and exit with code 1 if the second one is significantly worse"
 EXAMPLES = """\

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from tinyvit.bench.arguments import resolve_artifacts
 from tinyvit.bench.devices import arguments
 from tinyvit.errors import RequestError
-from tinyvit.files import write_atomically
+from tinyvit.files.file_io import write_atomically
 from tinyvit.progress import make_progress
-from tinyvit.safe_text import print_error, print_lines
+from tinyvit.text.safe_text import print_error, print_lines
 
 if TYPE_CHECKING:
     from tinyvit.bench.devices.config import SessionConfig

@@ -15,7 +15,7 @@ from tinyvit.bench.arguments import (
 from tinyvit.bench.record import BASELINES, Scenario
 from tinyvit.cli import positive_int
 from tinyvit.progress import make_progress
-from tinyvit.safe_text import print_error, print_lines
+from tinyvit.text.safe_text import print_error, print_lines
 
 if TYPE_CHECKING:
     from tinyvit.bench.latency.config import LatencyConfig

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinyvit.errors import RequestError
-from tinyvit.files import refuse_existing, write_atomically
-from tinyvit.safe_text import print_lines
+from tinyvit.files.file_io import refuse_existing, write_atomically
+from tinyvit.text.safe_text import print_lines
 
 if TYPE_CHECKING:
     from tinyvit.bench.record import Record

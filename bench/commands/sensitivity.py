@@ -10,7 +10,7 @@ from tinyvit.cli import positive_int
 from tinyvit.errors import RequestError
 from tinyvit.openmp import use_passive_waiting
 from tinyvit.progress import make_progress
-from tinyvit.safe_text import print_lines
+from tinyvit.text.safe_text import print_lines
 
 HELP = "measure how much error int8 quantization causes in each layer of an .onnx file"
 EXAMPLES = """\

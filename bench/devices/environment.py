@@ -9,8 +9,8 @@ from tinyvit.bench.devices.config import SessionConfig
 from tinyvit.bench.devices.process import make_device_error
 from tinyvit.bench.devices.transport import Transport
 from tinyvit.errors import RequestError
+from tinyvit.processes.python_process import make_options_for_code, make_options_for_module
 from tinyvit.progress import Progress
-from tinyvit.python_process import make_options_for_code, make_options_for_module
 from tinyvit.runtimes.artifact import detect_format
 from tinyvit.runtimes.registry import engines_for_format, get_engine
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO, NamedTuple
 
-from tinyvit.bounded_process import ProcessLimitError, RunLimits, run_bounded
 from tinyvit.errors import RequestError
-from tinyvit.python_process import read_last_line
+from tinyvit.processes.limited_program import ProcessLimitError, RunLimits, run_bounded
+from tinyvit.processes.python_process import read_last_line
 
 MAX_OUTPUT_BYTES = 256 * 2**20
 """Largest number of bytes that a command may print on standard output if a caller sets no other."""

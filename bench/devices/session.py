@@ -20,10 +20,10 @@ from tinyvit.bench.devices.process import CompletedCommand
 from tinyvit.bench.devices.transport import Transport
 from tinyvit.bench.record import Record
 from tinyvit.errors import TinyViTError
+from tinyvit.files.staging import temporary_folder
+from tinyvit.processes.python_process import make_options_for_code, make_options_for_module
 from tinyvit.progress import Progress
-from tinyvit.python_process import make_options_for_code, make_options_for_module
 from tinyvit.serialization import parse_json
-from tinyvit.staging import temporary_folder
 
 _VERIFY_CODE = "from tinyvit.runtimes.cli import verify; sys.exit(verify())"
 """Python code that does the same as the command tinyvit-verify, which may not be on PATH."""

@@ -19,8 +19,8 @@ from tinyvit.bench.devices.process import (
     run_process,
 )
 from tinyvit.errors import MissingDependencyError, RequestError
-from tinyvit.files import explain_os_error
-from tinyvit.staging import temporary_folder
+from tinyvit.files.file_io import explain_os_error
+from tinyvit.files.staging import temporary_folder
 
 _HOST_PATTERN = re.compile(r"(?:\w[\w.-]*@)?[\w.:%\[\]][\w.:%\[\]-]*")
 """Pattern of USER@HOST or HOST. Neither part may begin with a hyphen, since ssh would take it for

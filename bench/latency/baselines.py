@@ -27,13 +27,13 @@ from tinyvit.bench.program_output import remove_long_lines
 from tinyvit.bench.record import BaselineResult, LatencyRatio
 from tinyvit.bench.record.ranges import MAX_NUMBER, MIN_TIME_MS
 from tinyvit.errors import MissingDependencyError, RequestError, TinyViTError
+from tinyvit.files.staging import temporary_folder
 from tinyvit.image_sizes import height_and_width
 from tinyvit.manifest import Manifest
-from tinyvit.python_process import read_last_line
+from tinyvit.processes.python_process import read_last_line
 from tinyvit.runtimes.base import RuntimeOptions
 from tinyvit.runtimes.registry import open_runtime
 from tinyvit.serialization import read_json
-from tinyvit.staging import temporary_folder
 from tinyvit.variants import VARIANTS
 
 # In each round, the artifact and the baseline have one turn each, of several runs.

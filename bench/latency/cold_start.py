@@ -21,12 +21,12 @@ from contextlib import suppress
 from dataclasses import asdict
 
 from tinyvit.bench.record import ColdStart
-from tinyvit.bounded_process import ProcessLimitError, RunLimits, run_bounded
 from tinyvit.errors import ArtifactError, TinyViTError
-from tinyvit.files import expand_home
-from tinyvit.python_process import make_module_command, read_last_line
-from tinyvit.safe_text import print_lines
+from tinyvit.files.file_io import expand_home
+from tinyvit.processes.limited_program import ProcessLimitError, RunLimits, run_bounded
+from tinyvit.processes.python_process import make_module_command, read_last_line
 from tinyvit.serialization import parse_dataclass, parse_json
+from tinyvit.text.safe_text import print_lines
 
 _RUNS_AFTER_FIRST = 10
 """Number of inferences after the first one, so that the peak memory is that of repeated use."""

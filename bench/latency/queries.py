@@ -20,7 +20,7 @@ from tinyvit.bench.latency.open_artifact import OpenArtifact
 from tinyvit.bench.profilers import random_input
 from tinyvit.data.listing import list_images
 from tinyvit.errors import RequestError
-from tinyvit.images import open_image
+from tinyvit.images.decoding import open_image
 from tinyvit.labels import Label
 from tinyvit.runtimes.image_input import resolve_image_input, resolve_outputs
 from tinyvit.runtimes.label_argument import resolve_labels

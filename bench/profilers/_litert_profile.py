@@ -16,9 +16,9 @@ from pathlib import Path
 
 from tinyvit.bench.profilers import RUNS
 from tinyvit.bench.program_output import remove_long_lines
-from tinyvit.bounded_process import ProcessLimitError, RunLimits, run_bounded
 from tinyvit.errors import ArtifactError, MissingDependencyError
-from tinyvit.python_process import make_module_command
+from tinyvit.processes.limited_program import ProcessLimitError, RunLimits, run_bounded
+from tinyvit.processes.python_process import make_module_command
 
 _CPU = 1
 """The C library's constant kLiteRtHwAcceleratorCpu."""

@@ -21,15 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit.bench.profilers import REPORT_REMEDY, RUNS, ExecutedNode, random_input
-from tinyvit.bounded_process import ProcessLimitError, RunLimits, run_bounded
 from tinyvit.errors import ArtifactError, MissingDependencyError
-from tinyvit.output_capture import quiet_loggers, silence_file_descriptors
+from tinyvit.files.staging import temporary_folder
+from tinyvit.processes.limited_program import ProcessLimitError, RunLimits, run_bounded
+from tinyvit.processes.output_capture import quiet_loggers, silence_file_descriptors
 from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.base import RuntimeOptions
 from tinyvit.runtimes.engine_helpers import load_error
 from tinyvit.runtimes.registry import open_runtime
 from tinyvit.serialization import read_json
-from tinyvit.staging import temporary_folder
 
 _KERNEL_PREFIXES = {
     "XNNFullyConnected": ("Fully Connected",),

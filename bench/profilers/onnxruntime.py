@@ -16,11 +16,11 @@ from typing import Any
 from tinyvit.bench.onnx_protobuf import OnnxGraph, OnnxNode, read_graph, with_unique_node_names
 from tinyvit.bench.profilers import REPORT_REMEDY, RUNS, ExecutedNode, random_input
 from tinyvit.errors import ArtifactError
+from tinyvit.files.staging import temporary_folder
 from tinyvit.runtimes.artifact import detect_format
 from tinyvit.runtimes.engine_helpers import load_error
 from tinyvit.runtimes.formats.ort import ORT
 from tinyvit.serialization import read_json
-from tinyvit.staging import temporary_folder
 
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
 """onnxruntime's name of an input type -> name of the numpy dtype."""

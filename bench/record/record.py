@@ -16,7 +16,7 @@ from tinyvit.bench.record.latency import BaselineResult, LatencyResult, PeakRate
 from tinyvit.bench.record.ranges import require_possible_numbers
 from tinyvit.bench.record.sensitivity import SensitivityResult
 from tinyvit.errors import RequestError
-from tinyvit.regular_files import open_regular_file
+from tinyvit.files.regular_files import open_regular_file
 from tinyvit.serialization import parse_dataclass, parse_json
 
 SCHEMA = 2

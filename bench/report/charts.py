@@ -20,8 +20,8 @@ import numpy as np
 from tinyvit.bench.record import AccuracyResult, LatencyResult
 from tinyvit.bench.report.rows import Row, find_pareto_front
 from tinyvit.errors import MissingDependencyError
-from tinyvit.output_capture import quiet_loggers
-from tinyvit.safe_text import escape_text
+from tinyvit.processes.output_capture import quiet_loggers
+from tinyvit.text.safe_text import escape_text
 
 INK, _FAINT, STRONG, PALE = "#010203", "#040506", "#070809", "#0a0b0c"
 """Placeholder colors of text, of lines, of bars and emphasized points, and of other points."""

@@ -18,7 +18,7 @@ from tinyvit.bench.report.rows import Row, device_key, list_devices
 from tinyvit.bench.report.sensitivity_chart import draw_sensitivity_chart
 from tinyvit.bench.report.sensitivity_tables import SENSITIVITY_TITLE, list_sensitivities
 from tinyvit.bench.report.tables import SUMMARY_TITLE, Table
-from tinyvit.safe_text import escape_text
+from tinyvit.text.safe_text import escape_text
 
 _PAGE = """\
 <!DOCTYPE html>

@@ -8,8 +8,8 @@ from tinyvit.bench.record import Record
 from tinyvit.bench.report.contents import list_notes, list_tables
 from tinyvit.bench.report.rows import Row
 from tinyvit.bench.report.tables import make_summary_table
-from tinyvit.csv_text import format_csv
-from tinyvit.markdown_text import escape_markdown, format_markdown_row
+from tinyvit.text.csv_text import format_csv
+from tinyvit.text.markdown_text import escape_markdown, format_markdown_row
 
 
 def format_markdown(records: Sequence[Record], rows: Sequence[Row]) -> str:

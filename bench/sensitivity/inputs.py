@@ -16,11 +16,11 @@ from tinyvit.data.calibration_images import list_calibration_images, order_calib
 from tinyvit.data.decoding import choose_decoding_threads, map_ahead
 from tinyvit.data.listing import SourceGetter
 from tinyvit.errors import ImageError, RequestError
-from tinyvit.images import open_image
+from tinyvit.images.decoding import open_image
 from tinyvit.manifest import Manifest
-from tinyvit.plurals import format_count
 from tinyvit.runtimes.golden_comparison import make_golden_batch
 from tinyvit.runtimes.image_input import ImageInput, Pixels
+from tinyvit.text.plurals import format_count
 
 DEFAULT_IMAGES = 64
 """Number of images that are used unless another one is requested."""

@@ -22,7 +22,7 @@ from tinyvit.distill.augmentation.randaugment import (
     OPERATIONS,
     OperationParameters,
 )
-from tinyvit.resampling import resample_image
+from tinyvit.images.resampling import resample_image
 
 _CROP_AREA = (0.08, 1.0)
 _CROP_RATIO = (3 / 4, 4 / 3)

@@ -23,7 +23,7 @@ from tinyvit.distill.augmentation.mixing import blend_views, paste_box
 from tinyvit.distill.augmentation.paper_views import Erasure, make_paper_view
 from tinyvit.distill.augmentation.randaugment import rand_augment
 from tinyvit.distill.augmentation.settings import Augmentation
-from tinyvit.resampling import resample_image
+from tinyvit.images.resampling import resample_image
 
 OpenImage = Callable[[int], Image.Image]
 """A function that decodes the image with a given index as RGB."""

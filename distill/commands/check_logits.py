@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from tinyvit.progress import make_progress
-from tinyvit.safe_text import print_lines
+from tinyvit.text.safe_text import print_lines
 
 HELP = (
     "check every saved prediction in a store (from save-logits), or in the logits that the TinyViT "

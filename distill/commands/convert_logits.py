@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tinyvit.cli import positive_int
 from tinyvit.progress import make_progress
-from tinyvit.safe_text import print_lines
+from tinyvit.text.safe_text import print_lines
 
 HELP = (
     "convert the logits that the TinyViT paper released to a store, from which train learns, or a "

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from tinyvit.image_sizes import Windows, parse_size
 from tinyvit.openmp import add_threads_argument, set_thread_count
 from tinyvit.progress import make_progress
-from tinyvit.safe_text import print_lines
+from tinyvit.text.safe_text import print_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -145,7 +145,7 @@ def _check_output(folder: Path, overwrite: bool) -> None:
     """Check that matplotlib is installed, and that no file of another evaluation is replaced."""
     from tinyvit.distill.training.reports.class_names import find_font
     from tinyvit.distill.training.reports.evaluation_files import EVALUATION_FILES
-    from tinyvit.files import refuse_existing
+    from tinyvit.files.file_io import refuse_existing
 
     find_font()
     for name in EVALUATION_FILES:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from tinyvit.cli import explain_interrupt, positive_int
 from tinyvit.openmp import add_threads_argument, set_thread_count
-from tinyvit.plurals import format_count
 from tinyvit.progress import make_progress
-from tinyvit.safe_text import print_lines
+from tinyvit.text.plurals import format_count
+from tinyvit.text.safe_text import print_lines
 
 if TYPE_CHECKING:
     from tinyvit.distill.logits.store import Store

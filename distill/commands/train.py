@@ -15,7 +15,7 @@ from tinyvit.cli import explain_interrupt
 from tinyvit.distill.train_arguments import add_arguments
 from tinyvit.openmp import set_thread_count
 from tinyvit.progress import make_progress
-from tinyvit.safe_text import print_lines
+from tinyvit.text.safe_text import print_lines
 
 if TYPE_CHECKING:
     from tinyvit.distill.training.config import TrainingConfig

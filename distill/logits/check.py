@@ -20,9 +20,9 @@ from tinyvit.distill.logits.teacher_predictions import ImagesAndTeachers, comput
 from tinyvit.distill.logits.teachers import open_teachers
 from tinyvit.distill.training.device import select_device
 from tinyvit.errors import RequestError
-from tinyvit.plurals import format_count
 from tinyvit.progress import NullProgress, Progress
-from tinyvit.safe_text import quote_argument
+from tinyvit.text.plurals import format_count
+from tinyvit.text.safe_text import quote_argument
 
 MAX_PROBABILITY_DIFFERENCE = 2e-2
 """Largest accepted difference between a stored probability and the same probability as this machine

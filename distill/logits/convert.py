@@ -26,11 +26,11 @@ from tinyvit.distill.logits.paper_format import (
 from tinyvit.distill.logits.records import Records, TeacherPredictions
 from tinyvit.distill.logits.store import Store, StoreWriter, open_store, require_matching_images
 from tinyvit.errors import RequestError
-from tinyvit.files import publish_files
+from tinyvit.files.file_io import publish_files
+from tinyvit.files.staging import staging_folder
 from tinyvit.labels import imagenet_labels
-from tinyvit.plurals import format_count
 from tinyvit.progress import NullProgress, Progress
-from tinyvit.staging import staging_folder
+from tinyvit.text.plurals import format_count
 from tinyvit.variants import IMAGENET_22K
 
 _RECORDS_PER_WRITE = 2**14

@@ -15,7 +15,7 @@ import numpy as np
 from tinyvit.distill.augmentation.settings import Augmentation
 from tinyvit.distill.logits.records import make_record_dtype
 from tinyvit.errors import RequestError
-from tinyvit.files import write_atomically
+from tinyvit.files.file_io import write_atomically
 from tinyvit.labels import Label
 from tinyvit.serialization import dump_readable_json, parse_dataclass, read_json
 

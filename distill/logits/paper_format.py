@@ -25,11 +25,11 @@ from tinyvit.distill.logits.records import Records
 from tinyvit.distill.logits.seeds import check_ordered_seeds
 from tinyvit.distill.logits.store import Store
 from tinyvit.errors import RequestError
-from tinyvit.files import publish_files
-from tinyvit.plurals import format_count
+from tinyvit.files.file_io import publish_files
+from tinyvit.files.regular_files import check_regular_file, read_bounded
+from tinyvit.files.staging import staging_folder
 from tinyvit.progress import NullProgress, Progress
-from tinyvit.regular_files import check_regular_file, read_bounded
-from tinyvit.staging import staging_folder
+from tinyvit.text.plurals import format_count
 
 MAX_KEY_FILE_BYTES = 2**30
 """Largest size of a file of keys, because the whole file is read into memory. The paper's files

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from tinyvit.distill.logits.records import Records
 from tinyvit.errors import RequestError
-from tinyvit.regular_files import open_regular_file
+from tinyvit.files.regular_files import open_regular_file
 
 BLOCK_BYTES = 2**22
 """Largest size of a block of records, in bytes. A record in the paper's format can have 128 KiB."""

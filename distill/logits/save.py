@@ -18,10 +18,10 @@ from tinyvit.distill.logits.teacher_predictions import (
     open_images_and_teachers,
 )
 from tinyvit.errors import RequestError
-from tinyvit.file_locks import FOLDER_LOCK_NAME, hold_lock
+from tinyvit.files.file_locks import FOLDER_LOCK_NAME, hold_lock
+from tinyvit.files.staging import remove_abandoned_folders
 from tinyvit.image_sizes import require_square
 from tinyvit.progress import NullProgress, Progress
-from tinyvit.staging import remove_abandoned_folders
 
 
 def save_logits(request: LogitsRequest, progress: Progress | None = None) -> Store:

@@ -30,9 +30,9 @@ from tinyvit.distill.logits.records import (
     pack_records,
 )
 from tinyvit.errors import RequestError
-from tinyvit.files import name_file_in_errors
-from tinyvit.plurals import format_count
-from tinyvit.regular_files import check_regular_file
+from tinyvit.files.file_io import name_file_in_errors
+from tinyvit.files.regular_files import check_regular_file
+from tinyvit.text.plurals import format_count
 
 
 @dataclass(frozen=True)

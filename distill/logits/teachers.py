@@ -25,7 +25,7 @@ from tinyvit.distill.logits.function_teachers import open_function_teacher
 from tinyvit.distill.logits.module_teachers import Pixels, Teacher
 from tinyvit.distill.training.device import ComputeDevice
 from tinyvit.errors import RequestError
-from tinyvit.files import sha256
+from tinyvit.files.file_io import sha256
 from tinyvit.image_sizes import describe_pixels, format_size, require_square
 from tinyvit.nn.checkpoint import Checkpoint, is_checkpoint_path, load_checkpoint
 from tinyvit.nn.hub import load_released

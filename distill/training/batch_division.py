@@ -5,8 +5,8 @@ from __future__ import annotations
 from tinyvit.distill.training.distributed import ProcessGroup
 from tinyvit.distill.training.task import TrainingTask
 from tinyvit.errors import RequestError
-from tinyvit.plurals import format_count
 from tinyvit.progress import Progress
+from tinyvit.text.plurals import format_count
 
 
 def count_steps_per_epoch(sample_count: int, batch: int, process_count: int) -> int:

@@ -11,7 +11,7 @@ from tinyvit.distill.augmentation.settings import Augmentation
 from tinyvit.distill.training.device import Precision
 from tinyvit.distill.training.toml_files import parse_toml
 from tinyvit.errors import RequestError
-from tinyvit.files import read_text
+from tinyvit.files.file_io import read_text
 from tinyvit.serialization import parse_dataclass
 
 MAX_CONFIG_BYTES = 2**20

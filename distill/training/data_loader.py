@@ -25,7 +25,7 @@ from tinyvit.distill.logits.seeds import check_seeds
 from tinyvit.distill.logits.store import Store
 from tinyvit.distill.training.worker_signals import block_stop_signals, end_silently_on_signals
 from tinyvit.errors import TinyViTError
-from tinyvit.python_process import protect_worker_processes
+from tinyvit.processes.python_process import protect_worker_processes
 
 Sample = dict[str, Any]
 """The fields of a `TrainingBatch` for one view, by name. `labels` and `teacher` are dictionaries of

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit.errors import MissingDependencyError
-from tinyvit.files import name_file_in_errors, write_atomically
+from tinyvit.files.file_io import name_file_in_errors, write_atomically
 
 _LOSS_COLOR, _ACCURACY_COLOR = "#b5541c", "#1c6bb5"
 

@@ -16,7 +16,7 @@ from tinyvit.distill.training.drop_path import DropPath
 from tinyvit.errors import RequestError
 from tinyvit.nn.layers import MBConv
 from tinyvit.nn.model import Block
-from tinyvit.plurals import format_count
+from tinyvit.text.plurals import format_count
 
 _PROBE_IMAGES = 2
 """Number of images in the forward pass that is measured."""

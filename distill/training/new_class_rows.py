@@ -9,7 +9,7 @@ import torch
 
 from tinyvit.distill.training.student import Student
 from tinyvit.labels import Label
-from tinyvit.plurals import format_count
+from tinyvit.text.plurals import format_count
 
 
 def fill_new_class_rows(student: Student, init_labels: Sequence[Label]) -> Student:

@@ -9,7 +9,7 @@ from torch import nn
 from tinyvit.distill.training.run_folder import BEST_CHECKPOINT, LAST_CHECKPOINT, RECIPE_FILE
 from tinyvit.distill.training.student import save_checkpoint
 from tinyvit.distill.training.task import TrainingTask
-from tinyvit.files import sha256
+from tinyvit.files.file_io import sha256
 
 
 def save_checkpoints(task: TrainingTask, model: nn.Module, is_best: bool) -> None:

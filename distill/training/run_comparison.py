@@ -8,7 +8,7 @@ from typing import Any
 from tinyvit.distill.training.config import MAX_CONFIG_BYTES
 from tinyvit.distill.training.toml_files import parse_toml
 from tinyvit.errors import RequestError
-from tinyvit.files import read_text
+from tinyvit.files.file_io import read_text
 
 
 def find_differences(path: Path, requested_text: str) -> list[str]:

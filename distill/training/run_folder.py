@@ -19,7 +19,7 @@ from tinyvit.distill.training.reports.evaluation_files import EVALUATION_FILES
 from tinyvit.distill.training.run_comparison import find_differences
 from tinyvit.distill.training.toml_files import format_toml
 from tinyvit.errors import RequestError
-from tinyvit.files import explain_os_error, write_atomically
+from tinyvit.files.file_io import explain_os_error, write_atomically
 from tinyvit.nn.state_files import read_state_file, write_state_file
 from tinyvit.serialization import parse_dataclass
 

@@ -9,7 +9,7 @@ from tinyvit.distill.training.presets import LABEL_PRESETS, describe_scaled_warm
 from tinyvit.distill.training.run_folder import BEST_CHECKPOINT, TrainingState
 from tinyvit.distill.training.task import TrainingTask
 from tinyvit.distill.training.trainer import TrainingRun
-from tinyvit.plurals import format_count
+from tinyvit.text.plurals import format_count
 
 
 def describe_start(run: TrainingRun) -> list[str]:

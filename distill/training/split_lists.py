@@ -9,7 +9,7 @@ from pathlib import Path
 from tinyvit.data.image_lists import CLASS_SEPARATOR
 from tinyvit.distill.training import run_folder
 from tinyvit.distill.training.task import TrainingTask
-from tinyvit.files import write_atomically
+from tinyvit.files.file_io import write_atomically
 
 
 def write_split_lists(task: TrainingTask) -> None:

@@ -16,15 +16,15 @@ from torch import Tensor, nn
 
 from tinyvit.data.label_matching import shorten_names
 from tinyvit.errors import MissingDependencyError, RequestError
-from tinyvit.files import write_atomically
+from tinyvit.files.file_io import write_atomically
 from tinyvit.image_sizes import check_training_size
 from tinyvit.labels import Label, numbered_labels
 from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.layers import MBConv
 from tinyvit.nn.model import TinyViT
-from tinyvit.plurals import format_count
 from tinyvit.preprocess import Preprocess, timm_preprocess
 from tinyvit.serialization import dump_readable_json
+from tinyvit.text.plurals import format_count
 from tinyvit.variants import VARIANTS, Variant, suggest_names
 
 INITIAL_STD = 0.02

@@ -29,10 +29,10 @@ from tinyvit.distill.training.sample_order import make_sample_order
 from tinyvit.distill.training.split_lists import write_split_lists
 from tinyvit.distill.training.task import TrainingTask
 from tinyvit.distill.training.trainer import TrainingRun
-from tinyvit.file_locks import FOLDER_LOCK_NAME, hold_lock
-from tinyvit.files import sha256
-from tinyvit.plurals import format_count
+from tinyvit.files.file_io import sha256
+from tinyvit.files.file_locks import FOLDER_LOCK_NAME, hold_lock
 from tinyvit.progress import NullProgress, Progress
+from tinyvit.text.plurals import format_count
 
 
 def train_student(request: TrainingRequest, progress: Progress | None = None) -> Path:

@@ -43,8 +43,8 @@ from tinyvit.distill.training.sample_order import divide_order, make_sample_orde
 from tinyvit.distill.training.strided_convolutions import use_float32_for_strided_depthwise
 from tinyvit.distill.training.task import TrainingTask
 from tinyvit.errors import RequestError
-from tinyvit.plurals import format_count
 from tinyvit.progress import Progress
+from tinyvit.text.plurals import format_count
 
 SAVE_INTERVAL_S = 600.0
 """Shortest time in seconds between two saved states within an epoch."""

@@ -34,7 +34,7 @@ from video import (
 )
 
 from tinyvit import Classifier, Prediction, TinyViTError
-from tinyvit.safe_text import escape_text
+from tinyvit.text.safe_text import escape_text
 
 TEXT_WIDTH, LINE_HEIGHT = 400, 24
 """Size in pixels of the area of one line of text."""

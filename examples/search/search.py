@@ -10,7 +10,7 @@ import numpy as np
 from tinyvit import Encoder
 from tinyvit.data.listing import list_images
 from tinyvit.errors import ImageError
-from tinyvit.safe_text import print_lines
+from tinyvit.text.safe_text import print_lines
 
 
 def embed_folder(encoder: Encoder, folder: Path) -> tuple[list[Path], np.ndarray]:

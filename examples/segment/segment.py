@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from tinyvit import Encoder
 from tinyvit.preprocess import Preprocess
-from tinyvit.safe_text import print_lines
+from tinyvit.text.safe_text import print_lines
 
 FOREGROUND, PADDING = 1, -1
 """Labels of points in SAM: a point of the object; and a point that the decoder ignores, which its

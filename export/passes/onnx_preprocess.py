@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit.errors import MissingDependencyError, RequestError
+from tinyvit.images.resampling import TALL_ASPECT_RATIO
 from tinyvit.manifest import EmbeddedPreprocessing
 from tinyvit.preprocess import Preprocess
-from tinyvit.resampling import TALL_ASPECT_RATIO
 
 if TYPE_CHECKING:
     import onnx_ir as ir

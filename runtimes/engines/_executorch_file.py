@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tinyvit.errors import ArtifactError
-from tinyvit.regular_files import read_bounded
+from tinyvit.files.regular_files import read_bounded
 from tinyvit.runtimes.artifact import Artifact, content_sha256
 from tinyvit.runtimes.engine_helpers import load_error
 from tinyvit.runtimes.engines._pte import PteProgram, read_pte_program

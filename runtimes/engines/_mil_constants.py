@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyvit.regular_files import read_bounded
+from tinyvit.files.regular_files import read_bounded
 from tinyvit.runtimes.engines._mil_types import (
     MAX_PROGRAM_ELEMENTS,
     MAX_TENSOR_ELEMENTS,

@@ -14,7 +14,7 @@ from typing import Any
 from tinyvit.errors import ArtifactError, MissingDependencyError
 from tinyvit.manifest import TensorSpec
 from tinyvit.manifest_limits import MAX_OUTPUTS
-from tinyvit.output_capture import quiet_loggers
+from tinyvit.processes.output_capture import quiet_loggers
 from tinyvit.runtimes.engine_helpers import import_library, load_error, make_tensor_spec
 from tinyvit.runtimes.engines._mil_constants import ConstantReader
 from tinyvit.runtimes.engines._mil_types import MilProgram, ModelSignature, Operation

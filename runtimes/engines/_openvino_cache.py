@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tinyvit.errors import RequestError
-from tinyvit.file_locks import FOLDER_LOCK_NAME, hold_lock
+from tinyvit.files.file_locks import FOLDER_LOCK_NAME, hold_lock
 
 _MAX_WAIT_S = 600.0
 """How long to wait for another process that compiles into the same folder, in seconds. Compiling

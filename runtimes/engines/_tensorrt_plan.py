@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 
 from tinyvit.errors import ArtifactError
-from tinyvit.regular_files import read_bounded
+from tinyvit.files.regular_files import read_bounded
 from tinyvit.runtimes import cuda
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.formats import MAX_FILE_BYTES

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit.errors import ArtifactError
-from tinyvit.regular_files import read_bounded
+from tinyvit.files.regular_files import read_bounded
 from tinyvit.runtimes.engine_helpers import foreign_operators_error, load_error
 from tinyvit.runtimes.engines._tflite_limits import check_counts, find_foreign_operators
 from tinyvit.runtimes.formats import MAX_FILE_BYTES

@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
-from tinyvit.limited_process import limit_memory_growth
 from tinyvit.manifest import TensorSpec
-from tinyvit.output_capture import quiet_loggers, silence_file_descriptors
+from tinyvit.processes.limited_function import limit_memory_growth
+from tinyvit.processes.output_capture import quiet_loggers, silence_file_descriptors
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Engine, Runtime, RuntimeInfo, RuntimeOptions
 from tinyvit.runtimes.engine_helpers import (

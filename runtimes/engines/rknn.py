@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.manifest import Manifest, TensorSpec
-from tinyvit.output_capture import silence_file_descriptors
+from tinyvit.processes.output_capture import silence_file_descriptors
 from tinyvit.runtimes.artifact import Artifact, content_sha256
 from tinyvit.runtimes.base import Engine, Runtime, RuntimeInfo, RuntimeOptions
 from tinyvit.runtimes.engine_helpers import (

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit.errors import ArtifactError
+from tinyvit.files.regular_files import read_bounded
 from tinyvit.manifest import Compilation, Manifest
-from tinyvit.regular_files import read_bounded
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Engine, Runtime, RuntimeInfo, RuntimeOptions
 from tinyvit.runtimes.engine_helpers import (

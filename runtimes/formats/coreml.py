@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from tinyvit.errors import ArtifactError
-from tinyvit.files import update_hash
+from tinyvit.files.file_io import update_hash
 from tinyvit.manifest import MANIFEST_KEY, MAX_BYTES
 from tinyvit.runtimes.formats import MAX_FILE_BYTES
 from tinyvit.runtimes.formats.file_errors import damaged_error, unreadable_error

@@ -10,8 +10,8 @@ import hashlib
 from pathlib import Path
 
 from tinyvit.errors import ArtifactError
+from tinyvit.files.regular_files import check_regular_file
 from tinyvit.manifest import MANIFEST_KEY, MAX_BYTES
-from tinyvit.regular_files import check_regular_file
 from tinyvit.runtimes.formats import MAX_FILE_BYTES
 from tinyvit.runtimes.formats.file_errors import damaged_error, unreadable_error
 from tinyvit.runtimes.formats.network_graph import NetworkGraph

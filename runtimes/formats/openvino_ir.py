@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit.errors import ArtifactError
-from tinyvit.files import update_hash
+from tinyvit.files.file_io import update_hash
+from tinyvit.files.regular_files import check_regular_file, open_regular_file
 from tinyvit.manifest import MANIFEST_KEY, MAX_BYTES
-from tinyvit.regular_files import check_regular_file, open_regular_file
 from tinyvit.runtimes.formats import MAX_FILE_BYTES
 from tinyvit.runtimes.formats.file_errors import damaged_error, unreadable_error
 from tinyvit.runtimes.formats.network_graph import NetworkGraph

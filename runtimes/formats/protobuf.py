@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias, overload
 
 from tinyvit.errors import ArtifactError
-from tinyvit.regular_files import open_regular_file, read_bounded
+from tinyvit.files.regular_files import open_regular_file, read_bounded
 from tinyvit.runtimes.formats import MAX_FILE_BYTES
 from tinyvit.runtimes.formats.file_errors import damaged_error, unreadable_error
 

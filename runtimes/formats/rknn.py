@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinyvit.regular_files import open_regular_file
+from tinyvit.files.regular_files import open_regular_file
 from tinyvit.runtimes.formats.file_errors import unreadable_error
 from tinyvit.runtimes.formats.sidecar import SidecarFormat
 

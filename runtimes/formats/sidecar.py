@@ -10,9 +10,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinyvit.files import update_hash
+from tinyvit.files.file_io import update_hash
+from tinyvit.files.regular_files import read_bounded
 from tinyvit.manifest import MAX_BYTES
-from tinyvit.regular_files import read_bounded
 from tinyvit.runtimes.formats.file_errors import unreadable_error
 from tinyvit.runtimes.formats.network_graph import NetworkGraph
 

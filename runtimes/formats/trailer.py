@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinyvit.errors import ArtifactError
-from tinyvit.limited_reader import LimitedReader
+from tinyvit.files.limited_reader import LimitedReader
+from tinyvit.files.regular_files import open_regular_file
 from tinyvit.manifest import MAX_BYTES, Manifest
-from tinyvit.regular_files import open_regular_file
 from tinyvit.runtimes.formats.file_errors import unreadable_error
 from tinyvit.runtimes.formats.network_graph import NetworkGraph
 from tinyvit.runtimes.formats.protobuf import read_file

@@ -15,7 +15,7 @@ from typing import Any
 
 from tinyvit.cli import make_parser, run_guarded
 from tinyvit.command_parser import CommandParser
-from tinyvit.safe_text import print_lines
+from tinyvit.text.safe_text import print_lines
 
 PROGRAM = "tinyvit"
 

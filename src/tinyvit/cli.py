@@ -20,11 +20,11 @@ from types import ModuleType
 from tinyvit import __version__
 from tinyvit.command_parser import CommandParser
 from tinyvit.errors import TinyViTError
-from tinyvit.files import explain_os_error
+from tinyvit.files.file_io import explain_os_error
 from tinyvit.privacy import use_temporary_caches
+from tinyvit.processes.stop_signals import Terminated, catch_stop_signals, restore_interrupt
 from tinyvit.progress import end_progress
-from tinyvit.safe_text import print_error, print_lines, print_traceback
-from tinyvit.stop_signals import Terminated, catch_stop_signals, restore_interrupt
+from tinyvit.text.safe_text import print_error, print_lines, print_traceback
 
 _DEBUG_VARIABLE = "TINYVIT_DEBUG"
 

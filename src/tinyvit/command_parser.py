@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tinyvit.errors import RequestError
-from tinyvit.safe_text import print_error
+from tinyvit.text.safe_text import print_error
 from tinyvit.urls import is_url, make_url_error
 
 _USAGE_EXIT_CODE = 2

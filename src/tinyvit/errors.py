@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tinyvit.safe_text import escape_text
+from tinyvit.text.safe_text import escape_text
 
 _MAX_CHARACTERS = 2000
 """Number of characters to which a cause or a remedy is shortened. A hostile file can contain a name

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from tinyvit.safe_text import quote_word
+from tinyvit.text.safe_text import quote_word
 
 DISTRIBUTION = "tinyvit-edge"
 """Name of this package on package indexes."""

@@ -23,7 +23,7 @@ from tinyvit.image_sizes import (
     height_and_width,
     make_image_size,
 )
-from tinyvit.resampling import resample_image
+from tinyvit.images.resampling import resample_image
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -84,7 +84,7 @@ def use_temporary_caches() -> Iterator[None]:
     Yields:
         Nothing.
     """
-    from tinyvit.staging import temporary_folder
+    from tinyvit.files.staging import temporary_folder
 
     with ExitStack() as stack:
         try:
@@ -108,7 +108,7 @@ def _has_openvino_consent() -> bool:
     The place and the content of the consent file are those of `OptInChecker` in the package
     openvino_telemetry 2025.2.
     """
-    from tinyvit.regular_files import open_regular_file
+    from tinyvit.files.regular_files import open_regular_file
 
     try:
         if sys.platform == "win32":

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from tinyvit.safe_text import escape_for_stream, print_lines
-from tinyvit.stop_signals import raise_if_stopped
+from tinyvit.processes.stop_signals import raise_if_stopped
+from tinyvit.text.safe_text import escape_for_stream, print_lines
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar

@@ -21,8 +21,8 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from tinyvit.files.regular_files import read_bounded, require_size
 from tinyvit.nesting_limits import MAX_DEPTH, check_depth, require_few_openings
-from tinyvit.regular_files import read_bounded, require_size
 
 MAX_BYTES = 64 * 2**20
 """Largest JSON text that is parsed by default, in bytes."""

@@ -16,7 +16,7 @@ from tinyvit.bench.report.console import format_table_row
 from tinyvit.bench.report.tables import format_ratio
 from tinyvit.cli import make_parser, run_guarded
 from tinyvit.errors import RequestError
-from tinyvit.files import write_atomically
+from tinyvit.files.file_io import write_atomically
 from tinyvit.serialization import read_json
 
 _EXAMPLES = "  python -m tinyvit.studies.gpu.page gpu.json -o gpu.md"

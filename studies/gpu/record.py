@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from tinyvit.bench.machine import count_cores, describe_cpu
-from tinyvit.bounded_process import ProcessLimitError, RunLimits, run_bounded
-from tinyvit.files import write_atomically
+from tinyvit.files.file_io import write_atomically
+from tinyvit.processes.limited_program import ProcessLimitError, RunLimits, run_bounded
 
 SIGNIFICANT_DIGITS = 5
 """Number of significant decimal digits to which the floats in a record are rounded."""

@@ -10,8 +10,8 @@ import pytest
 
 from tinyvit.bench.kernel_profile import profile_kernels
 from tinyvit.bench.profilers import _litert_profile, executorch
-from tinyvit.bounded_process import RunLimits
 from tinyvit.errors import ArtifactError
+from tinyvit.processes.limited_program import RunLimits
 
 
 @pytest.fixture

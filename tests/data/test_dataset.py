@@ -12,7 +12,7 @@ import pytest
 from tinyvit.data.dataset import Dataset, DatasetLocation, Sample, open_dataset
 from tinyvit.data.dataset_matching import match_dataset
 from tinyvit.errors import RequestError, TinyViTError
-from tinyvit.images import open_image
+from tinyvit.images.decoding import open_image
 from tinyvit.labels import Label, imagenet_labels
 
 IMAGENET = imagenet_labels(1000) or ()

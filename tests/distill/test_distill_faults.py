@@ -23,7 +23,7 @@ from tinyvit.distill.training.presets import get_preset
 from tinyvit.distill.training.request import TrainingRequest
 from tinyvit.distill.training.train import train_student
 from tinyvit.errors import RequestError
-from tinyvit.file_locks import take_lock
+from tinyvit.files.file_locks import take_lock
 
 COMMAND = "tinyvit.distill.cli"
 DISK_BYTES = 256 * 2**20

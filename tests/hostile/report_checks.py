@@ -14,7 +14,7 @@ from tinyvit.bench.record import Record
 from tinyvit.bench.report.contents import list_notes, list_tables
 from tinyvit.bench.report.rows import make_rows
 from tinyvit.bench.report.tables import Table, make_summary_table
-from tinyvit.safe_text import escape_text
+from tinyvit.text.safe_text import escape_text
 
 _PAGE_TAGS = {"html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "ul", "li", "b"}
 _PAGE_TAGS |= {"div", "table", "thead", "tbody", "tr", "th", "td", "figure"}

@@ -19,7 +19,7 @@ pytest.importorskip("torch")
 
 from tests.helpers.random_images import make_random_image, save_random_images
 from tinyvit.errors import RequestError
-from tinyvit.images import open_image
+from tinyvit.images.decoding import open_image
 from tinyvit.preprocess import Preprocess
 from tinyvit.quant.calibration_data import (
     MIN_IMAGES,

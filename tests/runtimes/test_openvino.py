@@ -15,7 +15,7 @@ from tests.helpers.full_disk import fill_disk, mount_small_disk
 from tests.helpers.processes import start_python, wait_for_entry
 from tests.helpers.small_classifiers import ArtifactBuilder
 from tinyvit.errors import ArtifactError, RequestError
-from tinyvit.file_locks import take_lock
+from tinyvit.files.file_locks import take_lock
 from tinyvit.runtimes import RuntimeOptions, open_runtime, processor, read_artifact
 from tinyvit.runtimes.engines import _openvino_cache
 from tinyvit.runtimes.engines._openvino_cost import check_model_cost
@@ -129,7 +129,7 @@ def test_a_cache_folder_is_used_by_one_process_at_a_time(
     code = """
 import sys, time
 from pathlib import Path
-from tinyvit.file_locks import hold_lock
+from tinyvit.files.file_locks import hold_lock
 with hold_lock(Path(sys.argv[1], ".lock"), "the cache", "use another"):
     Path(sys.argv[2], "held").touch()
     time.sleep(float(sys.argv[3]))

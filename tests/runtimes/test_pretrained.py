@@ -11,8 +11,8 @@ import pytest
 from tests.helpers.module_graph import ROOT
 from tests.helpers.small_classifiers import ArtifactBuilder
 from tinyvit import Classifier
-from tinyvit.bounded_process import EndedProcess, RunLimits
 from tinyvit.errors import CheckpointError, MissingDependencyError, RequestError
+from tinyvit.processes.limited_program import EndedProcess, RunLimits
 from tinyvit.runtimes import pretrained
 
 

@@ -12,7 +12,7 @@ from typing import NoReturn
 import pytest
 
 from tinyvit.errors import ArtifactError
-from tinyvit.limited_process import limit_memory_growth
+from tinyvit.processes.limited_function import limit_memory_growth
 from tinyvit.runtimes import trial
 from tinyvit.runtimes.trial import TRIAL_REPORT, run_trial
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tinyvit.csv_text import format_csv
 from tinyvit.distill.training.evaluate import ImagePredictions
 from tinyvit.distill.training.reports.class_names import make_unique_names
 from tinyvit.labels import Label
 from tinyvit.metrics import ClassAccuracy, accuracy_per_class, wilson_interval
+from tinyvit.text.csv_text import format_csv
 
 _WORST_CLASSES = 5
 _MAX_NAME_LENGTH = 40

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tinyvit.errors import MissingDependencyError
 from tinyvit.labels import Label
-from tinyvit.safe_text import escape_text
+from tinyvit.text.safe_text import escape_text
 
 _ELLIPSIS = "..."
 

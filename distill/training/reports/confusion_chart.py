@@ -17,7 +17,7 @@ from tinyvit.distill.training.reports.confusion_matrix import (
 )
 from tinyvit.errors import MissingDependencyError
 from tinyvit.labels import Label
-from tinyvit.plurals import format_count
+from tinyvit.text.plurals import format_count
 
 _MAX_COMPLETE_CLASSES = 60
 """Largest number of classes of which all are drawn."""

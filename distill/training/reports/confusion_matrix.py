@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit.csv_text import format_csv
 from tinyvit.distill.training.evaluate import ImagePredictions
 from tinyvit.distill.training.reports.class_names import make_unique_names
 from tinyvit.labels import Label
+from tinyvit.text.csv_text import format_csv
 
 MAX_CSV_CLASSES = 1000
 """Largest number of classes in the CSV file of a confusion matrix."""

@@ -15,10 +15,10 @@ from tinyvit.distill.training.reports.confusion_matrix import (
     format_confusion_matrix,
 )
 from tinyvit.distill.training.reports.mistakes import MAX_MISTAKES, draw_mistakes, find_mistakes
-from tinyvit.files import write_atomically
+from tinyvit.files.file_io import write_atomically
 from tinyvit.labels import Label
-from tinyvit.plurals import format_count
 from tinyvit.progress import NullProgress, Progress
+from tinyvit.text.plurals import format_count
 
 CLASS_ACCURACY_FILE = "class_accuracy.csv"
 CONFUSION_CSV_FILE = "confusion_matrix.csv"

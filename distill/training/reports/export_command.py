@@ -16,7 +16,7 @@ from tinyvit.distill.training.task import TrainingTask
 from tinyvit.distill.training.validation_images import find_validation_folder
 from tinyvit.quant.calibration_data import MIN_IMAGES
 from tinyvit.quant.config import CPU_WEIGHT_BITS
-from tinyvit.safe_text import quote_argument
+from tinyvit.text.safe_text import quote_argument
 
 EXPORTED_FILE = "best.int8.onnx"
 

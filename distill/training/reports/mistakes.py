@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageFont
 
-from tinyvit.contact_sheet import FONT_PX, THUMBNAIL_PX, ContactSheet
 from tinyvit.distill.training.evaluate import ImagePredictions
 from tinyvit.distill.training.reports.class_names import find_font, make_drawable_names
 from tinyvit.errors import ImageError
-from tinyvit.images import open_image
+from tinyvit.images.contact_sheet import FONT_PX, THUMBNAIL_PX, ContactSheet
+from tinyvit.images.decoding import open_image
 from tinyvit.labels import Label
 
 MAX_MISTAKES = 20

@@ -20,8 +20,8 @@ from tinyvit.export.targets.coreml.passes import INPUT, LOGITS, PROBABILITIES, m
 from tinyvit.export.targets.coreml.writer import CoreMlModel
 from tinyvit.image_sizes import height_and_width
 from tinyvit.manifest import EmbeddedPreprocessing, Precision
-from tinyvit.output_capture import silence_libraries
 from tinyvit.preprocess import Preprocess
+from tinyvit.processes.output_capture import silence_libraries
 from tinyvit.quant_scheme import QuantScheme
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from tinyvit.export.targets.litert.writer import LiteRtModel
 from tinyvit.export.tracing import INPUT, explain_tool_errors
 from tinyvit.image_sizes import height_and_width
 from tinyvit.manifest import EmbeddedPreprocessing, Precision
-from tinyvit.output_capture import silence_file_descriptors, silence_libraries
 from tinyvit.preprocess import Preprocess
+from tinyvit.processes.output_capture import silence_file_descriptors, silence_libraries
 from tinyvit.quant_scheme import QuantScheme
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinyvit.export.targets.openvino.graph_helpers import Node, make_float32, make_int64
+from tinyvit.images.resampling import TALL_ASPECT_RATIO
 from tinyvit.preprocess import Preprocess
-from tinyvit.resampling import TALL_ASPECT_RATIO
 
 FILTER_RADIUS = {"bicubic": 2, "bilinear": 1}
 """Interpolation -> radius of the filter (Pillow's "support"), in source pixels at scale 1."""

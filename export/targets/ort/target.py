@@ -17,10 +17,10 @@ from tinyvit.export.targets import Target, check_supported
 from tinyvit.export.targets.onnx.target import TARGET as ONNX
 from tinyvit.export.targets.ort.writer import OrtModel
 from tinyvit.export.tracing import explain_tool_errors
+from tinyvit.files.staging import temporary_folder
 from tinyvit.manifest import EmbeddedPreprocessing, Precision
-from tinyvit.output_capture import silence_libraries
 from tinyvit.preprocess import Preprocess
-from tinyvit.staging import temporary_folder
+from tinyvit.processes.output_capture import silence_libraries
 
 if TYPE_CHECKING:
     from tinyvit.export.tracing import Graph

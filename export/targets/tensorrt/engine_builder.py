@@ -17,7 +17,7 @@ from typing import Any
 
 from tinyvit.errors import ArtifactError, RequestError
 from tinyvit.export.targets.tensorrt.options import TensorRtOptions
-from tinyvit.output_capture import silence_file_descriptors
+from tinyvit.processes.output_capture import silence_file_descriptors
 from tinyvit.runtimes import cuda
 
 MAX_DYNAMIC_BATCH = 16

@@ -13,8 +13,8 @@ from tinyvit.data.image_names import is_ignored_name, is_image_path
 from tinyvit.data.listing import describe_skipped
 from tinyvit.data.tar_members import TAR_ERRORS, iterate_members
 from tinyvit.errors import RequestError
-from tinyvit.plurals import format_count
-from tinyvit.regular_files import open_regular_file
+from tinyvit.files.regular_files import open_regular_file
+from tinyvit.text.plurals import format_count
 
 MAX_IMAGE_BYTES = 256 * 2**20
 """A larger image is read as an empty bytes object, whose decoding gives an error that names the

@@ -22,12 +22,12 @@ from typing import IO, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit.bounded_zip import BoundedZipFile
 from tinyvit.data.image_lists import read_image_list
 from tinyvit.data.listing import SourceGetter, make_path_getter, read_listing
 from tinyvit.data.sampling import order_stratified
 from tinyvit.errors import RequestError
-from tinyvit.images import MAX_PIXELS, MAX_SIDE
+from tinyvit.files.bounded_zip import BoundedZipFile
+from tinyvit.images.decoding import MAX_PIXELS, MAX_SIDE
 
 MAX_ARRAY_IMAGES = 200_000
 """Arrays of more images are refused. This limit matters only for small images: MAX_ARRAY_BYTES, the

@@ -10,7 +10,7 @@ from tinyvit.data.image_names import is_image_path
 from tinyvit.data.label_matching import normalize_class_name
 from tinyvit.data.listing import ImageListing, list_subfolders
 from tinyvit.errors import RequestError
-from tinyvit.plurals import format_count
+from tinyvit.text.plurals import format_count
 
 _COPY = re.compile(r"\s+(?:copy(?:\s*\d+)?|\(\d+\))+$")
 """Matches the end of the name of a copied folder, after `normalize_class_name`."""

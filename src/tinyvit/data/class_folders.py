@@ -28,10 +28,10 @@ from tinyvit.data.label_matching import match_class_names
 from tinyvit.data.listing import read_listing
 from tinyvit.data.splits import SPLIT_NAMES, find_split_folder, refuse_unknown_splits
 from tinyvit.errors import RequestError
-from tinyvit.files import listing_sha256
-from tinyvit.images import open_image
+from tinyvit.files.file_io import listing_sha256
+from tinyvit.images.decoding import open_image
 from tinyvit.labels import Label, labels_by_wnid
-from tinyvit.plurals import format_count
+from tinyvit.text.plurals import format_count
 
 _SPLIT_FOLDERS = frozenset(chain.from_iterable(SPLIT_NAMES.values()))
 """Names, in lower case, of folders that contain a split. They are not the names of classes."""

@@ -29,7 +29,7 @@ from tinyvit.data.sampling import sample_stratified
 from tinyvit.data.splits import find_splits, list_splits
 from tinyvit.data.truth_files import TRUTH_FILE_REMEDY, read_truth_file
 from tinyvit.errors import RequestError
-from tinyvit.plurals import format_count
+from tinyvit.text.plurals import format_count
 
 _MEASURED_SPLITS = ("val", "test", "train")
 """The splits in the order of preference: the first one that the data has is measured."""

@@ -11,7 +11,7 @@ import numpy as np
 from tinyvit.data.class_folders import LabeledImages
 from tinyvit.data.label_matching import match_class_names
 from tinyvit.errors import RequestError
-from tinyvit.files import read_text
+from tinyvit.files.file_io import read_text
 from tinyvit.labels import Label
 
 MAX_LINES = 1_500_000

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from tinyvit.data.tar_members import TAR_ERRORS, iterate_members
 from tinyvit.errors import MissingDependencyError
-from tinyvit.limited_process import ProcessLimits, call_in_process
-from tinyvit.regular_files import open_regular_file, require_size
+from tinyvit.files.regular_files import open_regular_file, require_size
+from tinyvit.processes.limited_function import ProcessLimits, call_in_process
 
 MAX_UNPACKED_BYTES = 64 * 2**20
 """A development kit that unpacks to more is refused. ImageNet's has 5 MB."""

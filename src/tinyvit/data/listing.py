@@ -18,8 +18,8 @@ from typing import TypeAlias
 
 from tinyvit.data.image_names import IMAGE_SUFFIXES, is_ignored_name, is_image_path
 from tinyvit.errors import ImageError
-from tinyvit.images import ImageSource
-from tinyvit.plurals import format_count
+from tinyvit.images.decoding import ImageSource
+from tinyvit.text.plurals import format_count
 
 MAX_ENTRIES = 5_000_000
 """Folders with more files and folders, at any depth and with those of links, are refused."""
@@ -29,8 +29,8 @@ _KERNEL_FOLDERS = ("/proc/", "/sys/", "/dev/")
 
 SourceGetter: TypeAlias = "Callable[[], ImageSource]"
 """A function without arguments that returns a path, the bytes of an image file, or an array.
-`tinyvit.images.open_image` accepts what the function returns. The function does not decode the
-image."""
+`tinyvit.images.decoding.open_image` accepts what the function returns. The function does not decode
+the image."""
 
 
 @dataclass(frozen=True)

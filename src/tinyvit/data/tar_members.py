@@ -7,7 +7,7 @@ import re
 import tarfile
 from collections.abc import Iterator
 
-from tinyvit.limited_reader import LimitedReader, ReadLimitError
+from tinyvit.files.limited_reader import LimitedReader, ReadLimitError
 
 MAX_HEADER_BYTES = 64 * 2**10
 """Largest size of all headers of one member: its own, and those with its long name, its extended

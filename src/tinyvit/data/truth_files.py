@@ -29,7 +29,7 @@ from tinyvit.data.imagenet_devkit import read_devkit
 from tinyvit.data.truth_assignment import TruthRow, assign_rows
 from tinyvit.data.truth_tables import parse_json_object, parse_json_records, parse_table
 from tinyvit.errors import RequestError
-from tinyvit.files import read_text
+from tinyvit.files.file_io import read_text
 
 MAX_BYTES = 64 * 2**20
 """Larger truth files are refused."""

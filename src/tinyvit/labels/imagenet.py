@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-from tinyvit.plurals import format_count
+from tinyvit.text.plurals import format_count
 
 MAX_CLASSES = 1_000_000
 """Largest number of classes of a model."""

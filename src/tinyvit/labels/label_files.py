@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tinyvit.errors import RequestError
-from tinyvit.files import read_text
+from tinyvit.files.file_io import read_text
 from tinyvit.labels.imagenet import MAX_CLASSES, Label
 from tinyvit.labels.label_construction import require_unique
 from tinyvit.labels.label_data import labels_from_data

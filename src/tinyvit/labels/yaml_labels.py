@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tinyvit.files.yaml_files import YamlValue, parse_yaml
 from tinyvit.labels.imagenet import Label
 from tinyvit.labels.label_data import labels_from_data
 from tinyvit.labels.label_keys import LABEL_KEYS, normalize_key
-from tinyvit.yaml_files import YamlValue, parse_yaml
 
 
 def parse_yaml_labels(text: str) -> tuple[Label, ...]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tinyvit.errors import CheckpointError, MissingDependencyError, RequestError
 from tinyvit.nn.checkpoint import Checkpoint, is_checkpoint_path, load_checkpoint
-from tinyvit.output_capture import quiet_loggers
 from tinyvit.preprocess_settings import PreprocessSource
+from tinyvit.processes.output_capture import quiet_loggers
 from tinyvit.variants import DEMO_MODEL, ReleasedCheckpoint, find_released
 
 _HUB_FILE = "model.safetensors"

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit.errors import CheckpointError, MissingDependencyError
+from tinyvit.files.regular_files import open_regular_file, read_bounded
 from tinyvit.nn.stored_tensors import make_loaded_tensor
 from tinyvit.nn.torch_files import MAX_BYTES, FileContent
-from tinyvit.regular_files import open_regular_file, read_bounded
 from tinyvit.serialization import parse_json
 
 _LENGTH_BYTES = 8

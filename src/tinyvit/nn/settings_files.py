@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tinyvit.files import read_text
+from tinyvit.files.file_io import read_text
 from tinyvit.nn.settings_text import MAX_SETTINGS_LENGTH, TextBudget, parse_settings_text
 from tinyvit.nn.weight_folders import find_settings_folder
 

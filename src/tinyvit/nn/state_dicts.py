@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tinyvit.errors import CheckpointError
 from tinyvit.image_sizes import can_scale_windows, is_supported_size
-from tinyvit.plurals import format_count
+from tinyvit.text.plurals import format_count
 from tinyvit.variants import VARIANTS, Variant
 
 _LAYOUT_KEYS = {

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from tinyvit.files import write_atomically
+from tinyvit.files.file_io import write_atomically
+from tinyvit.files.regular_files import open_regular_file
 from tinyvit.nn.pickle_records import PickledObject
 from tinyvit.nn.stored_tensors import ReadStorage, make_stored_tensor
 from tinyvit.nn.torch_files import read_torch_file
-from tinyvit.regular_files import open_regular_file
 
 _MAX_DEPTH = 16
 """Largest depth to which containers in a state may be nested. The state of a training needs 5."""

@@ -20,9 +20,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tinyvit.bounded_zip import BoundedZipFile, ZipLimitError
 from tinyvit.errors import CheckpointError
-from tinyvit.limited_reader import LimitedReader, ReadLimitError
+from tinyvit.files.bounded_zip import BoundedZipFile, ZipLimitError
+from tinyvit.files.limited_reader import LimitedReader, ReadLimitError
+from tinyvit.files.regular_files import open_regular_file
 from tinyvit.nn.file_formats import explain_pickle, explain_zip
 from tinyvit.nn.pickle_machine import read_pickle
 from tinyvit.nn.pickle_names import DangerousNameError
@@ -30,7 +31,6 @@ from tinyvit.nn.pickle_records import Pickle, PickleRecordError
 from tinyvit.nn.storage_reading import limit_reading
 from tinyvit.nn.stored_tensors import ReadStorage, find_item_size
 from tinyvit.nn.tensor_collection import TensorCollector
-from tinyvit.regular_files import open_regular_file
 
 MAX_BYTES = 4 * 2**30
 """Larger files are refused. The largest training checkpoint of any variant (21M, with the state of

@@ -13,7 +13,7 @@ from pathlib import Path
 from tinyvit.nn.state_dict_search import AVERAGED_NAME, MIN_TENSORS, StateDict, walk_records
 from tinyvit.nn.stored_tensors import StoredTensor, make_stored_tensor
 from tinyvit.nn.torch_files import FileContent, refuse_damaged_records
-from tinyvit.plurals import format_count
+from tinyvit.text.plurals import format_count
 
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "attention_bias_idxs", ".ab")
 """Endings of the names of tensors in a state dict that are no parameters."""

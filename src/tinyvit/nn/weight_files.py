@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from tinyvit.errors import CheckpointError
+from tinyvit.files.regular_files import open_regular_file
 from tinyvit.nn.classifier_heads import Network, assemble_encoder, assemble_network
 from tinyvit.nn.file_formats import explain_start
 from tinyvit.nn.file_metadata import read_metadata
@@ -45,8 +46,7 @@ from tinyvit.nn.torch_files import (
 )
 from tinyvit.nn.unnamed_averages import use_unnamed_averages
 from tinyvit.nn.weight_folders import find_weight_files, read_config
-from tinyvit.plurals import format_count
-from tinyvit.regular_files import open_regular_file
+from tinyvit.text.plurals import format_count
 
 _ZIP_START = b"PK\x03\x04"
 _TORCH_STARTS = (_ZIP_START, *(bytes((0x80, protocol)) for protocol in range(2, 6)))

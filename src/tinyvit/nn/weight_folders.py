@@ -9,11 +9,11 @@ from typing import Any
 
 from tinyvit.checkpoint_paths import CHECKPOINT_SUFFIXES
 from tinyvit.errors import CheckpointError
-from tinyvit.files import sha256
+from tinyvit.files.file_io import sha256
 from tinyvit.labels.label_keys import MAP_KEYS, normalize_key
 from tinyvit.nn.torch_files import MAX_BYTES
-from tinyvit.safe_text import quote_argument
 from tinyvit.serialization import read_json
+from tinyvit.text.safe_text import quote_argument
 
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 """Names of weight files in folders of Hugging Face's layout. The first that exists is read."""

@@ -6,7 +6,7 @@ import ast
 import re
 from typing import Any
 
-from tinyvit.yaml_files import YamlValue, parse_yaml
+from tinyvit.files.yaml_files import YamlValue, parse_yaml
 
 _CONSTANTS = {"null": None, "~": None, "": None, "true": True, "false": False}
 
@@ -25,7 +25,8 @@ def parse_yaml_settings(text: str) -> dict[str, Any]:
 
     Returns:
         The settings by key: numbers, booleans, None, strings, and lists and dicts of these. {} if
-        the text is not a map in YAML, or has a form that `tinyvit.yaml_files.parse_yaml` refuses.
+        the text is not a map in YAML, or has a form that `tinyvit.files.yaml_files.parse_yaml`
+        refuses.
 
     Raises:
         MissingDependencyError: PyYAML is not installed.

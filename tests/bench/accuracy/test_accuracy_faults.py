@@ -11,7 +11,7 @@ from tests.helpers.full_disk import fill_disk, mount_small_disk, require_one_err
 from tinyvit.bench.accuracy.journal import PredictionLimits, open_journal
 from tinyvit.bench.accuracy.predictions import ImagePrediction
 from tinyvit.errors import RequestError
-from tinyvit.file_locks import take_lock
+from tinyvit.files.file_locks import take_lock
 
 COMMAND = "tinyvit.bench.cli"
 DISK_BYTES = 2**20

@@ -11,7 +11,7 @@ from PIL import Image
 from tinyvit.bench.accuracy.hub import open_labeled_images, read_parquet_dataset
 from tinyvit.data.dataset import DatasetLocation
 from tinyvit.errors import RequestError
-from tinyvit.images import open_image
+from tinyvit.images.decoding import open_image
 
 
 def test_parquet_files_of_images_and_labels_are_read(

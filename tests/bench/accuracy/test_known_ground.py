@@ -22,7 +22,7 @@ from tinyvit.bench.accuracy.options import EvaluationOptions
 from tinyvit.bench.accuracy.preprocess_check import check_preprocess
 from tinyvit.bench.accuracy.results import make_accuracy_result
 from tinyvit.data.dataset import DatasetLocation
-from tinyvit.images import open_image
+from tinyvit.images.decoding import open_image
 from tinyvit.labels import imagenet_labels
 from tinyvit.preprocess import Preprocess, timm_preprocess
 from tinyvit.runtimes.classifier import Classifier

@@ -12,7 +12,7 @@ from tinyvit.bench.devices import transport
 from tinyvit.bench.devices.process import CompletedCommand, make_device_error, run_process
 from tinyvit.bench.devices.transport import LocalTransport, SshTransport
 from tinyvit.errors import RequestError
-from tinyvit.staging import temporary_folder
+from tinyvit.files.staging import temporary_folder
 
 ODD_WORDS = [
     *("two words", "it's", '"quoted"', "$(touch pwned)", "`touch pwned`", "-rf", "--", "a;b", "*"),

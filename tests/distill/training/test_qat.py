@@ -23,7 +23,7 @@ from tinyvit.distill.training.request import TrainingRequest
 from tinyvit.distill.training.student import save_checkpoint
 from tinyvit.distill.training.train import train_student
 from tinyvit.errors import RequestError
-from tinyvit.files import sha256
+from tinyvit.files.file_io import sha256
 from tinyvit.nn.checkpoint import load_checkpoint
 from tinyvit.nn.fold import fold_model, unfold_model
 from tinyvit.nn.hub import load_released

@@ -596,7 +596,7 @@ def test_frozen_norms_keep_their_statistics(
 def test_workers_do_not_look_for_modules_in_the_current_folder(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Workers that are not forked are new Python processes; tests/test_python_process.py."""
+    """Workers that are not forked are new processes: tests/processes/test_python_process.py."""
     variables: list[str | None] = []
 
     class RecordedLoader:

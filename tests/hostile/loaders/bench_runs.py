@@ -36,7 +36,7 @@ from tinyvit.bench.failures import Failures
 from tinyvit.bench.latency import baselines
 from tinyvit.bench.latency.open_artifact import open_in_engine
 from tinyvit.errors import RequestError
-from tinyvit.output_capture import silence_file_descriptors
+from tinyvit.processes.output_capture import silence_file_descriptors
 from tinyvit.runtimes.base import RuntimeOptions
 
 _JOURNAL = "journal"

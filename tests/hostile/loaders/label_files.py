@@ -15,7 +15,7 @@ from tests.hostile.mutations import mutate_bytes
 from tests.hostile.special_files import make_sparse_writer, yield_special_files
 from tinyvit.data.label_matching import shorten_names
 from tinyvit.labels import describe_labels, read_labels
-from tinyvit.safe_text import print_lines
+from tinyvit.text.safe_text import print_lines
 
 NAMES = ["tabby cat", "dog", "great owl", "bat", "cow, Jersey"]
 IDS = ["n01440764", "n01443537", "n01484850", "n01491361", "n01494475"]

@@ -25,7 +25,7 @@ from tests.hostile.hostile_files import GIB, HostileFile, Loader
 from tests.hostile.manifest_changes import format_manifest, sign_manifest
 from tinyvit.bench import cli as bench_cli
 from tinyvit.manifest import MANIFEST_KEY
-from tinyvit.output_capture import silence_file_descriptors
+from tinyvit.processes.output_capture import silence_file_descriptors
 from tinyvit.runtimes import cli
 
 _PREPROCESSING = ("host", "normalize", "full")

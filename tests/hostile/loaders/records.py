@@ -28,7 +28,7 @@ from tinyvit.bench.report.console import (
     format_latency_record,
     format_preprocess_check,
 )
-from tinyvit.safe_text import print_lines
+from tinyvit.text.safe_text import print_lines
 
 _NAME = "record.json"
 _FIXED_TEXTS = ("kind", "scenario", "schema")

@@ -40,7 +40,7 @@ from tinyvit.distill.training.run_folder import (
 from tinyvit.distill.training.toml_files import format_toml
 from tinyvit.privacy import use_temporary_caches
 from tinyvit.quant.recipe import Recipe, read_recipe
-from tinyvit.safe_text import print_lines
+from tinyvit.text.safe_text import print_lines
 from tinyvit.variants import VARIANTS
 
 _CONFIG = TrainingConfig(preset="scratch-1k", epochs=3, batch=8, drop_path=0.1, ema_decay=0.99)

@@ -1,0 +1,1 @@
+"""Files: safe reading and writing, locks, staging folders, and formats from untrusted sources."""

@@ -1,0 +1,1 @@
+"""Images: decoding within limits, explanations of failures, resizing, and contact sheets."""

@@ -1,0 +1,267 @@
+"""Decoding of images: files, bytes, Pillow images and arrays become RGB images.
+
+The result is what an image viewer would show: transparent parts become white, 16-bit values are
+scaled to 8 bits, and the rotation in the EXIF data is applied. An image that cannot be converted
+correctly raises an ImageError. Pillow's global settings are not changed.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TypeAlias
+
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from tinyvit.errors import ImageError, RequestError
+from tinyvit.files.limited_reader import ReadLimitError
+from tinyvit.files.regular_files import open_regular_file
+from tinyvit.images.arrays import ChannelOrder as ChannelOrder
+from tinyvit.images.arrays import SupportsArray, convert_array, is_array_like, to_numpy
+from tinyvit.images.colors import convert_to_rgb
+from tinyvit.images.diagnosis import (
+    HEAD_BYTES,
+    describe_source,
+    explain_unknown_format,
+    explain_unreadable,
+    find_file,
+    is_heif,
+)
+from tinyvit.images.file_limits import (
+    LimitedImageBytes,
+    LimitedImageFile,
+    limit_decoding,
+    limit_header,
+)
+from tinyvit.images.libtiff_messages import silence_libtiff
+
+ImageSource: TypeAlias = (
+    "str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | SupportsArray"
+)
+"""Anything that `open_image` accepts: the path or the bytes of a file, a Pillow image, an array, a
+tensor."""
+
+MAX_PIXELS = 89_478_485
+"""Images with more pixels are not decoded. The number is Pillow's default limit.
+It is checked here because a program can change Pillow's own limit."""
+
+MAX_SIDE = 200_000
+"""Images with more pixels in a row or in a column are not decoded. This is three times the largest
+side of a JPEG. Decoders need a step for each row, so 1 x 89 million pixels take minutes."""
+
+MAX_FILE_BYTES = 2**30
+"""Larger image files are not read: some decoders read the whole file into memory first. An image of
+MAX_PIXELS pixels with four channels of 16 bits has 0.7 GiB without compression."""
+
+# Not every format that Pillow supports is safe: EPS starts Ghostscript, and some formats accept
+# nearly any bytes as an image.
+_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "JPEG2000", "AVIF", "HEIF")
+
+# All types of errors that Pillow's decoders were observed to raise for damaged files. `Warning` is
+# included because a program can turn warnings into errors.
+_DECODER_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    AssertionError,
+    EOFError,
+    RuntimeError,
+    MemoryError,
+    Warning,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+_MAX_EXIF_BYTES = 16 * 2**20
+"""Larger EXIF data are ignored. Those of JPEG have 64 KiB. Pillow converts all values of a tag."""
+
+_ORIENTATION_TAG = 0x0112
+"""Number of the EXIF tag that contains the orientation."""
+
+_UPRIGHT_TRANSPOSES = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""The operation that turns an image upright, for each EXIF orientation."""
+
+
+def open_image(
+    source: ImageSource, *, channels: ChannelOrder = "rgb", exif: bool = True
+) -> Image.Image:
+    """Decode an image completely into RGB.
+
+    Only the first frame of an animation is decoded. Transparent parts become white, and 16-bit
+    gray values are scaled to 8 bits.
+
+    Args:
+        source: The path or the bytes of a file, a Pillow image (its current frame), or an array,
+            uint8 (height, width, 3). A tensor of torch may also be uint8 (3, height, width). An
+            array uint8 (n,) is taken as the bytes of a file.
+        channels: Order of the color channels of an array. Files and Pillow images define their own
+            order: for them, `channels` is ignored.
+        exif: Whether to rotate the image by its EXIF orientation. Published accuracies were
+            measured without this rotation.
+
+    Returns:
+        A new Pillow image of mode RGB without metadata.
+
+    Raises:
+        ImageError: The source is not an image, is damaged, is larger than MAX_PIXELS, MAX_SIDE or
+            MAX_FILE_BYTES, or cannot be represented in 8 bits. The message names the source.
+        RequestError: `channels` is not a known order.
+    """
+    if channels not in ("rgb", "bgr"):
+        raise RequestError(
+            f"channels={channels!r} is not known",
+            'give "rgb", or "bgr" for arrays that OpenCV read',
+        )
+    if isinstance(source, (bytearray, memoryview)):
+        source = bytes(source)
+    if is_array_like(source):
+        if not _has_bytes_of_a_file(source):
+            return convert_array(source, channels)
+        source = to_numpy(source).tobytes()
+    name = describe_source(source)
+    try:
+        with _open_lazily(source, name) as image:
+            return _decode(image, name, exif)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _make_size_error(name, str(error)) from error
+    except ReadLimitError as error:
+        raise ImageError(
+            f"{name} would take too long to decode: {error}", "save it again, for example as PNG"
+        ) from error
+    except _DECODER_ERRORS as error:
+        reason = f"{type(error).__name__}: {error}"[:200]
+        raise ImageError(
+            f"{name} cannot be decoded ({reason})", "the file is damaged or incomplete: replace it"
+        ) from error
+
+
+def _has_bytes_of_a_file(array: SupportsArray) -> bool:
+    """Return whether an array is the content of an image file, as cv2.imencode returns it."""
+    return len(array.shape) == 1 and str(array.dtype) in ("uint8", "torch.uint8")
+
+
+@contextmanager
+def _open_lazily(source: object, name: str) -> Iterator[Image.Image]:
+    """Open a source as a Pillow image. Only its header is read here."""
+    if isinstance(source, Image.Image):
+        yield source
+    elif isinstance(source, bytes):
+        if not source:
+            raise ImageError("the image is empty: 0 bytes", "give the bytes of an image file")
+        _check_file_size(len(source), name)
+        yield _identify_format(LimitedImageBytes(source), name)
+    elif isinstance(source, (str, os.PathLike)):
+        try:
+            file = LimitedImageFile(open_regular_file(find_file(source)).detach())
+        except OSError as error:
+            raise explain_unreadable(name, error) from error
+        with file:
+            _check_file_size(os.fstat(file.fileno()).st_size, name)
+            yield _identify_format(file, name)
+    else:
+        raise ImageError(
+            f"{name} is not an image",
+            "give a path, bytes, a Pillow image, or a uint8 array of (height, width, 3)",
+        )
+
+
+def _check_file_size(size_bytes: int, name: str) -> None:
+    """Raise ImageError if an image file is larger than `MAX_FILE_BYTES`."""
+    if size_bytes > MAX_FILE_BYTES:
+        raise ImageError(
+            f"{name} has {size_bytes / 2**30:.1f} GiB, more than {MAX_FILE_BYTES >> 30}",
+            "give an image file of a usual size",
+        )
+
+
+def _identify_format(file: LimitedImageBytes | LimitedImageFile, name: str) -> Image.Image:
+    """Open an image file in one of the allowed formats.
+
+    Formats whose plugins Pillow loads by default are tried first, because loading the other plugins
+    is slow.
+    """
+    limit_header(file)
+    Image.preinit()
+    default_formats = [format for format in _FORMATS if format in Image.OPEN]
+    try:
+        return Image.open(file, formats=default_formats)
+    except UnidentifiedImageError:
+        Image.init()
+        other_formats = [
+            format for format in _FORMATS if format in Image.OPEN and format not in default_formats
+        ]
+        limit_header(file)
+    try:
+        return Image.open(file, formats=other_formats)
+    except UnidentifiedImageError as error:
+        limit_header(file)
+        head = file.read(HEAD_BYTES)
+        file.seek(0)
+        if is_heif(head) and find_spec("pillow_heif") is not None:
+            return _open_heif(file)
+        raise explain_unknown_format(head, name) from error
+
+
+def _open_heif(file: LimitedImageBytes | LimitedImageFile) -> Image.Image:
+    """Open a HEIC photo with pillow-heif, without registering it in Pillow for the whole process.
+
+    pillow-heif rotates the pixels itself and sets the EXIF orientation to 1.
+    """
+    plugin = import_module("pillow_heif")
+    image: Image.Image = plugin.HeifImageFile(file)
+    return image
+
+
+def _decode(image: Image.Image, name: str, exif: bool) -> Image.Image:
+    """Decode a lazily opened image to RGB, and rotate it by its EXIF orientation if `exif`."""
+    if image.width * image.height > MAX_PIXELS:
+        raise _make_size_error(name, f"{image.width} x {image.height} are more than {MAX_PIXELS}")
+    if max(image.size) > MAX_SIDE:
+        raise _make_size_error(
+            name, f"{image.width} x {image.height}: a side has more than {MAX_SIDE}"
+        )
+    # The raw mode (pixel format in the file) is read first: load() removes it from the image.
+    raw_mode = image.tile[0][3] if isinstance(image, ImageFile.ImageFile) and image.tile else None
+    limit_decoding(image)
+    with silence_libtiff() if image.format == "TIFF" else nullcontext():
+        image.load()
+    transpose = _UPRIGHT_TRANSPOSES.get(_read_orientation(image)) if exif else None
+    rgb = convert_to_rgb(image, raw_mode, name)
+    # The EXIF data are removed: otherwise a second call of open_image would rotate the image again.
+    rgb.info = {}
+    return rgb if transpose is None else rgb.transpose(transpose)
+
+
+def _make_size_error(name: str, reason: str) -> ImageError:
+    return ImageError(
+        f"{name} has too many pixels ({reason})",
+        "make it smaller; if it is small, its header is damaged: replace it",
+    )
+
+
+def _read_orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation. Like image viewers, assume 1 (upright) for damaged EXIF data."""
+    if len(image.info.get("exif") or b"") > _MAX_EXIF_BYTES:
+        return 1
+    try:
+        return int(image.getexif().get(_ORIENTATION_TAG, 1))
+    except _DECODER_ERRORS:
+        return 1

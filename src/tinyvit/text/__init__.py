@@ -1,0 +1,1 @@
+"""Text for people: printing without control characters, CSV, Markdown, and plurals."""
