@@ -49,7 +49,7 @@ def format_model_list(selection: Sequence[ReleasedCheckpoint]) -> list[str]:
         *_checkpoint_rows(selection),
         "",
         "A short name selects the architecture's checkpoint dist_in22k_ft_in1k. demo selects a "
-        "5M network with ten ImageNet classes that is part of this package.",
+        "5M network with twelve ImageNet classes that is part of this package.",
         "To export one: tinyvit export --model tinyvit_5m",
     ]
 

@@ -19,6 +19,7 @@ pytest.importorskip("openvino")
 from tests.helpers.exports import full_demo
 from tinyvit.export import pipeline
 from tinyvit.export.cli import main
+from tinyvit.nn.hub import load_released
 
 RunCommand = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -177,6 +178,16 @@ def test_help_and_version_are_printed(capsys: pytest.CaptureFixture[str]) -> Non
         outputs[option] = capsys.readouterr().out
     assert outputs["--help"].count("tinyvit-export --") >= 2
     assert __version__ in outputs["--version"]
+
+
+def test_list_option_states_how_many_classes_the_demo_has(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["--list"]) == 0
+    words = {10: "ten", 12: "twelve"}
+    assert f"with {words[load_released('demo').num_classes]} ImageNet classes" in (
+        capsys.readouterr().out
+    )
 
 
 def test_list_option_prints_all_checkpoints(capsys: pytest.CaptureFixture[str]) -> None:
