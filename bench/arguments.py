@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from tinyvit.progress import make_progress
-from tinyvit.runtimes.model_argument import resolve_model
+from tinyvit.runtimes.commands.model_argument import resolve_model
 
 
 def add_artifacts_argument(parser: argparse.ArgumentParser, help_text: str) -> None:

@@ -1,8 +1,9 @@
 """Refuses, before calibration, a network that the runtimes would not open because it is too large.
 
 A run with many images or at a large image size may need more memory or time than
-`tinyvit.runtimes.inference_cost` and `tinyvit.runtimes.tensor_limits` allow. The same rules are
-applied here, to the traced network, so that the export ends early and names the option to change.
+`tinyvit.runtimes.network_analysis.inference_cost` and `tinyvit.runtimes.tensor_limits` allow. The
+same rules are applied here, to the traced network, so that the export ends early and names the
+option to change.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from tinyvit.export.tracing import Graph, explain_tool_errors
 from tinyvit.image_sizes import ImageSize, describe_size, height_and_width
 from tinyvit.manifest import OutputSpec, TensorSpec
 from tinyvit.runtimes.formats.onnx_graph import read_graph
-from tinyvit.runtimes.inference_cost import ASSUMED_BATCH_SIZE, check_inference_cost
+from tinyvit.runtimes.network_analysis.inference_cost import (
+    ASSUMED_BATCH_SIZE,
+    check_inference_cost,
+)
 from tinyvit.runtimes.tensor_limits import check_tensor_sizes
 
 _SMALL_IMAGE_COUNT = 4

@@ -17,12 +17,12 @@ from typing import Any
 from tinyvit.cli import make_parser, positive_int, run_guarded
 from tinyvit.command_parser import CommandParser
 from tinyvit.progress import make_progress
-from tinyvit.runtimes.engine_arguments import add_engine_arguments, add_file_argument
-from tinyvit.runtimes.inspect_command import inspect, make_inspect_parser
+from tinyvit.runtimes.commands.engine_arguments import add_engine_arguments, add_file_argument
+from tinyvit.runtimes.commands.inspect import inspect, make_inspect_parser
+from tinyvit.runtimes.commands.model_argument import resolve_model
+from tinyvit.runtimes.commands.predict import make_predict_parser, predict
+from tinyvit.runtimes.commands.text_output import print_verification
 from tinyvit.runtimes.limited_verification import verify_with_timeout
-from tinyvit.runtimes.model_argument import resolve_model
-from tinyvit.runtimes.predict_command import make_predict_parser, predict
-from tinyvit.runtimes.text_output import print_verification
 from tinyvit.text.safe_text import print_lines
 
 __all__ = [

@@ -19,7 +19,7 @@ from tinyvit.processes.output_capture import silence_file_descriptors
 from tinyvit.runtimes import engines
 from tinyvit.runtimes.artifact import Artifact, list_artifact_files
 from tinyvit.runtimes.base import Runtime, RuntimeOptions
-from tinyvit.runtimes.inference_cost import ASSUMED_BATCH_SIZE, ASSUMED_SIDE
+from tinyvit.runtimes.network_analysis.inference_cost import ASSUMED_BATCH_SIZE, ASSUMED_SIDE
 from tinyvit.runtimes.tensor_limits import check_tensor_sizes
 from tinyvit.runtimes.trial import TRIAL_REPORT, call_trial
 

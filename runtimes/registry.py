@@ -19,8 +19,8 @@ from tinyvit.runtimes.base import AUTO_DEVICE, Engine, Runtime, RuntimeOptions
 from tinyvit.runtimes.engine_helpers import foreign_operators_error
 from tinyvit.runtimes.forking import protect_in_children
 from tinyvit.runtimes.formats import Format
-from tinyvit.runtimes.inference_cost import check_inference_cost
 from tinyvit.runtimes.limited_trial import run_limited_trial
+from tinyvit.runtimes.network_analysis.inference_cost import check_inference_cost
 from tinyvit.runtimes.processor import check_this_processor_for_int8
 from tinyvit.runtimes.tensor_limits import check_tensor_sizes
 

@@ -20,7 +20,7 @@ from tinyvit.distill.logits.paper_format import (
     write_paper_logits,
 )
 from tinyvit.distill.logits.store import Store
-from tinyvit.distill.training.sample_order import shuffle_indices
+from tinyvit.distill.training.batches.sample_order import shuffle_indices
 
 MAX_TIMED_RECORDS = 2000
 """Maximum number of records whose reading is timed."""

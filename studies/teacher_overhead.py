@@ -33,14 +33,14 @@ from tinyvit.distill.allocator import keep_freed_memory
 from tinyvit.distill.logits.module_teachers import Teacher
 from tinyvit.distill.logits.store import Store, open_store
 from tinyvit.distill.logits.teachers import open_teachers
-from tinyvit.distill.training.data_loader import (
+from tinyvit.distill.training.batches.data_loader import (
     BatchPredictions,
     TrainingBatch,
     TrainingData,
     load_batches,
 )
+from tinyvit.distill.training.batches.sample_order import divide_order, shuffle_indices
 from tinyvit.distill.training.device import select_device
-from tinyvit.distill.training.sample_order import divide_order, shuffle_indices
 from tinyvit.processes.limited_program import RunLimits, run_bounded
 from tinyvit.processes.python_process import make_module_command
 from tinyvit.studies.gpu.training import LEARNING_RATE, Shape, make_config, make_data, make_run

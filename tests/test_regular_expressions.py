@@ -158,8 +158,8 @@ def test_the_expressions_are_found() -> None:
     } < modules
     # Names of downloads and model cards; the content of artifacts is read without expressions.
     assert {module for module in modules if module.startswith("tinyvit.runtimes")} == {
-        "tinyvit.runtimes.card_metadata",
-        "tinyvit.runtimes.image_download",
+        "tinyvit.runtimes.commands.card_metadata",
+        "tinyvit.runtimes.commands.image_download",
     }
 
 

@@ -16,7 +16,7 @@ from tinyvit.bench.arguments import (
 from tinyvit.cli import positive_int
 from tinyvit.errors import RequestError
 from tinyvit.progress import Progress, make_progress
-from tinyvit.runtimes.model_argument import resolve_model
+from tinyvit.runtimes.commands.model_argument import resolve_model
 from tinyvit.text.plurals import format_count
 from tinyvit.text.safe_text import print_error, print_lines
 

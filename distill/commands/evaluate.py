@@ -16,7 +16,7 @@ from tinyvit.text.safe_text import print_lines
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tinyvit.distill.training.evaluate import AccuracyScores, ImagePredictions
+    from tinyvit.distill.training.validation.evaluate import AccuracyScores, ImagePredictions
     from tinyvit.labels import Label
     from tinyvit.nn.checkpoint import Checkpoint
     from tinyvit.progress import Progress
@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     require_packages("torch", *(["matplotlib"] if args.output is not None else []))
     from tinyvit.data.splits import find_split_folder
     from tinyvit.distill.training.device import select_device
-    from tinyvit.distill.training.evaluate import predict_images
+    from tinyvit.distill.training.validation.evaluate import predict_images
     from tinyvit.labels import numbered_labels
     from tinyvit.nn.hub import load_file_or_released
     from tinyvit.quant.validation_data import read_validation_set

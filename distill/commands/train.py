@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _explain_continuation(folder: Path, overwrite: bool) -> str:
     """Return what the same command does after an interruption, as a clause."""
-    from tinyvit.distill.training.run_folder import STATE_FILE
+    from tinyvit.distill.training.run.folder import STATE_FILE
 
     if not (folder / STATE_FILE).is_file():
         return (

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from tinyvit.distill.augmentation.settings import Augmentation
 from tinyvit.distill.training.device import Precision
-from tinyvit.distill.training.toml_files import parse_toml
+from tinyvit.distill.training.run.toml_files import parse_toml
 from tinyvit.errors import RequestError
 from tinyvit.files.file_io import read_text
 from tinyvit.serialization import parse_dataclass

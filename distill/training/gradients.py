@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from tinyvit.distill.training.batch_mixing import mix_images
-from tinyvit.distill.training.data_loader import BatchErasures, TrainingBatch
+from tinyvit.distill.training.batches.data_loader import BatchErasures, TrainingBatch
+from tinyvit.distill.training.batches.memory import explain_out_of_memory
+from tinyvit.distill.training.batches.mixing import mix_images
 from tinyvit.distill.training.device import ComputeDevice
 from tinyvit.distill.training.distributed import ProcessGroup
-from tinyvit.distill.training.drop_path import DropPath
 from tinyvit.distill.training.loss import compute_training_loss
-from tinyvit.distill.training.memory import explain_out_of_memory
+from tinyvit.distill.training.network.drop_path import DropPath
 from tinyvit.distill.training.task import TrainingTask
 
 _SEED_STRIDE = 1_000_003

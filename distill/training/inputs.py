@@ -7,15 +7,15 @@ from pathlib import Path
 
 from tinyvit.data.class_folders import read_image_folder
 from tinyvit.distill.logits.store import open_store, require_matching_images
-from tinyvit.distill.training.class_selection import ClassSelection, select_classes
-from tinyvit.distill.training.data_loader import TrainingData, choose_worker_count
-from tinyvit.distill.training.new_class_rows import fill_new_class_rows
+from tinyvit.distill.training.batches.data_loader import TrainingData, choose_worker_count
+from tinyvit.distill.training.network.class_selection import ClassSelection, select_classes
+from tinyvit.distill.training.network.new_class_rows import fill_new_class_rows
+from tinyvit.distill.training.network.qat import add_fake_quantization, make_checkpoint_state
+from tinyvit.distill.training.network.student import Student, make_student
 from tinyvit.distill.training.presets import select_image_size
-from tinyvit.distill.training.qat import add_fake_quantization, make_checkpoint_state
 from tinyvit.distill.training.request import TrainingRequest
-from tinyvit.distill.training.student import Student, make_student
 from tinyvit.distill.training.task import TrainingTask
-from tinyvit.distill.training.validation_images import find_validation_images
+from tinyvit.distill.training.validation.images import find_validation_images
 from tinyvit.errors import RequestError
 from tinyvit.image_sizes import require_square
 from tinyvit.labels import Label, numbered_labels

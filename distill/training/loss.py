@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tinyvit.distill.training.batches.data_loader import TrainingBatch
 from tinyvit.distill.training.config import TrainingConfig
-from tinyvit.distill.training.data_loader import TrainingBatch
 
 
 def compute_sparse_divergence(logits: Tensor, classes: Tensor, probabilities: Tensor) -> Tensor:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from tinyvit.distill.training.batches.data_loader import TrainingData
 from tinyvit.distill.training.config import TrainingConfig
-from tinyvit.distill.training.data_loader import TrainingData
-from tinyvit.distill.training.student import Student
+from tinyvit.distill.training.network.student import Student
 from tinyvit.labels import Label
 from tinyvit.quant.recipe import Recipe
 from tinyvit.quant.validation_data import ValidationSet

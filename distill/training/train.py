@@ -11,8 +11,8 @@ from tinyvit import __version__
 from tinyvit.distill.augmentation.probe import get_library_versions
 from tinyvit.distill.logits.store import Store
 from tinyvit.distill.packages import require_training_packages
-from tinyvit.distill.training import run_folder
-from tinyvit.distill.training.batch_size import fit_batch
+from tinyvit.distill.training.batches.sample_order import make_sample_order
+from tinyvit.distill.training.batches.size import fit_batch
 from tinyvit.distill.training.config import TrainingConfig
 from tinyvit.distill.training.device import select_device
 from tinyvit.distill.training.distributed import (
@@ -24,11 +24,11 @@ from tinyvit.distill.training.inputs import TrainingInputs, make_task, open_inpu
 from tinyvit.distill.training.presets import select_drop_path_rate
 from tinyvit.distill.training.reports.run_reports import report_run
 from tinyvit.distill.training.request import TrainingRequest, check_request
-from tinyvit.distill.training.run_messages import describe_result, describe_start
-from tinyvit.distill.training.sample_order import make_sample_order
-from tinyvit.distill.training.split_lists import write_split_lists
+from tinyvit.distill.training.run import folder as run_folder
+from tinyvit.distill.training.run.messages import describe_result, describe_start
 from tinyvit.distill.training.task import TrainingTask
 from tinyvit.distill.training.trainer import TrainingRun
+from tinyvit.distill.training.validation.split_lists import write_split_lists
 from tinyvit.files.file_io import sha256
 from tinyvit.files.file_locks import FOLDER_LOCK_NAME, hold_lock
 from tinyvit.progress import NullProgress, Progress

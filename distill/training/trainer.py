@@ -17,19 +17,17 @@ import numpy as np
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from tinyvit.distill.training import run_folder
-from tinyvit.distill.training.activation_checkpointing import add_activation_checkpointing
-from tinyvit.distill.training.batch_division import BatchDivider, count_steps_per_epoch
-from tinyvit.distill.training.data_loader import TrainingBatch, load_batches
+from tinyvit.distill.training.batches.data_loader import TrainingBatch, load_batches
+from tinyvit.distill.training.batches.division import BatchDivider, count_steps_per_epoch
+from tinyvit.distill.training.batches.memory import count_images_in_memory
+from tinyvit.distill.training.batches.sample_order import divide_order, make_sample_order
 from tinyvit.distill.training.device import ComputeDevice
 from tinyvit.distill.training.distributed import ProcessGroup
-from tinyvit.distill.training.drop_path import add_drop_path
-from tinyvit.distill.training.early_stopping import is_out_of_patience
-from tinyvit.distill.training.evaluate import evaluate_model
-from tinyvit.distill.training.freezing import freeze_weights, set_training_mode
 from tinyvit.distill.training.gradients import GradientComputer
-from tinyvit.distill.training.history import EpochSummary, TensorBoardLog, draw_history
-from tinyvit.distill.training.memory import count_images_in_memory
+from tinyvit.distill.training.network.activation_checkpointing import add_activation_checkpointing
+from tinyvit.distill.training.network.drop_path import add_drop_path
+from tinyvit.distill.training.network.freezing import freeze_weights, set_training_mode
+from tinyvit.distill.training.network.strided_convolutions import use_float32_for_strided_depthwise
 from tinyvit.distill.training.optimizer import (
     compute_learning_rate,
     make_optimizer,
@@ -37,11 +35,13 @@ from tinyvit.distill.training.optimizer import (
     set_learning_rate,
 )
 from tinyvit.distill.training.presets import select_drop_path_rate
-from tinyvit.distill.training.run_checkpoints import save_checkpoints
-from tinyvit.distill.training.run_folder import Stateful, TrainingState
-from tinyvit.distill.training.sample_order import divide_order, make_sample_order
-from tinyvit.distill.training.strided_convolutions import use_float32_for_strided_depthwise
+from tinyvit.distill.training.run import folder as run_folder
+from tinyvit.distill.training.run.checkpoints import save_checkpoints
+from tinyvit.distill.training.run.folder import Stateful, TrainingState
+from tinyvit.distill.training.run.history import EpochSummary, TensorBoardLog, draw_history
 from tinyvit.distill.training.task import TrainingTask
+from tinyvit.distill.training.validation.early_stopping import is_out_of_patience
+from tinyvit.distill.training.validation.evaluate import evaluate_model
 from tinyvit.errors import RequestError
 from tinyvit.progress import Progress
 from tinyvit.text.plurals import format_count

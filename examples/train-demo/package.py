@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 from tinyvit.data.class_folders import read_image_folder
-from tinyvit.distill.training.student import save_checkpoint
+from tinyvit.distill.training.network.student import save_checkpoint
 from tinyvit.labels import numbered_labels
 from tinyvit.nn.checkpoint import load_checkpoint
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 from math import prod
 from typing import Any, NamedTuple
 
-from tinyvit.runtimes.inference_cost import (
+from tinyvit.runtimes.network_analysis.inference_cost import (
     ASSUMED_BATCH_SIZE,
     ASSUMED_SIDE,
     InferenceCost,
     check_operator_count,
     cost_error,
 )
-from tinyvit.runtimes.tensor_facts import Shape, UnknownCostError
+from tinyvit.runtimes.network_analysis.tensor_facts import Shape, UnknownCostError
 
 _MAX_CHAIN = 128
 """Largest number of element-by-element operators in a row. OpenVINO takes a time that grows with

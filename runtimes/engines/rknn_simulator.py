@@ -2,7 +2,7 @@
 
 The simulator computes what the NPU computes, so that a network can be checked without a board. It
 does not run the .rknn file, but compiles the network beside it again
-(`tinyvit.runtimes.rockchip_simulator`), which takes a minute. Its time says nothing about the NPU's
+(`tinyvit.runtimes.rockchip.simulator`), which takes a minute. Its time says nothing about the NPU's
 latency, and float16 values that overflow on the chip do not overflow in it.
 """
 
@@ -35,9 +35,9 @@ from tinyvit.runtimes.engines.rknn import (
 )
 from tinyvit.runtimes.formats import MAX_FILE_BYTES
 from tinyvit.runtimes.formats.rknn import RKNN, network_path, quantization_path
-from tinyvit.runtimes.rockchip import CHIPS, find_python
-from tinyvit.runtimes.rockchip_simulator import Simulator
-from tinyvit.runtimes.rockchip_toolkit import ToolkitRequest
+from tinyvit.runtimes.rockchip.chips import CHIPS, find_python
+from tinyvit.runtimes.rockchip.simulator import Simulator
+from tinyvit.runtimes.rockchip.toolkit import ToolkitRequest
 
 
 class RknnSimulatorEngine(Engine):

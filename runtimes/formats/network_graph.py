@@ -1,6 +1,7 @@
 """Defines `NetworkGraph`: the operators of a network, without its large constants.
 
-`tinyvit.runtimes.inference_cost` computes from it how much memory and time the network needs.
+`tinyvit.runtimes.network_analysis.inference_cost` computes from it how much memory and time the
+network needs.
 """
 
 from __future__ import annotations

@@ -14,13 +14,13 @@ import numpy.typing as npt
 
 from tinyvit.bench.machine import count_cores
 from tinyvit.distill.logits.store import open_store
-from tinyvit.distill.training.data_loader import (
+from tinyvit.distill.training.batches.data_loader import (
     TrainingBatch,
     TrainingData,
     load_batches,
 )
+from tinyvit.distill.training.batches.sample_order import divide_order, shuffle_indices
 from tinyvit.distill.training.device import ComputeDevice, select_device
-from tinyvit.distill.training.sample_order import divide_order, shuffle_indices
 from tinyvit.distill.training.trainer import TrainingRun
 from tinyvit.studies.gpu.record import Part, Row
 from tinyvit.studies.gpu.settings import Settings

@@ -10,7 +10,7 @@ import torch
 
 from tinyvit.bench.latency.interleave import Timing
 from tinyvit.bench.latency.percentiles import ratio_interval
-from tinyvit.distill.training.data_loader import TrainingBatch
+from tinyvit.distill.training.batches.data_loader import TrainingBatch
 from tinyvit.distill.training.device import BFLOAT16_FLAGS
 from tinyvit.distill.training.trainer import TrainingRun
 from tinyvit.runtimes import processor

@@ -8,9 +8,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from tinyvit.distill.training.data_loader import BatchPredictions, TrainingBatch
+from tinyvit.distill.training.batches.data_loader import BatchPredictions, TrainingBatch
 from tinyvit.distill.training.device import ComputeDevice, select_device
-from tinyvit.distill.training.student import make_student
+from tinyvit.distill.training.network.student import make_student
 from tinyvit.nn.timm_models import import_timm
 from tinyvit.preprocess import Preprocess, timm_preprocess
 

@@ -12,17 +12,17 @@ import torch
 
 from tinyvit.data.class_folders import ImageFolder
 from tinyvit.distill.logits.store import Store
-from tinyvit.distill.training.config import TrainingConfig
-from tinyvit.distill.training.data_loader import (
+from tinyvit.distill.training.batches.data_loader import (
     BatchLabels,
     BatchPredictions,
     TrainingBatch,
     TrainingData,
 )
+from tinyvit.distill.training.config import TrainingConfig
 from tinyvit.distill.training.device import ComputeDevice
 from tinyvit.distill.training.distributed import ProcessGroup
+from tinyvit.distill.training.network.student import make_student
 from tinyvit.distill.training.presets import PRESETS
-from tinyvit.distill.training.student import make_student
 from tinyvit.distill.training.task import TrainingTask
 from tinyvit.distill.training.trainer import TrainingRun
 from tinyvit.progress import NullProgress

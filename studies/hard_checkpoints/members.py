@@ -14,7 +14,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from tinyvit.distill.training.student import save_checkpoint
+from tinyvit.distill.training.network.student import save_checkpoint
 from tinyvit.errors import RequestError
 from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.model import TinyViT

@@ -227,7 +227,7 @@ RECORD_STEPS = """
 import resource, sys
 from pathlib import Path
 from tinyvit.cli import run_guarded
-from tinyvit.distill.training.history import TensorBoardLog
+from tinyvit.distill.training.run.history import TensorBoardLog
 
 def record_steps():
     log = TensorBoardLog(Path(sys.argv[1]), first_step=1)

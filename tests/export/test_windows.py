@@ -29,7 +29,7 @@ from tinyvit.quant.accuracy_budget import AccuracyBudget
 from tinyvit.quant.quantizer import QuantizationConfig
 from tinyvit.quant.recipe import Recipe
 from tinyvit.runtimes.artifact import read_artifact
-from tinyvit.runtimes.manifest_summary import summarize_manifest
+from tinyvit.runtimes.commands.manifest_summary import summarize_manifest
 from tinyvit.runtimes.verify import verify
 
 SIZE = 256

@@ -20,7 +20,7 @@ from tests.helpers.state_dicts import (
     make_state,
     refusal,
 )
-from tinyvit.distill.training import run_folder
+from tinyvit.distill.training.run import folder as run_folder
 from tinyvit.nn.weight_files import read_weights
 from tinyvit.nn.weight_folders import hash_weight_files
 

@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 import torch
 
 from tests.helpers.golden_weights import load_formulas, make_golden_state
-from tinyvit.distill.training.student import make_student, save_checkpoint
+from tinyvit.distill.training.network.student import make_student, save_checkpoint
 from tinyvit.errors import RequestError
 from tinyvit.nn.checkpoint import Checkpoint, load_checkpoint
 from tinyvit.nn.cost import count_macs

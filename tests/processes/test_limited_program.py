@@ -129,7 +129,7 @@ def test_no_process_is_started_without_limits() -> None:
         # Its output is not read: it goes to the terminal.
         ("runtimes/limited_verification.py", "run with timeout"),
         # These three kill the process themselves after a time.
-        ("runtimes/rockchip_simulator.py", "Popen"),
+        ("runtimes/rockchip/simulator.py", "Popen"),
         ("studies/faults.py", "Popen"),
         ("examples/web/screenshot.py", "Popen"),
     }

@@ -19,7 +19,7 @@ from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.runtimes import qualcomm
 from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.base import RuntimeOptions
-from tinyvit.runtimes.npu_operators import describe_operators
+from tinyvit.runtimes.network_analysis.npu_operators import describe_operators
 from tinyvit.runtimes.registry import engines_for_format, get_engine, open_runtime
 
 needs_package = pytest.mark.skipif(

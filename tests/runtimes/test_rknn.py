@@ -22,8 +22,8 @@ from tinyvit.export.targets.rknn.writer import RknnModel
 from tinyvit.runtimes.artifact import content_sha256, list_artifact_files, read_artifact
 from tinyvit.runtimes.base import AUTO_DEVICE, RuntimeOptions
 from tinyvit.runtimes.registry import engines_for_format, get_engine, open_runtime
-from tinyvit.runtimes.rockchip import CHIPS, PYTHON_VARIABLE
-from tinyvit.runtimes.rockchip_toolkit import CompiledNetwork, ToolkitRequest
+from tinyvit.runtimes.rockchip.chips import CHIPS, PYTHON_VARIABLE
+from tinyvit.runtimes.rockchip.toolkit import CompiledNetwork, ToolkitRequest
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the toolkit is for Linux")
 

@@ -15,7 +15,7 @@ from tinyvit import __version__
 from tinyvit.labels import Label
 from tinyvit.manifest import MANIFEST_KEY, Manifest
 from tinyvit.runtimes import cli, read_artifact
-from tinyvit.runtimes.manifest_summary import summarize_manifest
+from tinyvit.runtimes.commands.manifest_summary import summarize_manifest
 
 COMMANDS = {"predict": cli.predict, "verify": cli.verify, "inspect": cli.inspect}
 CaptureFixture = pytest.CaptureFixture[str]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tinyvit.distill.training.evaluate import ImagePredictions
 from tinyvit.distill.training.reports.class_names import make_unique_names
+from tinyvit.distill.training.validation.evaluate import ImagePredictions
 from tinyvit.labels import Label
 from tinyvit.metrics import ClassAccuracy, accuracy_per_class, wilson_interval
 from tinyvit.text.csv_text import format_csv

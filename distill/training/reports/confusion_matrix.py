@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit.distill.training.evaluate import ImagePredictions
 from tinyvit.distill.training.reports.class_names import make_unique_names
+from tinyvit.distill.training.validation.evaluate import ImagePredictions
 from tinyvit.labels import Label
 from tinyvit.text.csv_text import format_csv
 

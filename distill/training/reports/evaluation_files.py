@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tinyvit.distill.training.evaluate import ImagePredictions
 from tinyvit.distill.training.reports.class_accuracy import format_class_accuracy
 from tinyvit.distill.training.reports.confusion_chart import draw_confusion_matrix
 from tinyvit.distill.training.reports.confusion_matrix import (
@@ -15,6 +14,7 @@ from tinyvit.distill.training.reports.confusion_matrix import (
     format_confusion_matrix,
 )
 from tinyvit.distill.training.reports.mistakes import MAX_MISTAKES, draw_mistakes, find_mistakes
+from tinyvit.distill.training.validation.evaluate import ImagePredictions
 from tinyvit.files.file_io import write_atomically
 from tinyvit.labels import Label
 from tinyvit.progress import NullProgress, Progress

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from tinyvit.distill.training.request import TrainingRequest
-from tinyvit.distill.training.run_folder import (
+from tinyvit.distill.training.run.folder import (
     BEST_CHECKPOINT,
     RECIPE_FILE,
     TRAINING_FILE,
     VALIDATION_FILE,
 )
-from tinyvit.distill.training.split_lists import has_split_lists
 from tinyvit.distill.training.task import TrainingTask
-from tinyvit.distill.training.validation_images import find_validation_folder
+from tinyvit.distill.training.validation.images import find_validation_folder
+from tinyvit.distill.training.validation.split_lists import has_split_lists
 from tinyvit.quant.calibration_data import MIN_IMAGES
 from tinyvit.quant.config import CPU_WEIGHT_BITS
 from tinyvit.text.safe_text import quote_argument

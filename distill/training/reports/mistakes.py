@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageFont
 
-from tinyvit.distill.training.evaluate import ImagePredictions
 from tinyvit.distill.training.reports.class_names import find_font, make_drawable_names
+from tinyvit.distill.training.validation.evaluate import ImagePredictions
 from tinyvit.errors import ImageError
 from tinyvit.images.contact_sheet import FONT_PX, THUMBNAIL_PX, ContactSheet
 from tinyvit.images.decoding import open_image

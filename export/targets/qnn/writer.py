@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tinyvit.export.targets.base import LoweredModel
 from tinyvit.manifest import MANIFEST_KEY, Compilation, Manifest, Precision
-from tinyvit.runtimes.npu_operators import describe_operators
+from tinyvit.runtimes.network_analysis.npu_operators import describe_operators
 from tinyvit.runtimes.qualcomm import Chip, CompiledNetwork
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tinyvit.errors import RequestError
 from tinyvit.export.targets.base import TargetOption
 from tinyvit.export.targets.chip_names import parse_chip_names
-from tinyvit.runtimes.rockchip import CHIPS, DEFAULT_CHIP, PYTHON_VARIABLE, Chip
+from tinyvit.runtimes.rockchip.chips import CHIPS, DEFAULT_CHIP, PYTHON_VARIABLE, Chip
 
 RKNN_OPTIONS = (
     TargetOption(

@@ -1,7 +1,7 @@
 """The target "rknn": files for the NPUs of Rockchip's chips, compiled by rknn-toolkit2.
 
 The toolkit has an environment of its own and runs in another process
-(`tinyvit.runtimes.rockchip_toolkit`).
+(`tinyvit.runtimes.rockchip.toolkit`).
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from tinyvit.image_sizes import ImageSize, height_and_width
 from tinyvit.manifest import EmbeddedPreprocessing, Precision
 from tinyvit.preprocess import Preprocess
 from tinyvit.quant_scheme import QuantScheme
-from tinyvit.runtimes import rockchip
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Runtime, RuntimeOptions
 from tinyvit.runtimes.engines.rknn_simulator import open_in_simulator
-from tinyvit.runtimes.rockchip_toolkit import ToolkitRequest, compile_network
+from tinyvit.runtimes.rockchip import chips
+from tinyvit.runtimes.rockchip.toolkit import ToolkitRequest, compile_network
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -86,7 +86,7 @@ class RknnTarget(Target):
 
     def explain_machine(self) -> TinyViTError | None:
         """Explain that no Python with the toolkit is known; see `Target.explain_machine`."""
-        return rockchip.explain_missing_python(self.rknn_options.python)
+        return chips.explain_missing_python(self.rknn_options.python)
 
     def lower(
         self,
@@ -97,7 +97,7 @@ class RknnTarget(Target):
     ) -> RknnModel:
         """Compile the network; see `Target.lower`."""
         check_supported(self, precision, embedded_preprocessing, graph.batch)
-        python = rockchip.find_python(self.rknn_options.python)
+        python = chips.find_python(self.rknn_options.python)
         model = make_onnx_model(graph)
         scales = remove_quantizers(model) if precision == "int8" else None
         images = make_test_images(graph.img_size, preprocess)
@@ -148,7 +148,7 @@ def make_onnx_model(graph: Graph) -> ir.Model:
     """
     # The default opset has GELU as one operator; older ones have its parts, which the toolkit
     # recognizes.
-    return replace(graph, opset=min(graph.opset, rockchip.MAX_OPSET)).to_onnx()
+    return replace(graph, opset=min(graph.opset, chips.MAX_OPSET)).to_onnx()
 
 
 def make_test_images(img_size: ImageSize, preprocess: Preprocess) -> list[npt.NDArray[np.float32]]:

@@ -12,8 +12,8 @@ from tinyvit.manifest import Compilation, Manifest, Precision
 from tinyvit.runtimes.engines.rknn_simulator import hash_sources
 from tinyvit.runtimes.formats.rknn import layer_errors_path, network_path, quantization_path
 from tinyvit.runtimes.formats.sidecar import manifest_path
-from tinyvit.runtimes.npu_operators import describe_operators
-from tinyvit.runtimes.rockchip_toolkit import CompiledNetwork, ToolkitRequest
+from tinyvit.runtimes.network_analysis.npu_operators import describe_operators
+from tinyvit.runtimes.rockchip.toolkit import CompiledNetwork, ToolkitRequest
 
 _FUSED_SUFFIXES = ("_2sdpa", "_2gelu")
 """What the compiler appends to the name of an operator that it made from several nodes."""

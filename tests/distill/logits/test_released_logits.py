@@ -23,9 +23,9 @@ from tinyvit.distill.logits.convert import ReleasedLogits, convert_store
 from tinyvit.distill.logits.header import HEADER_NAME
 from tinyvit.distill.logits.records import compute_checksums
 from tinyvit.distill.logits.store import Store, open_store
+from tinyvit.distill.training.batches.sample_order import shuffle_indices
 from tinyvit.distill.training.presets import PRESETS
 from tinyvit.distill.training.request import TrainingRequest
-from tinyvit.distill.training.sample_order import shuffle_indices
 from tinyvit.distill.training.train import train_student
 from tinyvit.errors import RequestError
 from tinyvit.nn.model import TinyViT

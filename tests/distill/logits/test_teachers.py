@@ -17,7 +17,7 @@ from tests.helpers.small_classifiers import make_manifest
 from tinyvit.distill.logits import module_teachers, teachers
 from tinyvit.distill.logits.teachers import average_probabilities, open_teachers
 from tinyvit.distill.training.device import ComputeDevice, select_device
-from tinyvit.distill.training.student import make_student, save_checkpoint
+from tinyvit.distill.training.network.student import make_student, save_checkpoint
 from tinyvit.errors import TinyViTError
 from tinyvit.export import ExportConfig, export
 from tinyvit.labels import labels_by_wnid

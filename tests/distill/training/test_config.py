@@ -23,8 +23,8 @@ from tinyvit.distill.training.presets import (
     select_drop_path_rate,
     select_image_size,
 )
-from tinyvit.distill.training.run_folder import open_run_folder
-from tinyvit.distill.training.toml_files import parse_toml
+from tinyvit.distill.training.run.folder import open_run_folder
+from tinyvit.distill.training.run.toml_files import parse_toml
 from tinyvit.errors import RequestError
 from tinyvit.variants import VARIANTS
 

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from tinyvit.data.class_folders import ImageFolder
 from tinyvit.distill.augmentation.settings import Augmentation
-from tinyvit.distill.training.batch_mixing import GROUP_SIZE, draw_mixing, mix_images
+from tinyvit.distill.training.batches.data_loader import BatchLabels, TrainingBatch, TrainingData
+from tinyvit.distill.training.batches.mixing import GROUP_SIZE, draw_mixing, mix_images
 from tinyvit.distill.training.config import TrainingConfig
-from tinyvit.distill.training.data_loader import BatchLabels, TrainingBatch, TrainingData
 from tinyvit.distill.training.device import ComputeDevice
 from tinyvit.distill.training.distributed import ProcessGroup
-from tinyvit.distill.training.freezing import set_training_mode
+from tinyvit.distill.training.network.freezing import set_training_mode
+from tinyvit.distill.training.network.student import make_student
 from tinyvit.distill.training.presets import PRESETS
-from tinyvit.distill.training.student import make_student
 from tinyvit.distill.training.task import TrainingTask
 from tinyvit.distill.training.trainer import TrainingRun
 from tinyvit.progress import NullProgress

@@ -21,14 +21,14 @@ from tests.hostile.torch_records import (
     write_pickle,
 )
 from tinyvit.distill.training.config import TrainingConfig, read_config
-from tinyvit.distill.training.history import EpochSummary
-from tinyvit.distill.training.run_folder import (
+from tinyvit.distill.training.run.folder import (
     STATE_FILE,
     TrainingState,
     load_state,
     open_run_folder,
     save_state,
 )
+from tinyvit.distill.training.run.history import EpochSummary
 from tinyvit.errors import RequestError
 
 STEPS_PER_EPOCH, EPOCHS = 10, 3

@@ -13,7 +13,7 @@ from tinyvit.distill.logits.store import Store
 from tinyvit.distill.training import trainer
 from tinyvit.distill.training.presets import PRESETS
 from tinyvit.distill.training.request import TrainingRequest
-from tinyvit.distill.training.toml_files import parse_toml
+from tinyvit.distill.training.run.toml_files import parse_toml
 from tinyvit.distill.training.train import train_student
 from tinyvit.errors import RequestError
 

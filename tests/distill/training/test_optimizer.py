@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tinyvit.distill.training.drop_path import add_drop_path
+from tinyvit.distill.training.network.drop_path import add_drop_path
 from tinyvit.distill.training.optimizer import (
     compute_learning_rate,
     compute_learning_rate_factor,

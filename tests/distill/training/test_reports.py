@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from tests.helpers.hostile_text import HOSTILE_TEXT
-from tinyvit.distill.training.evaluate import ImagePredictions
 from tinyvit.distill.training.reports.class_accuracy import (
     describe_worst_classes,
     format_class_accuracy,
@@ -24,6 +23,7 @@ from tinyvit.distill.training.reports.confusion_matrix import (
 )
 from tinyvit.distill.training.reports.evaluation_files import write_evaluation
 from tinyvit.distill.training.reports.mistakes import find_mistakes
+from tinyvit.distill.training.validation.evaluate import ImagePredictions
 from tinyvit.labels import Label, numbered_labels
 
 LABELS = (Label("cat"), Label("=dog"), Label("fox, red"), Label("owl"))

@@ -19,10 +19,10 @@ from tinyvit.distill.cli import main
 from tinyvit.distill.logits.save import save_logits
 from tinyvit.distill.logits.teacher_predictions import LogitsRequest
 from tinyvit.distill.training import train
+from tinyvit.distill.training.network.student import save_checkpoint
 from tinyvit.distill.training.presets import PRESETS
 from tinyvit.distill.training.request import TrainingRequest
-from tinyvit.distill.training.run_folder import load_state
-from tinyvit.distill.training.student import save_checkpoint
+from tinyvit.distill.training.run.folder import load_state
 from tinyvit.distill.training.train import train_student
 from tinyvit.errors import RequestError
 from tinyvit.export.cli import main as export_main

@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 from tinyvit.distill.commands import train
 from tinyvit.distill.training.config import TrainingConfig
 from tinyvit.distill.training.presets import PRESETS, describe_scaled_warmup, scale_warmup
-from tinyvit.distill.training.run_comparison import find_differences
+from tinyvit.distill.training.run.comparison import find_differences
 
 RUN_TOML = """\
 [run]

@@ -12,7 +12,7 @@ import torch
 from tinyvit.data.class_folders import read_image_folder
 from tinyvit.distill.augmentation.settings import Augmentation
 from tinyvit.distill.logits.store import Store
-from tinyvit.distill.training.data_loader import TrainingBatch, TrainingData, load_batches
+from tinyvit.distill.training.batches.data_loader import TrainingBatch, TrainingData, load_batches
 
 BATCHES = [[0, 5, 7], [11, 2, 3]]
 

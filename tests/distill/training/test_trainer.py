@@ -19,12 +19,13 @@ from tinyvit.distill.augmentation.settings import Augmentation
 from tinyvit.distill.logits.save import save_logits
 from tinyvit.distill.logits.store import Store
 from tinyvit.distill.logits.teacher_predictions import LogitsRequest
-from tinyvit.distill.training import data_loader, trainer
+from tinyvit.distill.training import trainer
+from tinyvit.distill.training.batches import data_loader
+from tinyvit.distill.training.batches.data_loader import TrainingBatch
 from tinyvit.distill.training.config import TrainingConfig
-from tinyvit.distill.training.data_loader import TrainingBatch
+from tinyvit.distill.training.network.student import make_student, save_checkpoint
 from tinyvit.distill.training.presets import PRESETS
 from tinyvit.distill.training.request import TrainingRequest
-from tinyvit.distill.training.student import make_student, save_checkpoint
 from tinyvit.distill.training.train import train_student
 from tinyvit.errors import RequestError
 from tinyvit.labels import Label, labels_by_wnid

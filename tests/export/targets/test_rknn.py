@@ -38,10 +38,10 @@ from tinyvit.quant.calibration import CalibrationOptions, measure_tensors
 from tinyvit.quant.quantized_layers import QuantizedLayer
 from tinyvit.quant.quantized_network import quantize_network
 from tinyvit.quant.recipe import Recipe
-from tinyvit.runtimes.rockchip import CHIPS, PYTHON_VARIABLE
-from tinyvit.runtimes.rockchip_log import Layer
-from tinyvit.runtimes.rockchip_simulator import Simulator
-from tinyvit.runtimes.rockchip_toolkit import CompiledNetwork, ToolkitRequest
+from tinyvit.runtimes.rockchip.chips import CHIPS, PYTHON_VARIABLE
+from tinyvit.runtimes.rockchip.log import Layer
+from tinyvit.runtimes.rockchip.simulator import Simulator
+from tinyvit.runtimes.rockchip.toolkit import CompiledNetwork, ToolkitRequest
 
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="the toolkit is for Linux")
 needs_toolkit = pytest.mark.skipif(

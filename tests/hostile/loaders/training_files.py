@@ -28,16 +28,16 @@ from tests.hostile.torch_records import (
     write_pickle,
 )
 from tinyvit.distill.training.config import TrainingConfig, apply_overrides, read_config
-from tinyvit.distill.training.history import EpochSummary, draw_history
 from tinyvit.distill.training.presets import select_drop_path_rate
-from tinyvit.distill.training.run_folder import (
+from tinyvit.distill.training.run.folder import (
     STATE_FILE,
     TrainingState,
     load_state,
     open_run_folder,
     save_state,
 )
-from tinyvit.distill.training.toml_files import format_toml
+from tinyvit.distill.training.run.history import EpochSummary, draw_history
+from tinyvit.distill.training.run.toml_files import format_toml
 from tinyvit.privacy import use_temporary_caches
 from tinyvit.quant.recipe import Recipe, read_recipe
 from tinyvit.text.safe_text import print_lines

@@ -1,0 +1,1 @@
+"""Validation during training: the images, and what is measured on them."""

@@ -1,0 +1,1 @@
+"""The commands that use exported files: their arguments, and their results as text and files."""

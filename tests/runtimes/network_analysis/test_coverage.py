@@ -1,0 +1,110 @@
+"""The static check of what accelerators refuse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx")
+
+from onnx import TensorProto, helper
+
+from tests.helpers.qnn_models import make_gelu_model
+from tinyvit.errors import RequestError
+from tinyvit.runtimes.artifact import read_artifact
+from tinyvit.runtimes.cli import inspect
+from tinyvit.runtimes.network_analysis.coverage import Coverage, RefusedOperator, check_coverage
+
+
+def write_model(path: Path, nodes: list[Any], sizes: list[Any], constants: dict[str, Any]) -> Path:
+    """Write an ONNX file with an input "x" and an output "y"."""
+    tensors = [
+        helper.make_tensor(name, TensorProto.INT64, np.shape(value), np.ravel(value).tolist())
+        for name, value in constants.items()
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, sizes)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        tensors,
+    )
+    opset = helper.make_opsetid("", 20)
+    path.write_bytes(helper.make_model(graph, opset_imports=[opset]).SerializeToString())
+    return path
+
+
+def coverage_of(path: Path) -> Coverage:
+    return check_coverage(read_artifact(path))
+
+
+def test_a_quantized_network_is_accepted(tmp_path: Path) -> None:
+    path = tmp_path / "gelu.onnx"
+    path.write_bytes(make_gelu_model())
+    coverage = coverage_of(path)
+    assert (coverage.operator_count, coverage.refused) == (5, ())
+    assert coverage.describe() == ["coverage: accelerators accept all 5 operators"]
+
+
+def test_five_dimensions_are_refused(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Reshape", ["x", "shape"], ["five"]),
+        helper.make_node("Relu", ["five"], ["relu"]),
+        helper.make_node("Reshape", ["relu", "flat"], ["y"]),
+    ]
+    constants = {"shape": [1, 2, 2, 2, 2], "flat": [1, 16]}
+    coverage = coverage_of(write_model(tmp_path / "m.onnx", nodes, [1, 16], constants))
+    reason = "a tensor has 5 dimensions, more than 4"
+    assert coverage.refused == (
+        RefusedOperator("Reshape", "five", reason),
+        RefusedOperator("Relu", "relu", reason),
+        RefusedOperator("Reshape", "y", reason),
+    )
+
+
+def test_unusual_operators_and_open_sizes_are_refused(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Erf", ["x"], ["e"]), helper.make_node("Relu", ["e"], ["y"])]
+    fixed = coverage_of(write_model(tmp_path / "m.onnx", nodes, [1, 16], {}))
+    assert fixed.refused == (RefusedOperator("Erf", "e", "NPUs do not have this operator"),)
+    open_size = coverage_of(write_model(tmp_path / "m.onnx", nodes, [1, "n"], {}))
+    assert [item.operator for item in open_size.refused] == ["Erf", "Relu"]
+    assert open_size.refused[1].reason == "sizes are only known at run time"
+
+
+def test_an_operator_of_floats_in_a_quantized_network_is_refused(tmp_path: Path) -> None:
+    import onnx
+
+    model = onnx.load_model_from_string(make_gelu_model())
+    model.graph.node[-1].output[0] = "middle"
+    model.graph.node.append(helper.make_node("Relu", ["middle"], ["y"]))
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model.SerializeToString())
+    reason = "it computes in floats, in a quantized network"
+    assert coverage_of(path).refused == (RefusedOperator("Relu", "y", reason),)
+
+
+def test_the_command_prints_text_and_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nodes = [helper.make_node("Erf", ["x"], ["y"])]
+    path = write_model(tmp_path / "m.onnx", nodes, [1, 16], {})
+    assert inspect([str(path), "--coverage"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("coverage: accelerators refuse 1 of 1 operators")
+    assert lines[1] == "  1 Erf: NPUs do not have this operator"
+    assert inspect([str(path), "--coverage", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["refused"] == [
+        {"operator": "Erf", "output": "y", "reason": "NPUs do not have this operator"}
+    ]
+
+
+def test_formats_whose_operators_are_not_read_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "m.tflite"
+    path.write_bytes(b"\x1c\x00\x00\x00TFL3" + bytes(4096))
+    with pytest.raises(RequestError, match="are not read by this check"):
+        coverage_of(path)
