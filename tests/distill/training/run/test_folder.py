@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from tinyvit.distill.training import run_folder
 from tinyvit.distill.training.config import TrainingConfig
+from tinyvit.distill.training.run import folder as run_folder
 from tinyvit.distill.training.run.folder import (
     RUN_FILE,
     STATE_FILE,
