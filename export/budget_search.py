@@ -3,123 +3,40 @@
 The network is quantized with the scales of a recipe, and the int8 artifact is compared with the
 float32 artifact in the same engine. If the int8 artifact misses the budget, the units (layers and
 attention modules) are ranked by the error that int8 causes per multiply-accumulate. Then the first
-1, 2, 4, ... units of the ranking return to float32, until the artifact is within the budget.
+1, 2, 4, ... units of the ranking return to float32, until the artifact is within the budget. At
+last, numbers of units between the last two are tried, because fewer units may be enough.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from tinyvit.bench.kernel_profile import can_profile_kernels, profile_kernels
 from tinyvit.bench.record import UnitSensitivity
 from tinyvit.errors import RequestError
 from tinyvit.export.baseline_timing import compare_with_float32
-from tinyvit.export.manifest_builder import RELATIVE_TOLERANCE
 from tinyvit.export.quantized_candidate import BudgetTrial, QuantizedCandidate
+from tinyvit.export.shared_measurements import SharedMeasurements, make_image_reporter
 from tinyvit.export.workspace import Workspace
 from tinyvit.manifest import Precision
 from tinyvit.metrics import FLOAT32_NETWORK
 from tinyvit.progress import Progress
 from tinyvit.quant.accuracy_budget import (
     ArtifactOutputs,
-    BatchFactory,
-    Comparison,
-    ImageReporter,
     compare_outputs,
 )
 from tinyvit.quant.quantized_network import quantize_network, quantized_units
 from tinyvit.quant.quantizer import PreparedQuantization
 from tinyvit.quant.recipe import Recipe
 from tinyvit.quant.sensitivity import SimulatedNetwork, count_unit_macs, rank_sensitivity
-from tinyvit.quant_scheme import QuantScheme
-from tinyvit.runtimes.artifact import Artifact
 
 MIN_INT8_SHARE = 0.5
 """The search gives up if an artifact misses the budget although only this `BudgetTrial.int8_share`
 (0 to 1) or less is in int8: an artifact that is mostly float32 is not an int8 artifact."""
 
-PROBE_IMAGE_COUNT = 8
-"""Number of images on which the float32 logits of two targets' engines are compared."""
-
-
-@dataclass
-class SharedMeasurements:
-    """Measurements of one export that several targets share.
-
-    Attributes:
-        candidates_by_scheme: Results of the searches for targets whose engines do not run on this
-            machine. They are measured with an ONNX file in place of the target's own file
-            (`parity.OnnxSubstitute`); each key is the quantization scheme of such an ONNX file.
-        float32_outputs: The outputs of the float32 artifact in the first engine that ran it; None
-            before that.
-    """
-
-    candidates_by_scheme: dict[QuantScheme, QuantizedCandidate] = field(default_factory=dict)
-    float32_outputs: ArtifactOutputs | None = None
-
-    def run_float32(
-        self,
-        workspace: Workspace,
-        float32: Artifact,
-        make_batches: BatchFactory,
-        image_count: int,
-        progress: Progress,
-    ) -> ArtifactOutputs:
-        """Return the outputs of a float32 artifact, from an earlier target if they are the same.
-
-        Args:
-            workspace: The workspace of the artifact.
-            float32: The artifact.
-            make_batches: Function that returns a new iterator over the batches of images.
-            image_count: Number of these images, including unreadable ones.
-            progress: If the artifact is run on all images, this receives a message and the number
-                of finished images.
-
-        Returns:
-            The outputs of the first engine, if this artifact returns the same logits on the first
-            `PROBE_IMAGE_COUNT` images; otherwise the artifact's own outputs.
-        """
-        known_outputs = self.float32_outputs
-        if known_outputs is not None and _returns_known_outputs(
-            workspace, float32, make_batches, known_outputs
-        ):
-            return known_outputs
-        progress.message(f"measuring float32 in the {workspace.target.name} target's engine")
-        report_images = _make_image_reporter(progress, "float32", image_count)
-        outputs = workspace.run(float32, make_batches, report_images)
-        if known_outputs is None:
-            self.float32_outputs = outputs
-        return outputs
-
-
-def _make_image_reporter(progress: Progress, precision: str, image_count: int) -> ImageReporter:
-    """Return a function that shows how many images an artifact of a precision has finished."""
-
-    def report_images(finished: int) -> None:
-        progress.advance(f"measuring {precision}, images", finished, image_count)
-
-    return report_images
-
-
-def _returns_known_outputs(
-    workspace: Workspace,
-    artifact: Artifact,
-    make_batches: BatchFactory,
-    known_outputs: ArtifactOutputs,
-) -> bool:
-    """Return whether an artifact returns the known outputs on the first images."""
-    pixels, _classes = next(make_batches())
-    no_classes = None  # Only outputs are compared.
-    probe_batch = (pixels[:PROBE_IMAGE_COUNT], no_classes)
-    outputs = workspace.run(artifact, lambda: iter([probe_batch])).outputs
-    # The artifacts of a workspace contain no preprocessing: embedded preprocessing "host".
-    relative_tolerance = RELATIVE_TOLERANCE["host"]
-    return all(
-        np.abs(values - known[: len(values)]).max() <= relative_tolerance * np.abs(known).max()
-        for values, known in zip(outputs, known_outputs.outputs)
-    )
+MIN_SHARE_GAIN = 0.02
+"""A smaller number of float32 units is tried only if it puts this share of the multiply-accumulates
+(0 to 1) back into int8: each trial takes as long as measuring the accuracy once."""
 
 
 def search_within_budget(
@@ -130,9 +47,8 @@ def search_within_budget(
 ) -> QuantizedCandidate:
     """Move units back to float32 until the int8 network is within the budget.
 
-    After each artifact that misses the budget, more units are in float32: 1, 2, 4, and so on. Thus
-    few artifacts have to be made, but almost twice as many units may be in float32 as the budget
-    requires.
+    After each artifact that misses the budget, more units are in float32: 1, 2, 4, and so on. Then
+    the interval between the last two numbers is halved, as long as this saves `MIN_SHARE_GAIN`.
 
     Args:
         workspace: Where the artifacts are written; afterwards it contains the float32 artifact and
@@ -148,12 +64,12 @@ def search_within_budget(
 
     Raises:
         RequestError: No network that was tried is within the budget; the error describes every
-            step.
+            trial.
     """
-    config, recipe = quantization.config, quantization.recipe
+    recipe = quantization.recipe
     float32 = workspace.save(workspace.lower(workspace.graph, "float32"), "float32")
     if not quantization.is_measured:
-        candidate = _build_candidate(workspace, recipe, config.precision)
+        candidate = _build_candidate(workspace, recipe, quantization.config.precision)
         int8_share = _compute_int8_share(workspace, recipe)
         trial = BudgetTrial(recipe.float_units, int8_share, comparison=None)
         return replace(candidate, trials=(trial,))
@@ -161,29 +77,133 @@ def search_within_budget(
     reference = measurements.run_float32(
         workspace, float32, quantization.make_batches, image_count, progress
     )
-    trials: list[BudgetTrial] = []
-    ranking: list[UnitSensitivity] = []
-    while True:
-        candidate = _build_candidate(workspace, recipe, config.precision)
-        int8 = workspace.locate_artifact(config.precision)
-        report_images = _make_image_reporter(progress, config.precision, image_count)
-        outputs = workspace.run(int8, quantization.make_batches, report_images)
-        comparison = compare_outputs(outputs, reference)
-        int8_share = _compute_int8_share(workspace, recipe)
-        trials.append(BudgetTrial(recipe.float_units, int8_share, comparison))
-        progress.message(f"int8: {comparison.describe(FLOAT32_NETWORK)}")
-        if config.force or config.budget.allows(comparison):
-            return replace(candidate, trials=tuple(trials))
-        if workspace.target.scheme.every_tensor:
-            # No unit can return to float32.
-            raise _make_budget_error(trials)
-        if not ranking:
-            ranking = _rank_units(workspace, quantization, comparison, progress)
-        reduced_recipe = recipe.with_more_float_units(_choose_float_units(ranking, len(trials)))
-        has_no_more_units = reduced_recipe.float_units == recipe.float_units
-        if int8_share <= MIN_INT8_SHARE or has_no_more_units:
-            raise _make_budget_error(trials)
-        recipe = reduced_recipe
+    search = _BudgetSearch(workspace, quantization, reference, progress)
+    return search.run()
+
+
+@dataclass
+class _BudgetSearch:
+    """The trials of a search, in the workspace of one target.
+
+    Attributes:
+        workspace: Where the artifacts are written.
+        quantization: The recipe to begin with, and the images to compare on.
+        reference: The outputs of the float32 artifact for these images.
+        progress: Receives a message for each trial.
+        trials: The trials so far.
+        ranking: The quantized units, the most sensitive first; empty before they are needed.
+    """
+
+    workspace: Workspace
+    quantization: PreparedQuantization
+    reference: ArtifactOutputs
+    progress: Progress
+    trials: list[BudgetTrial] = field(default_factory=list)
+    ranking: list[UnitSensitivity] = field(default_factory=list)
+
+    def run(self) -> QuantizedCandidate:
+        """Search; see `search_within_budget`."""
+        recipe = self.quantization.recipe
+        unit_count = 0
+        while True:
+            candidate = self._try(recipe)
+            if self._is_accepted(self.trials[-1]):
+                break
+            if self.workspace.target.scheme.every_tensor:
+                # No unit can return to float32.
+                raise _make_budget_error(self.trials)
+            if not self.ranking:
+                self.ranking = self._rank_units()
+            unit_count = max(1, 2 * unit_count)
+            reduced_recipe = self._return_units(unit_count)
+            has_no_more_units = reduced_recipe.float_units == recipe.float_units
+            if self.trials[-1].int8_share <= MIN_INT8_SHARE or has_no_more_units:
+                raise _make_budget_error(self.trials)
+            recipe = reduced_recipe
+        return self._refine(candidate, unit_count)
+
+    def _refine(self, candidate: QuantizedCandidate, unit_count: int) -> QuantizedCandidate:
+        """Look for the smallest number of float32 units by halving the interval.
+
+        Args:
+            candidate: A network within the budget, whose artifact is in the workspace.
+            unit_count: Its number of units that returned to float32.
+
+        Returns:
+            The network within the budget that has the fewest float32 units. Its artifact is in the
+            workspace, and its trial is the last one.
+        """
+        accepted_trial = last_trial = self.trials[-1]
+        too_few = unit_count // 2
+        while unit_count - too_few > 1:
+            middle = (too_few + unit_count) // 2
+            recipe = self._return_units(middle)
+            gain = _compute_int8_share(self.workspace, recipe) - accepted_trial.int8_share
+            if gain < MIN_SHARE_GAIN:
+                break
+            tried = self._try(recipe)
+            last_trial = self.trials[-1]
+            if self._is_accepted(last_trial):
+                candidate, accepted_trial, unit_count = tried, last_trial, middle
+            else:
+                too_few = middle
+        if last_trial is not accepted_trial:
+            # The artifact in the workspace is that of a network that missed the budget.
+            candidate = self._build(candidate.recipe)
+            self.trials.remove(accepted_trial)
+            self.trials.append(accepted_trial)
+        return replace(candidate, trials=tuple(self.trials))
+
+    def _try(self, recipe: Recipe) -> QuantizedCandidate:
+        """Quantize the network with a recipe, and compare its artifact with float32."""
+        candidate = self._build(recipe)
+        precision = self.quantization.config.precision
+        image_count = self.quantization.count_images()
+        outputs = self.workspace.run(
+            self.workspace.locate_artifact(precision),
+            self.quantization.make_batches,
+            make_image_reporter(self.progress, precision, image_count),
+        )
+        comparison = compare_outputs(outputs, self.reference)
+        int8_share = _compute_int8_share(self.workspace, recipe)
+        self.trials.append(BudgetTrial(recipe.float_units, int8_share, comparison))
+        self.progress.message(f"int8: {comparison.describe(FLOAT32_NETWORK)}")
+        return candidate
+
+    def _is_accepted(self, trial: BudgetTrial) -> bool:
+        config = self.quantization.config
+        assert trial.comparison is not None
+        return config.force or config.budget.allows(trial.comparison)
+
+    def _build(self, recipe: Recipe) -> QuantizedCandidate:
+        return _build_candidate(self.workspace, recipe, self.quantization.config.precision)
+
+    def _return_units(self, unit_count: int) -> Recipe:
+        """Return the recipe in which the most sensitive units are float32.
+
+        A unit in which int8 causes no error stays quantized: float32 would not be more accurate.
+        """
+        units = (entry.unit for entry in self.ranking[:unit_count] if entry.error > 0)
+        return self.quantization.recipe.with_more_float_units(tuple(units))
+
+    def _rank_units(self) -> list[UnitSensitivity]:
+        """Rank the quantized units by the error that int8 causes in each, the largest first."""
+        share_of_one_image = ""
+        comparison = self.trials[-1].comparison
+        if self.quantization.config.val_data is None and comparison is not None:
+            count = comparison.image_count
+            share_of_one_image = f" ({count} images, {100 / count:.1f}% each)"
+        self.progress.message(
+            f"the accuracy budget is missed{share_of_one_image}: measuring how sensitive each "
+            "layer is to int8, which takes minutes"
+        )
+        network = SimulatedNetwork(
+            self.workspace.folded,
+            self.quantization.recipe,
+            self.workspace.target.scheme,
+            self.quantization.make_sensitivity_images(),
+        )
+        return rank_sensitivity(network, self.progress)
 
 
 def measure_candidate(
@@ -223,41 +243,6 @@ def _compute_int8_share(workspace: Workspace, recipe: Recipe) -> float:
     macs = count_unit_macs(workspace.folded)
     units = quantized_units(workspace.folded, recipe, workspace.target.scheme)
     return sum(macs[unit] for unit in units) / sum(macs.values())
-
-
-def _rank_units(
-    workspace: Workspace,
-    quantization: PreparedQuantization,
-    comparison: Comparison,
-    progress: Progress,
-) -> list[UnitSensitivity]:
-    """Rank the quantized units by the error that int8 causes in each, the largest first."""
-    share_of_one_image = ""
-    if quantization.config.val_data is None:
-        count = comparison.image_count
-        share_of_one_image = f" ({count} images, {100 / count:.1f}% each)"
-    progress.message(
-        f"the accuracy budget is missed{share_of_one_image}: measuring how sensitive each layer is "
-        "to int8, which takes minutes"
-    )
-    network = SimulatedNetwork(
-        workspace.folded,
-        quantization.recipe,
-        workspace.target.scheme,
-        quantization.make_sensitivity_images(),
-    )
-    return rank_sensitivity(network, progress)
-
-
-def _choose_float_units(ranking: list[UnitSensitivity], trial_count: int) -> tuple[str, ...]:
-    """Choose the most sensitive units, which return to float32.
-
-    The number of units, including those of earlier calls, is one after the first trial, two after
-    the second, then four, and so on.
-    A unit in which int8 causes no error is never chosen: float32 would not make it more accurate.
-    """
-    unit_count = 2 ** (trial_count - 1)
-    return tuple(sensitivity.unit for sensitivity in ranking[:unit_count] if sensitivity.error > 0)
 
 
 def _make_budget_error(trials: list[BudgetTrial]) -> RequestError:

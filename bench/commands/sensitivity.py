@@ -20,9 +20,9 @@ EXAMPLES = """\
   tinyvit-bench report sensitivity.json -o report.html
 
 the columns of the table:
-  share of error   how much the squared error of the logits falls if only this unit (layer or
-                   attention module) is returned to float32, as a share of the whole error; it can
-                   be negative, and the shares do not add up to exactly 100%
+  share of error   squared error of the logits if only this unit (layer or attention module) is
+                   quantized, as a share of that with all units quantized; the shares do not add up
+                   to exactly 100%
   SNR, cosine      signal-to-noise ratio and cosine similarity of the unit's output, if only this
                    unit is quantized
   MACs             multiply-accumulates of the unit, as a share of those of all units"""

@@ -19,7 +19,7 @@ from tinyvit.errors import RequestError
 from tinyvit.files.regular_files import open_regular_file
 from tinyvit.serialization import parse_dataclass, parse_json
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the JSON format. Records of another version are refused."""
 PACKAGE_VERSION = f"tinyvit-edge {__version__}"
 """Name and version of this package, for `Record.package`."""

@@ -17,8 +17,8 @@ class UnitSensitivity:
 
     Attributes:
         unit: Name of the unit.
-        error: The error of the logits that the unit causes: their mean square error with all units
-            in int8, minus that with this unit in float32. It can be negative.
+        error: The error of the logits that the unit causes: their mean square error if only this
+            unit is quantized.
         share: `error` divided by the mean square error of the logits with all units in int8. The
             shares of all units do not add up to exactly 1, because the errors of units amplify or
             cancel each other.

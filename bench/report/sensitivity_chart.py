@@ -7,7 +7,6 @@ from tinyvit.bench.report.charts import (
     AXIS_HEIGHT_IN,
     BAR_HEIGHT,
     INK,
-    PALE,
     STRONG,
     draw_text,
     export_svg,
@@ -37,9 +36,9 @@ def draw_sensitivity_chart(network: NetworkSensitivity) -> str:
     with open_figure(AXIS_HEIGHT_IN + _ROW_HEIGHT_IN * len(units)) as (figure, axes):
         for y, unit in enumerate(units):
             percent = 100 * unit.share
-            axes.barh(y, percent, height=BAR_HEIGHT, color=STRONG if unit.share > 0 else PALE)
+            axes.barh(y, percent, height=BAR_HEIGHT, color=STRONG)
             snr = "" if unit.snr_db is None else f", {unit.snr_db:.1f} dB"
-            draw_text(axes, max(percent, 0), y, f"{format_share_of_error(unit.share)}{snr}")
+            draw_text(axes, percent, y, f"{format_share_of_error(unit.share)}{snr}")
         axes.axvline(0, color=INK, linewidth=0.8)
         caption = (
             "share of the logits' squared error, %; beside it, the signal-to-noise ratio of the"

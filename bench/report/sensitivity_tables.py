@@ -47,8 +47,8 @@ def format_unit_cells(unit: UnitSensitivity, total_macs: int) -> tuple[str, ...]
 
 
 def format_share_of_error(share: float) -> str:
-    """Format a share of the error in percent with one decimal; it can be negative."""
-    return f"{round(share, 3) + 0.0:.1%}"  # adding 0.0 turns -0.0 into 0.0
+    """Format a share of the error in percent with one decimal."""
+    return f"{share:.1%}"
 
 
 def _make_network_table(results: Sequence[tuple[DeviceInfo, SensitivityResult]]) -> Table:

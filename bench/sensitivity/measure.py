@@ -66,6 +66,8 @@ def measure_sensitivity(
 ) -> NetworkSensitivity:
     """Measure the error that each unit causes in its own output and in the logits.
 
+    For each figure, only one unit is quantized.
+
     Args:
         network: The quantized network and the images.
         progress: Receives the number of units that have been measured.
@@ -79,8 +81,8 @@ def measure_sensitivity(
     outputs = network.compare_outputs()
     sensitivities = []
     for unit_count, unit in enumerate(units, start=1):
-        restored = _compare(network.compute_logits((unit,)), reference)
-        error = int8.mean_square_error - restored.mean_square_error
+        float_units = tuple(other for other in units if other != unit)
+        error = _compare(network.compute_logits(float_units), reference).mean_square_error
         output = outputs[unit]
         sensitivities.append(
             UnitSensitivity(

@@ -67,6 +67,6 @@ def test_the_largest_counts_are_accepted() -> None:
 
 
 def test_a_record_with_too_many_results_names_the_limit() -> None:
-    text = '{"schema": 2, "kind": "latency", "results": [' + ",".join(["1"] * 257) + "]}"
+    text = '{"schema": 3, "kind": "latency", "results": [' + ",".join(["1"] * 257) + "]}"
     with pytest.raises(RequestError, match=r"a.json is not a record.*more than 256"):
         Record.from_json(text, "a.json")

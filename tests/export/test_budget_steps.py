@@ -15,7 +15,8 @@ from tests.helpers.recorded_progress import RecordedProgress
 from tinyvit.bench.record import UnitSensitivity
 from tinyvit.errors import RequestError
 from tinyvit.export import budget_search
-from tinyvit.export.budget_search import SharedMeasurements, search_within_budget
+from tinyvit.export.budget_search import search_within_budget
+from tinyvit.export.shared_measurements import SharedMeasurements
 from tinyvit.metrics import PairedComparison
 from tinyvit.quant.accuracy_budget import AccuracyBudget
 from tinyvit.quant.quantizer import QuantizationConfig
@@ -85,7 +86,9 @@ def ranked_recipes(monkeypatch: pytest.MonkeyPatch) -> list[Recipe]:
     return ranked
 
 
-def search(min_agreement: float, force: bool = False) -> budget_search.QuantizedCandidate:
+def search(
+    min_agreement: float, force: bool = False
+) -> tuple[budget_search.QuantizedCandidate, NamedWorkspace]:
     config = QuantizationConfig(
         budget=AccuracyBudget(min_agreement=min_agreement), force=force, val_data=Path(".")
     )
@@ -99,11 +102,14 @@ def search(min_agreement: float, force: bool = False) -> budget_search.Quantized
         is_measured=True,
     )
     workspace: Any = NamedWorkspace()
-    return search_within_budget(workspace, quantization, SharedMeasurements(), RecordedProgress())
+    candidate = search_within_budget(
+        workspace, quantization, SharedMeasurements(), RecordedProgress()
+    )
+    return candidate, workspace
 
 
 def test_the_recipe_is_kept_if_it_is_within_the_budget(ranked_recipes: list[Recipe]) -> None:
-    candidate = search(min_agreement=90)
+    candidate, _ = search(min_agreement=90)
     assert [trial.float_units for trial in candidate.trials] == [()]
     assert ranked_recipes == []
 
@@ -112,12 +118,41 @@ def test_one_then_two_then_four_units_return_to_float32(
     ranked_recipes: list[Recipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(budget_search, "MIN_INT8_SHARE", 0.0)
-    candidate = search(min_agreement=94)
+    monkeypatch.setattr(budget_search, "MIN_SHARE_GAIN", 0.5)
+    candidate, workspace = search(min_agreement=94)
     assert [len(trial.float_units) for trial in candidate.trials] == [0, 1, 2, 4]
     assert [trial.int8_share for trial in candidate.trials] == [1.0, 0.875, 0.75, 0.5]
     assert candidate.recipe.float_units == UNITS[:4]
     assert candidate.comparison.agreement == 94
+    assert workspace.artifacts["int8"].float_units == UNITS[:4]
     assert len(ranked_recipes) == 1
+
+
+@pytest.mark.parametrize(
+    ("needed_units", "tried_unit_counts"),
+    [
+        (2, [0, 1, 2]),
+        (3, [0, 1, 2, 4, 3]),
+        (4, [0, 1, 2, 3, 4]),  # 4 was tried before 3, and is the last one because it is used.
+        (5, [0, 1, 2, 4, 8, 6, 5]),
+        (6, [0, 1, 2, 4, 8, 5, 6]),
+        (7, [0, 1, 2, 4, 6, 8]),
+    ],
+)
+def test_numbers_between_the_last_two_are_tried(
+    needed_units: int,
+    tried_unit_counts: list[int],
+    ranked_recipes: list[Recipe],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The eighth unit does no harm, so that 8 units are 7 units in float32."""
+    monkeypatch.setattr(budget_search, "MIN_INT8_SHARE", 0.0)
+    candidate, workspace = search(min_agreement=90 + needed_units)
+    expected_counts = [min(count, 7) for count in tried_unit_counts]
+    assert [len(trial.float_units) for trial in candidate.trials] == expected_counts
+    assert candidate.recipe.float_units == UNITS[:needed_units]
+    assert candidate.comparison.agreement == 90 + needed_units
+    assert workspace.artifacts["int8"].float_units == UNITS[:needed_units]
 
 
 def test_the_search_ends_at_the_smallest_share_of_int8(ranked_recipes: list[Recipe]) -> None:
@@ -137,6 +172,6 @@ def test_the_search_ends_when_no_unit_is_harmful(
 
 
 def test_force_keeps_the_recipe(ranked_recipes: list[Recipe]) -> None:
-    candidate = search(min_agreement=99, force=True)
+    candidate, _ = search(min_agreement=99, force=True)
     assert candidate.recipe.float_units == ()
     assert len(candidate.trials) == 1

@@ -81,8 +81,8 @@ class DishonestTransport(LocalTransport):
 @pytest.mark.parametrize(
     "output",
     [
-        '{"schema": 2, "kind": "latency", "results": [7], "passed": "yes"}',
-        '{"schema": 2, "kind": "latency", "passed": 1}',
+        '{"schema": 3, "kind": "latency", "results": [7], "passed": "yes"}',
+        '{"schema": 3, "kind": "latency", "passed": 1}',
         "[" * 100_000,
         "",
         '"passed"',

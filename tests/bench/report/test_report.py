@@ -283,7 +283,7 @@ def test_a_record_of_another_version_is_refused_and_nothing_written(
     record_path.write_text(json.dumps({**json.loads(record_path.read_text()), "schema": 0}))
     report = record_path.with_name(f"report{suffix}")
     assert cli.main(["report", str(record_path), "-o", str(report)]) == 1
-    assert "schema version 0, but this version of tinyvit-edge reads version 2" in (
+    assert "schema version 0, but this version of tinyvit-edge reads version 3" in (
         capsys.readouterr().err
     )
     assert [path.name for path in record_path.parent.iterdir()] == ["a.json"]

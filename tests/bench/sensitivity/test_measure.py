@@ -53,9 +53,9 @@ def test_figures_are_those_computed_by_hand(batches: list[list[list[float]]]) ->
     units = {unit.unit: unit for unit in sensitivity.units}
     assert units.keys() == {"first", "second"}
     for unit in units.values():
-        # In float32, the noise of the logits falls from 0.04 to 0.01, which is by three quarters.
-        assert unit.error == pytest.approx(0.015, rel=1e-4)
-        assert unit.share == pytest.approx(0.75, rel=1e-4)
+        # The noise of the logits is 0.01 instead of 0.04 if only this unit is in int8.
+        assert unit.error == pytest.approx(0.005, rel=1e-4)
+        assert unit.share == pytest.approx(0.25, rel=1e-4)
         assert unit.snr_db == pytest.approx(22.8556, abs=1e-3)
         assert unit.macs == 4
     assert units["first"].cosine == pytest.approx(0.998205, abs=1e-6)  # 2 / sqrt(1.93 * 2.08)

@@ -103,7 +103,7 @@ def craft(generator: random.Random) -> Iterator[HostileFile]:
     yield from _craft_stages(latency)
     yield from _craft_counts(latency, accuracy)
     yield from _craft_numbers(latency, accuracy)
-    yield HostileFile("a record and 2^33 zeros", make_sparse_writer(_NAME, 2**33, b'{"schema": 2'))
+    yield HostileFile("a record and 2^33 zeros", make_sparse_writer(_NAME, 2**33, b'{"schema": 3'))
     for document in (latency, accuracy):
         yield from craft_fields(_NAME, document, generator, count=60)
 
