@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -48,12 +48,12 @@ class ExportedArtifact:
     """
 
     path: Path
-    manifest: Manifest
+    manifest: Manifest = field(repr=False)
     files: tuple[Path, ...]
     size_bytes: int
     engine: RuntimeInfo
     speed: SpeedComparison | None
-    candidate: QuantizedCandidate | None = None
+    candidate: QuantizedCandidate | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
 
 

@@ -99,7 +99,6 @@ class Classifier(ImageModel):
                 assumed_class_count=len(self._labels) if labels is None else None,
                 class_name="Classifier",
             )
-        self._first_info = self.describe()
 
     @classmethod
     def from_pretrained(  # noqa: PLR0913 (the same parameters as the constructor)
@@ -320,12 +319,8 @@ class Classifier(ImageModel):
         assert isinstance(class_count, int)
         self._labels = resolve_labels(artifact, class_count, self._label_argument)
 
-    def __repr__(self) -> str:
-        info, runtime = self._first_info, self._first_info.runtime
-        return (
-            f"<Classifier {info.file}: {len(self.labels)} classes, {runtime.engine} on"
-            f" {runtime.device}, {runtime.precision}>"
-        )
+    def _describe_outputs(self) -> str:
+        return f"{len(self.labels)} classes"
 
     def _select_predictions(self, logits: Logits, top_k: int) -> list[Prediction]:
         """Select the predictions for one image; raise ArtifactError if a logit is not finite."""

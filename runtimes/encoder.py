@@ -216,6 +216,11 @@ class Encoder(ImageModel):
             for result in results
         )
 
+    def _describe_outputs(self) -> str:
+        if self._outputs[0].kind == "embedding":
+            return f"embedding of {self.size} values"
+        return f"feature maps {', '.join(output.name for output in self._outputs)}"
+
     def _check_outputs(self, artifact: Artifact) -> None:
         """Raise ArtifactError for a classifier."""
         if artifact.manifest is not None and self._outputs[0].kind == "logits":

@@ -88,9 +88,21 @@ class ImageModel:
             self._runtime.close()
             raise
         self._pipeline = ImagePipeline(self._runtime, self._image_input)
+        self._first_info = self.describe()  # for `__repr__`, which also works after `close`
 
     def _check_outputs(self, artifact: Artifact) -> None:
         """Raise an error if this class cannot use `_outputs`; subclasses override this method."""
+
+    def _describe_outputs(self) -> str:
+        """Return what the artifact returns, for `__repr__`, such as "12 classes"."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        info, runtime = self._first_info, self._first_info.runtime
+        return (
+            f"<{type(self).__name__} {info.file}: {self._describe_outputs()}, {runtime.engine} on"
+            f" {runtime.device}, {runtime.precision}>"
+        )
 
     @property
     def preprocess(self) -> Preprocess:

@@ -79,9 +79,10 @@ def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
         "--data",
         required=True,
         metavar="PATH",
-        help="Labeled images: a folder, an uncompressed .tar file, or hf:REPO, a dataset of the"
-        " Hugging Face Hub. A folder or .tar file contains one folder per class, whose name is a"
-        " WordNet id or a label. With --truth, class folders are not needed.",
+        help="Labeled images: a folder, an uncompressed .tar file, a .txt file with the path of an"
+        " image, a tab and its class in each line, or hf:REPO, a dataset of the Hugging Face Hub. A"
+        " folder or .tar file contains one folder per class, whose name is a WordNet id or a label."
+        " With --truth, class folders are not needed.",
     )
     add(
         "--truth",

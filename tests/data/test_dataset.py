@@ -42,6 +42,26 @@ def test_a_file_of_a_folder_is_read_as_its_path(class_folders: Path) -> None:
     assert pickle.loads(pickle.dumps(dataset)).sha256 == dataset.sha256
 
 
+def test_a_list_gives_the_classes_of_its_images(class_folders: Path, tmp_path: Path) -> None:
+    loose = open_dataset(DatasetLocation(str(class_folders)))
+    lines = [f"{class_folders.name}/{sample.name}\t{sample.classes[0]}" for sample in loose.samples]
+    path = class_folders.parent / "validation_images.txt"
+    path.write_text("\n".join(reversed(lines)))
+    listed = open_dataset(DatasetLocation(str(path)))
+    assert listed.description == "12 images in validation_images.txt"
+    assert [sample.classes for sample in listed.samples] == [
+        sample.classes for sample in loose.samples
+    ]
+    for a, b in zip(listed.samples, loose.samples):
+        assert open_image(a.get_source()) == open_image(b.get_source())
+    assert len(open_dataset(DatasetLocation(str(path), limit=4)).samples) == 4
+    with pytest.raises(RequestError, match="which states its own classes"):
+        open_dataset(DatasetLocation(str(path), truth=tmp_path / "truth.csv"))
+    path.write_text("val/a.png")
+    with pytest.raises(RequestError, match=r"has a line without a class: val/a\.png"):
+        open_dataset(DatasetLocation(str(path)))
+
+
 def test_a_tar_is_read_where_it_lies(class_folders: Path, tmp_path: Path) -> None:
     (class_folders / "__MACOSX").mkdir()
     (class_folders / "__MACOSX" / "000.png").write_bytes(b"not an image")

@@ -8,6 +8,8 @@ flat folder     val/ILSVRC2012_val_00000001.JPEG ..., with a truth file, which l
                 each image (see `truth_files`)
 tar file        class folders or a flat folder in an uncompressed tar file, such as ImageNet's
                 ILSVRC2012_img_val.tar
+list            a .txt file with the path of an image, a tab and its class in each line, such as
+                the validation_images.txt that tinyvit-distill train writes
 other sources   a name with a prefix such as "hf:", opened by a function that the caller provides
 """
 
@@ -24,6 +26,7 @@ from pathlib import Path
 from tinyvit.data.archives import index_tar
 from tinyvit.data.class_folder_checks import note_inner_folders, require_filled_class_folders
 from tinyvit.data.class_folders import class_folder_name
+from tinyvit.data.image_lists import is_image_list, read_labeled_lines
 from tinyvit.data.listing import SourceGetter, make_path_getter, read_listing
 from tinyvit.data.sampling import sample_stratified
 from tinyvit.data.splits import find_splits, list_splits
@@ -58,7 +61,7 @@ class DatasetLocation:
     It can be sent to another process, which then opens the same images.
 
     Attributes:
-        data: A folder, an uncompressed tar file, or a name with a prefix such as "hf:".
+        data: A folder, an uncompressed tar file, a list, or a name with a prefix such as "hf:".
         truth: The truth file, which lists the class of each image; None for class folders.
         limit: Number of images to use, drawn evenly from the classes; None for all.
     """
@@ -143,11 +146,27 @@ def _open_without_limit(
         other_forms = "".join(f", or {prefix}NAME" for prefix in openers)
         raise RequestError(
             f"{path} does not exist",
-            f"give a folder of images, or an uncompressed .tar file of them{other_forms}",
+            f"give a folder of images, an uncompressed .tar file of them, or a .txt file with a"
+            f" path, a tab and a class in each line{other_forms}",
         )
+    if is_image_list(path):
+        return _open_list(path, location.truth)
     if location.truth is not None:
         return _label_by_truth_file(path, location.truth)
     return _open_class_folders(path) if os.path.isdir(path) else _open_class_folders_of_tar(path)
+
+
+def _open_list(path: Path, truth: Path | None) -> Dataset:
+    """Make a dataset of the images and classes in a list."""
+    if truth is not None:
+        raise RequestError(
+            f"--truth cannot be used with {path}, which states its own classes", "omit --truth"
+        )
+    samples = [
+        Sample(name, (class_name,), make_path_getter(path.parent / name))
+        for name, class_name in read_labeled_lines(path)
+    ]
+    return Dataset(f"{len(samples)} images in {path.name}", _sort_samples(samples))
 
 
 def _open_class_folders(folder: Path) -> Dataset:

@@ -53,19 +53,21 @@ def read_image_list(path: Path) -> list[str]:
         ) from error
 
 
-def read_labeled_list(path: Path, labels: Sequence[Label]) -> LabeledImages:
-    """Read a list of images and their classes. No image is opened.
+def read_labeled_lines(path: Path) -> list[tuple[str, str]]:
+    """Return the lines of a list of images and their classes. No image is opened.
 
     Args:
         path: A text file in UTF-8. Each line has the path of an image, relative to the folder of
             the file, a tab, and the WordNet id or the name of its class.
-        labels: The labels of the model, in the order of its logits.
+
+    Returns:
+        The path of each image, as it is in the list, and its class, ordered by path.
 
     Raises:
-        RequestError: The file cannot be read or is empty, a line has no tab, two lines have the
-            same path, or a class matches no label.
+        RequestError: The file cannot be read or is empty, a line has no tab, or two lines have the
+            same path.
     """
-    paths, names = [], []
+    rows = []
     for line in read_image_list(path):
         name, separator, class_name = line.rpartition(CLASS_SEPARATOR)
         if not separator:
@@ -73,16 +75,28 @@ def read_labeled_list(path: Path, labels: Sequence[Label]) -> LabeledImages:
                 f"the list {path} has a line without a class: {line[:200]}",
                 "write the path of the image, a tab and the class in each line",
             )
-        paths.append(name)
-        names.append(class_name)
-    if not paths:
+        rows.append((name, class_name))
+    if not rows:
         raise RequestError(f"the list {path} is empty", "list one image in each line")
-    if len(set(paths)) < len(paths):
+    if len({name for name, _ in rows}) < len(rows):
         raise RequestError(
             f"the list {path} has an image twice", "list each image once, with its class"
         )
-    indices = match_class_names(names, labels, f"classes in {path}")
-    order = sorted(range(len(paths)), key=paths.__getitem__)
-    files = tuple(path.parent / paths[number] for number in order)
-    class_indices = np.array([indices[names[number]] for number in order], np.int64)
+    return sorted(rows)
+
+
+def read_labeled_list(path: Path, labels: Sequence[Label]) -> LabeledImages:
+    """Read a list of images and their classes, and match the classes to labels.
+
+    Args:
+        path: A list that `read_labeled_lines` reads.
+        labels: The labels of the model, in the order of its logits.
+
+    Raises:
+        RequestError: `read_labeled_lines` refuses the list, or a class matches no label.
+    """
+    rows = read_labeled_lines(path)
+    indices = match_class_names([name for _, name in rows], labels, f"classes in {path}")
+    files = tuple(path.parent / image for image, _ in rows)
+    class_indices = np.array([indices[name] for _, name in rows], np.int64)
     return LabeledImages(files, class_indices)
