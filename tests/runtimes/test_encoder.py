@@ -70,18 +70,14 @@ def test_the_embeddings_of_many_images(tmp_path: Path, folder: Path, batch: int 
         assert encoder.embed([]).shape == (0, 3)
 
 
-def test_the_representation_names_the_file_and_the_outputs(
-    embedding_file: Path, feature_file: Path
-) -> None:
-    with Encoder(embedding_file, "onnxruntime") as encoder:
+def test_the_representation_names_the_file_and_the_outputs(tmp_path: Path) -> None:
+    with Encoder(build_encoder(tmp_path), "onnxruntime") as encoder:
         assert repr(encoder) == (
-            f"<Encoder {embedding_file.name}: embedding of 3 values, onnxruntime on"
-            " CPUExecutionProvider, float32>"
+            "<Encoder encoder.onnx: embedding of 3 values, onnxruntime on CPUExecutionProvider,"
+            " float32>"
         )
-    with Encoder(feature_file, "onnxruntime") as encoder:
-        assert f"<Encoder {feature_file.name}: feature maps {', '.join(FEATURES)}, " in repr(
-            encoder
-        )
+    with Encoder(build_encoder(tmp_path, FEATURES), "onnxruntime") as encoder:
+        assert repr(encoder).startswith("<Encoder encoder.onnx: feature maps stage0, stage1, onnx")
 
 
 def test_feature_maps_have_the_names_of_the_outputs(feature_file: Path) -> None:
