@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeAlias
@@ -31,7 +31,8 @@ def match_results(
         before: The earlier record.
         after: The later record.
         names: File name in the later record -> file name in the earlier record, for artifacts
-            whose names differ.
+            whose names differ. A file of the later record whose own name is one of these values
+            takes part only if it is named too.
 
     Returns:
         The results of each record by key. The key of a renamed artifact begins with its name in the
@@ -45,10 +46,15 @@ def match_results(
     _require_known_names(names, names_before, names_after)
     if not names and len(names_before) == len(names_after) == 1:
         names = dict(zip(names_after, names_before))
-    ambiguous_keys = _find_ambiguous_keys(before, NO_NAMES) | _find_ambiguous_keys(after, names)
+    results_before = _list_results(before)
+    results_after = [
+        result for result in _list_results(after) if not _is_replaced(_get_name(result), names)
+    ]
+    ambiguous_keys = _find_ambiguous_keys(results_before, NO_NAMES)
+    ambiguous_keys |= _find_ambiguous_keys(results_after, names)
     return (
-        _index_results(before, ambiguous_keys, NO_NAMES),
-        _index_results(after, ambiguous_keys, names),
+        _index_results(results_before, ambiguous_keys, NO_NAMES),
+        _index_results(results_after, ambiguous_keys, names),
     )
 
 
@@ -66,7 +72,16 @@ def describe_pair(key: MatchKey, old: Result, new: Result) -> str:
 
 def _list_names(record: Record) -> list[str]:
     """Return the different file names of a record, in their order."""
-    return list(dict.fromkeys(Path(result.artifact.path).name for result in _list_results(record)))
+    return list(dict.fromkeys(map(_get_name, _list_results(record))))
+
+
+def _get_name(result: Result) -> str:
+    return Path(result.artifact.path).name
+
+
+def _is_replaced(name: str, names: Mapping[str, str]) -> bool:
+    """Return whether another artifact of the later record is compared under this name."""
+    return name in names.values() and name not in names
 
 
 def _require_known_names(
@@ -89,18 +104,18 @@ def _list_results(record: Record) -> list[Result]:
     return [*record.latency, *record.accuracy]
 
 
-def _find_ambiguous_keys(record: Record, names: Mapping[str, str]) -> set[MatchKey]:
+def _find_ambiguous_keys(results: Sequence[Result], names: Mapping[str, str]) -> set[MatchKey]:
     """Return each key that several results of a record have, as those of x/a.onnx and y/a.onnx."""
-    counts = Counter(_make_match_key(result, names) for result in _list_results(record))
+    counts = Counter(_make_match_key(result, names) for result in results)
     return {key for key, count in counts.items() if count > 1}
 
 
 def _index_results(
-    record: Record, ambiguous_keys: Collection[MatchKey], names: Mapping[str, str]
+    listed_results: Sequence[Result], ambiguous_keys: Collection[MatchKey], names: Mapping[str, str]
 ) -> dict[MatchKey, Result]:
     """Return the results of a record by key, in which a path replaces an ambiguous file name."""
     results: dict[MatchKey, Result] = {}
-    for result in _list_results(record):
+    for result in listed_results:
         key = _make_match_key(result, names)
         if key in ambiguous_keys:
             key = (result.artifact.path, *key[1:])
@@ -116,7 +131,7 @@ def _index_results(
 def _make_match_key(result: Result, names: Mapping[str, str]) -> MatchKey:
     """Return the key of a result, which begins with the artifact's file name."""
     engine = result.artifact.engine
-    name = Path(result.artifact.path).name
+    name = _get_name(result)
     name = names.get(name, name)
     if isinstance(result, LatencyResult):
         return name, engine.engine, result.scenario, str(result.batch), str(engine.threads)

@@ -13,6 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
+from tinyvit.bench.latency.interference import (
+    detect_interference,
+    select_disturbances,
+    take_snapshot,
+)
 from tinyvit.bench.latency.interleave import Timing, median_ratio, run_interleaved
 from tinyvit.bench.profilers import random_input
 from tinyvit.image_sizes import height_and_width
@@ -35,6 +40,9 @@ RUNS_PER_ROUND = 3
 is not counted (see `run_interleaved`)."""
 MAX_SECONDS = 3.0
 """After this time, warm-up included, no further round begins; but at least three are timed."""
+MIN_DISTURBED_SHARE = 0.25
+"""If other processes use more than this fraction of a core meanwhile, the times are called
+unreliable. tinyvit-bench, which people run to get figures, is stricter."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +53,13 @@ class SpeedComparison:
         artifact: Latency of the artifact for one batch.
         baseline: Latency of the baseline for one batch of the same size.
         baseline_name: Description of the baseline, such as "eager torch" or "float32 in openvino".
+        disturbances: Warnings about disturbances of the measurement, such as other processes.
     """
 
     artifact: Timing
     baseline: Timing
     baseline_name: str
+    disturbances: tuple[str, ...] = ()
 
     @property
     def speedup(self) -> float:
@@ -111,6 +121,7 @@ def _time_alternately(
     run_artifact: Callable[[], object], run_baseline: Callable[[], object], baseline_name: str
 ) -> SpeedComparison:
     """Time both functions alternately; each call of a function runs one batch."""
+    before = take_snapshot()
     timings = run_interleaved(
         {"artifact": run_artifact, "baseline": run_baseline},
         rounds=ROUNDS,
@@ -118,4 +129,6 @@ def _time_alternately(
         budget_s=MAX_SECONDS,
         runs_per_turn=RUNS_PER_ROUND,
     )
-    return SpeedComparison(timings["artifact"], timings["baseline"], baseline_name)
+    warnings = detect_interference(before, take_snapshot(), min_share=MIN_DISTURBED_SHARE)
+    disturbances = select_disturbances(warnings)
+    return SpeedComparison(timings["artifact"], timings["baseline"], baseline_name, disturbances)

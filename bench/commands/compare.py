@@ -8,18 +8,28 @@ import math
 from dataclasses import asdict
 from pathlib import Path
 
+from tinyvit.bench.record import Record
+from tinyvit.errors import RequestError
 from tinyvit.text.safe_text import print_lines
 
 HELP = "compare two records, and exit with code 1 if the second one is significantly worse"
 EXAMPLES = """\
   tinyvit-bench compare main.json branch.json --max-regress 3%
-  tinyvit-bench compare float32.json int8.json --max-drop 0.5
+  tinyvit-bench compare old.json new.json --max-drop 0.5
   tinyvit-bench compare old.json new.json --match demo.onnx=demo.int8.onnx
+
+Records of accuracy have no answers to single images, so the interval of a change is wide. To
+compare two files on the same images, give both to tinyvit-bench accuracy, which compares their
+answers image by image and finds much smaller differences.
 
 exit codes:
   0  no change is a regression; inconclusive changes do not count as regressions
   1  a change is a regression, or the records cannot be compared
   2  an option is wrong"""
+
+
+DEFAULT_MAX_REGRESS, DEFAULT_MAX_DROP = 0.03, 0.5
+"""Allowed increase of the latency, as a fraction, and allowed loss of accuracy, in points."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +62,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--max-regress",
         type=_parse_percentage,
-        default=0.03,
         metavar="PERCENT",
         help="Allowed increase of the latency in percent, with or without the percent sign: 3 is"
         " 3%%, and 0.03 is 0.03%% (default: 3%%). A change is a regression if its whole 95%%"
@@ -61,7 +70,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--max-drop",
         type=float,
-        default=0.5,
         metavar="POINTS",
         help="Allowed loss of top-1 accuracy, in percentage points (default: 0.5). A change is"
         " a regression if its whole 95%% interval is a loss above the limit.",
@@ -87,11 +95,13 @@ def run(args: argparse.Namespace) -> int:
     from tinyvit.bench.record import read_record
     from tinyvit.bench.report.console import format_comparison
 
+    before = read_record(args.before)
+    _refuse_other_limit(before, args)
     comparison = compare_records(
-        read_record(args.before),
+        before,
         read_record(args.after),
-        max_regress=args.max_regress,
-        max_drop=args.max_drop,
+        max_regress=DEFAULT_MAX_REGRESS if args.max_regress is None else args.max_regress,
+        max_drop=DEFAULT_MAX_DROP if args.max_drop is None else args.max_drop,
         across_devices=args.across_devices,
         names={after: before for before, after in args.match},
     )
@@ -100,6 +110,19 @@ def run(args: argparse.Namespace) -> int:
     else:
         print_lines(*format_comparison(comparison))
     return 1 if any(change.is_regression for change in comparison.changes) else 0
+
+
+def _refuse_other_limit(before: Record, args: argparse.Namespace) -> None:
+    """Raise RequestError if a limit was given that records of this kind do not have."""
+    limits = {
+        "latency": ("--max-drop", args.max_drop, "--max-regress"),
+        "accuracy": ("--max-regress", args.max_regress, "--max-drop"),
+    }
+    option, value, right_option = limits.get(before.kind, ("", None, ""))
+    if value is not None:
+        raise RequestError(
+            f"{option} has no effect on records of {before.kind}", f"use {right_option}"
+        )
 
 
 def _parse_match(text: str) -> tuple[str, str]:

@@ -161,6 +161,20 @@ def test_the_ratio_is_that_of_the_rounds_and_says_so(weights_only_artifacts):
     ) in summary
 
 
+def test_no_advice_is_given_beside_other_programs(weights_only_artifacts):
+    int8 = replace(weights_only_artifacts["onnx"].manifest, precision="int8")
+    artifact = replace(weights_only_artifacts["onnx"], manifest=int8)
+    warning = "other processes used 145% of a core during the measurement: stop them"
+    speed = SpeedComparison(Timing(((11.0,),)), Timing(((10.0,),)), "float32")
+    quiet = "\n".join(format_summary(replace(artifact, speed=speed)))
+    disturbed = "\n".join(
+        format_summary(replace(artifact, speed=replace(speed, disturbances=(warning,))))
+    )
+    assert "int8 gains little on this processor: use float32 here" in quiet
+    assert "int8 gains little" not in disturbed
+    assert "; not reliable, because other processes used 145% of a core during the" in disturbed
+
+
 def test_a_target_that_does_not_gain_from_float16_is_skipped(float16_report):
     (failure,) = float16_report.failures
     assert (failure.target, failure.is_skipped) == ("onnx", True)

@@ -278,6 +278,35 @@ def test_records_of_one_file_each_are_compared_although_the_names_differ() -> No
     assert comparison.unmatched == ()
 
 
+def test_a_requested_match_replaces_the_match_by_name() -> None:
+    """Both records contain both files, as when one record is compared with itself."""
+    record = make_latency_record(make_latency("a.onnx", 20), make_latency("b.onnx", 10))
+    comparison = compare_records(record, record, 0.03, 0.5, names={"b.onnx": "a.onnx"})
+    (change,) = comparison.changes
+    assert (change.artifact, change.change) == ("a.onnx -> b.onnx", 0.5)
+    swapped = {"b.onnx": "a.onnx", "a.onnx": "b.onnx"}
+    changes = compare_records(record, record, 0.03, 0.5, names=swapped).changes
+    assert [change.change for change in changes] == [0.5, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("record", "option", "remedy"),
+    [
+        (make_latency_record(make_latency("a.onnx", 20)), "--max-drop", "--max-regress"),
+        (make_accuracy_record(make_accuracy("a.onnx", 90)), "--max-regress", "--max-drop"),
+    ],
+    ids=["latency", "accuracy"],
+)
+def test_a_limit_of_the_other_kind_of_record_is_refused(
+    record: Record, option: str, remedy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "record.json"
+    path.write_text(record.to_json())
+    assert cli.main(["compare", str(path), str(path), option, "1"]) == 1
+    expected = f"error: {option} has no effect on records of {record.kind}: use {remedy}\n"
+    assert capsys.readouterr().err == expected
+
+
 def test_artifacts_of_other_names_are_matched_on_request(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
