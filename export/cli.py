@@ -76,7 +76,7 @@ def make_list_parser(prog: str) -> CommandParser:
     )
     parser.add_argument(
         "--min-top1",
-        type=float,
+        type=_parse_min_top1,
         metavar="PERCENT",
         help="Only checkpoints with at least this top-1 accuracy on ImageNet-1k, as published.",
     )
@@ -90,6 +90,17 @@ def make_list_parser(prog: str) -> CommandParser:
     return parser
 
 
+def _parse_min_top1(text: str) -> float:
+    """Convert a percentage; refuse a fraction such as 0.8, which would allow everything."""
+    try:
+        percentage = float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from error
+    if not 1 <= percentage <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a percentage from 1 to 100, such as 80")
+    return percentage
+
+
 def _print_model_list(arguments: argparse.Namespace) -> int:
     """Print the checkpoints that --min-top1 and --max-mmacs, if there are any, allow."""
     selection = select_models(
@@ -97,10 +108,10 @@ def _print_model_list(arguments: argparse.Namespace) -> int:
     )
     if arguments.json:
         print_lines(json.dumps({"models": make_model_records(selection)}))
-    else:
+    elif selection:
         print_lines(*format_model_list(selection))
-    if not selection:
-        print_lines("no released checkpoint has what is requested", stream=sys.stderr)
+    else:
+        print_lines("no released checkpoint has what is requested")
     return 0
 
 

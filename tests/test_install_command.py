@@ -37,7 +37,9 @@ def install(
 
 
 def test_in_this_clone_the_clone_is_named() -> None:
-    assert format_extra_command("train") == f"pip install -e '{ROOT}[train]'"
+    assert format_extra_command("train") == (
+        f"pip install -c {ROOT}/constraints.txt -e '{ROOT}[train]'"
+    )
 
 
 def test_in_a_clone_without_an_installed_package_the_clone_is_named(tmp_path: Path) -> None:

@@ -116,8 +116,13 @@ def test_the_list_is_filtered_by_accuracy_and_cost(capsys: pytest.CaptureFixture
     ]
 
     code, out, err = run(capsys, "list", "--max-mmacs", 1)
-    assert (code, err) == (0, "no released checkpoint has what is requested\n")
-    assert "tiny_vit_" not in out
+    assert (code, out, err) == (0, "no released checkpoint has what is requested\n", "")
+
+
+def test_a_fraction_is_no_percentage(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "list", "--min-top1", 0.8)
+    assert (code, out) == (2, "")
+    assert "'0.8' is not a percentage from 1 to 100, such as 80" in err
 
 
 def test_the_text_of_the_list_has_only_the_selected_architectures(
@@ -181,7 +186,7 @@ def test_a_missing_shtab_is_named_with_its_extra(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "shtab", None)
-    remedy = f"pip install -e '{ROOT}[completion]'"
+    remedy = f"pip install -c {ROOT}/constraints.txt -e '{ROOT}[completion]'"
     assert run(capsys, "completion", "bash") == (
         1,
         "",

@@ -124,7 +124,7 @@ def _run_android(args: argparse.Namespace) -> int:
         args,
         written_files=[path],
         problems=record.failures,
-        latency=record,
+        measured=(record,),
         remaining_folder=None,
     )
 
@@ -136,16 +136,16 @@ def _report_results(args: argparse.Namespace, file_stem: str, results: DeviceRes
     if results.verifications:
         path = args.output / f"{file_stem}.verify.json"
         written_files.append(write_atomically(path, json.dumps(results.verifications) + "\n"))
-    for record in (results.latency, results.accuracy):
-        if record is not None:
-            written_files.append(_write_record(args.output, file_stem, record))
-            problems += record.failures
+    measured = [record for record in (results.latency, results.accuracy) if record is not None]
+    for record in measured:
+        written_files.append(_write_record(args.output, file_stem, record))
+        problems += record.failures
     problems += results.problems
     return _print_outcome(
         args,
         written_files=written_files,
         problems=problems,
-        latency=results.latency,
+        measured=measured,
         remaining_folder=results.remaining_folder,
     )
 
@@ -160,22 +160,22 @@ def _print_outcome(
     *,
     written_files: Sequence[Path],
     problems: Sequence[str],
-    latency: Record | None,
+    measured: Sequence[Record],
     remaining_folder: str | None,
 ) -> int:
-    """Print the problems, the latencies and the paths of the written files.
+    """Print the problems, what was measured, and the paths of the written files.
 
     Args:
         args: The command-line arguments, of which only `json` is used.
         written_files: Paths of the written files.
         problems: One line for everything that failed on the device.
-        latency: The latency record; None if no latency was measured.
+        measured: The records of latency and accuracy.
         remaining_folder: Folder that was not deleted on the device; None if there is none.
 
     Returns:
         The exit code: 1 if there are problems, otherwise 0.
     """
-    from tinyvit.bench.report.console import format_latency_record
+    from tinyvit.bench.report.console import format_accuracy_record, format_latency_record
 
     for problem in problems:
         print_error(problem)
@@ -187,7 +187,8 @@ def _print_outcome(
         }
         print_lines(json.dumps(summary))
     else:
-        lines = [*format_latency_record(latency), ""] if latency else []
+        formats = {"latency": format_latency_record, "accuracy": format_accuracy_record}
+        lines = [line for record in measured for line in (*formats[record.kind](record), "")]
         lines += [str(path) for path in written_files]
         if remaining_folder:
             lines.append(f"this folder remains on the device: {remaining_folder}")

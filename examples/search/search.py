@@ -1,13 +1,13 @@
 """Search a folder of photographs by an example photograph: the most similar ones come first."""
 
-from __future__ import annotations
-
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
 
 from tinyvit import Encoder
+from tinyvit.cli import run_guarded
 from tinyvit.data.listing import list_images
 from tinyvit.errors import ImageError
 from tinyvit.text.safe_text import print_lines
@@ -15,13 +15,12 @@ from tinyvit.text.safe_text import print_lines
 
 def embed_folder(encoder: Encoder, folder: Path) -> tuple[list[Path], np.ndarray]:
     """Return the readable images of a folder, and one unit vector for each."""
-    images = list_images(folder)
-    results = zip(images, encoder.embed_each(images, l2_normalize=True))
+    results = zip(list_images(folder), encoder.embed_each(list_images(folder), l2_normalize=True))
     found = [(path, row) for path, row in results if not isinstance(row, ImageError)]
     return [path for path, _ in found], np.array([row for _, row in found])
 
 
-def main() -> None:
+def main() -> int:
     """Print the images of a folder that are most similar to an example, the best first."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", help="file of tinyvit-export --output embedding")
@@ -34,7 +33,8 @@ def main() -> None:
         similarities = rows @ encoder.embed(arguments.example, l2_normalize=True)
     for index in np.argsort(-similarities)[: arguments.count]:
         print_lines(f"{similarities[index]:.3f}  {paths[index]}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_guarded(main))

@@ -98,7 +98,14 @@ def make_predict_parser(prog: str) -> CommandParser:
     )
     _add_vector_arguments(parser)
     add_engine_arguments(parser)
+    parser.suggest_option = _suggest_redirection
     return parser
+
+
+def _suggest_redirection(word: str) -> str | None:
+    """Return how a table is written to a file, for a word such as "out.csv"."""
+    suffix = Path(word).suffix.lower()
+    return f"{suffix.replace('.', '--')} > {word}" if suffix in (".csv", ".json") else None
 
 
 def _add_vector_arguments(parser: CommandParser) -> None:

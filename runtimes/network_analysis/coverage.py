@@ -36,6 +36,13 @@ _CONVERSIONS = ("QuantizeLinear", "DequantizeLinear", "Cast", "Constant", "Ident
 """Operators that may have float inputs in a quantized network."""
 
 
+_FLOATS = "it computes in floats, in a quantized network"
+_FLOATS_REMARK = (
+    "  an int8 file for CPUs has integer layers whose results are floats; an NPU needs every tensor"
+    " in integers, as in the files of --target qnn and --target rknn"
+)
+
+
 @dataclass(frozen=True)
 class RefusedOperator:
     """An operator that accelerators refuse.
@@ -78,6 +85,7 @@ class Coverage:
             f"coverage: accelerators refuse {len(self.refused)} of {self.operator_count}"
             f" operators{share}",
             *(f"  {count} {name}: {reason}" for (name, reason), count in sorted(counts.items())),
+            *([_FLOATS_REMARK] if any(item.reason == _FLOATS for item in self.refused) else []),
         ]
 
 
@@ -161,7 +169,7 @@ def _find_reason(
     if quantized and node.operator not in _CONVERSIONS:
         tensors = [name for name in node.inputs[:1] if name not in graph.constants]
         if not quantized.issuperset((*tensors, *node.outputs)):
-            return "it computes in floats, in a quantized network"
+            return _FLOATS
     return ""
 
 

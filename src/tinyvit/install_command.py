@@ -81,7 +81,10 @@ def choose_extra_command(
     pip = _name_installer(distribution)
     clone = package_folder.parent.parent
     if package_folder.parent.name == "src" and (clone / "setup.cfg").is_file():
-        return f"{pip} -e {quote_word(f'{clone}[{extra}]')}"
+        # The versions that were tested, as in the README's commands.
+        constraints = clone / "constraints.txt"
+        tested = f"-c {quote_word(str(constraints))} " if constraints.is_file() else ""
+        return f"{pip} {tested}-e {quote_word(f'{clone}[{extra}]')}"
     origin = _read_origin(distribution)
     url = origin.get("url")
     if distribution is None or not isinstance(url, str):

@@ -12,6 +12,7 @@ from tinyvit import errors
 
 pytest.importorskip("torch", reason="targets need tinyvit-edge[export]")
 
+from tinyvit.export.cli import main
 from tinyvit.export.targets import get_target, target_names
 
 TARGETS = [get_target(name) for name in target_names()]
@@ -38,6 +39,15 @@ def test_every_exception_is_described() -> None:
     }
     rows = read_rows("errors.md", "## Exceptions in Python")
     assert {*rows, "TinyViTError"} == names
+
+
+def test_the_example_of_an_error_is_what_the_command_prints(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    page = (_PAGES / "errors.md").read_text(encoding="utf-8")
+    (command, expected) = re.findall(r"```text\n\$ tinyvit-export (.*)\n(.*)\n```", page)[0]
+    assert main(command.split()) == 1
+    assert capsys.readouterr().err == f"{expected}\n"
 
 
 @pytest.mark.parametrize("name", ["tinyvit", "tinyvit.runtimes", "tinyvit.export"])

@@ -36,5 +36,16 @@ def test_the_most_similar_images_come_first(tmp_path: Path) -> None:
     ]
 
 
+def test_a_missing_model_is_one_line(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, str(SCRIPT), str(tmp_path / "missing.onnx"), "a.jpg", str(tmp_path)],
+        capture_output=True,
+        text=True,
+    )
+    assert (result.returncode, result.stdout) == (1, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+
+
 def test_the_script_has_forty_lines() -> None:
     assert len(SCRIPT.read_text(encoding="utf-8").splitlines()) <= 40

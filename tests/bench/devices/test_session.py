@@ -33,12 +33,16 @@ def test_records_are_returned_and_the_folder_is_deleted(
     predicted_class_folders: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     output = tmp_path / "out"
     command = ["device", str(small_classifier), "--local", "--use-env", sys.prefix]
     options = ["--threads", "1", "--images", "8", "--runs", "3", "-o", str(output)]
     assert cli.main([*command, *options, "--data", str(predicted_class_folders)]) == 0
+    printed = capsys.readouterr().out
+    assert "| artifact | engine | images | top-1 (95% interval)" in printed
+    assert "| 8 | 100.0" in printed
     latency = read_record(output / "local.latency.json")
     assert latency.latency[0].artifact.engine.threads == 1
     accuracy = read_record(output / "local.accuracy.json")

@@ -35,6 +35,16 @@ def run(capsys: CaptureFixture, *arguments: object) -> tuple[int, str, str]:
     return code, *capsys.readouterr()
 
 
+@pytest.mark.parametrize(("word", "hint"), [("out.csv", "--csv"), ("out.json", "--json")])
+def test_a_file_for_the_table_is_written_by_redirection(
+    word: str, hint: str, capsys: CaptureFixture
+) -> None:
+    with pytest.raises(SystemExit):
+        predict(["demo.onnx", "cat.jpg", "--csv", word])
+    expected = f"error: the argument {word} is not expected: use {hint} > {word}\n"
+    assert capsys.readouterr().err == expected
+
+
 def test_the_table_has_a_line_for_each_prediction_and_each_unreadable_image(
     build_artifact: ArtifactBuilder,
     image_files: list[Path],

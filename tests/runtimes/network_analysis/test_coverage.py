@@ -84,7 +84,9 @@ def test_an_operator_of_floats_in_a_quantized_network_is_refused(tmp_path: Path)
     path = tmp_path / "m.onnx"
     path.write_bytes(model.SerializeToString())
     reason = "it computes in floats, in a quantized network"
-    assert coverage_of(path).refused == (RefusedOperator("Relu", "y", reason),)
+    coverage = coverage_of(path)
+    assert coverage.refused == (RefusedOperator("Relu", "y", reason),)
+    assert coverage.describe()[-1].endswith("as in the files of --target qnn and --target rknn")
 
 
 def test_the_command_prints_text_and_json(
