@@ -66,7 +66,8 @@ def test_each_program_of_setup_cfg_is_a_subcommand() -> None:
         ),
         (
             ["list", "--min-top1", "high"],
-            "error: 'high' is not a number (--min-top1): correct it; tinyvit list --help describes it\n",
+            "error: 'high' is not a number (--min-top1): correct it; tinyvit list --help describes"
+            " it\n",
         ),
         (
             ["export", "--format"],
