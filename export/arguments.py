@@ -21,7 +21,7 @@ from tinyvit.export.target_arguments import add_target_arguments, read_target_op
 from tinyvit.export.targets import get_target, target_names
 from tinyvit.export.tracing import DEFAULT_OPSET, IR_VERSIONS
 from tinyvit.image_sizes import Windows, parse_size
-from tinyvit.manifest import Precision
+from tinyvit.manifest_parts import Precision
 from tinyvit.openmp import add_threads_argument
 from tinyvit.outputs import parse_stages
 from tinyvit.preprocess import FILTER_NAMES

@@ -18,7 +18,7 @@ from tinyvit.export.baseline_timing import compare_with_float32
 from tinyvit.export.quantized_candidate import BudgetTrial, QuantizedCandidate
 from tinyvit.export.shared_measurements import SharedMeasurements, make_image_reporter
 from tinyvit.export.workspace import Workspace
-from tinyvit.manifest import Precision
+from tinyvit.manifest_parts import Precision
 from tinyvit.metrics import FLOAT32_NETWORK
 from tinyvit.progress import Progress
 from tinyvit.quant.accuracy_budget import (

@@ -11,7 +11,7 @@ from tinyvit.errors import RequestError
 from tinyvit.export.tracing import DEFAULT_OPSET, check_opset
 from tinyvit.image_sizes import ImageSize, Windows, check_size, check_windows
 from tinyvit.labels import LabelNames
-from tinyvit.manifest import EmbeddedPreprocessing, Precision
+from tinyvit.manifest_parts import EmbeddedPreprocessing, Precision
 from tinyvit.outputs import OutputKind, make_output_request
 from tinyvit.preprocess_settings import PreprocessSource, make_source_from_options
 from tinyvit.urls import refuse_url

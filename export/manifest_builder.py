@@ -17,10 +17,10 @@ from tinyvit.export.tracing import BATCH, INPUT, ExportableNetwork
 from tinyvit.golden_outputs import select_compared_values
 from tinyvit.image_sizes import height_and_width
 from tinyvit.labels import Label
-from tinyvit.manifest import (
+from tinyvit.manifest import Manifest
+from tinyvit.manifest_parts import (
     EmbeddedPreprocessing,
     GoldenVectors,
-    Manifest,
     OutputSpec,
     Precision,
     SourceCheckpoint,

@@ -18,7 +18,8 @@ from tinyvit.errors import ArtifactError
 from tinyvit.export.baseline_timing import ONE_THREAD
 from tinyvit.export.targets import LoweredModel, Target, get_target
 from tinyvit.export.targets.onnx.writer import OnnxModel
-from tinyvit.manifest import EmbeddedPreprocessing, Manifest, Parity, Precision
+from tinyvit.manifest import Manifest
+from tinyvit.manifest_parts import EmbeddedPreprocessing, Parity, Precision
 from tinyvit.preprocess import Preprocess
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Runtime

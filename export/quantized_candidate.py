@@ -13,7 +13,7 @@ from tinyvit.bench.record import NetworkSensitivity
 from tinyvit.export.baseline_timing import SpeedComparison
 from tinyvit.export.targets import LoweredModel
 from tinyvit.export.tracing import Graph
-from tinyvit.manifest import Quantization
+from tinyvit.manifest_parts import Quantization
 from tinyvit.metrics import FLOAT32_NETWORK, PairedComparison
 from tinyvit.nn.model import TinyViT
 from tinyvit.quant.accuracy_budget import Comparison

@@ -13,7 +13,7 @@ from tinyvit.export.config import ExportConfig
 from tinyvit.export.plan import find_released_model, resolve_labels, resolve_targets
 from tinyvit.export.targets import Target, explain_unsupported, get_target
 from tinyvit.labels import Label, describe_labels
-from tinyvit.manifest import Precision
+from tinyvit.manifest_parts import Precision
 from tinyvit.text.plurals import format_count
 from tinyvit.variants import DEFAULT_MODEL, DEMO_MODEL
 

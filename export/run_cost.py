@@ -13,7 +13,7 @@ from dataclasses import replace
 from tinyvit.errors import ArtifactError, RequestError
 from tinyvit.export.tracing import Graph, explain_tool_errors
 from tinyvit.image_sizes import ImageSize, describe_size, height_and_width
-from tinyvit.manifest import OutputSpec, TensorSpec
+from tinyvit.manifest_parts import OutputSpec, TensorSpec
 from tinyvit.runtimes.formats.onnx_graph import read_graph
 from tinyvit.runtimes.network_analysis.inference_cost import (
     ASSUMED_BATCH_SIZE,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError, TinyViTError
 from tinyvit.export.passes.onnx_graph import optimize_graph
 from tinyvit.image_sizes import ImageSize, height_and_width
-from tinyvit.manifest import OutputSpec
+from tinyvit.manifest_parts import OutputSpec
 from tinyvit.processes.output_capture import quiet_loggers
 
 if TYPE_CHECKING:

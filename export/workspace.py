@@ -14,7 +14,8 @@ from tinyvit.export.targets import LoweredModel, Target, adapt_input_to_target
 from tinyvit.export.tracing import Graph, explain_tool_errors
 from tinyvit.files.file_io import explain_os_error
 from tinyvit.files.staging import temporary_folder
-from tinyvit.manifest import Manifest, Precision
+from tinyvit.manifest import Manifest
+from tinyvit.manifest_parts import Precision
 from tinyvit.nn.model import TinyViT
 from tinyvit.quant.accuracy_budget import (
     ArtifactOutputs,

@@ -6,42 +6,36 @@ pass through the network, and computes the scale from these statistics.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tinyvit.errors import MissingDependencyError, RequestError
+from tinyvit.errors import RequestError
 from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.model import TinyViT
-from tinyvit.nn.state_files import read_state_file, write_state_file
-from tinyvit.processes.output_capture import quiet_loggers
 from tinyvit.progress import NullProgress, Progress
 from tinyvit.quant.calibration_data import CalibrationSet
 from tinyvit.quant.equalization import equalize_network
 from tinyvit.quant.equalization_choice import find_equalization
 from tinyvit.quant.image_counts import choose_batch_size
-from tinyvit.quant.quantized_layers import SEVEN_BIT_LIMIT
+from tinyvit.quant.observers import (
+    EIGHT_BIT_LIMIT,
+    METHOD,
+    OBSERVER,
+    create_observers,
+    load_observers,
+    observe_tensors,
+    read_range,
+    save_observers,
+)
 from tinyvit.quant.quantized_network import (
-    SEVEN_BIT_OPERANDS,
     attention_modules,
     quantizable_layers,
 )
-from tinyvit.quant.recipe import MIN_SCALE, Recipe
+from tinyvit.quant.recipe import Recipe
 from tinyvit.quant.tensor_points import ObservedTensor, find_every_tensor, layer_input_point
-
-OBSERVER = "HistogramObserver"
-"""Name of the observer class of torchao that is used by default. It keeps a histogram of all values
-and chooses the range with the least mean square error. docs/lab-notes/int8.md compares it with
-others."""
-METHOD = f"torchao {OBSERVER}"
-"""The value of `Recipe.method` for the default observer."""
-_EIGHT_BIT_LIMIT = 127
-"""Largest signed integer of 8 bits."""
 
 
 @dataclass(frozen=True)
@@ -190,19 +184,19 @@ def measure_tensors(
         MissingDependencyError: torchao is not installed.
     """
     tensors = _find_observed_tensors(folded, options.every_tensor)
-    observers = _create_observers(tensors, options.observer)
+    observers = create_observers(tensors, options.observer)
     state_file = options.state_file
     finished_images, batch_size = 0, choose_batch_size(*images.shape[2:])
     if state_file is not None and state_file.is_file():
-        finished_images = _load_state(observers, state_file)
+        finished_images = load_observers(observers, state_file)
         if finished_images == 0:
             # The file is damaged, and some observers may have been loaded from it.
-            observers = _create_observers(tensors, options.observer)
-    with torch.inference_mode(), _observe_tensors(tensors, observers):
+            observers = create_observers(tensors, options.observer)
+    with torch.inference_mode(), observe_tensors(tensors, observers):
         for start in range(finished_images, len(images), batch_size):
             folded(images[start : start + batch_size])
             if state_file is not None:
-                _save_state(observers, start + batch_size, state_file)
+                save_observers(observers, start + batch_size, state_file)
             progress.advance("calibrating", min(start + batch_size, len(images)), len(images))
     scales = {}
     for point, point_observer in observers.items():
@@ -210,47 +204,13 @@ def measure_tensors(
         scales[point] = float(scale)
     # The outputs of a softmax are always between 0 and 1, so they are not observed.
     for name, _ in attention_modules(folded):
-        scales[f"{name}.softmax:out"] = 1 / _EIGHT_BIT_LIMIT
+        scales[f"{name}.softmax:out"] = 1 / EIGHT_BIT_LIMIT
     ranges = {}
     if options.every_tensor:
-        ranges = {point: _read_range(observer) for point, observer in observers.items()}
+        ranges = {point: read_range(observer) for point, observer in observers.items()}
     if state_file is not None:
         state_file.unlink(missing_ok=True)
     return TensorScales(dict(sorted(scales.items())), dict(sorted(ranges.items())))
-
-
-def _read_range(observer: Any) -> float:
-    """Return the largest absolute value that an observer has seen."""
-    return max(-float(observer.min_val), float(observer.max_val), MIN_SCALE)
-
-
-def _create_observers(tensors: Iterable[str], class_name: str) -> dict[str, Any]:
-    """Return a new observer for every quantization point.
-
-    Outputs of the layers for keys and values get 7 bits; all other tensors get 8 bits.
-    """
-    seven_bit_endings = tuple(f"{operand}:out" for operand in SEVEN_BIT_OPERANDS)
-    observers = {}
-    for point in tensors:
-        has_seven_bits = point.endswith(seven_bit_endings)
-        largest_integer = SEVEN_BIT_LIMIT if has_seven_bits else _EIGHT_BIT_LIMIT
-        observers[point] = _create_observer(class_name, largest_integer)
-    return observers
-
-
-def _create_observer(class_name: str, largest_integer: int) -> Any:
-    """Return an observer of torchao for integers from -`largest_integer` to `largest_integer`."""
-    try:
-        with quiet_loggers("torchao", "torch.utils._pytree"):
-            from torchao.quantization import pt2e
-    except ImportError as error:
-        raise MissingDependencyError.for_package("torchao", extra="export") from error
-    return getattr(pt2e, class_name)(
-        dtype=torch.int8,
-        qscheme=torch.per_tensor_symmetric,
-        quant_min=-largest_integer,
-        quant_max=largest_integer,
-    )
 
 
 def require_points(recipe: Recipe, folded: TinyViT, path: Path, every_tensor: bool = False) -> None:
@@ -301,52 +261,3 @@ def _find_observed_tensors(folded: nn.Module, every_tensor: bool) -> dict[str, O
         tensors.setdefault(point, ObservedTensor(module, is_input=True))
         tensors[f"{name}:out"] = ObservedTensor(layer, is_input=False)
     return tensors
-
-
-@contextmanager
-def _observe_tensors(
-    tensors: Mapping[str, ObservedTensor], observers: dict[str, Any]
-) -> Iterator[None]:
-    """Pass every observed tensor to its observer whenever the network runs in this context."""
-
-    def make_hook(observer: Any, is_input: bool) -> Callable[[nn.Module, Any, Tensor], None]:
-        def observe(_: nn.Module, inputs: Any, output: Tensor) -> None:
-            observer(inputs[0] if is_input else output)
-
-        return observe
-
-    handles = [
-        tensor.module.register_forward_hook(make_hook(observers[point], tensor.is_input))
-        for point, tensor in tensors.items()
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _load_state(observers: dict[str, Any], state_file: Path) -> int:
-    """Load the state of observers from a file.
-
-    Returns:
-        The number of images that the observers have seen. It is 0 if the file is damaged; some
-        observers may then be loaded and others not.
-    """
-    try:
-        state = read_state_file(state_file)
-        for point, observer in observers.items():
-            observer.load_state_dict(state["observers"][point])
-        return int(state["observed"])
-    except Exception:  # observers raise unrelated exceptions for damaged states.
-        return 0
-
-
-def _save_state(observers: dict[str, Any], finished_images: int, state_file: Path) -> None:
-    """Write the state of the observers, and the number of images they have seen, to a file.
-
-    Errors are ignored, because the file only saves time after an interruption.
-    """
-    states = {point: observer.state_dict() for point, observer in observers.items()}
-    with suppress(OSError):
-        write_state_file(state_file, {"observed": finished_images, "observers": states})

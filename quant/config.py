@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tinyvit.errors import RequestError
-from tinyvit.manifest import Precision
+from tinyvit.manifest_parts import Precision
 from tinyvit.outputs import OutputKind
 from tinyvit.quant.accuracy_budget import AccuracyBudget
 from tinyvit.quant.calibration_data import check_calibration_count

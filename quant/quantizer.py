@@ -20,13 +20,9 @@ from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.model import TinyViT
 from tinyvit.progress import Progress
 from tinyvit.quant.accuracy_budget import BatchFactory
-from tinyvit.quant.calibration import (
-    METHOD,
-    CalibrationOptions,
-    equalize_and_calibrate,
-    require_points,
-)
+from tinyvit.quant.calibration import CalibrationOptions, equalize_and_calibrate, require_points
 from tinyvit.quant.config import CPU_WEIGHT_BITS, QuantizationConfig
+from tinyvit.quant.observers import METHOD
 from tinyvit.quant.quantization_images import QuantizationImages, ReportingBatches
 from tinyvit.quant.recipe import Recipe, read_recipe, weights_only_recipe
 from tinyvit.quant.validation_data import ValidationSet, read_unlabeled_set, read_validation_set

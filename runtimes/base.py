@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit.errors import RequestError
-from tinyvit.manifest import TensorSpec
+from tinyvit.manifest_parts import TensorSpec
 from tinyvit.runtimes.formats import Format
 
 if TYPE_CHECKING:

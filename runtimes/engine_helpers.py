@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
-from tinyvit.manifest import TensorSpec
+from tinyvit.manifest_parts import TensorSpec
 from tinyvit.processes.python_process import read_last_line
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import RuntimeOptions

@@ -17,7 +17,8 @@ import numpy.typing as npt
 from tinyvit.data.batching import Outputs
 from tinyvit.golden import make_golden_input
 from tinyvit.golden_outputs import select_compared_values, split_row
-from tinyvit.manifest import GoldenVectors, Manifest
+from tinyvit.manifest import Manifest
+from tinyvit.manifest_parts import GoldenVectors
 from tinyvit.runtimes.base import Runtime
 
 

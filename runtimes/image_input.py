@@ -17,7 +17,7 @@ from PIL import Image
 from tinyvit.errors import ArtifactError, RequestError
 from tinyvit.image_sizes import ImageSize, describe_pixels, format_size, make_image_size
 from tinyvit.labels import imagenet_labels
-from tinyvit.manifest import EmbeddedPreprocessing, OutputSpec, TensorSpec
+from tinyvit.manifest_parts import EmbeddedPreprocessing, OutputSpec, TensorSpec
 from tinyvit.preprocess import Preprocess, timm_preprocess
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Runtime

@@ -14,7 +14,8 @@ from typing import TypeVar
 from tinyvit.data.batching import Outputs
 from tinyvit.errors import ImageError
 from tinyvit.images.decoding import ChannelOrder, ImageSource
-from tinyvit.manifest import EmbeddedPreprocessing, Manifest, OutputSpec
+from tinyvit.manifest import Manifest
+from tinyvit.manifest_parts import EmbeddedPreprocessing, OutputSpec
 from tinyvit.preprocess import Preprocess
 from tinyvit.runtimes.artifact import Artifact, read_artifact
 from tinyvit.runtimes.base import RuntimeInfo, RuntimeOptions

@@ -13,7 +13,7 @@ import numpy as np
 
 from tinyvit.discovery import load_plugin
 from tinyvit.errors import ArtifactError
-from tinyvit.manifest import TensorSpec
+from tinyvit.manifest_parts import TensorSpec
 from tinyvit.processes.limited_function import ProcessLimits
 from tinyvit.processes.output_capture import silence_file_descriptors
 from tinyvit.runtimes import engines

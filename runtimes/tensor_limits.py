@@ -13,8 +13,8 @@ import numpy as np
 
 from tinyvit.errors import ArtifactError
 from tinyvit.labels import MAX_CLASSES
-from tinyvit.manifest import TensorSpec
 from tinyvit.manifest_limits import MAX_OUTPUTS
+from tinyvit.manifest_parts import TensorSpec
 
 MAX_BATCH_SIZE = 4096
 """Largest fixed number of images in a batch, as for tinyvit-export."""

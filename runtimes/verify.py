@@ -17,7 +17,8 @@ import numpy as np
 from tinyvit.errors import ArtifactError
 from tinyvit.golden import is_supported
 from tinyvit.golden_outputs import count_compared_values
-from tinyvit.manifest import GoldenVectors, Manifest
+from tinyvit.manifest import Manifest
+from tinyvit.manifest_parts import GoldenVectors
 from tinyvit.runtimes import processor
 from tinyvit.runtimes.artifact import (
     Artifact,

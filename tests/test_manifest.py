@@ -11,11 +11,10 @@ import pytest
 
 from tinyvit.errors import ArtifactError
 from tinyvit.labels import Label
-from tinyvit.manifest import (
-    MAX_BYTES,
+from tinyvit.manifest import MAX_BYTES, Manifest
+from tinyvit.manifest_parts import (
     Compilation,
     GoldenVectors,
-    Manifest,
     OutputSpec,
     Parity,
     Quantization,

@@ -27,7 +27,7 @@ from tinyvit.data.dataset import Dataset, Sample
 from tinyvit.data.dataset_matching import MatchedDataset, match_dataset
 from tinyvit.errors import ImageError
 from tinyvit.images.decoding import ChannelOrder, ImageSource, open_image
-from tinyvit.manifest import EmbeddedPreprocessing
+from tinyvit.manifest_parts import EmbeddedPreprocessing
 from tinyvit.preprocess import IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocess, divide_size
 from tinyvit.progress import NullProgress, Progress
 from tinyvit.runtimes.classifier import Classifier

@@ -27,7 +27,8 @@ from tinyvit.distill.training.device import ComputeDevice
 from tinyvit.errors import RequestError
 from tinyvit.files.file_io import sha256
 from tinyvit.image_sizes import describe_pixels, format_size, require_square
-from tinyvit.nn.checkpoint import Checkpoint, is_checkpoint_path, load_checkpoint
+from tinyvit.nn.checkpoint import Checkpoint
+from tinyvit.nn.checkpoint_loading import is_checkpoint_path, load_checkpoint
 from tinyvit.nn.hub import load_released
 from tinyvit.runtimes import open_runtime, read_artifact
 from tinyvit.runtimes.artifact import content_sha256

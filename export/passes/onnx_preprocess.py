@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.images.resampling import TALL_ASPECT_RATIO
-from tinyvit.manifest import EmbeddedPreprocessing
+from tinyvit.manifest_parts import EmbeddedPreprocessing
 from tinyvit.preprocess import Preprocess
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from tinyvit.export.targets.base import LoweredModel as LoweredModel
 from tinyvit.export.targets.base import Target as Target
 from tinyvit.export.targets.base import TargetOption as TargetOption
 from tinyvit.export.targets.base import adapt_input_to_target as adapt_input_to_target
-from tinyvit.manifest import EmbeddedPreprocessing, Precision
+from tinyvit.manifest_parts import EmbeddedPreprocessing, Precision
 from tinyvit.variants import suggest_names
 
 

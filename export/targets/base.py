@@ -14,7 +14,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from tinyvit.errors import TinyViTError
-from tinyvit.manifest import EmbeddedPreprocessing, Manifest, Precision, TensorSpec
+from tinyvit.manifest import Manifest
+from tinyvit.manifest_parts import EmbeddedPreprocessing, Precision, TensorSpec
 from tinyvit.preprocess import Preprocess
 from tinyvit.quant_scheme import QuantScheme
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from json import dumps
 from typing import Any
 
-from tinyvit.manifest import Manifest, Quantization
+from tinyvit.manifest import Manifest
+from tinyvit.manifest_parts import Quantization
 from tinyvit.metrics.significance import wilson_interval
 from tinyvit.text.safe_text import escape_text
 from tinyvit.variants import IMAGENET_1K, RELEASED, ReleasedCheckpoint

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from tinyvit.image_sizes import describe_size, format_size
-from tinyvit.manifest import (
+from tinyvit.manifest import Manifest
+from tinyvit.manifest_parts import (
     Compilation,
     GoldenVectors,
-    Manifest,
     OutputSpec,
     Parity,
     Quantization,

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit.errors import ArtifactError, MissingDependencyError
-from tinyvit.manifest import TensorSpec
 from tinyvit.manifest_limits import MAX_OUTPUTS
+from tinyvit.manifest_parts import TensorSpec
 from tinyvit.processes.output_capture import quiet_loggers
 from tinyvit.runtimes.engine_helpers import import_library, load_error, make_tensor_spec
 from tinyvit.runtimes.engines._mil_constants import ConstantReader

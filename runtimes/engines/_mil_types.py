@@ -13,7 +13,7 @@ from typing import Any
 import numpy.typing as npt
 
 from tinyvit.errors import ArtifactError
-from tinyvit.manifest import TensorSpec
+from tinyvit.manifest_parts import TensorSpec
 
 Array = npt.NDArray[Any]
 

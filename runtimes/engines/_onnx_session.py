@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit.errors import ArtifactError
-from tinyvit.manifest import TensorSpec
+from tinyvit.manifest_parts import TensorSpec
 from tinyvit.runtimes.base import Runtime, RuntimeInfo
 from tinyvit.runtimes.engine_helpers import (
     check_batch,

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
-from tinyvit.manifest import TensorSpec
+from tinyvit.manifest_parts import TensorSpec
 from tinyvit.processes.limited_function import limit_memory_growth
 from tinyvit.processes.output_capture import quiet_loggers, silence_file_descriptors
 from tinyvit.runtimes.artifact import Artifact

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
-from tinyvit.manifest import Manifest, TensorSpec
+from tinyvit.manifest import Manifest
+from tinyvit.manifest_parts import TensorSpec
 from tinyvit.processes.output_capture import silence_file_descriptors
 from tinyvit.runtimes.artifact import Artifact, content_sha256
 from tinyvit.runtimes.base import Engine, Runtime, RuntimeInfo, RuntimeOptions

@@ -19,7 +19,8 @@ import numpy.typing as npt
 
 from tinyvit.errors import ArtifactError
 from tinyvit.files.regular_files import read_bounded
-from tinyvit.manifest import Compilation, Manifest
+from tinyvit.manifest import Manifest
+from tinyvit.manifest_parts import Compilation
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Engine, Runtime, RuntimeInfo, RuntimeOptions
 from tinyvit.runtimes.engine_helpers import (

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit.errors import ArtifactError, RequestError
-from tinyvit.manifest import TensorSpec
 from tinyvit.manifest_limits import MAX_OUTPUTS
+from tinyvit.manifest_parts import TensorSpec
 from tinyvit.runtimes import cuda
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Engine, Runtime, RuntimeInfo, RuntimeOptions

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit.manifest import OutputSpec
+from tinyvit.manifest_parts import OutputSpec
 
 FEATURE_SAMPLES = 512
 """Number of values of a feature map that are compared. They are at the positions

@@ -1,7 +1,7 @@
 """The outputs that an exported network can have: logits, an embedding, or feature maps.
 
-`OutputRequest` is what a user requests. `tinyvit.manifest.OutputSpec` describes each tensor that
-the network then returns; the network itself makes these descriptions.
+`OutputRequest` is what a user requests. `tinyvit.manifest_parts.OutputSpec` describes each tensor
+that the network then returns; the network itself makes these descriptions.
 """
 
 from __future__ import annotations

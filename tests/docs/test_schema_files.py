@@ -26,7 +26,8 @@ from tinyvit.bench.latency.measure import measure_latency
 from tinyvit.bench.record import Record
 from tinyvit.data.dataset import DatasetLocation, open_dataset
 from tinyvit.errors import ArtifactError
-from tinyvit.manifest import Manifest, Quantization
+from tinyvit.manifest import Manifest
+from tinyvit.manifest_parts import Quantization
 from tinyvit.quant.equalization import Equalization
 from tinyvit.quant.recipe import Recipe, read_recipe
 from tinyvit.runtimes import read_artifact

@@ -16,9 +16,10 @@ from tinyvit.errors import MissingDependencyError
 from tinyvit.export import ExportConfig, export
 from tinyvit.export.targets import target_names
 from tinyvit.nn.fold import fold_model
-from tinyvit.quant.calibration import METHOD, calibrate
+from tinyvit.quant.calibration import calibrate
 from tinyvit.quant.config import QuantizationConfig
 from tinyvit.quant.equalization import Equalization, equalize_network
+from tinyvit.quant.observers import METHOD
 from tinyvit.quant.recipe import Recipe
 
 SIZE = 64

@@ -17,7 +17,7 @@ from tinyvit.bench.latency.interleave import Timing
 from tinyvit.export import ExportedArtifact
 from tinyvit.export.baseline_timing import SpeedComparison
 from tinyvit.export.report import describe_use, format_report, format_summary
-from tinyvit.manifest import Parity
+from tinyvit.manifest_parts import Parity
 from tinyvit.runtimes.base import RuntimeInfo
 
 

@@ -13,7 +13,7 @@ pytest.importorskip("onnx")
 
 from tinyvit.errors import ArtifactError
 from tinyvit.export import parity
-from tinyvit.manifest import OutputSpec
+from tinyvit.manifest_parts import OutputSpec
 from tinyvit.runtimes.golden_comparison import GoldenInputResult
 
 RUNTIME: Any = SimpleNamespace(describe=lambda: SimpleNamespace(engine="onnxruntime"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tinyvit.errors import ArtifactError
-from tinyvit.manifest import OutputSpec
+from tinyvit.manifest_parts import OutputSpec
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnxscript")

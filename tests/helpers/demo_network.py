@@ -14,7 +14,8 @@ import numpy.typing as npt
 import torch
 
 from tinyvit.export.manifest_builder import build_manifest
-from tinyvit.manifest import EmbeddedPreprocessing, Manifest, Precision
+from tinyvit.manifest import Manifest
+from tinyvit.manifest_parts import EmbeddedPreprocessing, Precision
 from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.hub import load_released
 from tinyvit.preprocess_settings import PreprocessSource

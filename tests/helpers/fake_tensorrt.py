@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit.labels import numbered_labels
-from tinyvit.manifest import Manifest, OutputSpec, SourceCheckpoint, TensorSpec
+from tinyvit.manifest import Manifest
+from tinyvit.manifest_parts import OutputSpec, SourceCheckpoint, TensorSpec
 from tinyvit.preprocess import Preprocess
 
 CLASSES, SIZE = 10, 8

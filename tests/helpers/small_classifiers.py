@@ -17,10 +17,9 @@ import pytest
 
 from tinyvit.golden import CHIRP_FORMULA, CHIRP_PATTERNS, make_golden_input
 from tinyvit.labels import Label
-from tinyvit.manifest import (
-    MANIFEST_KEY,
+from tinyvit.manifest import MANIFEST_KEY, Manifest
+from tinyvit.manifest_parts import (
     GoldenVectors,
-    Manifest,
     OutputSpec,
     Quantization,
     SourceCheckpoint,

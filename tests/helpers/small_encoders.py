@@ -13,7 +13,8 @@ import pytest
 
 from tests.helpers.small_classifiers import hash_content, save_onnx
 from tinyvit.golden import CHIRP_FORMULA, make_golden_input
-from tinyvit.manifest import GoldenVectors, Manifest, OutputSpec, SourceCheckpoint, TensorSpec
+from tinyvit.manifest import Manifest
+from tinyvit.manifest_parts import GoldenVectors, OutputSpec, SourceCheckpoint, TensorSpec
 from tinyvit.preprocess import Preprocess
 
 HEIGHT, WIDTH = 16, 8

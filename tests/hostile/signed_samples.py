@@ -10,7 +10,8 @@ from typing import Any
 from tests.helpers.fake_tensorrt import CLASSES, SIZE, make_manifest
 from tests.hostile.artifact_commands import choose_engine
 from tinyvit.golden import CHIRP_FORMULA, CHIRP_PATTERNS
-from tinyvit.manifest import GoldenVectors, Manifest, OutputSpec
+from tinyvit.manifest import Manifest
+from tinyvit.manifest_parts import GoldenVectors, OutputSpec
 from tinyvit.runtimes.artifact import Artifact, content_sha256
 from tinyvit.runtimes.base import Runtime
 from tinyvit.runtimes.formats.trailer import add_archive, archive_members

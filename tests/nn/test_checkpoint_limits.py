@@ -15,7 +15,7 @@ import torch
 from tests.helpers.processes import run_limited
 from tests.helpers.state_dicts import make_state, refusal
 from tinyvit.errors import CheckpointError
-from tinyvit.nn.checkpoint import load_checkpoint
+from tinyvit.nn.checkpoint_loading import load_checkpoint
 from tinyvit.nn.label_sources import find_labels
 from tinyvit.nn.model import TinyViT
 from tinyvit.nn.safetensors_files import read_safetensors

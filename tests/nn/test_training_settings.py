@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 
 from tinyvit.errors import CheckpointError, RequestError
-from tinyvit.nn.checkpoint import load_checkpoint
+from tinyvit.nn.checkpoint_loading import load_checkpoint
 from tinyvit.nn.model import TinyViT
 from tinyvit.nn.setting_values import make_crop_pct
 from tinyvit.preprocess import Preprocess

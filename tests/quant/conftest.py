@@ -12,7 +12,8 @@ from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.fold import fold_model
 from tinyvit.nn.hub import load_released
 from tinyvit.nn.model import TinyViT
-from tinyvit.quant.calibration import METHOD, calibrate
+from tinyvit.quant.calibration import calibrate
+from tinyvit.quant.observers import METHOD
 from tinyvit.quant.recipe import Recipe
 
 

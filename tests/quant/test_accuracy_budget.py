@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from tinyvit.manifest import TensorSpec
+from tinyvit.manifest_parts import TensorSpec
 from tinyvit.metrics import PairedComparison
 from tinyvit.preprocess import timm_preprocess
 from tinyvit.quant.accuracy_budget import (

@@ -32,12 +32,14 @@ from tinyvit.export.targets.openvino.target import TARGET as OPENVINO
 from tinyvit.export.tracing import trace
 from tinyvit.golden import CHIRP_PATTERNS, make_golden_input
 from tinyvit.labels import numbered_labels
-from tinyvit.manifest import EmbeddedPreprocessing, Manifest
+from tinyvit.manifest import Manifest
+from tinyvit.manifest_parts import EmbeddedPreprocessing
 from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.fold import fold_model
 from tinyvit.nn.hub import load_released
 from tinyvit.nn.model import TinyViT
-from tinyvit.quant.calibration import METHOD, calibrate
+from tinyvit.quant.calibration import calibrate
+from tinyvit.quant.observers import METHOD
 from tinyvit.quant.quantized_network import quantize_network, with_exact_arithmetic
 from tinyvit.quant.recipe import Recipe
 from tinyvit.runtimes import processor

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tinyvit.errors import ArtifactError
-from tinyvit.manifest import TensorSpec
+from tinyvit.manifest_parts import TensorSpec
 from tinyvit.runtimes.engines._mil_cost import check_cost
 from tinyvit.runtimes.engines._mil_operations import compute_operation
 from tinyvit.runtimes.engines._mil_types import MilProgram, ModelSignature, Operation

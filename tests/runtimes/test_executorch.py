@@ -18,7 +18,8 @@ pytest.importorskip("torch")
 import torch
 
 from tinyvit.errors import ArtifactError, RequestError
-from tinyvit.manifest import Manifest, OutputSpec, SourceCheckpoint, TensorSpec
+from tinyvit.manifest import Manifest
+from tinyvit.manifest_parts import OutputSpec, SourceCheckpoint, TensorSpec
 from tinyvit.preprocess import Preprocess
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Runtime, RuntimeInfo, RuntimeOptions

@@ -13,7 +13,7 @@ import pytest
 
 from tests.runtimes.conftest import ArtifactBuilder
 from tinyvit.errors import ArtifactError
-from tinyvit.manifest import TensorSpec
+from tinyvit.manifest_parts import TensorSpec
 from tinyvit.runtimes.artifact import content_sha256, detect_format, read_artifact, read_manifest
 from tinyvit.runtimes.base import RuntimeOptions
 from tinyvit.runtimes.classifier import Classifier

@@ -26,7 +26,7 @@ from tests.helpers.tflite_model import (
 from tests.hostile.loaders.tflite_networks import repeat_table
 from tinyvit import Classifier
 from tinyvit.errors import ArtifactError, RequestError
-from tinyvit.manifest import TensorSpec
+from tinyvit.manifest_parts import TensorSpec
 from tinyvit.runtimes import trial
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Runtime, RuntimeInfo, RuntimeOptions

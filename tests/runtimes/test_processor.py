@@ -11,7 +11,7 @@ import pytest
 
 from tests.helpers.small_classifiers import ArtifactBuilder, make_manifest
 from tinyvit.errors import ArtifactError
-from tinyvit.manifest import Quantization
+from tinyvit.manifest_parts import Quantization
 from tinyvit.runtimes import Artifact, open_runtime, processor
 
 EPYC = (

@@ -27,7 +27,8 @@ from tests.helpers.fake_tensorrt import (
 )
 from tests.helpers.module_graph import ROOT
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
-from tinyvit.manifest import Manifest, TensorSpec
+from tinyvit.manifest import Manifest
+from tinyvit.manifest_parts import TensorSpec
 from tinyvit.runtimes import RuntimeOptions, cuda
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Runtime, RuntimeInfo

@@ -17,7 +17,7 @@ from tests.helpers.fake_tensorrt import make_manifest
 from tinyvit.bench.latency.interleave import run_interleaved
 from tinyvit.errors import RequestError
 from tinyvit.golden import CHIRP_PATTERNS, make_golden_input
-from tinyvit.manifest import Precision
+from tinyvit.manifest_parts import Precision
 from tinyvit.nn.fold import fold_model
 from tinyvit.nn.hub import load_released
 from tinyvit.preprocess import Preprocess

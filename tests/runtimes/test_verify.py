@@ -14,7 +14,8 @@ import pytest
 from tests.helpers.small_classifiers import ArtifactBuilder
 from tinyvit import Classifier
 from tinyvit.errors import ArtifactError
-from tinyvit.manifest import MANIFEST_KEY, Manifest, Quantization
+from tinyvit.manifest import MANIFEST_KEY, Manifest
+from tinyvit.manifest_parts import Quantization
 from tinyvit.runtimes import read_artifact
 from tinyvit.runtimes.artifact import content_sha256
 from tinyvit.runtimes.verify import verify

@@ -12,7 +12,7 @@ from tests.helpers.recorded_progress import RecordedProgress
 from tests.helpers.small_classifiers import hash_content, save_onnx
 from tests.helpers.small_encoders import EMBEDDING, make_encoder_manifest, make_encoder_network
 from tinyvit.bench.latency.percentiles import RatioInterval
-from tinyvit.manifest import Parity, Quantization
+from tinyvit.manifest_parts import Parity, Quantization
 from tinyvit.studies.encoder_rows import (
     EncoderFile,
     EncoderRow,

@@ -20,7 +20,8 @@ from torch import Tensor
 import tinyvit
 from tests.helpers.recorded_progress import RecordedProgress
 from tinyvit.metrics import PairedComparison
-from tinyvit.nn.checkpoint import Checkpoint, load_checkpoint
+from tinyvit.nn.checkpoint import Checkpoint
+from tinyvit.nn.checkpoint_loading import load_checkpoint
 from tinyvit.nn.hub import load_released
 from tinyvit.nn.model import TinyViT
 from tinyvit.studies.hard_checkpoints import rescaling

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.preprocess import timm_preprocess
-from tinyvit.quant.calibration import METHOD, OBSERVER, calibrate
+from tinyvit.quant.calibration import calibrate
+from tinyvit.quant.observers import METHOD, OBSERVER
 from tinyvit.studies import observers
 from tinyvit.studies.efficientnet_lite0 import fold_lite0, load_lite0
 from tinyvit.studies.observers import OBSERVERS, ObserverComparison, split_photographs

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tinyvit.errors import MissingDependencyError
 from tinyvit.image_sizes import height_and_width
-from tinyvit.manifest import EmbeddedPreprocessing
+from tinyvit.manifest_parts import EmbeddedPreprocessing
 from tinyvit.preprocess import Preprocess
 
 try:

@@ -19,7 +19,7 @@ from tinyvit.export.targets import Feature, Target, check_supported
 from tinyvit.export.targets.coreml.passes import INPUT, LOGITS, PROBABILITIES, mark_for_ios16
 from tinyvit.export.targets.coreml.writer import CoreMlModel
 from tinyvit.image_sizes import height_and_width
-from tinyvit.manifest import EmbeddedPreprocessing, Precision
+from tinyvit.manifest_parts import EmbeddedPreprocessing, Precision
 from tinyvit.preprocess import Preprocess
 from tinyvit.processes.output_capture import silence_libraries
 from tinyvit.quant_scheme import QuantScheme

@@ -14,7 +14,7 @@ from tinyvit.export.targets import Feature, Target, TargetOption, check_supporte
 from tinyvit.export.targets.executorch.passes import rewrite_for_xnnpack
 from tinyvit.export.targets.executorch.writer import ExecuTorchProgram
 from tinyvit.export.tracing import explain_tool_errors
-from tinyvit.manifest import EmbeddedPreprocessing, Precision
+from tinyvit.manifest_parts import EmbeddedPreprocessing, Precision
 from tinyvit.preprocess import Preprocess
 from tinyvit.processes.output_capture import silence_libraries
 from tinyvit.quant_scheme import QuantScheme

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinyvit.export.targets.base import LoweredModel
-from tinyvit.manifest import Manifest, Precision
+from tinyvit.manifest import Manifest
+from tinyvit.manifest_parts import Precision
 from tinyvit.runtimes.formats import trailer
 
 DELEGATE_CALL = "executorch_call_delegate"

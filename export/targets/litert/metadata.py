@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tinyvit.manifest import Manifest, OutputSpec
+from tinyvit.manifest import Manifest
+from tinyvit.manifest_parts import OutputSpec
 from tinyvit.runtimes.formats import trailer
 
 METADATA_NAME = "TFLITE_METADATA"

@@ -22,7 +22,7 @@ from tinyvit.export.targets.litert.passes import (
 from tinyvit.export.targets.litert.writer import LiteRtModel
 from tinyvit.export.tracing import INPUT, explain_tool_errors
 from tinyvit.image_sizes import height_and_width
-from tinyvit.manifest import EmbeddedPreprocessing, Precision
+from tinyvit.manifest_parts import EmbeddedPreprocessing, Precision
 from tinyvit.preprocess import Preprocess
 from tinyvit.processes.output_capture import silence_file_descriptors, silence_libraries
 from tinyvit.quant_scheme import QuantScheme

@@ -9,7 +9,7 @@ from tinyvit.errors import MissingDependencyError
 from tinyvit.export.passes.onnx_preprocess import add_preprocessing
 from tinyvit.export.targets import Feature, Target, check_supported
 from tinyvit.export.targets.onnx.writer import OnnxModel
-from tinyvit.manifest import EmbeddedPreprocessing, Precision
+from tinyvit.manifest_parts import EmbeddedPreprocessing, Precision
 from tinyvit.preprocess import Preprocess
 from tinyvit.quant_scheme import QuantScheme
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.export.targets.openvino.graph_helpers import Node, make_float32, make_int64
 from tinyvit.export.targets.openvino.resize import FILTER_RADIUS, add_resize_and_crop, find_crop
-from tinyvit.manifest import EmbeddedPreprocessing
+from tinyvit.manifest_parts import EmbeddedPreprocessing
 from tinyvit.preprocess import Preprocess
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from tinyvit.export.targets import Target, check_supported
 from tinyvit.export.targets.openvino.passes import optimize_graph
 from tinyvit.export.targets.openvino.preprocess import add_preprocessing
 from tinyvit.export.targets.openvino.writer import OpenVinoModel
-from tinyvit.manifest import EmbeddedPreprocessing, Precision
+from tinyvit.manifest_parts import EmbeddedPreprocessing, Precision
 from tinyvit.preprocess import Preprocess
 from tinyvit.privacy import hide_openvino_telemetry
 from tinyvit.quant_scheme import QuantScheme

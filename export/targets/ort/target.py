@@ -18,7 +18,7 @@ from tinyvit.export.targets.onnx.target import TARGET as ONNX
 from tinyvit.export.targets.ort.writer import OrtModel
 from tinyvit.export.tracing import explain_tool_errors
 from tinyvit.files.staging import temporary_folder
-from tinyvit.manifest import EmbeddedPreprocessing, Precision
+from tinyvit.manifest_parts import EmbeddedPreprocessing, Precision
 from tinyvit.preprocess import Preprocess
 from tinyvit.processes.output_capture import silence_libraries
 

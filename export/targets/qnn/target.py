@@ -17,7 +17,7 @@ from tinyvit.export.targets import Feature, Target, check_supported
 from tinyvit.export.targets.qnn.options import QNN_OPTIONS, QnnOptions, parse_options
 from tinyvit.export.targets.qnn.passes import rewrite_quantized_network, store_weights_in_float16
 from tinyvit.export.targets.qnn.writer import QnnModel
-from tinyvit.manifest import EmbeddedPreprocessing, Precision
+from tinyvit.manifest_parts import EmbeddedPreprocessing, Precision
 from tinyvit.preprocess import Preprocess
 from tinyvit.runtimes import qualcomm
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tinyvit.export.targets.base import LoweredModel
-from tinyvit.manifest import MANIFEST_KEY, Compilation, Manifest, Precision
+from tinyvit.manifest import MANIFEST_KEY, Manifest
+from tinyvit.manifest_parts import Compilation, Precision
 from tinyvit.runtimes.network_analysis.npu_operators import describe_operators
 from tinyvit.runtimes.qualcomm import Chip, CompiledNetwork
 

@@ -23,7 +23,7 @@ from tinyvit.export.targets.rknn.options import RKNN_OPTIONS, RknnOptions, parse
 from tinyvit.export.targets.rknn.passes import remove_quantizers
 from tinyvit.export.targets.rknn.writer import RknnModel
 from tinyvit.image_sizes import ImageSize, height_and_width
-from tinyvit.manifest import EmbeddedPreprocessing, Precision
+from tinyvit.manifest_parts import EmbeddedPreprocessing, Precision
 from tinyvit.preprocess import Preprocess
 from tinyvit.quant_scheme import QuantScheme
 from tinyvit.runtimes.artifact import Artifact

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tinyvit.export.targets.base import LoweredModel
 from tinyvit.export.targets.rknn.float16_ranges import LargestValue
-from tinyvit.manifest import Compilation, Manifest, Precision
+from tinyvit.manifest import Manifest
+from tinyvit.manifest_parts import Compilation, Precision
 from tinyvit.runtimes.engines.rknn_simulator import hash_sources
 from tinyvit.runtimes.formats.rknn import layer_errors_path, network_path, quantization_path
 from tinyvit.runtimes.formats.sidecar import manifest_path

@@ -27,7 +27,7 @@ from tinyvit.export.targets.tensorrt.passes import (
     rewrite_for_tensorrt,
 )
 from tinyvit.export.targets.tensorrt.writer import TensorRtModel
-from tinyvit.manifest import EmbeddedPreprocessing, Precision
+from tinyvit.manifest_parts import EmbeddedPreprocessing, Precision
 from tinyvit.preprocess import Preprocess
 from tinyvit.quant_scheme import QuantScheme
 from tinyvit.runtimes import cuda

@@ -14,7 +14,8 @@ from pathlib import Path
 from tinyvit.export.targets.base import LoweredModel
 from tinyvit.export.targets.tensorrt.engine_builder import EnginePlan
 from tinyvit.export.targets.tensorrt.options import TensorRtOptions
-from tinyvit.manifest import Manifest, Precision
+from tinyvit.manifest import Manifest
+from tinyvit.manifest_parts import Precision
 from tinyvit.runtimes import cuda
 from tinyvit.runtimes.formats.sidecar import manifest_path
 

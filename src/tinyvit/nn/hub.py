@@ -7,7 +7,8 @@ from importlib import resources
 from pathlib import Path
 
 from tinyvit.errors import CheckpointError, MissingDependencyError, RequestError
-from tinyvit.nn.checkpoint import Checkpoint, is_checkpoint_path, load_checkpoint
+from tinyvit.nn.checkpoint import Checkpoint
+from tinyvit.nn.checkpoint_loading import is_checkpoint_path, load_checkpoint
 from tinyvit.preprocess_settings import PreprocessSource
 from tinyvit.processes.output_capture import quiet_loggers
 from tinyvit.variants import DEMO_MODEL, ReleasedCheckpoint, find_released

@@ -13,7 +13,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from tinyvit.image_sizes import ImageSize
-from tinyvit.manifest import OutputSpec
+from tinyvit.manifest_parts import OutputSpec
 from tinyvit.nn.model import TinyViT
 from tinyvit.outputs import IMAGE_EMBEDDINGS_NAME, STAGES
 from tinyvit.variants import Variant

@@ -23,7 +23,7 @@ from tinyvit.image_sizes import (
     compute_window_sizes,
     require_square,
 )
-from tinyvit.manifest import OutputSpec
+from tinyvit.manifest_parts import OutputSpec
 from tinyvit.nn.attention import Attention, make_bias_index
 from tinyvit.nn.layers import (
     ConvNorm,

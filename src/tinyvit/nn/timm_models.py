@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.image_sizes import ImageSize, height_and_width
-from tinyvit.manifest import OutputSpec
+from tinyvit.manifest_parts import OutputSpec
 from tinyvit.outputs import LOGITS, STAGES, OutputRequest, make_output_request
 
 if TYPE_CHECKING:

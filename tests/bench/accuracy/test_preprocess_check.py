@@ -13,7 +13,7 @@ from tinyvit.bench.accuracy.hub import open_labeled_images
 from tinyvit.bench.accuracy.options import EvaluationOptions
 from tinyvit.bench.accuracy.preprocess_check import check_preprocess, list_candidates
 from tinyvit.data.dataset import DatasetLocation
-from tinyvit.manifest import EmbeddedPreprocessing
+from tinyvit.manifest_parts import EmbeddedPreprocessing
 from tinyvit.preprocess import Preprocess, timm_preprocess
 from tinyvit.runtimes.classifier import Classifier
 

@@ -13,7 +13,7 @@ from tests.helpers.small_classifiers import SIZE, make_manifest
 from tinyvit.bench.sensitivity.inputs import make_golden_inputs, read_inputs
 from tinyvit.errors import ImageError, RequestError
 from tinyvit.golden import CHIRP_FORMULA, CHIRP_PATTERNS
-from tinyvit.manifest import GoldenVectors
+from tinyvit.manifest_parts import GoldenVectors
 from tinyvit.runtimes.image_input import ImageInput
 
 

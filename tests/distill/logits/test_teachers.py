@@ -21,7 +21,7 @@ from tinyvit.distill.training.network.student import make_student, save_checkpoi
 from tinyvit.errors import TinyViTError
 from tinyvit.export import ExportConfig, export
 from tinyvit.labels import labels_by_wnid
-from tinyvit.manifest import TensorSpec
+from tinyvit.manifest_parts import TensorSpec
 from tinyvit.nn.timm_models import import_timm
 from tinyvit.preprocess import Preprocess
 from tinyvit.runtimes import open_runtime

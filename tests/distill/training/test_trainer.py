@@ -29,7 +29,7 @@ from tinyvit.distill.training.request import TrainingRequest
 from tinyvit.distill.training.train import train_student
 from tinyvit.errors import RequestError
 from tinyvit.labels import Label, labels_by_wnid
-from tinyvit.nn.checkpoint import load_checkpoint
+from tinyvit.nn.checkpoint_loading import load_checkpoint
 from tinyvit.nn.hub import load_file_or_released
 
 LABELS = tuple(labels_by_wnid()[name] for name in CLASSES)

@@ -38,7 +38,7 @@ from tinyvit.export.targets.coreml.writer import make_class_names
 from tinyvit.export.tracing import Graph, trace
 from tinyvit.golden import CHIRP_PATTERNS, make_golden_input
 from tinyvit.labels import Label, imagenet_labels
-from tinyvit.manifest import EmbeddedPreprocessing, Precision
+from tinyvit.manifest_parts import EmbeddedPreprocessing, Precision
 from tinyvit.quant.quantized_network import quantize_network, quantized_units
 from tinyvit.quant.recipe import Recipe
 from tinyvit.runtimes.engines._mil_program import read_mil_program

@@ -38,7 +38,8 @@ from tinyvit.export.targets.executorch.target import TARGET
 from tinyvit.export.targets.executorch.writer import DELEGATE_CALL, ExecuTorchProgram
 from tinyvit.export.tracing import trace
 from tinyvit.labels import Label
-from tinyvit.manifest import Manifest, OutputSpec, Precision, SourceCheckpoint, TensorSpec
+from tinyvit.manifest import Manifest
+from tinyvit.manifest_parts import OutputSpec, Precision, SourceCheckpoint, TensorSpec
 from tinyvit.nn.attention import Attention
 from tinyvit.nn.fold import fold_model
 from tinyvit.nn.model import TinyViT

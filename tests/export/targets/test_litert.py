@@ -37,7 +37,8 @@ from tinyvit.export.targets.litert.passes import expand_layer_norm, store_consta
 from tinyvit.export.targets.litert.target import TARGET
 from tinyvit.export.targets.litert.writer import LiteRtModel
 from tinyvit.export.tracing import Graph, trace
-from tinyvit.manifest import Manifest, Precision
+from tinyvit.manifest import Manifest
+from tinyvit.manifest_parts import Precision
 from tinyvit.quant.quantized_network import QuantizedLayer, quantize_network
 from tinyvit.quant.recipe import Recipe
 from tinyvit.runtimes.artifact import Artifact

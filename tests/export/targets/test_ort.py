@@ -27,7 +27,7 @@ from tinyvit.export.targets.onnx.target import TARGET as ONNX
 from tinyvit.export.targets.ort.target import TARGET
 from tinyvit.export.targets.ort.writer import OrtModel
 from tinyvit.export.tracing import Graph, trace
-from tinyvit.manifest import EmbeddedPreprocessing, Precision
+from tinyvit.manifest_parts import EmbeddedPreprocessing, Precision
 from tinyvit.quant.quantized_network import quantize_network
 from tinyvit.quant.recipe import Recipe
 from tinyvit.runtimes.artifact import Artifact, detect_format, read_artifact

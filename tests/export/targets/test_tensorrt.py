@@ -43,7 +43,8 @@ from tinyvit.export.targets.tensorrt.target import TARGET, TensorRtTarget
 from tinyvit.export.targets.tensorrt.writer import TensorRtModel
 from tinyvit.export.tracing import Graph, trace
 from tinyvit.golden import CHIRP_PATTERNS, make_golden_input
-from tinyvit.manifest import Manifest, Precision, Quantization
+from tinyvit.manifest import Manifest
+from tinyvit.manifest_parts import Precision, Quantization
 from tinyvit.quant.quantized_network import quantize_network
 from tinyvit.quant.recipe import Recipe
 from tinyvit.quant_scheme import QuantScheme

@@ -13,7 +13,8 @@ import pytest
 from tests.helpers.hostile_text import HOSTILE_TEXT, has_control_characters
 from tests.helpers.small_classifiers import QUANTIZATION, ArtifactBuilder, make_manifest
 from tinyvit.labels import Label
-from tinyvit.manifest import MANIFEST_KEY, Manifest, OutputSpec, SourceCheckpoint
+from tinyvit.manifest import MANIFEST_KEY, Manifest
+from tinyvit.manifest_parts import OutputSpec, SourceCheckpoint
 from tinyvit.runtimes import cli
 from tinyvit.runtimes.commands.model_card import ArtifactFacts, format_model_card
 

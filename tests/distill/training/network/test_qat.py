@@ -24,12 +24,13 @@ from tinyvit.distill.training.request import TrainingRequest
 from tinyvit.distill.training.train import train_student
 from tinyvit.errors import RequestError
 from tinyvit.files.file_io import sha256
-from tinyvit.nn.checkpoint import load_checkpoint
+from tinyvit.nn.checkpoint_loading import load_checkpoint
 from tinyvit.nn.fold import fold_model, unfold_model
 from tinyvit.nn.hub import load_released
 from tinyvit.nn.model import TinyViT
-from tinyvit.quant.calibration import METHOD, calibrate
+from tinyvit.quant.calibration import calibrate
 from tinyvit.quant.equalization import Equalization
+from tinyvit.quant.observers import METHOD
 from tinyvit.quant.quantized_layers import ActivationQuantizer
 from tinyvit.quant.quantized_network import (
     attention_modules,
