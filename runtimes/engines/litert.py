@@ -34,7 +34,7 @@ from tinyvit.runtimes.engine_helpers import (
     run_error,
 )
 from tinyvit.runtimes.engines import _tflite
-from tinyvit.runtimes.formats.trailer import TrailerFormat
+from tinyvit.runtimes.formats.tflite import TFLITE
 from tinyvit.runtimes.tensor_limits import check_tensor_sizes
 from tinyvit.runtimes.trial import TRIAL_MEMORY_BYTES, TRIAL_REPORT, run_trial
 
@@ -43,7 +43,7 @@ class LiteRTEngine(Engine):
     """LiteRT, the successor of TensorFlow Lite, on the CPU."""
 
     name = "litert"
-    formats = (TrailerFormat(name="litert", suffix=".tflite", magic=b"TFL3", magic_offset=4),)
+    formats = (TFLITE,)
     package = "ai_edge_litert"
     extra = "litert"
 

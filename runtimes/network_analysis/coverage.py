@@ -1,5 +1,8 @@
 """Finds the operators of a file that accelerators such as NPUs refuse, without any engine.
 
+Files of the formats .onnx, .ort, .xml (OpenVINO) and .tflite are checked. The other formats are
+compiled or contain operators that are read only by their engine.
+
 An accelerator runs the part of a network that its compiler accepts, and the rest stays on the CPU,
 often without a message. The rules here are those that most accelerators share: no tensor with more
 than four dimensions, no size that is only known at run time, and only the operators of
@@ -15,6 +18,7 @@ from dataclasses import dataclass
 from tinyvit.errors import RequestError
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.formats.network_graph import NetworkGraph, Node
+from tinyvit.runtimes.formats.stated_operators import StatedNetwork, StatesOperators
 from tinyvit.runtimes.network_analysis.inference_cost import CostWalk, InferenceCost
 from tinyvit.runtimes.network_analysis.tensor_facts import Shape, UnknownCostError
 
@@ -32,7 +36,23 @@ COMMON_OPERATORS = frozenset(_COMMON_NAMES.split())
 """ONNX operators that the NPUs of Qualcomm and Rockchip have, by their documentation
 (onnxruntime's page of the QNN execution provider; the operator list of RKNN-Toolkit2)."""
 
-_CONVERSIONS = ("QuantizeLinear", "DequantizeLinear", "Cast", "Constant", "Identity")
+_COMMON_TFLITE_NAMES = """
+ADD AVERAGE_POOL_2D BATCH_MATMUL CAST CONCATENATION CONV_2D DEPTHWISE_CONV_2D DEQUANTIZE DIV
+EXPAND_DIMS FULLY_CONNECTED GATHER GELU HARD_SWISH LEAKY_RELU LOGISTIC MAXIMUM MAX_POOL_2D MEAN
+MINIMUM MUL PAD PADV2 QUANTIZE RELU RELU6 RELU_N1_TO_1 RESHAPE RESIZE_BILINEAR
+RESIZE_NEAREST_NEIGHBOR RSQRT SLICE SOFTMAX SPLIT SPLIT_V SQRT SQUEEZE STRIDED_SLICE SUB TANH
+TRANSPOSE
+"""
+COMMON_TFLITE_OPERATORS = frozenset(_COMMON_TFLITE_NAMES.split())
+"""The operators of TensorFlow Lite that compute what `COMMON_OPERATORS` do, and RSQRT, a part of
+LayerNorm."""
+
+_CONVERSIONS = frozenset(
+    (
+        *("QuantizeLinear", "DequantizeLinear", "Cast", "Constant", "Identity"),
+        *("QUANTIZE", "DEQUANTIZE", "CAST"),
+    )
+)
 """Operators that may have float inputs in a quantized network."""
 
 
@@ -102,13 +122,11 @@ def check_coverage(artifact: Artifact) -> Coverage:
         RequestError: The operators of files of this format are not read.
         ArtifactError: The file is damaged or hostile.
     """
+    if isinstance(artifact.format, StatesOperators):
+        return _check_stated(artifact.format.read_stated_network(artifact.path))
     graph = artifact.format.read_graph(artifact.path)
     if not graph.nodes:
-        raise RequestError(
-            f"the operators in files of the format {artifact.format.name} are not read by this"
-            " check",
-            "give the .onnx file of the same model",
-        )
+        raise _make_refusal(artifact)
     walk = _RecordingWalk(graph, InferenceCost(artifact.path.name))
     try:
         walk.run()
@@ -126,6 +144,35 @@ def check_coverage(artifact: Artifact) -> Coverage:
         on_cpu = sum(walk.operations.get(item.output, 0) for item in refused)
         share = on_cpu / max(1, total)
     return Coverage(len(graph.nodes), tuple(refused), share)
+
+
+def _check_stated(network: StatedNetwork) -> Coverage:
+    """Check a network whose file states the sizes and types of all tensors."""
+    refused, refused_multiplications = [], 0
+    for operator in network.operators:
+        reason = _explain(
+            operator.name in COMMON_TFLITE_OPERATORS,
+            network.has_open_sizes,
+            operator.max_rank,
+            network.is_quantized and operator.has_floats and operator.name not in _CONVERSIONS,
+        )
+        if reason:
+            refused.append(RefusedOperator(operator.name, operator.output, reason))
+            refused_multiplications += operator.multiplications
+    total = sum(operator.multiplications for operator in network.operators)
+    share = refused_multiplications / max(1, total)
+    return Coverage(len(network.operators), tuple(refused), share)
+
+
+def _make_refusal(artifact: Artifact) -> RequestError:
+    """Return the error for a format whose operators are not read."""
+    remedy = "give the .onnx or .tflite file of the same model"
+    if artifact.manifest is not None and artifact.manifest.compilation is not None:
+        remedy += "; without --coverage, this command shows what the compiler left to the CPU"
+    return RequestError(
+        f"the operators in files of the format {artifact.format.name} are not read by --coverage",
+        remedy,
+    )
 
 
 class _RecordingWalk(CostWalk):
@@ -159,17 +206,29 @@ def _find_reason(
     node: Node, graph: NetworkGraph, shapes: dict[str, Shape], quantized: set[str]
 ) -> str:
     """Return why an operator is refused, as a clause; "" if it is accepted."""
-    if node.domain not in ("", "ai.onnx") or node.operator not in COMMON_OPERATORS:
-        return "NPUs do not have this operator"
-    if any(None in sizes[1:] for sizes in graph.inputs.values()):
-        return "sizes are only known at run time"
-    ranks = [len(shapes[name]) for name in (*node.inputs, *node.outputs) if name in shapes]
-    if max(ranks, default=0) > MAX_RANK:
-        return f"a tensor has {max(ranks)} dimensions, more than {MAX_RANK}"
+    is_float = False
     if quantized and node.operator not in _CONVERSIONS:
         tensors = [name for name in node.inputs[:1] if name not in graph.constants]
-        if not quantized.issuperset((*tensors, *node.outputs)):
-            return _FLOATS
+        is_float = not quantized.issuperset((*tensors, *node.outputs))
+    ranks = [len(shapes[name]) for name in (*node.inputs, *node.outputs) if name in shapes]
+    return _explain(
+        node.domain in ("", "ai.onnx") and node.operator in COMMON_OPERATORS,
+        any(None in sizes[1:] for sizes in graph.inputs.values()),
+        max(ranks, default=0),
+        is_float,
+    )
+
+
+def _explain(is_common: bool, has_open_sizes: bool, max_rank: int, is_float: bool) -> str:
+    """Return the first reason why an operator is refused, as a clause; "" if it is accepted."""
+    if not is_common:
+        return "NPUs do not have this operator"
+    if has_open_sizes:
+        return "sizes are only known at run time"
+    if max_rank > MAX_RANK:
+        return f"a tensor has {max_rank} dimensions, more than {MAX_RANK}"
+    if is_float:
+        return _FLOATS
     return ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ pytest.importorskip("onnx")
 
 from onnx import TensorProto, helper
 
+from tests.helpers.fake_tensorrt import make_manifest
 from tests.helpers.qnn_models import make_gelu_model
 from tinyvit.errors import RequestError
+from tinyvit.manifest import Compilation
 from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.cli import inspect
 from tinyvit.runtimes.network_analysis.coverage import Coverage, RefusedOperator, check_coverage
@@ -105,8 +108,28 @@ def test_the_command_prints_text_and_json(
     ]
 
 
-def test_formats_whose_operators_are_not_read_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "m.tflite"
-    path.write_bytes(b"\x1c\x00\x00\x00TFL3" + bytes(4096))
-    with pytest.raises(RequestError, match="are not read by this check"):
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("m.pte", b"\x1c\x00\x00\x00ET12" + bytes(4096)),
+        ("m.rknn", b"RKNN" + bytes(60)),
+        ("m.engine", b"ftrt" + bytes(4096)),
+    ],
+)
+def test_formats_whose_operators_are_not_read_are_refused(
+    name: str, content: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(RequestError, match="are not read by --coverage") as error:
         coverage_of(path)
+    assert error.value.remedy == "give the .onnx or .tflite file of the same model"
+
+
+def test_the_manifest_of_a_compiled_file_states_what_stays_on_the_cpu(tmp_path: Path) -> None:
+    path = tmp_path / "m.rknn"
+    path.write_bytes(b"RKNN" + bytes(60))
+    manifest = dataclasses.replace(make_manifest(), compilation=Compilation("rk3588", "rk3588", "", "", 0))
+    with pytest.raises(RequestError) as error:
+        check_coverage(dataclasses.replace(read_artifact(path), manifest=manifest))
+    assert "shows what the compiler left to the CPU" in error.value.remedy
