@@ -108,10 +108,8 @@ def read_network(model: Table) -> StatedNetwork:
 
 def _read_operator_name(code: Table) -> str:
     """Read the name of an operator code. Files from before 2021 have only the old number."""
-    number = max(
-        read_scalar(code, _CODE_OLD_NUMBER, number_types.Int8Flags),
-        read_scalar(code, _CODE_NUMBER, number_types.Int32Flags),
-    )
+    old_number = int(read_scalar(code, _CODE_OLD_NUMBER, number_types.Int8Flags))
+    number = max(old_number, int(read_scalar(code, _CODE_NUMBER, number_types.Int32Flags)))
     if 0 <= number < len(_OPERATOR_NAMES):
         return _OPERATOR_NAMES[number]
     return f"BuiltinOperator {number}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,10 +16,12 @@ pytest.importorskip("onnx")
 import onnx
 
 from tests.helpers.qnn_models import make_gelu_model
+from tests.hostile.loaders import qnn_files
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.runtimes import qualcomm
 from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.base import RuntimeOptions
+from tinyvit.runtimes.cli import verify
 from tinyvit.runtimes.network_analysis.npu_operators import describe_operators
 from tinyvit.runtimes.registry import engines_for_format, get_engine, open_runtime
 
@@ -27,13 +30,20 @@ needs_package = pytest.mark.skipif(
 )
 
 
-def write_context_file(path: Path, **attributes: Any) -> Path:
-    """Write a file in the form of a compiled network, with bytes that are none."""
+def write_context_file(path: Path, operators: Sequence[str] = (), **attributes: Any) -> Path:
+    """Write a file in the form of a compiled network, with bytes that are none.
+
+    Args:
+        path: Where to write it.
+        operators: Names of operators on the CPU that follow.
+        attributes: Attributes of the compiled network.
+    """
     node = onnx.helper.make_node(
         "EPContext", ["x"], ["y"], domain="com.microsoft", ep_cache_context=b"none", **attributes
     )
     ends = [onnx.helper.make_tensor_value_info(name, 1, [1, 64]) for name in ("x", "y")]
-    graph = onnx.helper.make_graph([node], "graph", ends[:1], ends[1:])
+    nodes = [onnx.helper.make_node(operator, ["y"], ["z"]) for operator in operators]
+    graph = onnx.helper.make_graph([node, *nodes], "graph", ends[:1], ends[1:])
     path.write_bytes(onnx.helper.make_model(graph).SerializeToString())
     return path
 
@@ -45,10 +55,56 @@ def test_a_compiled_network_is_recognized_whatever_its_name(tmp_path: Path) -> N
     assert set(engines_for_format(artifact.format)) == {"qnn", "qnn-emulator"}
 
 
-def test_a_compiled_network_in_another_file_is_refused(tmp_path: Path) -> None:
-    path = write_context_file(tmp_path / "model.qnn.onnx", embed_mode=0)
+@pytest.mark.parametrize("mode", [0, 2, 1.0, "1", [1]])
+def test_a_compiled_network_in_another_file_is_refused(mode: Any, tmp_path: Path) -> None:
+    path = write_context_file(tmp_path / "model.qnn.onnx", embed_mode=mode)
     with pytest.raises(ArtifactError, match="names another file"):
         open_runtime(path, "qnn-emulator")
+
+
+def test_weights_in_another_file_are_refused(tmp_path: Path) -> None:
+    path = write_context_file(tmp_path / "model.qnn.onnx", embed_mode=1)
+    model = onnx.load_model(path)
+    tensor = model.graph.initializer.add(name="w", data_type=1, dims=[1], data_location=1)
+    tensor.external_data.add(key="location", value="/etc/passwd")
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ArtifactError, match="names another file"):
+        open_runtime(path, "qnn-emulator")
+
+
+def test_operators_on_the_cpu_may_not_enlarge_anything(tmp_path: Path) -> None:
+    path = write_context_file(tmp_path / "a.onnx", ["LayerNormalization"], embed_mode=1)
+    with pytest.raises(ArtifactError, match="without a manifest"):
+        open_runtime(path, "qnn-emulator")
+    write_context_file(path, ["MatMul", "Expand"], embed_mode=1)
+    with pytest.raises(ArtifactError, match=r"do not need \(Expand, MatMul\)"):
+        open_runtime(path, "qnn-emulator")
+    write_context_file(path, ["Identity"] * 1000, embed_mode=1)
+    with pytest.raises(ArtifactError, match="1001 operators, more than 1000"):
+        open_runtime(path, "qnn-emulator")
+
+
+def test_the_command_verifies_a_file_in_the_emulator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    qnn_files.install_fake(monkeypatch)
+    (path,) = qnn_files.make_samples(tmp_path)
+    assert verify([str(path), "--runtime", "qnn-emulator"]) == 0
+    output = capsys.readouterr().out
+    assert output.startswith("PASS")
+    assert "engine: qnn-emulator, version onnxruntime-qnn 2.7.0" in output
+    assert "device emulated NPU of sm8650" in output
+
+
+def test_the_command_refuses_the_network_of_another_chip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    qnn_files.install_fake(monkeypatch)
+    path = qnn_files.make_other_network(tmp_path)
+    assert verify([str(path), "--runtime", "qnn-emulator"]) == 1
+    message = capsys.readouterr().err
+    assert "is compiled for sm8650 with QAIRT 2.51.0, and this device does not" in message
+    assert message.count("\n") == 1
 
 
 def test_a_compiled_network_without_a_manifest_is_refused(tmp_path: Path) -> None:

@@ -15,12 +15,16 @@ import pytest
 
 pytest.importorskip("torch")
 
-from tests.helpers.demo_network import make_demo_manifest
+from tests.helpers.demo_network import SIZE, make_demo_manifest
 from tests.helpers.fake_rknn import write_fake_toolkit
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.export.targets.rknn.writer import RknnModel
+from tinyvit.golden import CHIRP_FORMULA, CHIRP_PATTERNS
+from tinyvit.manifest import GoldenVectors, Manifest
 from tinyvit.runtimes.artifact import content_sha256, list_artifact_files, read_artifact
 from tinyvit.runtimes.base import AUTO_DEVICE, RuntimeOptions
+from tinyvit.runtimes.cli import verify
+from tinyvit.runtimes.golden_comparison import make_golden_batch
 from tinyvit.runtimes.registry import engines_for_format, get_engine, open_runtime
 from tinyvit.runtimes.rockchip.chips import CHIPS, PYTHON_VARIABLE
 from tinyvit.runtimes.rockchip.toolkit import CompiledNetwork, ToolkitRequest
@@ -37,8 +41,14 @@ def rknn_file(tmp_path: Path) -> Path:
     return write_rknn_file(tmp_path / "demo.float16.rk3588.rknn")
 
 
-def write_rknn_file(path: Path, quantization: str = "") -> Path:
-    """Write a file with bytes that are no compiled network."""
+def write_rknn_file(path: Path, quantization: str = "", has_golden: bool = False) -> Path:
+    """Write a file with bytes that are no compiled network.
+
+    Args:
+        path: Where to write it.
+        quantization: The toolkit's configuration, for int8.
+        has_golden: Whether the manifest has golden vectors of the fake simulator.
+    """
     scales = {"image": 1.0} if quantization else None
     request = ToolkitRequest(b"network", CHIPS["rk3588"], scales=scales)
     compiled = CompiledNetwork(
@@ -53,9 +63,18 @@ def write_rknn_file(path: Path, quantization: str = "") -> Path:
     model = RknnModel(request, compiled, {}, None)
     precision = "int8" if quantization else "float16"
     manifest = model.add_to_manifest(make_demo_manifest("rknn", precision))
+    if has_golden:
+        manifest = replace(manifest, golden=make_golden(manifest))
     model.save(path, manifest)
     model.save(path, replace(manifest, content_sha256=content_sha256(path)))
     return path
+
+
+def make_golden(manifest: Manifest) -> GoldenVectors:
+    """Return the golden vectors of the fake simulator, which computes the mean of the image."""
+    empty = GoldenVectors(CHIRP_FORMULA, CHIRP_PATTERNS[:2], SIZE, SIZE, (), (1e-3,))
+    means = (make_golden_batch(manifest, empty, index).mean() for index in range(2))
+    return replace(empty, outputs=tuple((float(mean),) * len(manifest.labels) for mean in means))
 
 
 def make_batch(path: Path) -> Any:
@@ -154,6 +173,29 @@ def test_the_simulator_runs_the_network_beside_the_file(
     with pytest.raises(ArtifactError, match="closed"):
         runtime.run(make_batch(path))
     runtime.close()
+
+
+def test_the_command_verifies_a_file_in_the_simulator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_rknn_file(tmp_path / "demo.rknn", has_golden=True)
+    command = [str(path), "--runtime", "rknn-simulator"]
+    monkeypatch.setenv(PYTHON_VARIABLE, write_fake_toolkit(tmp_path))
+    assert verify(command) == 0
+    output = capsys.readouterr().out
+    assert output.startswith("PASS")
+    assert "engine: rknn-simulator, version rknn-toolkit2 2.5.0" in output
+    wrong = "def OUTPUTS(image): return [np.full((1, 12), image.mean() + 1, np.float32)]"
+    other = tmp_path / "other"
+    other.mkdir()
+    monkeypatch.setenv(PYTHON_VARIABLE, write_fake_toolkit(other, wrong))
+    assert verify(command) == 1
+    assert capsys.readouterr().out.startswith("FAIL")
+    monkeypatch.delenv(PYTHON_VARIABLE)
+    assert verify(command) == 1
+    message = capsys.readouterr().err
+    assert PYTHON_VARIABLE in message
+    assert message.count("\n") == 1
 
 
 def test_the_simulator_refuses_another_network(

@@ -129,7 +129,9 @@ def test_formats_whose_operators_are_not_read_are_refused(
 def test_the_manifest_of_a_compiled_file_states_what_stays_on_the_cpu(tmp_path: Path) -> None:
     path = tmp_path / "m.rknn"
     path.write_bytes(b"RKNN" + bytes(60))
-    manifest = dataclasses.replace(make_manifest(), compilation=Compilation("rk3588", "rk3588", "", "", 0))
+    manifest = dataclasses.replace(
+        make_manifest(), compilation=Compilation("rk3588", "rk3588", "", "", 0)
+    )
     with pytest.raises(RequestError) as error:
         check_coverage(dataclasses.replace(read_artifact(path), manifest=manifest))
     assert "shows what the compiler left to the CPU" in error.value.remedy
