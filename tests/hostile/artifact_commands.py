@@ -12,7 +12,9 @@ from PIL import Image
 
 from tinyvit.errors import ArtifactError
 from tinyvit.runtimes import cli
+from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.classifier import Classifier
+from tinyvit.runtimes.network_analysis.coverage import check_coverage
 from tinyvit.runtimes.verify import verify
 
 _PIXELS = np.random.default_rng(0).integers(0, 256, (40, 48, 3), np.uint8)
@@ -44,6 +46,11 @@ def verify_artifact(path: Path) -> None:
     result = verify(path, choose_engine(path))
     if not result.passed:
         raise ArtifactError("; ".join(result.reasons), "export it again")
+
+
+def check_operators(path: Path) -> None:
+    """Find the operators that accelerators refuse."""
+    print(*check_coverage(read_artifact(path)).describe())
 
 
 def inspect(path: Path) -> None:

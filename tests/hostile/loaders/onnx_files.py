@@ -13,7 +13,13 @@ import numpy as np
 import pytest
 
 from tests.helpers.small_classifiers import build_classifier
-from tests.hostile.artifact_commands import inspect, predict, predict_batch, verify_artifact
+from tests.hostile.artifact_commands import (
+    check_operators,
+    inspect,
+    predict,
+    predict_batch,
+    verify_artifact,
+)
 from tests.hostile.hostile_files import GIB, HostileFile, Loader, make_file, make_lazy_file
 from tests.hostile.hostile_graphs import GraphBuilder, list_hostile_graphs
 from tests.hostile.manifest_changes import change_manifest, sign_manifest
@@ -226,4 +232,5 @@ LOADERS = (
         memory_bytes=MEMORY_BYTES,
     ),
     Loader("ONNX: inspect", inspect, make_samples, craft),
+    Loader("ONNX: coverage", check_operators, make_samples, craft),
 )

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.hostile.artifact_commands import inspect, predict, verify_artifact
+from tests.hostile.artifact_commands import check_operators, inspect, predict, verify_artifact
 from tests.hostile.hostile_files import GIB, MIB, HostileFile, Loader, make_file, make_lazy_file
 from tests.hostile.mutations import make_mutation
 from tests.hostile.object_mutations import mutate_object
@@ -116,4 +116,5 @@ LOADERS = (
     ),
     Loader("LiteRT: verify", verify_artifact, make_signed_samples, craft, must_refuse=True),
     Loader("LiteRT: inspect", inspect, make_samples, craft),
+    Loader("LiteRT: coverage", check_operators, make_samples, craft, mutate_sample=mutate_sample),
 )
