@@ -118,6 +118,8 @@ def _read_operator_name(code: Table) -> str:
 def _read_tensor(table: Table) -> _TensorFacts:
     shape = tuple(read_numbers(table, _TENSOR_SHAPE, "<i4"))
     check_rank(shape)
+    if min(shape, default=0) < 0:
+        raise ValueError("a tensor has a negative size")
     signature = read_numbers(table, _TENSOR_SIGNATURE, "<i4")
     is_float = read_scalar(table, _TENSOR_TYPE, number_types.Int8Flags) in _FLOAT_TYPES
     quantization = read_table(table, _TENSOR_QUANTIZATION)

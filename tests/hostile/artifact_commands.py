@@ -16,6 +16,7 @@ from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.classifier import Classifier
 from tinyvit.runtimes.network_analysis.coverage import check_coverage
 from tinyvit.runtimes.verify import verify
+from tinyvit.text.safe_text import print_lines
 
 _PIXELS = np.random.default_rng(0).integers(0, 256, (40, 48, 3), np.uint8)
 _IMAGE_COUNT = 9
@@ -50,7 +51,7 @@ def verify_artifact(path: Path) -> None:
 
 def check_operators(path: Path) -> None:
     """Find the operators that accelerators refuse."""
-    print(*check_coverage(read_artifact(path)).describe())
+    print_lines(*check_coverage(read_artifact(path)).describe())
 
 
 def inspect(path: Path) -> None:

@@ -127,6 +127,10 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="more than 100 tensors"):
         read(tmp_path, model)
     model.subgraphs[0].operators[0].inputs = np.zeros(1, np.int32)
+    model.subgraphs[0].tensors[1].shape = np.int32([1, -3])
+    with pytest.raises(ArtifactError, match="a negative size"):
+        read(tmp_path, model)
+    model.subgraphs[0].tensors[1].shape = np.int32([1, 3])
     model.subgraphs[0].operators[0].opcodeIndex = 9
     with pytest.raises(ArtifactError, match="a code that does not exist"):
         read(tmp_path, model)
