@@ -12,7 +12,7 @@ from tinyvit.data.calibration_images import Pixels
 from tinyvit.data.decoding import choose_decoding_threads, map_ahead
 from tinyvit.data.listing import SourceGetter
 from tinyvit.errors import ImageError, RequestError
-from tinyvit.images.decoding import open_image
+from tinyvit.images.decoding import open_image_for_resizing
 from tinyvit.preprocess import Preprocess
 
 MAX_UNREADABLE_SHARE = 0.05
@@ -70,6 +70,8 @@ def check_unreadable(
 def _decode_image(preprocess: Preprocess, get_source: SourceGetter) -> Pixels | ImageError:
     """Return the pixels of one image, or the error."""
     try:
-        return preprocess.resize_and_crop(open_image(get_source(), exif=False))
+        return preprocess.resize_and_crop(
+            open_image_for_resizing(get_source(), preprocess.resized_size, exif=False)
+        )
     except ImageError as error:
         return error

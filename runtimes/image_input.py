@@ -12,10 +12,16 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from tinyvit.errors import ArtifactError, RequestError
 from tinyvit.image_sizes import ImageSize, describe_pixels, format_size, make_image_size
+from tinyvit.images.decoding import (
+    ChannelOrder,
+    ImageSource,
+    open_image,
+    open_image_for_resizing,
+)
+from tinyvit.images.reduced_size import DecodedImage
 from tinyvit.labels import imagenet_labels
 from tinyvit.manifest_parts import EmbeddedPreprocessing, OutputSpec, TensorSpec
 from tinyvit.preprocess import Preprocess, timm_preprocess
@@ -49,11 +55,35 @@ class ImageInput:
     preprocess: Preprocess
     batch_size: int | None
 
-    def prepare_input(self, image: Image.Image) -> Pixels:
+    def decode(
+        self, source: ImageSource, channels: ChannelOrder = "rgb", exif: bool = True
+    ) -> DecodedImage:
+        """Decode an image for `prepare_input`.
+
+        A large JPEG is decoded at a reduced size, unless the file itself resizes images.
+
+        Args:
+            source: The image, as for `open_image`.
+            channels: Order of the color channels of an array.
+            exif: Whether to rotate the image by its EXIF orientation.
+
+        Returns:
+            The image and its full size.
+
+        Raises:
+            ImageError: The image cannot be read.
+            RequestError: `channels` is not a known order.
+        """
+        if self.embedded_preprocessing == "full":
+            return DecodedImage.from_full(open_image(source, channels=channels, exif=exif))
+        choose_size = self.preprocess.resized_size
+        return open_image_for_resizing(source, choose_size, channels=channels, exif=exif)
+
+    def prepare_input(self, decoded: DecodedImage) -> Pixels:
         """Apply the part of the preprocessing that is outside the file.
 
         Args:
-            image: An image of mode RGB.
+            decoded: The result of `decode`.
 
         Returns:
             The network's input without the batch dimension: float32 (3, height, width) or
@@ -61,10 +91,10 @@ class ImageInput:
             same size for "normalize"; the image itself, uint8 (height, width, 3), for "full".
         """
         if self.embedded_preprocessing == "host":
-            return self.preprocess(image, self.layout)
+            return self.preprocess(decoded, self.layout)
         if self.embedded_preprocessing == "normalize":
-            return self.preprocess.resize_and_crop(image)
-        return np.asarray(image)
+            return self.preprocess.resize_and_crop(decoded)
+        return np.asarray(decoded.image)
 
 
 def resolve_image_input(

@@ -14,7 +14,7 @@ import numpy as np
 from tinyvit.data.batching import Outputs, run_outputs_in_batches
 from tinyvit.data.decoding import choose_decoding_threads, map_ahead
 from tinyvit.errors import ImageError
-from tinyvit.images.decoding import ChannelOrder, ImageSource, open_image
+from tinyvit.images.decoding import ChannelOrder, ImageSource
 from tinyvit.runtimes.base import Runtime
 from tinyvit.runtimes.image_arguments import copy_if_mutable
 from tinyvit.runtimes.image_input import ImageInput, Pixels
@@ -75,11 +75,15 @@ class ImagePipeline:
                 return image
             try:
                 return self._image_input.prepare_input(
-                    open_image(image, channels=channels, exif=exif)
+                    self._image_input.decode(image, channels, exif)
                 )
             except ImageError as error:
                 return error
 
+        if isinstance(images, list) and len(images) == 1:
+            # The caller waits for the only image, so that a thread for it would only cost time.
+            yield from self._run_batch([prepare(images[0])])
+            return
         # Images wait until a thread prepares them. Meanwhile, the caller may overwrite an array or
         # close a Pillow image; `copy_if_mutable` therefore copies these before they wait.
         waiting_images = (copy_if_mutable(image, channels, exif) for image in images)

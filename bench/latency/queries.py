@@ -128,7 +128,7 @@ class EndToEndQuery:
         """Answer one query, and append the times of its stages to `stages_ms`."""
         marks_s = [time.perf_counter()]
         files = islice(self._image_cycle, self._images_per_query)
-        images = [open_image(content) for content in files]
+        images = [self._image_input.decode(content) for content in files]
         marks_s.append(time.perf_counter())
         inputs = [self._image_input.prepare_input(image) for image in images]
         marks_s.append(time.perf_counter())

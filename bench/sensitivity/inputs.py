@@ -16,7 +16,6 @@ from tinyvit.data.calibration_images import list_calibration_images, order_calib
 from tinyvit.data.decoding import choose_decoding_threads, map_ahead
 from tinyvit.data.listing import SourceGetter
 from tinyvit.errors import ImageError, RequestError
-from tinyvit.images.decoding import open_image
 from tinyvit.manifest import Manifest
 from tinyvit.runtimes.golden_comparison import make_golden_batch
 from tinyvit.runtimes.image_input import ImageInput, Pixels
@@ -156,6 +155,6 @@ def make_golden_inputs(manifest: Manifest) -> NetworkInputs:
 def _prepare(image_input: ImageInput, get_source: SourceGetter) -> Pixels | ImageError:
     """Return the network's input for one image, without the batch axis, or the error."""
     try:
-        return image_input.prepare_input(open_image(get_source(), exif=False))
+        return image_input.prepare_input(image_input.decode(get_source(), exif=False))
     except ImageError as error:
         return error

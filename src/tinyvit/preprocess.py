@@ -23,6 +23,7 @@ from tinyvit.image_sizes import (
     height_and_width,
     make_image_size,
 )
+from tinyvit.images.reduced_size import DecodedImage
 from tinyvit.images.resampling import resample_image
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -144,7 +145,7 @@ class Preprocess:
             return resize_width, round(Fraction(height * resize_width, width))
         return round(Fraction(width * resize_height, height)), resize_height
 
-    def resize_and_crop(self, image: Image.Image) -> npt.NDArray[np.uint8]:
+    def resize_and_crop(self, image: Image.Image | DecodedImage) -> npt.NDArray[np.uint8]:
         """Resize an image, and crop or pad it, without normalizing it.
 
         The result is the same as after resizing the whole image and then cropping it, but only
@@ -155,38 +156,42 @@ class Preprocess:
         with zeros exactly.
 
         Args:
-            image: A Pillow image of mode RGB.
+            image: A Pillow image of mode RGB, or the result of `open_image_for_resizing`.
 
         Returns:
             Pixels, uint8 (height, width, 3).
         """
+        decoded = _as_decoded(image)
         if self.crop != "pad":
-            return self._resize_and_crop(image)
+            return self._resize_and_crop(decoded)
         pixels = np.empty((self.height, self.width, 3), np.uint8)
         pixels[:] = np.round(255 * np.asarray(self.mean))
-        resized = self._resize_to_fit(image)
+        resized = self._resize_to_fit(decoded)
         pixels[: resized.shape[0], : resized.shape[1]] = resized
         return pixels
 
-    def _resize_to_fit(self, image: Image.Image) -> npt.NDArray[np.uint8]:
+    def _resize_to_fit(self, decoded: DecodedImage) -> npt.NDArray[np.uint8]:
         """Resize an image for "pad", and return its pixels without padding."""
-        width, height = self.resized_size(*image.size)
-        box, size = (0.0, 0.0, float(image.width), float(image.height)), (height, width)
-        return np.asarray(resample_image(image, size, _FILTERS[self.interpolation], box))
+        width, height = self.resized_size(decoded.width, decoded.height)
+        size, resampling = (height, width), _FILTERS[self.interpolation]
+        return np.asarray(resample_image(decoded.image, size, resampling, decoded.box))
 
-    def _resize_and_crop(self, image: Image.Image) -> npt.NDArray[np.uint8]:
+    def _resize_and_crop(self, decoded: DecodedImage) -> npt.NDArray[np.uint8]:
         """Resize and crop an image for "center" and "squash"."""
-        width, height = self.resized_size(*image.size)
+        width, height = self.resized_size(decoded.width, decoded.height)
         left, top = round((width - self.width) / 2), round((height - self.height) / 2)
-        # The crop, in pixels of the original image: only this part of it is resampled.
-        x_scale, y_scale = image.width / width, image.height / height
+        # The crop, in pixels of the decoded image: only this part of it is resampled.
+        x, y, right, bottom = decoded.box
+        x_scale, y_scale = (right - x) / width, (bottom - y) / height
         box = (
-            left * x_scale,
-            top * y_scale,
-            min((left + self.width) * x_scale, image.width),
-            min((top + self.height) * y_scale, image.height),
+            x + left * x_scale,
+            y + top * y_scale,
+            min(x + (left + self.width) * x_scale, right),
+            min(y + (top + self.height) * y_scale, bottom),
         )
-        return np.asarray(resample_image(image, self.size, _FILTERS[self.interpolation], box))
+        return np.asarray(
+            resample_image(decoded.image, self.size, _FILTERS[self.interpolation], box)
+        )
 
     def scale_and_shift(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Return the constants with which normalization is `pixels * scale - shift`.
@@ -220,23 +225,30 @@ class Preprocess:
             plane -= shift[channel]
         return values
 
-    def __call__(self, image: Image.Image, layout: str = "NCHW") -> npt.NDArray[np.float32]:
+    def __call__(
+        self, image: Image.Image | DecodedImage, layout: str = "NCHW"
+    ) -> npt.NDArray[np.float32]:
         """Resize, crop or pad, and normalize an image.
 
         Args:
-            image: A Pillow image of mode RGB.
+            image: A Pillow image of mode RGB, or the result of `open_image_for_resizing`.
             layout: "NCHW" or "NHWC", as for `normalize`.
 
         Returns:
             Values, float32 (3, height, width) for "NCHW", (height, width, 3) for "NHWC".
         """
+        decoded = _as_decoded(image)
         if self.crop != "pad":
-            return self.normalize(self._resize_and_crop(image), layout)
-        resized = self._resize_to_fit(image)
+            return self.normalize(self._resize_and_crop(decoded), layout)
+        resized = self._resize_to_fit(decoded)
         height, width, _ = resized.shape
         padding = ((0, self.height - height), (0, self.width - width))
         values = self.normalize(resized, layout)
         return np.pad(values, ((0, 0), *padding) if layout == "NCHW" else (*padding, (0, 0)))
+
+
+def _as_decoded(image: Image.Image | DecodedImage) -> DecodedImage:
+    return image if isinstance(image, DecodedImage) else DecodedImage.from_full(image)
 
 
 def describe_resize(preprocess: Preprocess) -> str:

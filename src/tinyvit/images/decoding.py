@@ -8,8 +8,6 @@ correctly raises an ImageError. Pillow's global settings are not changed.
 from __future__ import annotations
 
 import os
-import struct
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
@@ -24,6 +22,7 @@ from tinyvit.files.regular_files import open_regular_file
 from tinyvit.images.arrays import ChannelOrder as ChannelOrder
 from tinyvit.images.arrays import SupportsArray, convert_array, is_array_like, to_numpy
 from tinyvit.images.colors import convert_to_rgb
+from tinyvit.images.decoder_errors import DECODER_ERRORS
 from tinyvit.images.diagnosis import (
     HEAD_BYTES,
     describe_source,
@@ -39,6 +38,8 @@ from tinyvit.images.file_limits import (
     limit_header,
 )
 from tinyvit.images.libtiff_messages import silence_libtiff
+from tinyvit.images.orientation import find_transpose
+from tinyvit.images.reduced_size import DecodedImage, SizeChoice, is_jpeg, reduce_jpeg
 
 ImageSource: TypeAlias = (
     "str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | SupportsArray"
@@ -61,43 +62,6 @@ MAX_PIXELS pixels with four channels of 16 bits has 0.7 GiB without compression.
 # Not every format that Pillow supports is safe: EPS starts Ghostscript, and some formats accept
 # nearly any bytes as an image.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "JPEG2000", "AVIF", "HEIF")
-
-# All types of errors that Pillow's decoders were observed to raise for damaged files. `Warning` is
-# included because a program can turn warnings into errors.
-_DECODER_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    LookupError,
-    ArithmeticError,
-    AttributeError,
-    AssertionError,
-    EOFError,
-    RuntimeError,
-    MemoryError,
-    Warning,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
-
-_MAX_EXIF_BYTES = 16 * 2**20
-"""Larger EXIF data are ignored. Those of JPEG have 64 KiB. Pillow converts all values of a tag."""
-
-_ORIENTATION_TAG = 0x0112
-"""Number of the EXIF tag that contains the orientation."""
-
-_UPRIGHT_TRANSPOSES = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""The operation that turns an image upright, for each EXIF orientation."""
 
 
 def open_image(
@@ -125,6 +89,43 @@ def open_image(
             MAX_FILE_BYTES, or cannot be represented in 8 bits. The message names the source.
         RequestError: `channels` is not a known order.
     """
+    return _open_decoded(source, None, channels, exif).image
+
+
+def open_image_for_resizing(
+    source: ImageSource,
+    choose_size: SizeChoice,
+    *,
+    channels: ChannelOrder = "rgb",
+    exif: bool = True,
+) -> DecodedImage:
+    """Decode an image into RGB, a large JPEG perhaps at a reduced size.
+
+    Prediction, calibration and the measurement of accuracy all decode images with this function.
+    Only JPEG files of at least four times the size after resizing are reduced
+    (`tinyvit.images.reduced_size`). The pixels of all other images are those of `open_image`.
+
+    Args:
+        source: As for `open_image`. A Pillow image is never reduced.
+        choose_size: Returns the width and height to which an image of a given width and height will
+            be resized, such as `Preprocess.resized_size`.
+        channels: As for `open_image`.
+        exif: As for `open_image`.
+
+    Returns:
+        The image and its full size.
+
+    Raises:
+        ImageError: As for `open_image`.
+        RequestError: As for `open_image`.
+    """
+    return _open_decoded(source, choose_size, channels, exif)
+
+
+def _open_decoded(
+    source: ImageSource, choose_size: SizeChoice | None, channels: ChannelOrder, exif: bool
+) -> DecodedImage:
+    """Decode an image into RGB, at a reduced size only if `choose_size` is not None."""
     if channels not in ("rgb", "bgr"):
         raise RequestError(
             f"channels={channels!r} is not known",
@@ -134,19 +135,21 @@ def open_image(
         source = bytes(source)
     if is_array_like(source):
         if not _has_bytes_of_a_file(source):
-            return convert_array(source, channels)
+            return DecodedImage.from_full(convert_array(source, channels))
         source = to_numpy(source).tobytes()
+    if isinstance(source, Image.Image):
+        choose_size = None  # reducing it would change the caller's image
     name = describe_source(source)
     try:
         with _open_lazily(source, name) as image:
-            return _decode(image, name, exif)
+            return _decode(image, name, choose_size, exif)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _make_size_error(name, str(error)) from error
     except ReadLimitError as error:
         raise ImageError(
             f"{name} would take too long to decode: {error}", "save it again, for example as PNG"
         ) from error
-    except _DECODER_ERRORS as error:
+    except DECODER_ERRORS as error:
         reason = f"{type(error).__name__}: {error}"[:200]
         raise ImageError(
             f"{name} cannot be decoded ({reason})", "the file is damaged or incomplete: replace it"
@@ -230,24 +233,29 @@ def _open_heif(file: LimitedImageBytes | LimitedImageFile) -> Image.Image:
     return image
 
 
-def _decode(image: Image.Image, name: str, exif: bool) -> Image.Image:
+def _decode(
+    image: Image.Image, name: str, choose_size: SizeChoice | None, exif: bool
+) -> DecodedImage:
     """Decode a lazily opened image to RGB, and rotate it by its EXIF orientation if `exif`."""
-    if image.width * image.height > MAX_PIXELS:
-        raise _make_size_error(name, f"{image.width} x {image.height} are more than {MAX_PIXELS}")
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise _make_size_error(name, f"{width} x {height} are more than {MAX_PIXELS}")
     if max(image.size) > MAX_SIDE:
-        raise _make_size_error(
-            name, f"{image.width} x {image.height}: a side has more than {MAX_SIDE}"
-        )
+        raise _make_size_error(name, f"{width} x {height}: a side has more than {MAX_SIDE}")
     # The raw mode (pixel format in the file) is read first: load() removes it from the image.
     raw_mode = image.tile[0][3] if isinstance(image, ImageFile.ImageFile) and image.tile else None
     limit_decoding(image)
+    box = None
+    if choose_size is not None and is_jpeg(image):
+        box = reduce_jpeg(image, choose_size, find_transpose(image) if exif else None)
     with silence_libtiff() if image.format == "TIFF" else nullcontext():
         image.load()
-    transpose = _UPRIGHT_TRANSPOSES.get(_read_orientation(image)) if exif else None
+    transpose = find_transpose(image) if exif else None
     rgb = convert_to_rgb(image, raw_mode, name)
     # The EXIF data are removed: otherwise a second call of open_image would rotate the image again.
     rgb.info = {}
-    return rgb if transpose is None else rgb.transpose(transpose)
+    decoded = DecodedImage(rgb, width, height, box) if box else DecodedImage.from_full(rgb)
+    return decoded if transpose is None else decoded.transpose(transpose)
 
 
 def _make_size_error(name: str, reason: str) -> ImageError:
@@ -255,13 +263,3 @@ def _make_size_error(name: str, reason: str) -> ImageError:
         f"{name} has too many pixels ({reason})",
         "make it smaller; if it is small, its header is damaged: replace it",
     )
-
-
-def _read_orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation. Like image viewers, assume 1 (upright) for damaged EXIF data."""
-    if len(image.info.get("exif") or b"") > _MAX_EXIF_BYTES:
-        return 1
-    try:
-        return int(image.getexif().get(_ORIENTATION_TAG, 1))
-    except _DECODER_ERRORS:
-        return 1
