@@ -108,8 +108,11 @@ class ImagePipeline:
         readable_inputs = [pixels for pixels in inputs if not isinstance(pixels, ImageError)]
         rows: Iterable[Outputs] = ()
         if readable_inputs:
+            # A single input is not copied.
+            first, *others = readable_inputs
+            stacked = np.stack(readable_inputs) if others else first[None]
             outputs = run_outputs_in_batches(
-                self._runtime.run_outputs, np.stack(readable_inputs), self._image_input.batch_size
+                self._runtime.run_outputs, stacked, self._image_input.batch_size
             )
             rows = zip(*outputs)
         remaining_rows = iter(rows)

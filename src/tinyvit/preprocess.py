@@ -218,10 +218,12 @@ class Preprocess:
         if layout == "NHWC":
             return np.asarray(pixels * scale - shift, np.float32)
         values = np.empty((*pixels.shape[:-3], 3, *pixels.shape[-3:-1]), np.float32)
-        # Writing each channel to its place is four times as fast as moving the channel axis.
+        # Writing each channel to its place is faster than moving the channel axis, and converting
+        # integers before multiplying them is faster than multiplying them.
         for channel in range(3):
             plane = values[..., channel, :, :]
-            np.multiply(pixels[..., channel], scale[channel], out=plane)
+            plane[...] = pixels[..., channel]
+            plane *= scale[channel]
             plane -= shift[channel]
         return values
 

@@ -251,9 +251,12 @@ def _decode(
     with silence_libtiff() if image.format == "TIFF" else nullcontext():
         image.load()
     transpose = find_transpose(image) if exif else None
-    rgb = convert_to_rgb(image, raw_mode, name)
-    # The EXIF data are removed: otherwise a second call of open_image would rotate the image again.
-    rgb.info = {}
+    if choose_size is not None and image.mode == "RGB" and not image.has_transparency_data:
+        rgb = image  # of a file that was opened here; it will only be resized, so no copy is made
+    else:
+        rgb = convert_to_rgb(image, raw_mode, name)
+        # The EXIF data are removed: otherwise a second call would rotate the image again.
+        rgb.info = {}
     decoded = DecodedImage(rgb, width, height, box) if box else DecodedImage.from_full(rgb)
     return decoded if transpose is None else decoded.transpose(transpose)
 

@@ -16,7 +16,7 @@ from PIL import Image, JpegImagePlugin
 
 from tinyvit.images.orientation import FLIPS_X, FLIPS_Y, SIDEWAYS
 
-MIN_RATIO = 2
+MIN_RATIO = 2.25
 """Smallest ratio of the size of a reduced image to the size that it gets by resizing."""
 
 SizeChoice: TypeAlias = Callable[[int, int], tuple[int, int]]
