@@ -23,6 +23,7 @@ from tinyvit.progress import Progress
 from tinyvit.quant.calibration_data import (
     CALIBRATION_COUNT,
     CalibrationSet,
+    read_calibration_set,
     read_calibration_split,
 )
 from tinyvit.quant.config import QuantizationConfig
@@ -147,18 +148,24 @@ class QuantizationImages:
     def _sets(self) -> _ImageSets:
         """Return the images, which are read or made at the first use.
 
-        Images of --calib-data are always divided into the two sets. Synthetic images are made only
-        for a set that is needed; if only one is, it also stands for the other set.
+        Images of --calib-data are divided into the two sets, except with --val-data: then no image
+        is held out, because none would be used. Synthetic images are made only for a set that is
+        needed; if only one is, it also stands for the other set.
         """
         if self._config.calib_data is None or self._config.uses_synthetic_images:
             return self._synthesize_sets()
         self._progress.message(f"reading calibration images from {self._config.calib_data}")
+        preprocess, seed = self._checkpoint.preprocess, self._config.calib_seed
+        count = self._config.calib_count or self._scale_count(CALIBRATION_COUNT)
+        if self._config.val_data is not None:
+            images = read_calibration_set(self._config.calib_data, preprocess, count, seed)
+            return _ImageSets(images, images.pixels)
         calibration, held_out = read_calibration_split(
             self._config.calib_data,
-            self._checkpoint.preprocess,
-            count=self._config.calib_count or self._scale_count(CALIBRATION_COUNT),
+            preprocess,
+            count=count,
             max_held_out=self._scale_count(MAX_HELD_OUT),
-            seed=self._config.calib_seed,
+            seed=seed,
         )
         return _ImageSets(calibration, held_out)
 

@@ -13,8 +13,10 @@ pytest.importorskip("torch")
 
 from tests.helpers.recorded_progress import RecordedProgress
 from tinyvit.preprocess import sam_preprocess
+from tinyvit.quant import calibration_data
 from tinyvit.quant.calibration_data import MIN_IMAGES
 from tinyvit.quant.config import QuantizationConfig
+from tinyvit.quant.image_decoding import decode_images
 from tinyvit.quant.quantization_images import SENSITIVITY_COUNT, QuantizationImages
 
 
@@ -30,3 +32,30 @@ def test_layers_are_ranked_on_fewer_images_if_they_are_large(
     images = QuantizationImages(config, checkpoint, no_network, RecordedProgress())
     assert images.count_measurement_images() == 20
     assert images.make_sensitivity_images().shape == (count, 3, side, side)
+
+
+@pytest.mark.parametrize(("has_val_data", "calibration_count"), [(False, 32), (True, 40)])
+def test_no_image_is_held_out_if_others_are_measured_on(
+    has_val_data: bool, calibration_count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (MIN_IMAGES + 20, 4, 4, 3), np.uint8)
+    np.savez(tmp_path / "images.npz", pixels)
+    checkpoint = cast(Any, SimpleNamespace(preprocess=sam_preprocess(16)))
+    config = QuantizationConfig(
+        calib_data=tmp_path / "images.npz",
+        calib_count=40,
+        val_data=tmp_path if has_val_data else None,
+    )
+    decoded_count = 0
+
+    def count_images(*arguments: Any) -> Any:
+        nonlocal decoded_count
+        for image in decode_images(*arguments):
+            decoded_count += 1
+            yield image
+
+    monkeypatch.setattr(calibration_data, "decode_images", count_images)
+    images = QuantizationImages(config, checkpoint, cast(Any, None), RecordedProgress())
+    assert len(images.calibration.pixels) == calibration_count
+    assert decoded_count == (40 if has_val_data else 52)
+    assert len(images.make_sensitivity_images()) == SENSITIVITY_COUNT
