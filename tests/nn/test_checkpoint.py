@@ -17,7 +17,8 @@ import torch
 
 from tinyvit.errors import CheckpointError, RequestError
 from tinyvit.image_sizes import ImageSize
-from tinyvit.nn import checkpoint, hub
+from tinyvit.nn import hub
+from tinyvit.nn.checkpoint_loading import load_checkpoint
 from tinyvit.nn.model import TinyViT
 from tinyvit.variants import VARIANTS
 
@@ -35,13 +36,13 @@ def state() -> State:
 def refusal(path: Path) -> str:
     """Return the message with which a file is refused."""
     with pytest.raises(CheckpointError) as caught:
-        checkpoint.load_checkpoint(path)
+        load_checkpoint(path)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 def test_any_number_of_classes_is_read(state: State, save: Save) -> None:
-    loaded = checkpoint.load_checkpoint(save(state))
+    loaded = load_checkpoint(save(state))
     assert (loaded.variant.name, loaded.num_classes) == ("tiny_vit_5m_224", 7)
     assert (loaded.layout, loaded.labels) == ("timm", None)
     assert len(loaded.sha256) == 64
@@ -76,7 +77,7 @@ def test_the_problem_in_config_json_is_read(state: State, save: Save, tmp_path: 
     config = {"problem_type": "single_label_classification", "architectures": ["TinyViT"]}
     (tmp_path / "config.json").write_text(json.dumps(config))
     path = save({"state_dict": state})
-    assert checkpoint.load_checkpoint(path).num_classes == state["head.fc.weight"].shape[0]
+    assert load_checkpoint(path).num_classes == state["head.fc.weight"].shape[0]
     config["problem_type"] = "multi_label_classification"
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert "config.json states problem_type multi_label_classification" in refusal(path)
@@ -109,7 +110,7 @@ def test_training_checkpoint_gives_its_averaged_weights(state: State, save: Save
         "optimizer": {"state": {0: {"step": torch.tensor(1)}}},
         "state_dict_ema": averaged,
     }
-    loaded = checkpoint.load_checkpoint(save(training))
+    loaded = load_checkpoint(save(training))
     assert loaded.container == "state_dict_ema"
     assert torch.equal(loaded.state_dict["head.fc.bias"], state["head.fc.bias"] + 1)
 
@@ -137,7 +138,7 @@ def test_safetensors_hold_float16_weights_labels_and_license(state: State, tmp_p
         license="MIT",
         preprocess=json.dumps(PREPROCESS),
     )
-    loaded = checkpoint.load_checkpoint(path)
+    loaded = load_checkpoint(path)
     assert loaded.labels is not None
     assert [label.name for label in loaded.labels] == ["tabby", *"abcdef"]
     assert (loaded.license, loaded.preprocess.crop) == ("MIT", "squash")
@@ -156,7 +157,7 @@ def test_a_preprocessing_without_mean_or_std_is_refused(
     text = json.dumps({key: value for key, value in PREPROCESS.items() if key != name})
     path = save_safetensors(tmp_path / "weights.safetensors", state, preprocess=text)
     with pytest.raises(CheckpointError, match=f"preprocess has no field {name}"):
-        checkpoint.load_checkpoint(path)
+        load_checkpoint(path)
 
 
 @pytest.mark.parametrize(
@@ -174,12 +175,12 @@ def test_wrong_preprocessing_is_refused(
     text = json.dumps({**PREPROCESS, **change})
     path = save_safetensors(tmp_path / "weights.safetensors", state, preprocess=text)
     with pytest.raises(CheckpointError, match=reason):
-        checkpoint.load_checkpoint(path)
+        load_checkpoint(path)
 
 
 def test_labels_are_read_from_a_class_to_idx_map(state: State, save: Save) -> None:
     class_to_idx = {name: index for index, name in enumerate("gfedcba")}
-    loaded = checkpoint.load_checkpoint(save({"model": state, "class_to_idx": class_to_idx}))
+    loaded = load_checkpoint(save({"model": state, "class_to_idx": class_to_idx}))
     assert loaded.labels is not None
     assert [label.name for label in loaded.labels] == list("gfedcba")
 
@@ -195,14 +196,14 @@ def test_demo_is_in_the_package() -> None:
 def test_another_size_interpolates_the_biases(
     state: State, save: Save, size: int, table: int
 ) -> None:
-    loaded = checkpoint.load_checkpoint(save(state)).at_size(size, "scaled")
+    loaded = load_checkpoint(save(state)).at_size(size, "scaled")
     assert loaded.state_dict["stages.1.blocks.0.attn.attention_biases"].shape == (4, table)
     with torch.inference_mode():
         assert loaded.build()(torch.zeros(1, 3, size, size)).shape == (1, 7)
 
 
 def test_interpolation_is_that_of_the_paper(state: State, save: Save) -> None:
-    loaded = checkpoint.load_checkpoint(save(state))
+    loaded = load_checkpoint(save(state))
     biases = loaded.state_dict["stages.2.blocks.0.attn.attention_biases"].normal_()
     resized = loaded.at_size(384, "scaled").state_dict["stages.2.blocks.0.attn.attention_biases"]
     expected = torch.nn.functional.interpolate(
@@ -216,7 +217,7 @@ def test_impossible_sizes_are_refused_with_the_limits(
     state: State, save: Save, size: ImageSize
 ) -> None:
     with pytest.raises(RequestError, match="use a height and a width from 32 to 1024"):
-        checkpoint.load_checkpoint(save(state)).at_size(size)
+        load_checkpoint(save(state)).at_size(size)
 
 
 def test_truncated_files_are_refused(state: State, save: Save, tmp_path: Path) -> None:
@@ -316,11 +317,11 @@ def test_a_classifier_of_no_classes_is_refused(state: State, save: Save) -> None
 
 
 def test_a_network_in_a_wrapper_with_its_own_classifier(state: State, save: Save) -> None:
-    expected = checkpoint.load_checkpoint(save(state))
+    expected = load_checkpoint(save(state))
     wrapped = {f"backbone.{name}": value for name, value in state.items() if "head.fc" not in name}
     wrapped["classifier.1.weight"] = state["head.fc.weight"]
     wrapped["classifier.1.bias"] = state["head.fc.bias"]
-    loaded = checkpoint.load_checkpoint(save({"state_dict": wrapped, "classes": list("abcdefg")}))
+    loaded = load_checkpoint(save({"state_dict": wrapped, "classes": list("abcdefg")}))
     assert (loaded.num_classes, loaded.container) == (7, "state_dict")
     assert loaded.labels is not None
     assert [label.name for label in loaded.labels] == list("abcdefg")

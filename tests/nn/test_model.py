@@ -12,8 +12,8 @@ pytest.importorskip("torch")
 import torch
 
 from tests.helpers.golden_weights import load_formulas, make_golden_state
-from tinyvit.nn import checkpoint
 from tinyvit.nn.attention import FusedProjection, make_bias_index
+from tinyvit.nn.checkpoint_loading import load_checkpoint
 from tinyvit.nn.fold import fold_model
 from tinyvit.nn.layers import ConvNorm
 from tinyvit.nn.model import TinyViT
@@ -33,7 +33,7 @@ def test_logits_are_those_of_the_public_implementation(
 ) -> None:
     state = make_golden_state(shared, variant, layout)
     torch.save({"model": state} if layout == "official" else state, tmp_path / "weights.pth")
-    loaded = checkpoint.load_checkpoint(tmp_path / "weights.pth")
+    loaded = load_checkpoint(tmp_path / "weights.pth")
     assert (loaded.variant.name, loaded.layout, loaded.num_classes) == (variant, layout, 1000)
     expected = np.load(shared / "golden" / f"{variant}.{layout}.npz")["logits"]
     images = torch.from_numpy(load_formulas(shared).image(loaded.img_size, len(expected)))
@@ -49,7 +49,7 @@ def test_both_layouts_hold_the_same_network(variant: str, shared: Path, tmp_path
     timm = make_golden_state(shared, variant, "timm")
     official = dict(zip(official_names(timm), timm.values()))
     torch.save({"model": official}, tmp_path / "official.pth")
-    loaded = checkpoint.load_checkpoint(tmp_path / "official.pth")
+    loaded = load_checkpoint(tmp_path / "official.pth")
     assert loaded.layout == "official"
     assert all(torch.equal(loaded.state_dict[key], value) for key, value in timm.items())
 
