@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 
-from tests.helpers.module_graph import ROOT
+from tests.helpers.install_commands import install_command
 from tinyvit.errors import ImageError, MissingDependencyError, TinyViTError
 
 
@@ -19,5 +19,5 @@ def test_errors_cross_process_boundaries() -> None:
     copy = pickle.loads(pickle.dumps(error))
     assert type(copy) is MissingDependencyError
     assert isinstance(copy, TinyViTError)
-    assert str(copy) == f"torch is not installed: pip install -e '{ROOT}[export]'"
+    assert str(copy) == f"torch is not installed: {install_command('export')}"
     assert (copy.cause, copy.remedy) == (error.cause, error.remedy)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.module_graph import ROOT, read_config
+from tests.helpers.install_commands import install_command
+from tests.helpers.module_graph import read_config
 from tinyvit import __version__
 from tinyvit.__main__ import SUBCOMMANDS, list_programs, main, make_full_parser
 
@@ -187,7 +188,7 @@ def test_a_missing_shtab_is_named_with_its_extra(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "shtab", None)
-    remedy = f"pip install -c {ROOT}/constraints.txt -e '{ROOT}[completion]'"
+    remedy = install_command("completion")
     assert run(capsys, "completion", "bash") == (
         1,
         "",

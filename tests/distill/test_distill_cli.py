@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.distill_data import TEACHER, write_class_folders
-from tests.helpers.module_graph import ROOT
+from tests.helpers.install_commands import install_command
 from tinyvit.distill.cli import main
 from tinyvit.distill.commands import save_logits, train
 from tinyvit.distill.logits.store import Store
@@ -138,7 +138,7 @@ def test_a_missing_package_is_reported_before_any_other_mistake(
         capsys, "train", "--preset", "x", "--data", "nowhere", "-o", tmp_path / "output"
     )
     assert (code, out) == (1, "")
-    remedy = f"pip install -e '{ROOT}[train]'"
+    remedy = install_command("train")
     assert err == f"error: {package} is not installed: {remedy}\n"
     assert not (tmp_path / "output").exists()
 

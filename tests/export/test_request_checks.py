@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.module_graph import ROOT
+from tests.helpers.install_commands import install_command
 from tinyvit.errors import RequestError
 from tinyvit.export.config import ExportConfig
 from tinyvit.export.request_checks import check_request, explain_missing_tools
@@ -74,7 +74,7 @@ def test_a_missing_tool_is_named_before_torch_is_imported(tmp_path: Path) -> Non
         pass
     process = run_export(tmp_path, "--model", "demo", "--target", "tensorrt", "--flavor", "classic")
     assert process.stdout == "1 False\n", process.stderr
-    remedy = f"pip install -e '{ROOT}[tensorrt]'"
+    remedy = install_command("tensorrt")
     assert process.stderr == f"error: tensorrt is not installed: {remedy}\n"
 
 
@@ -85,9 +85,7 @@ def test_the_remedy_installs_all_missing_tools() -> None:
 
     assert explain_missing_tools(get_target("onnx")) is None
     error = explain_missing_tools(TargetOfMissingTools())
-    assert str(error) == (
-        f"tinyvit-test-missing-a is not installed: pip install -e '{ROOT}[openvino]'"
-    )
+    assert str(error) == (f"tinyvit-test-missing-a is not installed: {install_command('openvino')}")
 
 
 def test_classic_tensorrt_without_a_gpu_is_refused_before_the_checkpoint_is_read(

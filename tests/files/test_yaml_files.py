@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.helpers.module_graph import ROOT
+from tests.helpers.install_commands import install_command
 from tinyvit.errors import MissingDependencyError
 from tinyvit.files.yaml_files import MAX_CHARACTERS, MAX_DEPTH, MAX_EVENTS, YamlValue, parse_yaml
 
@@ -66,5 +66,5 @@ def test_other_texts_are_refused(text: str, reason: str) -> None:
 
 def test_the_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "yaml", None)
-    with pytest.raises(MissingDependencyError, match=re.escape(f"pip install -e '{ROOT}[export]'")):
+    with pytest.raises(MissingDependencyError, match=re.escape(install_command("export"))):
         parse_yaml("a: b")

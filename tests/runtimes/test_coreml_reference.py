@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.helpers.module_graph import ROOT
+from tests.helpers.install_commands import install_command
 
 pytest.importorskip("coremltools")
 pytest.importorskip("torch")
@@ -252,6 +252,6 @@ def test_random_bytes_raise_only_artifact_errors(package: Path) -> None:
 
 def test_missing_coremltools_is_named(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "coremltools", None)
-    with pytest.raises(MissingDependencyError, match=re.escape(f"pip install -e '{ROOT}[coreml]'")):
+    with pytest.raises(MissingDependencyError, match=re.escape(install_command("coreml"))):
         open_package(package)
     assert COREML.read_manifests(package) == [], "reading a manifest needs no coremltools"

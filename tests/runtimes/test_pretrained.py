@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.module_graph import ROOT
+from tests.helpers.install_commands import install_command
 from tests.helpers.small_classifiers import ArtifactBuilder
 from tinyvit import Classifier
 from tinyvit.errors import CheckpointError, MissingDependencyError, RequestError
@@ -83,7 +83,7 @@ def test_unknown_names_and_paths_are_refused(
 
 def test_a_missing_extra_is_named(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrained, "find_spec", {"torch": None}.get)
-    with pytest.raises(MissingDependencyError, match=re.escape(f"pip install -e '{ROOT}[export]'")):
+    with pytest.raises(MissingDependencyError, match=re.escape(install_command("export"))):
         Classifier.from_pretrained("demo")
     assert not cache.exists()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.module_graph import ROOT
+from tests.helpers.install_commands import install_command
 from tests.helpers.records import (
     BOARD,
     DESK,
@@ -86,7 +86,7 @@ def test_both_exports_of_a_pair_are_the_same_network(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("package", "remedy"),
-    [("timm", "pip install timm"), ("torch", re.escape(f"pip install -e '{ROOT}[export]'"))],
+    [("timm", "pip install timm"), ("torch", re.escape(install_command("export")))],
 )
 def test_a_missing_package_is_named_before_anything_is_exported(
     package: str, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.distill_data import write_class_folders
-from tests.helpers.module_graph import ROOT
+from tests.helpers.install_commands import install_command
 
 # An entry None in `sys.modules` makes Python report that the module is not installed. The hook
 # ends the process if it opens, lists or creates anything in the folder of the test.
@@ -45,6 +45,6 @@ def test_nothing_is_read_or_written_before_the_error(package: str, tmp_path: Pat
         [sys.executable, "-c", SCRIPT, *map(str, arguments)], capture_output=True, text=True
     )
     assert (done.returncode, done.stdout) == (1, "")
-    remedy = f"pip install -e '{ROOT}[train]'"
+    remedy = install_command("train")
     assert done.stderr == f"error: {package} is not installed: {remedy}\n"
     assert not (tmp_path / "run").exists()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.distill_data import write_class_folders
-from tests.helpers.module_graph import ROOT
+from tests.helpers.install_commands import install_command
 from tests.helpers.random_images import save_random_images
 from tests.helpers.recorded_progress import RecordedProgress
 from tinyvit.distill.cli import main
@@ -220,7 +220,7 @@ def test_evaluate_needs_matplotlib_only_for_its_files(
     assert main([*arguments, "-o", str(tmp_path / "out")]) == 1
     assert capsys.readouterr() == (
         "",
-        f"error: matplotlib is not installed: pip install -e '{ROOT}[train]'\n",
+        f"error: matplotlib is not installed: {install_command('train')}\n",
     )
     assert main(arguments) == 0
     assert capsys.readouterr().out.startswith("best.safetensors: top-1 ")

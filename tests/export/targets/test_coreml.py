@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.helpers.module_graph import ROOT
+from tests.helpers.install_commands import install_command
 
 pytest.importorskip("coremltools")
 pytest.importorskip("torch")
@@ -357,7 +357,7 @@ def test_unsupported_requests_are_refused(
 def test_missing_coremltools_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     graph: Any = SimpleNamespace(batch=1)
     monkeypatch.setitem(sys.modules, "coremltools", None)
-    with pytest.raises(MissingDependencyError, match=re.escape(f"pip install -e '{ROOT}[coreml]'")):
+    with pytest.raises(MissingDependencyError, match=re.escape(install_command("coreml"))):
         TARGET.lower(graph, DEMO.preprocess, "host", "float32")
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tests.helpers.module_graph import ROOT
+from tests.helpers.install_commands import install_command
 
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
@@ -339,9 +339,7 @@ def test_classic_needs_its_package_and_a_gpu(
     classic = TensorRtTarget(TensorRtOptions("classic"))
     assert (classic.suffix, classic.extra, classic.tools[-1]) == (".engine", "tensorrt", "tensorrt")
     monkeypatch.setitem(sys.modules, "tensorrt", None)
-    with pytest.raises(
-        MissingDependencyError, match=re.escape(f"pip install -e '{ROOT}[tensorrt]'")
-    ):
+    with pytest.raises(MissingDependencyError, match=re.escape(install_command("tensorrt"))):
         classic.lower(graphs["float16"], PREPROCESS, "host", "float16")
     monkeypatch.setattr(cuda, "import_tensorrt", lambda flavor: None)
     monkeypatch.setattr(cuda.ctypes, "CDLL", raise_os_error)
