@@ -150,9 +150,8 @@ class _BudgetSearch:
         if last_trial is not accepted_trial:
             # The artifact in the workspace is that of a network that missed the budget.
             candidate = self._build(candidate.recipe)
-            self.trials.remove(accepted_trial)
-            self.trials.append(accepted_trial)
-        return replace(candidate, trials=tuple(self.trials))
+        others = [trial for trial in self.trials if trial is not accepted_trial]
+        return replace(candidate, trials=(*others, accepted_trial))
 
     def _try(self, recipe: Recipe) -> QuantizedCandidate:
         """Quantize the network with a recipe, and compare its artifact with float32."""
