@@ -62,7 +62,7 @@ def test_a_cosine_above_one_is_refused() -> None:
 def test_a_record_has_the_documented_keys() -> None:
     ratio = LatencyRatio("b.onnx", 0.5, 0.4, 0.6)
     data = json.loads(make_latency_record(make_latency("a.onnx", 20, ratio=ratio)).to_json())
-    assert data["schema"] == 2
+    assert data["schema"] == 3
     assert "latency" not in data
     assert "accuracy" not in data
     (result,) = data["results"]
@@ -86,7 +86,7 @@ def change_record(**changes: Any) -> str:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (change_record(schema=1), "schema version 1, but this version of tinyvit-edge reads .* 2"),
+        (change_record(schema=1), "schema version 1, but this version of tinyvit-edge reads .* 3"),
         ("{}", "no schema version"),
         ("[" * 100_000, "not a record of tinyvit-bench .*nested deeper"),
         ("\0", "not a record of tinyvit-bench"),

@@ -104,7 +104,7 @@ def run_in_onnxruntime(model: bytes, images: Images) -> Images:
 
 
 @pytest.mark.parametrize(
-    ("precision", "tolerance"), [("float32", 1e-5), ("float16", 0.01), ("int8", 0.03)]
+    ("precision", "tolerance"), [("float32", 1e-5), ("float16", 0.01), ("int8", 0.05)]
 )
 def test_parity_model_computes_the_network(
     graphs: dict[str, Graph],
