@@ -104,8 +104,7 @@ def evaluate_all(
             )
             for evaluation in evaluations
         ]
-    for evaluation in evaluations:
-        warning_messages += [f"{evaluation.path}: {note}" for note in evaluation.notes]
+    warning_messages += _describe_notes(evaluations)
     record = replace(
         _make_empty_record(dataset, config, date),
         warnings=tuple(dict.fromkeys(warning_messages)),
@@ -113,6 +112,19 @@ def evaluate_all(
         accuracy=tuple(results),
     )
     return SuiteResult(record, reference, tuple(evaluations))
+
+
+def _describe_notes(evaluations: Sequence[Evaluation]) -> list[str]:
+    """Return the notes about the evaluations; one that several artifacts share is stated once."""
+    paths_by_note: dict[str, list[str]] = {}
+    for evaluation in evaluations:
+        for note in evaluation.notes:
+            paths_by_note.setdefault(note, []).append(evaluation.path)
+    all_count = len(evaluations)
+    return [
+        f"{'all artifacts' if 1 < len(paths) == all_count else ', '.join(paths)}: {note}"
+        for note, paths in paths_by_note.items()
+    ]
 
 
 def _is_single(paths: Sequence[str], config: SuiteConfig) -> bool:

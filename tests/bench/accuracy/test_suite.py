@@ -195,6 +195,18 @@ def test_an_unreadable_image_is_counted_and_named(
     assert damaged.name in evaluation.notes[-1]
 
 
+def test_a_note_about_all_artifacts_is_stated_once(
+    small_classifier: Path, class_folders_of_120: Path, tmp_path: Path
+) -> None:
+    (damaged,) = damage_images(class_folders_of_120, 1)
+    copy = tmp_path / "copy.onnx"
+    copy.write_bytes(small_classifier.read_bytes())
+    paths = [str(small_classifier), str(copy)]
+    record = evaluate_all(paths, open_folder(class_folders_of_120), SuiteConfig(OPTIONS)).record
+    (warning,) = [warning for warning in record.warnings if damaged.name in warning]
+    assert warning.startswith("all artifacts: ")
+
+
 def test_too_many_unreadable_images_are_refused(
     small_classifier: Path, class_folders_of_120: Path
 ) -> None:
