@@ -21,10 +21,7 @@ from tinyvit.export.workspace import Workspace
 from tinyvit.manifest_parts import Precision
 from tinyvit.metrics import FLOAT32_NETWORK
 from tinyvit.progress import Progress
-from tinyvit.quant.accuracy_budget import (
-    ArtifactOutputs,
-    compare_outputs,
-)
+from tinyvit.quant.accuracy_budget import ArtifactOutputs, compare_outputs
 from tinyvit.quant.quantized_network import quantize_network, quantized_units
 from tinyvit.quant.quantizer import PreparedQuantization
 from tinyvit.quant.recipe import Recipe
@@ -102,7 +99,7 @@ class _BudgetSearch:
     ranking: list[UnitSensitivity] = field(default_factory=list)
 
     def run(self) -> QuantizedCandidate:
-        """Search; see `search_within_budget`."""
+        """Try recipes until one is within the budget, as `search_within_budget` describes."""
         recipe = self.quantization.recipe
         unit_count = 0
         while True:

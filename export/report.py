@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tinyvit.bench.machine import describe_cpu
 from tinyvit.bench.report.sensitivity_lines import format_units
+from tinyvit.export.speed_text import describe_speed
 from tinyvit.export.targets import get_target
 from tinyvit.image_sizes import describe_size
 from tinyvit.install_command import format_program
@@ -18,12 +18,8 @@ from tinyvit.text.safe_text import quote_argument
 
 if TYPE_CHECKING:
     from tinyvit.export.artifact_writer import ExportedArtifact
-    from tinyvit.export.baseline_timing import SpeedComparison
     from tinyvit.export.quantized_candidate import QuantizedCandidate
     from tinyvit.manifest import Manifest
-
-MAX_USEFUL_TIME_RATIO = 0.9
-"""Ratio of int8 latency to float32 latency above which float32 is recommended instead."""
 
 SENSITIVITY_ROWS = 20
 """Number of units in the table of --sensitivity. --json prints all units."""
@@ -161,7 +157,7 @@ def format_summary(artifact: ExportedArtifact) -> list[str]:
         f"wrote {' and '.join(map(str, artifact.files))} ({artifact.size_bytes / 1e6:.1f} MB)",
         *_describe_network(manifest),
         *(_describe_quantization(artifact.candidate, manifest) if artifact.candidate else []),
-        f"  speed:  {_describe_speed(artifact)}",
+        f"  speed:  {describe_speed(artifact)}",
         f"  parity: the file's {name} differ by at most {parity.max_abs_diff:.1e} from those of "
         f"{parity.reference}",
         f"  check:  in {describe_check(artifact)}",
@@ -209,65 +205,6 @@ def _describe_network(manifest: Manifest) -> list[str]:
         names = f"{labels[0].name!r} to {labels[-1].name!r}"
         lines.append(f"  labels: {names}, from: {manifest.labels_source}")
     return lines
-
-
-def _describe_speed(artifact: ExportedArtifact) -> str:
-    speed = artifact.speed
-    if speed is None:
-        return f"not measured: {artifact.manifest.target} files do not run on this machine"
-    if artifact.candidate is None:
-        return _describe_float_speed(artifact, speed)
-    return _describe_int8_speed(artifact, speed)
-
-
-def _describe_float_speed(artifact: ExportedArtifact, speed: SpeedComparison) -> str:
-    latency_ms, baseline_ms = speed.artifact.median_ms, speed.baseline.median_ms
-    text = (
-        f"{latency_ms:.1f} ms{_describe_batch(artifact)} in {artifact.engine.engine}, "
-        f"{_compare_latencies(latency_ms, baseline_ms)} {speed.baseline_name} "
-        f"({baseline_ms:.1f} ms; {_describe_runs(speed)})"
-    )
-    if artifact.manifest.precision == "float16":
-        text += f", computed in {artifact.engine.precision} on this processor ({describe_cpu()})"
-    return text
-
-
-def _compare_latencies(latency_ms: float, baseline_ms: float) -> str:
-    """Return a phrase such as "1.4 times as fast as" or "1.4 times slower than"."""
-    slowdown = round(latency_ms / baseline_ms, 1)
-    if slowdown > 1:
-        return f"{slowdown:.1f} times slower than"
-    return f"{baseline_ms / latency_ms:.1f} times as fast as"
-
-
-def _describe_int8_speed(artifact: ExportedArtifact, speed: SpeedComparison) -> str:
-    precision, time_ratio = artifact.manifest.precision, 1 / speed.speedup
-    text = (
-        f"{precision} takes {time_ratio:.2f} times as long as {speed.baseline_name}, "
-        f"by the median of the ratios of {len(speed.artifact.turns_ms)} rounds "
-        f"({speed.artifact.median_ms:.1f} and {speed.baseline.median_ms:.1f} ms"
-        f"{_describe_batch(artifact)}; {_describe_runs(speed)}; {describe_cpu()})"
-    )
-    is_useful = time_ratio <= MAX_USEFUL_TIME_RATIO
-    if precision == "int8" and not is_useful and not speed.disturbances:
-        text += "; int8 gains little on this processor: use float32 here"
-    return text
-
-
-def _describe_batch(artifact: ExportedArtifact) -> str:
-    batch = artifact.manifest.outputs[0].shape[0]
-    return f" for {batch} images" if isinstance(batch, int) and batch > 1 else ""
-
-
-def _describe_runs(speed: SpeedComparison) -> str:
-    # The artifact and the baseline run equally often, because every round has a turn of both.
-    run_count = len(speed.artifact.samples_ms)
-    text = f"medians of {run_count} alternating runs each, on one thread"
-    if speed.disturbances:
-        # The remedies of these warnings are about tinyvit-bench, which measures for longer.
-        facts = (disturbance.partition(":")[0] for disturbance in speed.disturbances)
-        text += f"; not reliable, because {' and '.join(facts)}"
-    return text
 
 
 def _describe_quantization(candidate: QuantizedCandidate, manifest: Manifest) -> list[str]:

@@ -1,4 +1,7 @@
-"""What several targets of one export share: float32 outputs, and results of budget searches."""
+"""Keeps the measurements that several targets of one export share.
+
+These are the outputs of the float32 network, and the results of searches within the budget.
+"""
 
 from __future__ import annotations
 

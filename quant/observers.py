@@ -14,9 +14,7 @@ from tinyvit.errors import MissingDependencyError
 from tinyvit.nn.state_files import read_state_file, write_state_file
 from tinyvit.processes.output_capture import quiet_loggers
 from tinyvit.quant.quantized_layers import SEVEN_BIT_LIMIT
-from tinyvit.quant.quantized_network import (
-    SEVEN_BIT_OPERANDS,
-)
+from tinyvit.quant.quantized_network import SEVEN_BIT_OPERANDS
 from tinyvit.quant.recipe import MIN_SCALE
 from tinyvit.quant.tensor_points import ObservedTensor
 

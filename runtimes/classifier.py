@@ -16,9 +16,9 @@ from tinyvit.images.decoding import ChannelOrder, ImageSource
 from tinyvit.labels import Label
 from tinyvit.preprocess import Preprocess
 from tinyvit.runtimes.artifact import Artifact
+from tinyvit.runtimes.assumptions import warn_of_assumptions
 from tinyvit.runtimes.base import AUTO_DEVICE, RuntimeOptions
 from tinyvit.runtimes.image_arguments import add_index, interpret_image_argument
-from tinyvit.runtimes.image_input import warn_of_assumptions
 from tinyvit.runtimes.image_model import ImageModel, raise_image_errors
 from tinyvit.runtimes.label_argument import LabelArgument, resolve_labels
 from tinyvit.runtimes.predictions import (

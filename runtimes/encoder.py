@@ -14,9 +14,9 @@ from tinyvit.errors import ArtifactError, ImageError
 from tinyvit.images.decoding import ChannelOrder, ImageSource
 from tinyvit.preprocess import Preprocess
 from tinyvit.runtimes.artifact import Artifact
+from tinyvit.runtimes.assumptions import warn_of_assumptions
 from tinyvit.runtimes.base import AUTO_DEVICE, RuntimeOptions
 from tinyvit.runtimes.image_arguments import interpret_image_argument
-from tinyvit.runtimes.image_input import warn_of_assumptions
 from tinyvit.runtimes.image_model import ImageModel, raise_image_errors
 
 Embedding: TypeAlias = "npt.NDArray[np.float32]"

@@ -6,7 +6,6 @@ module combines the three and raises an error if they contradict each other.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -22,20 +21,19 @@ from tinyvit.images.decoding import (
     open_image_for_resizing,
 )
 from tinyvit.images.reduced_size import DecodedImage
-from tinyvit.labels import imagenet_labels
-from tinyvit.manifest_parts import EmbeddedPreprocessing, OutputSpec, TensorSpec
+from tinyvit.manifest_parts import EmbeddedPreprocessing, TensorSpec
 from tinyvit.preprocess import Preprocess, timm_preprocess
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Runtime
-from tinyvit.text.safe_text import escape_text
 
 Pixels: TypeAlias = "npt.NDArray[np.float32] | npt.NDArray[np.uint8]"
 
-_EXPECTED_IO = (
+EXPECTED_IO = (
     "an image classifier or encoder is expected: one input, float32 (batch, 3, height, width) or"
     " (batch, height, width, 3), or uint8 (batch, height, width, 3), and without a manifest one"
     " output, float32 (batch, classes)"
 )
+"""Remedy of errors about files that take or return something else."""
 
 
 @dataclass(frozen=True)
@@ -121,17 +119,17 @@ def resolve_image_input(
         raise ArtifactError(
             f"{artifact.path.name} has {len(runtime.inputs)} inputs and"
             f" {len(runtime.outputs)} outputs",
-            _EXPECTED_IO,
+            EXPECTED_IO,
         )
     network_input = runtime.inputs[0]
     embedded_preprocessing, size = _resolve_embedded_preprocessing(
         network_input, artifact, preprocess
     )
     manifest = artifact.manifest
-    if manifest and not _is_same_shape(manifest.input.shape, network_input.shape):
+    if manifest and not is_same_shape(manifest.input.shape, network_input.shape):
         raise ArtifactError(
-            f"the input is {_describe(network_input)}, but the manifest states"
-            f" {_describe(manifest.input)}",
+            f"the input is {describe_tensor(network_input)}, but the manifest states"
+            f" {describe_tensor(manifest.input)}",
             "export the file again",
         )
     _check_preprocess(preprocess, embedded_preprocessing, size, artifact)
@@ -144,57 +142,6 @@ def resolve_image_input(
         preprocess=preprocess or (manifest.preprocess if manifest else timm_preprocess(size)),
         batch_size=batch_size if isinstance(batch_size, int) else None,
     )
-
-
-def resolve_outputs(artifact: Artifact, runtime: Runtime) -> tuple[OutputSpec, ...]:
-    """Combine what the manifest and the engine state about the outputs of an artifact.
-
-    A file without a manifest has one output, whose kind is not known: a matrix can be logits or an
-    embedding. It is described as logits.
-
-    Args:
-        artifact: The artifact.
-        runtime: The same artifact, opened with an engine.
-
-    Returns:
-        The outputs, in the order in which the runtime returns them.
-
-    Raises:
-        ArtifactError: If the outputs are not float32, are neither vectors nor feature maps, or
-            contradict the manifest.
-    """
-    manifest = artifact.manifest
-    if manifest is None:
-        if len(runtime.outputs) != 1:
-            raise ArtifactError(
-                f"{artifact.path.name} has {len(runtime.inputs)} inputs and"
-                f" {len(runtime.outputs)} outputs",
-                _EXPECTED_IO,
-            )
-        output = runtime.outputs[0]
-        _check_output(output, dimensions=2)
-        return (OutputSpec(output.name, output.shape, output.dtype, output.layout, "logits"),)
-    if len(runtime.outputs) != len(manifest.outputs):
-        raise ArtifactError(
-            f"{artifact.path.name} has {len(runtime.outputs)} outputs, but its manifest states"
-            f" {len(manifest.outputs)}",
-            "export the file again",
-        )
-    for output, spec in zip(runtime.outputs, manifest.outputs):
-        _check_output(output, dimensions=4 if spec.kind == "features" else 2)
-        if not _is_same_shape(output.shape[1:], spec.shape[1:]) and spec.kind != "logits":
-            raise ArtifactError(
-                f"the output is {_describe(output)}, but the manifest states {_describe(spec)}",
-                "export the file again",
-            )
-    return manifest.outputs
-
-
-def _check_output(output: TensorSpec, dimensions: int) -> None:
-    """Raise ArtifactError if an output is not float32 with fixed sizes except for the batch."""
-    is_fixed = all(isinstance(size, int) and size >= 1 for size in output.shape[1:])
-    if len(output.shape) != dimensions or not is_fixed or output.dtype != "float32":
-        raise ArtifactError(f"the output is {_describe(output)}", _EXPECTED_IO)
 
 
 class _ImageInput(NamedTuple):
@@ -269,8 +216,8 @@ def _input_error(spec: TensorSpec, artifact: Artifact) -> ArtifactError:
         else ""
     )
     return ArtifactError(
-        f"the input of {artifact.path.name} is {_describe(spec)}{contradiction}",
-        _EXPECTED_IO,
+        f"the input of {artifact.path.name} is {describe_tensor(spec)}{contradiction}",
+        EXPECTED_IO,
     )
 
 
@@ -304,8 +251,13 @@ def _check_preprocess(
         raise ArtifactError(cause, "export the file again")
 
 
-def _is_same_shape(first: tuple[int | str, ...], second: tuple[int | str, ...]) -> bool:
-    """Compare two shapes. Dimensions of any size may have different names."""
+def is_same_shape(first: tuple[int | str, ...], second: tuple[int | str, ...]) -> bool:
+    """Compare two shapes. Dimensions of any size may have different names.
+
+    Args:
+        first: Sizes, or names of dimensions of any size.
+        second: The same of another tensor.
+    """
 
     def without_names(shape: tuple[int | str, ...]) -> list[int | None]:
         return [size if isinstance(size, int) else None for size in shape]
@@ -313,42 +265,10 @@ def _is_same_shape(first: tuple[int | str, ...], second: tuple[int | str, ...]) 
     return without_names(first) == without_names(second)
 
 
-def _describe(tensor: TensorSpec) -> str:
-    """Return dtype and shape as text, such as "float32 (batch, 3, 224, 224)"."""
-    return f"{tensor.dtype} ({', '.join(map(str, tensor.shape))})"
-
-
-def warn_of_assumptions(
-    artifact: Artifact,
-    assumed_preprocess: Preprocess | None,
-    assumed_class_count: int | None,
-    class_name: str,
-) -> None:
-    """Warn that preprocessing or labels are assumed for a file without a manifest.
+def describe_tensor(tensor: TensorSpec) -> str:
+    """Return dtype and shape as text, such as "float32 (batch, 3, 224, 224)".
 
     Args:
-        artifact: The file.
-        assumed_preprocess: Preprocessing that is assumed; None if the caller passed it.
-        assumed_class_count: Number of classes whose labels are assumed; None if the caller passed
-            the labels, or if there are none.
-        class_name: Name of the class that opens the file, whose caller sees the warning.
+        tensor: The tensor.
     """
-    # Argument of the class -> what is assumed instead.
-    assumptions = {}
-    if assumed_preprocess:
-        assumptions["preprocess=..."] = (
-            f"ImageNet's preprocessing (resize {format_size(assumed_preprocess.resize)},"
-            f" crop {format_size(assumed_preprocess.size)}, {assumed_preprocess.interpolation},"
-            " mean and std)"
-        )
-    if assumed_class_count:
-        kind = "ImageNet's" if imagenet_labels(assumed_class_count) else "numbered"
-        assumptions["labels=..."] = f"{kind} labels for its {assumed_class_count} classes"
-    if assumptions:
-        warnings.warn(
-            f"{escape_text(artifact.path.name)} has no manifest, so it is used with"
-            f" {' and '.join(assumptions.values())}; to use others, from Python:"
-            f" {class_name}(path, {', '.join(assumptions)})",
-            UserWarning,
-            stacklevel=3,  # the line that calls Classifier or Encoder
-        )
+    return f"{tensor.dtype} ({', '.join(map(str, tensor.shape))})"

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,8 @@ from tinyvit.preprocess import Preprocess
 from tinyvit.runtimes.artifact import Artifact, read_artifact
 from tinyvit.runtimes.base import RuntimeInfo, RuntimeOptions
 from tinyvit.runtimes.image_arguments import add_index
-from tinyvit.runtimes.image_input import ImageInput, resolve_image_input, resolve_outputs
+from tinyvit.runtimes.image_input import ImageInput, resolve_image_input
+from tinyvit.runtimes.image_outputs import resolve_outputs
 from tinyvit.runtimes.image_pipeline import ImagePipeline
 from tinyvit.runtimes.reopening import ReopeningRuntime
 
@@ -49,7 +51,7 @@ class ModelInfo:
     runtime: RuntimeInfo
 
 
-class ImageModel:
+class ImageModel(ABC):
     """An artifact opened for images; a context manager that closes it.
 
     Several threads may use it at the same time. It can be copied, pickled, and used in a child of
@@ -91,12 +93,13 @@ class ImageModel:
         self._pipeline = ImagePipeline(self._runtime, self._image_input)
         self._first_info = self.describe()  # for `__repr__`, which also works after `close`
 
+    @abstractmethod
     def _check_outputs(self, artifact: Artifact) -> None:
-        """Raise an error if this class cannot use `_outputs`; subclasses override this method."""
+        """Raise an error if this class cannot use `_outputs`."""
 
+    @abstractmethod
     def _describe_outputs(self) -> str:
         """Return what the artifact returns, for `__repr__`, such as "12 classes"."""
-        raise NotImplementedError
 
     def __repr__(self) -> str:
         info, runtime = self._first_info, self._first_info.runtime

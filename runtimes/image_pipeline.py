@@ -108,9 +108,8 @@ class ImagePipeline:
         readable_inputs = [pixels for pixels in inputs if not isinstance(pixels, ImageError)]
         rows: Iterable[Outputs] = ()
         if readable_inputs:
-            # A single input is not copied.
-            first, *others = readable_inputs
-            stacked = np.stack(readable_inputs) if others else first[None]
+            is_single = len(readable_inputs) == 1  # A single input is not copied.
+            stacked = readable_inputs[0][None] if is_single else np.stack(readable_inputs)
             outputs = run_outputs_in_batches(
                 self._runtime.run_outputs, stacked, self._image_input.batch_size
             )

@@ -34,7 +34,8 @@ from tinyvit.runtimes.golden_comparison import (
     find_worst_output,
     summarize_outputs,
 )
-from tinyvit.runtimes.image_input import resolve_image_input, resolve_outputs
+from tinyvit.runtimes.image_input import resolve_image_input
+from tinyvit.runtimes.image_outputs import resolve_outputs
 from tinyvit.runtimes.label_argument import resolve_labels
 from tinyvit.runtimes.registry import open_runtime
 

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from datetime import date
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tinyvit.bench.machine import describe_cpu
 from tinyvit.cli import make_parser, positive_int, run_guarded
@@ -32,6 +33,7 @@ from tinyvit.errors import RequestError
 from tinyvit.files.file_io import write_atomically
 from tinyvit.nn.state_files import read_state_file
 from tinyvit.openmp import use_passive_waiting
+from tinyvit.text.plurals import format_count
 
 STUDENT = "tiny_vit_5m_224"
 _AUGMENTATION = ("scale=[0.25, 1.0]", "operations=1", "erase=0.1")
@@ -133,7 +135,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         "curves": [asdict(curve) for curve in curves],
     }
     write_atomically(output / "record.json", json.dumps(record, indent=1).encode() + b"\n")
-    write_atomically(output / "page.md", format_page(record, curves).encode())
+    write_atomically(output / "page.md", format_page(record).encode())
     write_atomically(output / "curve.svg", draw_curves(curves))
     return 0
 
@@ -187,23 +189,23 @@ def _read_accuracies(run_folder: Path) -> tuple[float, ...]:
     return tuple(float(summary["top1"]) for summary in history)
 
 
-def format_page(record: dict[str, object], curves: Sequence[Curve]) -> str:
+def format_page(record: dict[str, Any]) -> str:
     """Format the comparison as a page for docs/results.
 
     Args:
-        record: Everything about the comparison except the curves.
-        curves: The curves of both students, with equally many epochs.
+        record: The content of record.json. Both curves have equally many epochs.
 
     Returns:
         The page, in Markdown.
     """
-    labels, teacher = curves
+    labels, teacher = (Curve(**curve) for curve in record["curves"])
+    threads = format_count(record["threads"], "thread")
     lines = [
         "# Training with and without a teacher",
         "",
         f"{STUDENT} from random weights at {record['img_size']} pixels, {record['images']} "
         f"training images and {record['validation_images']} validation images; teacher: "
-        f"`{record['teacher']}`. {record['cpu']}, {record['threads']} thread(s), {record['date']}.",
+        f"`{record['teacher']}`. {record['cpu']}, {threads}, {record['date']}.",
         "",
         "This page is written by `python -m tinyvit.studies.distillation_curve`. CPU hours are "
         "those of training, with data loading and evaluation. Saving the teacher's predictions for "

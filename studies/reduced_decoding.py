@@ -29,7 +29,7 @@ from tinyvit.cli import make_parser, positive_int, run_guarded
 from tinyvit.data.class_folders import read_labeled_images
 from tinyvit.data.listing import list_images
 from tinyvit.images.decoding import open_image, open_image_for_resizing
-from tinyvit.images.reduced_size import DecodedImage
+from tinyvit.images.reduced_size import DecodedImage, is_jpeg
 from tinyvit.preprocess import FILTER_NAMES, Interpolation, Preprocess
 from tinyvit.runtimes.classifier import Classifier
 
@@ -110,7 +110,7 @@ def _show_differences(folder: Path, interpolation: Interpolation, limit: int) ->
 
 def _is_jpeg(file: Path) -> bool:
     with Image.open(file) as image:
-        return image.format == "JPEG"
+        return is_jpeg(image)
 
 
 def make_large_jpeg(file: Path, factor: float, grain: float, seed: int) -> bytes:

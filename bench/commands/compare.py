@@ -18,9 +18,9 @@ EXAMPLES = """\
   tinyvit-bench compare old.json new.json --max-drop 0.5
   tinyvit-bench compare old.json new.json --match demo.onnx=demo.int8.onnx
 
-Records of accuracy have no answers to single images, so the interval of a change is wide. To
-compare two files on the same images, give both to tinyvit-bench accuracy, which compares their
-answers image by image and finds much smaller differences.
+A record of accuracy does not contain the predictions for single images, so the interval of a change
+is wide. To compare two files on the same images, give both to tinyvit-bench accuracy: it compares
+their predictions image by image and detects much smaller differences.
 
 exit codes:
   0  no change is a regression; inconclusive changes do not count as regressions
@@ -95,10 +95,10 @@ def run(args: argparse.Namespace) -> int:
     from tinyvit.bench.record import read_record
     from tinyvit.bench.report.console import format_comparison
 
-    before = read_record(args.before)
-    _refuse_other_limit(before, args)
+    record_before = read_record(args.before)
+    _refuse_other_limit(record_before, args)
     comparison = compare_records(
-        before,
+        record_before,
         read_record(args.after),
         max_regress=DEFAULT_MAX_REGRESS if args.max_regress is None else args.max_regress,
         max_drop=DEFAULT_MAX_DROP if args.max_drop is None else args.max_drop,
@@ -112,16 +112,16 @@ def run(args: argparse.Namespace) -> int:
     return 1 if any(change.is_regression for change in comparison.changes) else 0
 
 
-def _refuse_other_limit(before: Record, args: argparse.Namespace) -> None:
+def _refuse_other_limit(record: Record, args: argparse.Namespace) -> None:
     """Raise RequestError if a limit was given that records of this kind do not have."""
     limits = {
         "latency": ("--max-drop", args.max_drop, "--max-regress"),
         "accuracy": ("--max-regress", args.max_regress, "--max-drop"),
     }
-    option, value, right_option = limits.get(before.kind, ("", None, ""))
+    option, value, right_option = limits.get(record.kind, ("", None, ""))
     if value is not None:
         raise RequestError(
-            f"{option} has no effect on records of {before.kind}", f"use {right_option}"
+            f"{option} has no effect on records of {record.kind}", f"use {right_option}"
         )
 
 

@@ -22,7 +22,8 @@ from tinyvit.data.listing import list_images
 from tinyvit.errors import RequestError
 from tinyvit.images.decoding import open_image
 from tinyvit.labels import Label
-from tinyvit.runtimes.image_input import resolve_image_input, resolve_outputs
+from tinyvit.runtimes.image_input import resolve_image_input
+from tinyvit.runtimes.image_outputs import resolve_outputs
 from tinyvit.runtimes.label_argument import resolve_labels
 from tinyvit.runtimes.predictions import select_top_predictions
 

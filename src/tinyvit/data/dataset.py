@@ -135,33 +135,35 @@ def _open_without_limit(
     """List all images at a location, whatever its limit is."""
     for prefix, opener in openers.items():
         if location.data.startswith(prefix):
-            if location.truth is not None:
-                raise RequestError(
-                    f"--truth cannot be used with {location.data}, which states its own classes",
-                    "omit --truth",
-                )
+            _refuse_truth(location)
             return opener(location.data.removeprefix(prefix))
     path = Path(location.data)
     if not os.path.exists(path):
         other_forms = "".join(f", or {prefix}NAME" for prefix in openers)
         raise RequestError(
             f"{path} does not exist",
-            f"give a folder of images, an uncompressed .tar file of them, or a .txt file with a"
+            "give a folder of images, an uncompressed .tar file of them, or a .txt file with a"
             f" path, a tab and a class in each line{other_forms}",
         )
     if is_image_list(path):
-        return _open_list(path, location.truth)
+        _refuse_truth(location)
+        return _open_list(path)
     if location.truth is not None:
         return _label_by_truth_file(path, location.truth)
     return _open_class_folders(path) if os.path.isdir(path) else _open_class_folders_of_tar(path)
 
 
-def _open_list(path: Path, truth: Path | None) -> Dataset:
-    """Make a dataset of the images and classes in a list."""
-    if truth is not None:
+def _refuse_truth(location: DatasetLocation) -> None:
+    """Raise RequestError if there is a truth file for data that states its own classes."""
+    if location.truth is not None:
         raise RequestError(
-            f"--truth cannot be used with {path}, which states its own classes", "omit --truth"
+            f"--truth cannot be used with {location.data}, which states its own classes",
+            "omit --truth",
         )
+
+
+def _open_list(path: Path) -> Dataset:
+    """Make a dataset of the images and classes in a list."""
     samples = [
         Sample(name, (class_name,), make_path_getter(path.parent / name))
         for name, class_name in read_labeled_lines(path)

@@ -102,7 +102,7 @@ def open_image_for_resizing(
     """Decode an image into RGB, a large JPEG perhaps at a reduced size.
 
     Prediction, calibration and the measurement of accuracy all decode images with this function.
-    Only JPEG files of at least four times the size after resizing are reduced
+    Only JPEG files of at least 4.5 times the size after resizing are reduced
     (`tinyvit.images.reduced_size`). The pixels of all other images are those of `open_image`.
 
     Args:
