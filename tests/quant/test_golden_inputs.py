@@ -147,9 +147,10 @@ def test_saturating_kernels_differ_most_on_squares(
     # float32 rounds differently from float64, and is correct too.
     of_correct = max(differences(network, manifest))
     assert of_correct < 0.25
-    # The largest logits determine the tolerance, and differ between networks. With the present
-    # demo model, saturation is just at its limit (docs/lab-notes/int8.md).
-    assert max(of_saturating) > max(0.9, 4 * of_correct)
+    # The largest logit of all inputs determines the tolerance. With the present demo model,
+    # squares that are resized are just at its limit (docs/lab-notes/int8.md).
+    assert max(of_saturating) > (1.5 if embedded_preprocessing == "host" else 0.9)
+    assert max(of_saturating) > 4 * of_correct
     # The chirps alone detect nothing: this is why the black and white squares are needed.
     assert max(of_saturating[: len(CHIRP_PATTERNS)]) < 0.7
 
@@ -218,4 +219,4 @@ def test_engines_without_vnni_exceed_the_tolerance_only_with_8_bits(
     )
     reasons, difference, tolerance = json.loads(process.stdout.splitlines()[-1])
     assert reasons == ([] if bits == 7 else ["the logits differ from those stored at export"])
-    assert difference < tolerance if bits == 7 else difference > tolerance
+    assert difference < tolerance if bits == 7 else difference > 1.5 * tolerance
