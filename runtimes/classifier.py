@@ -54,6 +54,7 @@ class Classifier(ImageModel):
         labels: LabelArgument | None = None,
         allow_foreign_operators: bool = False,
         skip_trial: bool = False,
+        streams: int = 1,
     ) -> None:
         """Open an exported file.
 
@@ -79,6 +80,9 @@ class Classifier(ImageModel):
             skip_trial: Whether a .tflite or .pte file is opened without running it once in another
                 process before, which takes 0.5 to 2.5 s. Set it only for a file that you made
                 yourself, because a hostile one can crash this process, or do more.
+            streams: Number of batches to compute at the same time, each on `threads` threads (one
+                by default). Several streams predict many images faster than many threads do, but
+                the file is opened once for each.
 
         Raises:
             ArtifactError: If the file cannot be opened, or is not an image classifier.
@@ -87,7 +91,7 @@ class Classifier(ImageModel):
         """
         check_top_k(top_k)
         options = RuntimeOptions(
-            device, threads, precision, cache, allow_foreign_operators, skip_trial
+            device, threads, precision, cache, allow_foreign_operators, skip_trial, streams
         )
         self._label_argument = labels
         super().__init__(path, engine_name, options, preprocess)

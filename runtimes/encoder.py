@@ -45,6 +45,7 @@ class Encoder(ImageModel):
         preprocess: Preprocess | None = None,
         allow_foreign_operators: bool = False,
         skip_trial: bool = False,
+        streams: int = 1,
     ) -> None:
         """Open a file that tinyvit-export made with --output embedding or --output features.
 
@@ -62,6 +63,7 @@ class Encoder(ImageModel):
             preprocess: Preprocessing to use instead of the file's own.
             allow_foreign_operators: As for `Classifier`.
             skip_trial: As for `Classifier`.
+            streams: As for `Classifier`.
 
         Raises:
             ArtifactError: If the file cannot be opened, or is a classifier.
@@ -69,7 +71,7 @@ class Encoder(ImageModel):
             MissingDependencyError: If no engine that opens the file is installed.
         """
         options = RuntimeOptions(
-            device, threads, precision, cache, allow_foreign_operators, skip_trial
+            device, threads, precision, cache, allow_foreign_operators, skip_trial, streams
         )
         super().__init__(path, engine_name, options, preprocess)
         if self._manifest is None and preprocess is None:

@@ -41,6 +41,7 @@ class ModelInfo:
         batch_size: Number of images in one run of the network. If the network accepts any batch
             size, the last run may have fewer.
         decoding_threads: Threads that decode and resize images.
+        streams: Number of batches that are computed at the same time.
         runtime: Engine, device, threads and precision in use.
     """
 
@@ -48,6 +49,7 @@ class ModelInfo:
     embedded_preprocessing: EmbeddedPreprocessing
     batch_size: int
     decoding_threads: int
+    streams: int
     runtime: RuntimeInfo
 
 
@@ -90,7 +92,8 @@ class ImageModel(ABC):
         except BaseException:
             self._runtime.close()
             raise
-        self._pipeline = ImagePipeline(self._runtime, self._image_input)
+        self._streams = options.streams
+        self._pipeline = ImagePipeline(self._runtime, self._image_input, options.streams)
         self._first_info = self.describe()  # for `__repr__`, which also works after `close`
 
     @abstractmethod
@@ -130,6 +133,7 @@ class ImageModel(ABC):
             embedded_preprocessing=self._image_input.embedded_preprocessing,
             batch_size=self._pipeline.batch_size,
             decoding_threads=self._pipeline.decoding_threads,
+            streams=self._streams,
             runtime=self._runtime.describe(),
         )
 

@@ -1,6 +1,7 @@
 """Computes the outputs for many images: decodes the next images while the engine runs.
 
-A few threads decode and resize the images. The number of images that wait in memory is limited.
+A few threads decode and resize the images. With several streams, several batches are computed at
+the same time. The number of images that wait in memory is limited.
 Results are in the order of the images.
 """
 
@@ -32,13 +33,15 @@ class ImagePipeline:
         decoding_threads: Threads that decode and resize images.
     """
 
-    def __init__(self, runtime: Runtime, image_input: ImageInput) -> None:
+    def __init__(self, runtime: Runtime, image_input: ImageInput, streams: int) -> None:
         """Choose the batch size and the number of threads.
 
         Args:
             runtime: The opened artifact. The caller closes it.
             image_input: How to prepare images for the artifact.
+            streams: Number of batches that the runtime can compute at the same time.
         """
+        self._streams = streams
         self._runtime = runtime
         self._image_input = image_input
         self.batch_size = image_input.batch_size or _DEFAULT_BATCH_SIZE
@@ -92,11 +95,27 @@ class ImagePipeline:
             prepare,
             waiting_images,
             threads=self.decoding_threads,
-            ahead=chunk or self.batch_size + self.decoding_threads,
+            ahead=chunk or self.batch_size * self._streams + self.decoding_threads,
             chunk=chunk or 1,
         )
-        while batch := list(islice(inputs, self.batch_size)):
-            yield from self._run_batch(batch)
+        yield from self._run_batches(iter(lambda: list(islice(inputs, self.batch_size)), []))
+
+    def _run_batches(
+        self, batches: Iterable[list[Pixels | ImageError]]
+    ) -> Iterator[Outputs | ImageError]:
+        """Run the network on batches, as many at the same time as there are streams."""
+        if self._streams == 1:
+            for batch in batches:
+                yield from self._run_batch(batch)
+            return
+        # One more batch than streams waits, so that no stream waits while the caller uses results.
+        for results in map_ahead(
+            lambda batch: list(self._run_batch(batch)),
+            batches,
+            threads=self._streams,
+            ahead=self._streams + 1,
+        ):
+            yield from results
 
     def _run_batch(self, inputs: list[Pixels | ImageError]) -> Iterator[Outputs | ImageError]:
         """Run the network on the images that could be read, and yield one result for each input.

@@ -22,6 +22,7 @@ from tinyvit.runtimes.formats import Format
 from tinyvit.runtimes.limited_trial import run_limited_trial
 from tinyvit.runtimes.network_analysis.inference_cost import check_inference_cost
 from tinyvit.runtimes.processor import check_this_processor_for_int8
+from tinyvit.runtimes.stream_pool import StreamPool
 from tinyvit.runtimes.tensor_limits import check_tensor_sizes
 
 
@@ -63,6 +64,11 @@ def is_reference(name: str) -> bool:
 def caching_engines() -> list[str]:
     """Return the names of the engines that support `RuntimeOptions.cache`."""
     return [name for name in engine_names() if get_engine(name).caches_compiled_files]
+
+
+def streaming_engines() -> list[str]:
+    """Return the names of the engines that support `RuntimeOptions.streams`."""
+    return [name for name in engine_names() if get_engine(name).supports_streams]
 
 
 def engines_for_format(format: Format) -> list[str]:
@@ -122,14 +128,21 @@ def open_runtime(
             f"{engine.name} keeps no compiled files, so it does not support --cache",
             f"leave --cache out, or use --runtime {' or '.join(caching_engines())}",
         )
+    if options.streams > 1 and not engine.supports_streams:
+        raise RequestError(
+            f"{engine.name} does not compute several batches at the same time",
+            f"leave --streams out, or use --runtime {' or '.join(streaming_engines())}",
+        )
     if options.device == AUTO_DEVICE:
         options = replace(options, device=engine.default_device)
     if options.device == "cpu":
         check_this_processor_for_int8(artifact.manifest)
     if options.cache is not None:
         options = replace(options, cache=expand_home(options.cache))
+    if options.streams > 1 and options.threads is None:
+        options = replace(options, threads=1)
     _check_before_opening(artifact, engine, options)
-    runtime = engine.open(artifact, options)
+    runtime = _open_streams(engine, artifact, options)
     try:
         check_tensor_sizes(runtime.inputs, runtime.outputs, artifact.path.name)
     except ArtifactError:
@@ -145,6 +158,13 @@ def _choose_engine(names: list[str], device: str) -> str:
         if is_installed(name) and get_engine(name).default_device == device != "cpu":
             return name
     return names[0]
+
+
+def _open_streams(engine: Engine, artifact: Artifact, options: RuntimeOptions) -> Runtime:
+    """Open an artifact that has been checked, once or several times."""
+    if options.streams == 1:
+        return engine.open(artifact, options)
+    return StreamPool(lambda: engine.open(artifact, options), options.streams)
 
 
 def _check_before_opening(artifact: Artifact, engine: Engine, options: RuntimeOptions) -> None:

@@ -1,9 +1,10 @@
 """Measures how much time decoding and resizing images add to an accuracy run.
 
-    python -m tinyvit.studies.decoding_throughput ARTIFACT [--images N] [--rounds N]
+    python -m tinyvit.studies.decoding_throughput ARTIFACT [--threads N] [--images N] [--rounds N]
 
-ARTIFACT is an exported model file. Two measurements alternate: classifying JPEG files, and running
-only the network on the same number of inputs. The JPEG files have 400 x 400 pixels of noise, which
+ARTIFACT is an exported model file. These measurements alternate: classifying JPEG files on N
+threads, the same with N streams of one thread each, and running only the network on N threads on
+the same number of inputs. The JPEG files have 400 x 400 pixels of noise, which
 takes about as long to decode as a detailed photograph.
 """
 
@@ -21,10 +22,11 @@ from PIL import Image
 from tinyvit.bench.accuracy.predictions import predict_samples
 from tinyvit.bench.latency.interleave import run_interleaved
 from tinyvit.bench.latency.percentiles import ratio_interval
-from tinyvit.bench.machine import describe_cpu
+from tinyvit.bench.machine import count_cores, describe_cpu
 from tinyvit.bench.profilers import random_input
 from tinyvit.cli import make_parser, positive_int, run_guarded
 from tinyvit.data.dataset import Sample
+from tinyvit.runtimes.base import RuntimeOptions
 from tinyvit.runtimes.classifier import Classifier
 from tinyvit.runtimes.registry import open_runtime
 
@@ -52,6 +54,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         _EXAMPLES,
     )
     parser.add_argument("file", metavar="ARTIFACT", help="Exported model file to run.")
+    parser.add_argument(
+        "--threads",
+        type=positive_int,
+        default=count_cores(),
+        metavar="N",
+        help="Number of CPU threads, and of streams (default: one for each core).",
+    )
     parser.add_argument(
         "--images",
         type=positive_int,
@@ -98,25 +107,33 @@ def _run(args: argparse.Namespace) -> int:
     jpegs = make_jpegs(args.images)
     # `partial(bytes, jpeg)` is a function that returns the content of the file.
     samples = [Sample(name="", classes=(), get_source=partial(bytes, jpeg)) for jpeg in jpegs]
-    with Classifier(args.file) as classifier, open_runtime(args.file) as runtime:
+    threads = args.threads
+    with (
+        Classifier(args.file, threads=threads) as classifier,
+        Classifier(args.file, streams=threads) as streamed,
+        open_runtime(args.file, options=RuntimeOptions(threads=threads)) as runtime,
+    ):
         preprocess = classifier.preprocess
         network_input = random_input((1, 3, preprocess.height, preprocess.width), "float32")
         runs = {
-            "with decoding": lambda: list(predict_samples(classifier, samples)),
+            f"{threads} threads": lambda: list(predict_samples(classifier, samples)),
+            f"{threads} streams": lambda: list(predict_samples(streamed, samples)),
             "only the network": lambda: [runtime.run(network_input) for _ in jpegs],
         }
         timings = run_interleaved(runs, rounds=args.rounds, warmup=1)
-    ratio = ratio_interval(timings["with decoding"], timings["only the network"])
-    rates = {name: args.images / timing.median_ms * 1e3 for name, timing in timings.items()}
     mean_kilobytes = sum(map(len, jpegs)) / len(jpegs) / 1e3
     print(
         f"{describe_cpu()}; {args.images} JPEG files of {mean_kilobytes:.0f} kB,"
         f" {args.rounds} rounds"
     )
-    print(
-        f"without decoding and resizing: {rates['only the network']:.1f} images/s; with both:"
-        f" {rates['with decoding']:.1f} images/s, which takes {ratio.median:.2f} times as long"
-    )
+    only_network = timings.pop("only the network")
+    rate = args.images / only_network.median_ms * 1e3
+    print(f"without decoding and resizing, on {threads} threads: {rate:.1f} images/s")
+    for name, timing in timings.items():
+        rate, ratio = args.images / timing.median_ms * 1e3, ratio_interval(timing, only_network)
+        print(
+            f"with both, {name}: {rate:.1f} images/s, which takes {ratio.median:.2f} times as long"
+        )
     return 0
 
 

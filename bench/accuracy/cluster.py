@@ -54,7 +54,9 @@ def predict_on_cluster(
     # A worker classifies in its own process, and only this process writes the journal.
     worker_options = replace(options, journal_path=None, ray_address=None)
     with connect_cluster(options.ray_address or "") as ray:
-        make_remote = ray.remote(num_cpus=options.threads or 1, max_retries=MAX_RETRIES)
+        make_remote = ray.remote(
+            num_cpus=(options.threads or 1) * options.streams, max_retries=MAX_RETRIES
+        )
         remote_predict_shard = make_remote(predict_shard)
         shards = (
             range(shard_start, min(shard_start + SHARD_IMAGES, end))

@@ -28,6 +28,7 @@ class EvaluationOptions:
         engine_name: Name of the engine; None for the best installed one.
         device: Name of the device on which the engine runs the network, such as "cpu".
         threads: Number of CPU threads of the engine; None for the engine's default.
+        streams: Number of batches that the engine computes at the same time.
         preprocess: "artifact" for the preprocessing that the artifact's manifest states; "paper" or
             "timm" for that of the TinyViT paper's or timm's evaluation, at the artifact's image
             size.
@@ -42,6 +43,7 @@ class EvaluationOptions:
     engine_name: str | None = None
     device: str = AUTO_DEVICE
     threads: int | None = None
+    streams: int = 1
     preprocess: PreprocessChoice = "artifact"
     only_known_classes: bool = False
     journal_path: Path | None = None
@@ -53,7 +55,8 @@ def open_classifier(path: str, options: EvaluationOptions) -> Classifier:
 
     Args:
         path: Path of the artifact.
-        options: How to evaluate; only `engine_name`, `device`, `threads` and `preprocess` are used.
+        options: How to evaluate; only `engine_name`, `device`, `threads`, `streams` and
+            `preprocess` are used.
 
     Returns:
         The opened artifact. The caller closes it.
@@ -73,7 +76,7 @@ def read_labels(path: str, options: EvaluationOptions) -> tuple[Label, ...]:
 
     Args:
         path: Path of the artifact.
-        options: How to evaluate; only `engine_name`, `device` and `threads` are used.
+        options: How to evaluate; only `engine_name`, `device`, `threads` and `streams` are used.
 
     Returns:
         One label for each class, in the order of the logits.
@@ -107,5 +110,10 @@ def _open_artifact(
     path: str, options: EvaluationOptions, preprocess: Preprocess | None = None
 ) -> Classifier:
     return Classifier(
-        path, options.engine_name, options.device, options.threads, preprocess=preprocess
+        path,
+        options.engine_name,
+        options.device,
+        options.threads,
+        preprocess=preprocess,
+        streams=options.streams,
     )

@@ -16,6 +16,7 @@ from tinyvit.bench.arguments import (
 from tinyvit.cli import positive_int
 from tinyvit.errors import RequestError
 from tinyvit.progress import Progress, make_progress
+from tinyvit.runtimes.commands.engine_arguments import add_streams_argument
 from tinyvit.runtimes.commands.model_argument import resolve_model
 from tinyvit.text.plurals import format_count
 from tinyvit.text.safe_text import print_error, print_lines
@@ -149,6 +150,7 @@ def _add_engine_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="Number of CPU threads (default: the engine's default).",
     )
+    add_streams_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -234,6 +236,7 @@ def _make_config(args: argparse.Namespace) -> SuiteConfig:
         engine_name=args.runtime,
         device=args.device,
         threads=args.threads,
+        streams=args.streams,
         preprocess=args.preprocess,
         only_known_classes=args.only_known_classes,
         journal_path=args.resume,

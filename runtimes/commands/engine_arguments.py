@@ -20,6 +20,19 @@ def add_file_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_streams_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the option --streams, for commands that run many images."""
+    parser.add_argument(
+        "--streams",
+        type=positive_int,
+        default=1,
+        metavar="COUNT",
+        help="Number of batches to compute at the same time, each on --threads threads (with"
+        " several streams: 1 by default). For many images, one stream for each core is faster than"
+        f" one stream on all cores. Only for {', '.join(registry.streaming_engines())}.",
+    )
+
+
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that select an engine and how it runs."""
     parser.add_argument(

@@ -16,7 +16,11 @@ from tinyvit.errors import ImageError, RequestError
 from tinyvit.files.file_io import refuse_existing, write_atomically
 from tinyvit.progress import make_progress
 from tinyvit.runtimes.artifact import read_artifact
-from tinyvit.runtimes.commands.engine_arguments import add_engine_arguments, add_file_argument
+from tinyvit.runtimes.commands.engine_arguments import (
+    add_engine_arguments,
+    add_file_argument,
+    add_streams_argument,
+)
 from tinyvit.runtimes.commands.image_items import ImageItem, list_image_items, pair_results
 from tinyvit.runtimes.commands.text_output import print_predictions
 from tinyvit.text.safe_text import print_error, print_lines
@@ -98,6 +102,7 @@ def make_predict_parser(prog: str) -> CommandParser:
     )
     _add_vector_arguments(parser)
     add_engine_arguments(parser)
+    add_streams_argument(parser)
     parser.suggest_option = _suggest_redirection
     return parser
 
@@ -244,6 +249,7 @@ def _open_with_warnings(open_model: Callable[..., Opened], arguments: argparse.N
             precision=arguments.precision,
             cache=arguments.cache,
             allow_foreign_operators=arguments.allow_foreign_operators,
+            streams=arguments.streams,
         )
     for warning in caught_warnings:
         print_lines(f"warning: {warning.message}", stream=sys.stderr)

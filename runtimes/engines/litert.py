@@ -46,6 +46,7 @@ class LiteRTEngine(Engine):
     formats = (TFLITE,)
     package = "ai_edge_litert"
     extra = "litert"
+    supports_streams = True
 
     def open(self, artifact: Artifact, options: RuntimeOptions) -> Runtime:
         """Open a .tflite file; see `Engine.open`."""

@@ -50,6 +50,7 @@ class OnnxRuntimeEngine(Engine):
     formats = (ONNX, ORT)
     package = "onnxruntime"
     extra = ""
+    supports_streams = True
 
     def open(self, artifact: Artifact, options: RuntimeOptions) -> Runtime:
         """Open an ONNX or .ort file; see `Engine.open`."""

@@ -52,6 +52,7 @@ class OpenVINOEngine(Engine):
     package = "openvino"
     extra = "openvino"
     caches_compiled_files = True
+    supports_streams = True
 
     def open(self, artifact: Artifact, options: RuntimeOptions) -> Runtime:
         """Open an IR or ONNX file; see `Engine.open`."""

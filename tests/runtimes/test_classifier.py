@@ -292,7 +292,7 @@ def test_describe_and_close(
     info = classifier.describe()
     runtime_info = open_runtime(path, engine, RuntimeOptions(threads=1)).describe()
     assert (runtime_info.engine, runtime_info.threads) == (engine, 1)
-    assert info == ModelInfo(path.name, "host", 4, info.decoding_threads, runtime_info)
+    assert info == ModelInfo(path.name, "host", 4, info.decoding_threads, 1, runtime_info)
     assert 1 <= info.decoding_threads <= 4
     assert classifier.manifest == read_artifact(path).manifest
     classifier.close()

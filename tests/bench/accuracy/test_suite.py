@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,17 @@ def test_correct_predictions_are_counted(small_classifier: Path, class_folders: 
     assert (result.reference, len(result.predictions)) == (None, 40)
     assert sum(row.image_count for row in result.classes) == 40
     assert min(row.top1 for row in result.classes) == result.classes[0].top1
+
+
+def test_streams_change_no_prediction(small_classifier: Path, class_folders: Path) -> None:
+    streamed = replace(CONFIG, evaluation=replace(OPTIONS, streams=2))
+    predictions = [
+        evaluate_all([str(small_classifier)], open_folder(class_folders), config)
+        .record.accuracy[0]
+        .predictions
+        for config in (CONFIG, streamed)
+    ]
+    assert predictions[0] == predictions[1]
 
 
 def test_the_second_artifact_is_compared_with_the_first(
