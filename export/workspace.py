@@ -25,7 +25,13 @@ from tinyvit.quant.accuracy_budget import (
     run_artifact,
 )
 from tinyvit.runtimes.artifact import Artifact
-from tinyvit.runtimes.registry import open_runtime
+from tinyvit.runtimes.base import AUTO_DEVICE, RuntimeOptions
+from tinyvit.runtimes.registry import engines_for_format, get_engine, open_runtime
+
+_MAX_STREAMS = 4
+"""Largest number of batches that are computed at the same time."""
+_MAX_STREAMED_PIXELS = 512 * 512
+"""Number of pixels above which an image needs so much memory that one is computed at a time."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +123,7 @@ class Workspace:
         make_batches: BatchFactory,
         report_images: ImageReporter = ignore_images,
     ) -> ArtifactOutputs:
-        """Run an artifact on images, with the engine's default number of threads.
+        """Run an artifact on images, on as many threads as PyTorch uses.
 
         Args:
             artifact: An artifact that `save` has written.
@@ -129,8 +135,24 @@ class Workspace:
             The logits, and the correct classes if they are known.
         """
         assert artifact.manifest is not None
-        with open_runtime(artifact) as runtime:
-            return run_artifact(runtime, artifact.manifest, make_batches, report_images)
+        options = _choose_options(artifact, artifact.manifest)
+        with open_runtime(artifact, options=options) as runtime:
+            return run_artifact(
+                runtime, artifact.manifest, make_batches, report_images, options.streams
+            )
+
+
+def _choose_options(artifact: Artifact, manifest: Manifest) -> RuntimeOptions:
+    """Divide PyTorch's threads into streams, which run many images faster than threads do."""
+    import torch
+
+    default_engine = get_engine(engines_for_format(artifact.format)[0])
+    threads, preprocess = torch.get_num_threads(), manifest.preprocess
+    if not default_engine.supports_streams:
+        return RuntimeOptions(AUTO_DEVICE)
+    is_large = preprocess.height * preprocess.width > _MAX_STREAMED_PIXELS
+    streams = 1 if is_large else min(_MAX_STREAMS, threads)
+    return RuntimeOptions(AUTO_DEVICE, threads=threads // streams, streams=streams)
 
 
 @contextmanager

@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit.data.batching import run_outputs_in_batches
+from tinyvit.data.calibration_images import Pixels
+from tinyvit.data.decoding import map_ahead
 from tinyvit.golden_outputs import sample_values
 from tinyvit.manifest import Manifest
 from tinyvit.metrics import (
@@ -114,6 +116,7 @@ def run_artifact(
     manifest: Manifest,
     make_batches: BatchFactory,
     report_images: ImageReporter = ignore_images,
+    streams: int = 1,
 ) -> ArtifactOutputs:
     """Run an artifact on every image.
 
@@ -126,28 +129,34 @@ def run_artifact(
             size, each of these batches is divided into batches of the artifact's size; the last of
             them is padded, and the logits of the padding are left out.
         report_images: Receives the number of finished images after every batch.
+        streams: Number of batches that the runtime can compute at the same time.
 
     Returns:
         The outputs for all images in order, and the correct classes if they are known.
     """
     fixed_batch = manifest.input.shape[0]
-    parts: list[list[npt.NDArray[np.float32]]] = []
     classes: list[npt.NDArray[np.int64]] = []
-    finished = 0
-    for pixels, batch_classes in make_batches():
-        # Only one batch of the artifact is normalized at a time, to limit the memory: float32
+
+    def split_batches() -> Iterator[Pixels]:
+        for pixels, batch_classes in make_batches():
+            if batch_classes is not None:
+                classes.append(batch_classes)
+            step = fixed_batch if isinstance(fixed_batch, int) else len(pixels)
+            yield from (pixels[start : start + step] for start in range(0, len(pixels), step))
+
+    def run(pixels: Pixels) -> list[npt.NDArray[np.float32]]:
+        # Only the batches that are being computed are normalized, to limit the memory: float32
         # pixels need four times as much as uint8 pixels.
-        step = fixed_batch if isinstance(fixed_batch, int) else len(pixels)
-        for start in range(0, len(pixels), step):
-            inputs = manifest.preprocess.normalize(
-                pixels[start : start + step], manifest.input.layout
-            )
-            outputs = run_outputs_in_batches(runtime.run_outputs, inputs, fixed_batch)
-            parts.append([sample_values(output, _count_values(manifest)) for output in outputs])
-            finished += len(outputs[0])
-            report_images(finished)
-        if batch_classes is not None:
-            classes.append(batch_classes)
+        inputs = manifest.preprocess.normalize(pixels, manifest.input.layout)
+        outputs = run_outputs_in_batches(runtime.run_outputs, inputs, fixed_batch)
+        return [sample_values(output, _count_values(manifest)) for output in outputs]
+
+    parts: list[list[npt.NDArray[np.float32]]] = []
+    finished = 0
+    for outputs in map_ahead(run, split_batches(), threads=streams, ahead=streams):
+        parts.append(outputs)
+        finished += len(outputs[0])
+        report_images(finished)
     return ArtifactOutputs(
         outputs=tuple(map(np.concatenate, zip(*parts))),
         correct_classes=np.concatenate(classes) if classes else None,

@@ -68,10 +68,13 @@ class FirstPixelRuntime:
         return (batch[:, :, 0, 0],)
 
 
+@pytest.mark.parametrize("streams", [1, 3])
 @pytest.mark.parametrize(
     ("batch", "expected_sizes"), [(1, [1] * 5), (2, [2] * 3), ("batch", [3, 2])]
 )
-def test_a_fixed_batch_is_padded_and_cut(batch: int | str, expected_sizes: list[int]) -> None:
+def test_a_fixed_batch_is_padded_and_cut(
+    batch: int | str, expected_sizes: list[int], streams: int
+) -> None:
     preprocess = timm_preprocess(32)
     manifest = SimpleNamespace(
         input=TensorSpec("image", (batch, 3, 32, 32), "float32", "NCHW"),
@@ -81,7 +84,11 @@ def test_a_fixed_batch_is_padded_and_cut(batch: int | str, expected_sizes: list[
     pixels = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
     runtime = FirstPixelRuntime()
     batches = [(pixels[:3], np.arange(3)), (pixels[3:], np.arange(3, 5))]
-    result = run_artifact(runtime, manifest, lambda: iter(batches))
-    assert runtime.batch_sizes == expected_sizes
+    finished: list[int] = []
+    result = run_artifact(
+        runtime, manifest, lambda: iter(batches), finished.append, streams=streams
+    )
+    assert sorted(runtime.batch_sizes, reverse=True) == expected_sizes
+    assert finished[-1] == 5
     assert (result.logits == preprocess.normalize(pixels)[:, :, 0, 0]).all()
     assert (result.correct_classes == np.arange(5)).all()
