@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tinyvit.errors import RequestError
 from tinyvit.nn.checkpoint import Checkpoint
@@ -20,6 +20,7 @@ from tinyvit.quant.calibration_data import CalibrationSet
 from tinyvit.quant.equalization import equalize_network
 from tinyvit.quant.equalization_choice import find_equalization
 from tinyvit.quant.image_counts import choose_batch_size
+from tinyvit.quant.normalized_images import NetworkInputs, NormalizedImages
 from tinyvit.quant.observers import (
     EIGHT_BIT_LIMIT,
     METHOD,
@@ -92,8 +93,8 @@ def calibrate_recipe(
         MissingDependencyError: torchao is not installed.
     """
     preprocess = checkpoint.preprocess
-    normalized = torch.from_numpy(preprocess.normalize(images.pixels))
-    measured = measure_tensors(folded, normalized, progress, options)
+    inputs = NormalizedImages(images.pixels, preprocess)
+    measured = measure_tensors(folded, inputs, progress, options)
     return Recipe(
         checkpoint_sha256=checkpoint.sha256,
         img_size=checkpoint.img_size,
@@ -125,11 +126,9 @@ def equalize_and_calibrate(
     Returns:
         The recipe, which contains the equalization.
     """
-    normalized = torch.from_numpy(checkpoint.preprocess.normalize(images.pixels))
+    inputs = NormalizedImages(images.pixels, checkpoint.preprocess)
     # The multiplications would be further operators with tensors of their own for an NPU.
-    equalization = find_equalization(
-        folded, normalized, progress, multiplies=not options.every_tensor
-    )
+    equalization = find_equalization(folded, inputs, progress, multiplies=not options.every_tensor)
     equalized = equalize_network(folded, equalization)
     recipe = calibrate_recipe(checkpoint, equalized, images, weight_bits, progress, options)
     return replace(recipe, equalization=equalization)
@@ -137,7 +136,7 @@ def equalize_and_calibrate(
 
 def calibrate(
     folded: nn.Module,
-    images: Tensor,
+    images: NetworkInputs,
     progress: Progress = NullProgress(),
     state_file: Path | None = None,
     observer: str = OBSERVER,
@@ -165,7 +164,7 @@ def calibrate(
 
 def measure_tensors(
     folded: nn.Module,
-    images: Tensor,
+    images: NetworkInputs,
     progress: Progress = NullProgress(),
     options: CalibrationOptions = CalibrationOptions(),
 ) -> TensorScales:

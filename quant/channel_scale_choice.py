@@ -24,6 +24,7 @@ from tinyvit.quant.channel_scales import (
     is_depthwise,
     scaled_layer_name,
 )
+from tinyvit.quant.normalized_images import NetworkInputs
 from tinyvit.quant.tensor_samples import TensorSample, sample_tensors
 from tinyvit.quant_scheme import FLOAT_LAYERS
 
@@ -45,7 +46,7 @@ _WEIGHT_LIMIT, _ACTIVATION_LIMIT = 63, 127
 
 
 def find_channel_scales(
-    equalized: TinyViT, images: Tensor, progress: Progress = NullProgress()
+    equalized: TinyViT, images: NetworkInputs, progress: Progress = NullProgress()
 ) -> dict[str, tuple[int, ...]]:
     """Choose the tensors whose channels are rescaled, and the factors.
 

@@ -22,6 +22,7 @@ from tinyvit.quant.equalization import (
     find_downsampling,
 )
 from tinyvit.quant.image_counts import choose_batch_size
+from tinyvit.quant.normalized_images import NetworkInputs
 
 MIN_ATTENTION_EXPONENT = 3
 """Queries and keys, or values and the columns of the output projection, are balanced if a channel
@@ -52,7 +53,7 @@ class _ChannelRange:
 
 def find_equalization(
     folded: TinyViT,
-    images: Tensor,
+    images: NetworkInputs,
     progress: Progress = NullProgress(),
     *,
     multiplies: bool = True,
@@ -92,7 +93,7 @@ def find_equalization(
 
 
 def _measure_ranges(
-    folded: TinyViT, images: Tensor, progress: Progress
+    folded: TinyViT, images: NetworkInputs, progress: Progress
 ) -> dict[str, _ChannelRange]:
     """Run the network, and return the channel ranges of the tensors that equalization looks at.
 
