@@ -17,6 +17,7 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglo
 EXAMPLE_PAGES = sorted((ROOT / "examples").glob("*/README.md"))
 LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)(?:#[^)\s]*)?\)")
 CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.DOTALL | re.MULTILINE)
+PACKAGE_FOLDERS = ("src/tinyvit", "export", "runtimes", "quant", "bench", "distill", "studies")
 GENERATED = re.compile(r"docs/reference/(commands/.*|schemas/(manifest|recipe|record)\.md)")
 """Pages that exist only in the site: see docs/tools/hooks.py."""
 
@@ -41,6 +42,18 @@ def test_links_lead_to_files(path: Path) -> None:
 def test_no_page_names_a_path_of_one_machine(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert re.findall(r"/(?:work|root|home/(?!me/|pi/))\b[\w/]*|/tmp/(?!base|ray)\w+", text) == []
+
+
+def test_pages_that_the_code_names_exist() -> None:
+    """Help texts and docstrings name pages of this repository, such as docs/reference/limits.md."""
+    named = {
+        page
+        for folder in PACKAGE_FOLDERS
+        for path in (ROOT / folder).rglob("*.py")
+        for page in re.findall(r"(?<![\w/])docs/[\w/-]+\.md(?! in https:)", path.read_text("utf-8"))
+    }
+    assert len(named) > 10
+    assert [page for page in sorted(named) if not (ROOT / page).exists()] == []
 
 
 def test_every_page_is_in_the_navigation() -> None:
