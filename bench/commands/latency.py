@@ -105,8 +105,8 @@ def _add_scenario_arguments(parser: argparse.ArgumentParser) -> None:
         "--scenario",
         choices=get_args(Scenario),
         default="single-stream",
-        help="When each query starts, as in MLPerf Inference; docs/reference/latency.md explains the"
-        " scenarios (default: single-stream). A query classifies one image or a few.",
+        help="When each query starts, as in MLPerf Inference. docs/reference/latency.md explains"
+        " the scenarios (default: single-stream). A query classifies one image or a few.",
     )
     add(
         "--runs",
