@@ -79,16 +79,22 @@ def format_report(artifacts: Sequence[ExportedArtifact]) -> list[str]:
 def _format_table(artifacts: Sequence[ExportedArtifact]) -> list[str]:
     """Return a heading and one row for each artifact: file, size, latency, parity and engine."""
     width = max(len(artifact.path.name) for artifact in artifacts)
-    rows = [f"  {'file':{width}}     size   latency  logits differ by  checked in"]
+    differ = f"{_name_outputs(artifacts[0].manifest)} differ by"
+    rows = [f"  {'file':{width}}     size   latency  {differ}  checked in"]
     for artifact in artifacts:
         parity = artifact.manifest.parity
         assert parity is not None
         latency = f"{artifact.speed.artifact.median_ms:.1f} ms" if artifact.speed else "-"
         rows.append(
             f"  {artifact.path.name:{width}} {artifact.size_bytes / 1e6:5.1f} MB {latency:>9}"
-            f"  {parity.max_abs_diff:16.1e}  {describe_check(artifact)}"
+            f"  {parity.max_abs_diff:{len(differ)}.1e}  {describe_check(artifact)}"
         )
     return rows
+
+
+def _name_outputs(manifest: Manifest) -> str:
+    """Return the word for what an artifact returns."""
+    return "logits" if manifest.output_kind == "logits" else "outputs"
 
 
 def _describe_candidate(artifact: ExportedArtifact) -> str:
@@ -152,7 +158,7 @@ def format_summary(artifact: ExportedArtifact) -> list[str]:
     """
     manifest, parity = artifact.manifest, artifact.manifest.parity
     assert parity is not None
-    name = "logits" if manifest.output_kind == "logits" else "outputs"
+    name = _name_outputs(manifest)
     return [
         f"wrote {' and '.join(map(str, artifact.files))} ({artifact.size_bytes / 1e6:.1f} MB)",
         *_describe_network(manifest),

@@ -104,3 +104,12 @@ def test_several_artifacts_are_a_table_that_fits_on_a_screen(artifact: ExportedA
     assert len(format_report([artifact] * 7)) <= 24
     assert format_report([artifact]) == format_summary(artifact)
     assert format_report([]) == []
+
+
+def test_the_table_of_embeddings_does_not_call_them_logits(artifact: ExportedArtifact) -> None:
+    (logits,) = artifact.manifest.outputs
+    outputs = (replace(logits, name="embedding", kind="embedding"),)
+    embedding = replace(artifact, manifest=replace(artifact.manifest, outputs=outputs))
+    lines = format_report([embedding, make_stand_in(embedding)])
+    table = lines.index("  file                size   latency  outputs differ by  checked in")
+    assert lines[table + 1] == "  test.onnx        10.2 MB    5.0 ms            1.2e-05  ort"
