@@ -188,6 +188,7 @@ class QuantizationImages:
             seed=config.calib_seed + 1,
             # Without classes, images cannot be made for them.
             class_weight=CLASS_WEIGHT if self._original.num_classes else 0.0,
+            contrast=1.0,
         )
         if config.val_data is None and not config.needs_calibration:
             images = self._synthesize(for_measuring, "for measuring int8")

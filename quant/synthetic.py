@@ -4,8 +4,10 @@ An image starts as 1/f noise, which has the spectrum of natural images (Field, "
 the statistics of natural images and the response properties of cortical cells", JOSA A, 1987). It
 is then optimized until the activations before every BatchNorm have the mean and the standard
 deviation that the BatchNorm recorded on the training images, as in Yin et al., "Dreaming to
-Distill" (CVPR 2020), and Cai et al., "ZeroQ" (CVPR 2020). docs/lab-notes/int8.md compares such
-images with photographs.
+Distill" (CVPR 2020), and Cai et al., "ZeroQ" (CVPR 2020). Such images have no hard edges, so that
+the largest activations of the first layers are half as large as with photographs. Therefore the
+contrast of every second image is raised at the end. docs/lab-notes/int8.md compares such images
+with photographs.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ SHARED_COLOR_VARIANCE = 0.75
 three channels share, 0 to 1. It is also the correlation of two channels; the color channels of
 photographs are correlated too."""
 
-_METHOD_VERSION = 3
+_METHOD_VERSION = 4
 """Part of the cache key. This number is increased when the method changes, so that cached images of
 an older method are not used."""
 _REFERENCE_SIZE = 224
@@ -63,6 +65,7 @@ class SyntheticConfig:
             predict class i (modulo the number of classes) for image i of each batch. With 0, the
             largest logits of an image are close together, so that int8 may predict another class
             than float32.
+        contrast: Factor by which the contrast of every second image is raised at the end.
     """
 
     count: int = DEFAULT_COUNT
@@ -71,6 +74,7 @@ class SyntheticConfig:
     steps: int = 20
     learning_rate: float = 0.1
     class_weight: float = 0.0
+    contrast: float = 2.0
 
 
 @dataclass(frozen=True)
@@ -148,7 +152,9 @@ def synthesize_images(
             finished_steps = batch_index * config.steps + step + 1
             total_steps = len(batch_sizes) * config.steps
             progress.advance("making synthetic images, steps", finished_steps, total_steps)
-        pixels = np.concatenate([pixels, optimizer.pixels()])
+        made = optimizer.pixels()
+        made[1::2] = _raise_contrast(made[1::2], config.contrast)
+        pixels = np.concatenate([pixels, made])
         if cache_file is not None:
             _save_batches(pixels, cache_file)
     source = (
@@ -197,6 +203,13 @@ class _ImageOptimizer:
         """Return the images as RGB pixels, uint8 (B, H, W, 3)."""
         scaled = (self._images.detach() * self._std + self._mean) * 255
         return scaled.round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def _raise_contrast(pixels: Pixels, factor: float) -> Pixels:
+    """Move the pixels of each image away from its mean color, uint8 (N, H, W, 3)."""
+    means = pixels.mean((1, 2), keepdims=True)
+    raised: Pixels = ((pixels - means) * factor + means).round().clip(0, 255).astype(np.uint8)
+    return raised
 
 
 @contextmanager

@@ -75,12 +75,27 @@ def test_optimization_approaches_the_recorded_statistics(
 ) -> None:
     noise, optimized = (
         synthesize_images(
-            network, preprocess, SyntheticConfig(count=4, batch=4, steps=steps)
+            network, preprocess, SyntheticConfig(count=4, batch=4, steps=steps, contrast=1)
         ).pixels
         for steps in (0, 8)
     )
     distance_of_noise = mean_distance(network, preprocess, noise)
     assert mean_distance(network, preprocess, optimized) < distance_of_noise / 2
+
+
+def test_every_second_image_has_more_contrast(network: TinyViT, preprocess: Preprocess) -> None:
+    """Photographs have hard edges, which the first layers answer with large values."""
+    even, raised = (
+        synthesize_images(
+            network, preprocess, SyntheticConfig(count=4, batch=4, steps=1, contrast=contrast)
+        ).pixels.astype(float)
+        for contrast in (1, 2)
+    )
+    assert np.array_equal(even[::2], raised[::2])
+    means = even[1::2].mean((1, 2), keepdims=True)
+    expected = np.clip(2 * even[1::2] - means, 0, 255)
+    assert np.abs(raised[1::2] - expected).max() <= 0.5
+    assert (raised[1::2].std((1, 2)) > 1.5 * even[1::2].std((1, 2))).all()
 
 
 def test_color_channels_of_the_noise_are_alike_and_correlated() -> None:
