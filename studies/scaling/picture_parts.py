@@ -1,0 +1,185 @@
+"""The parts of the study that vary the number of pictures, and of workers that classify them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tinyvit.errors import ArtifactError
+from tinyvit.labels import Label
+from tinyvit.progress import Progress
+from tinyvit.runtimes.artifact import read_artifact
+from tinyvit.studies.export_process import run_export
+from tinyvit.studies.scaling.curves import MEMORY, SECONDS, Curve, Part, Point, extrapolate
+from tinyvit.studies.scaling.plan import Budget, ScalingPlan
+from tinyvit.studies.scaling.processes import (
+    RunCost,
+    call_in_process,
+    measure_accuracy,
+    measure_calibration,
+)
+
+_PICTURE_SIDE = 64
+"""Width and height of the generated pictures in pixels."""
+_EXTRAPOLATED_PICTURES = 1_000_000
+"""Number of pictures to which the last two points are continued."""
+
+
+def export_demo(folder: Path, img_size: int) -> Path:
+    """Export the demo model to ONNX, unless the file exists.
+
+    Args:
+        folder: An existing folder.
+        img_size: Size of the images in pixels.
+
+    Returns:
+        The file.
+
+    Raises:
+        ArtifactError: The export fails.
+    """
+    path = folder / f"demo-{img_size}.onnx"
+    if not path.exists():
+        options = ("--model", "demo", "--img-size", str(img_size), "-o", str(path))
+        export_error = run_export(options)
+        if export_error is not None:
+            raise ArtifactError("the demo model cannot be exported", export_error)
+    return path
+
+
+def save_pictures(folder: Path, count: int, labels: tuple[Label, ...]) -> Path:
+    """Generate different pictures of noise, in one folder for each class.
+
+    Args:
+        folder: Folder that contains the folder of each number of pictures.
+        count: Number of pictures, at least as many as classes.
+        labels: The classes, of which as many are used as there are pictures.
+
+    Returns:
+        The folder of these pictures.
+    """
+    root = folder / f"pictures-{count}"
+    if root.is_dir():
+        return root
+    rng = np.random.default_rng(0)
+    names = [label.wnid or label.name for label in labels[:count]]
+    for name in names:
+        (root / name).mkdir(parents=True)
+    shape = (_PICTURE_SIDE, _PICTURE_SIDE, 3)
+    for index in range(count):
+        picture = Image.fromarray(rng.integers(0, 256, shape, np.uint8))
+        picture.save(root / names[index % len(names)] / f"{index:07}.jpg")
+    return root
+
+
+def measure_pictures(plan: ScalingPlan, folder: Path, progress: Progress) -> Part:
+    """Measure how the time and memory of accuracy grow with the number of pictures."""
+    path = export_demo(folder, plan.img_size)
+    labels = _read_labels(path)
+
+    def measure(count: int) -> RunCost:
+        pictures = save_pictures(folder, count, labels)
+        return call_in_process(measure_accuracy, path, pictures)
+
+    part = Part("pictures", "Number of pictures: accuracy", "pictures")
+    return _measure_counts(part, plan.picture_counts, measure, plan, progress)
+
+
+def measure_calibrations(plan: ScalingPlan, folder: Path, progress: Progress) -> Part:
+    """Measure how the time and memory of a calibration grow with the number of pictures."""
+    labels = _read_labels(export_demo(folder, plan.img_size))
+
+    def measure(count: int) -> RunCost:
+        pictures = save_pictures(folder, count, labels)
+        return call_in_process(measure_calibration, pictures, count, plan.img_size)
+
+    part = Part("calibration", "Number of pictures: calibration", "pictures")
+    return _measure_counts(part, plan.calibration_counts, measure, plan, progress)
+
+
+def measure_workers(plan: ScalingPlan, folder: Path, progress: Progress) -> Part:
+    """Measure how the time of accuracy falls with the number of Ray workers."""
+    part = Part("ray", "Ray workers on this machine", "workers")
+    if find_spec("ray") is None:
+        note = "Not run: ray is not installed (`pip install 'tinyvit-edge[ray]'`)."
+        return replace(part, notes=(note,))
+    path = export_demo(folder, plan.img_size)
+    pictures = save_pictures(folder, plan.worker_pictures, _read_labels(path))
+    alone = call_in_process(measure_accuracy, path, pictures)
+
+    def measure(workers: int) -> RunCost:
+        return call_in_process(measure_accuracy, path, pictures, workers)
+
+    measured = _measure_counts(part, plan.workers, measure, plan, progress, is_extrapolated=False)
+    note = (
+        f"{plan.worker_pictures} pictures; without Ray, one process of one thread takes"
+        f" {alone.seconds:.1f} s. The time with Ray includes starting the cluster."
+    )
+    curves = tuple(curve for curve in measured.curves if curve.quantity == SECONDS)
+    return replace(measured, curves=curves, notes=(note, *measured.notes))
+
+
+def _read_labels(path: Path) -> tuple[Label, ...]:
+    manifest = read_artifact(path).manifest
+    assert manifest is not None  # tinyvit-export wrote the file
+    return tuple(manifest.labels)
+
+
+def _measure_counts(
+    part: Part,
+    counts: tuple[int, ...],
+    measure: Callable[[int], RunCost],
+    plan: ScalingPlan,
+    progress: Progress,
+    is_extrapolated: bool = True,
+) -> Part:
+    """Measure ascending numbers, as long as the next one is expected to end within the time."""
+    budget = Budget(plan.part_seconds)
+    seconds: list[Point] = []
+    memory: list[Point] = []
+    notes: list[str] = []
+    for count in counts:
+        expected_s = extrapolate(seconds, count) or 0.0
+        if not budget.allows(expected_s if is_extrapolated else 0.0):
+            notes.append(f"Not run, because of the limit of time: {count:,} {part.x_label}.")
+            continue
+        progress.message(f"{part.name}: {count:,} {part.x_label}")
+        cost = measure(count)
+        seconds.append((count, cost.seconds))
+        if cost.grown_bytes is not None:
+            memory.append((count, cost.grown_bytes / 2**20))
+    if is_extrapolated:
+        notes += _describe_extrapolation(seconds, memory)
+    points = {SECONDS: seconds, MEMORY: memory}
+    curves = tuple(
+        Curve("one thread", quantity, tuple(values))
+        for quantity, values in points.items()
+        if values
+    )
+    return replace(part, curves=curves, notes=tuple(notes), seconds=budget.elapsed_s)
+
+
+def _describe_extrapolation(seconds: list[Point], memory: list[Point]) -> list[str]:
+    """Continue the last two points to a million pictures."""
+    total_s = extrapolate(seconds, _EXTRAPOLATED_PICTURES)
+    total_mib = extrapolate(memory, _EXTRAPOLATED_PICTURES)
+    if total_s is None or total_mib is None:
+        return []
+    return [
+        f"Extrapolated from the last two points, not run: {_EXTRAPOLATED_PICTURES:,} pictures"
+        f" would take {total_s / 3600:.1f} hours and {total_mib / 1024:.1f} GiB more than the"
+        " program itself."
+    ]
+
+
+PICTURE_PARTS = {
+    "pictures": measure_pictures,
+    "calibration": measure_calibrations,
+    "ray": measure_workers,
+}
+"""Name -> function that measures the part."""
