@@ -100,17 +100,17 @@ def list_local_exponents(points: Sequence[Point]) -> list[float | None]:
 
 
 def extrapolate(points: Sequence[Point], x: float) -> float | None:
-    """Continue the line through the last two points in logarithmic axes.
+    """Continue the straight line through the last two points, in axes that are not logarithmic.
 
     Args:
         points: The points in ascending order.
-        x: Where to evaluate the line.
+        x: Where to evaluate the line, to the right of the points.
 
     Returns:
-        The value of the line; None for fewer than two points.
+        The value of the line, but at least that of the last point; None for fewer than two points.
     """
-    exponent = fit_exponent(points[-2:])
-    if exponent is None:
+    if len(points) < 2:
         return None
-    last_x, last_y = points[-1]
-    return float(last_y * (x / last_x) ** exponent)
+    (previous_x, previous_y), (last_x, last_y) = points[-2:]
+    slope = (last_y - previous_y) / (last_x - previous_x)
+    return last_y + max(0.0, slope) * (x - last_x)

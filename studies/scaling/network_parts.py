@@ -12,7 +12,7 @@ from tinyvit.progress import Progress
 from tinyvit.studies.scaling.curves import FILE_SIZE, MEMORY, TIME, Curve, Part, Point
 from tinyvit.studies.scaling.networks import Network
 from tinyvit.studies.scaling.plan import Budget, ScalingPlan
-from tinyvit.studies.scaling.processes import Run, RunCost, call_in_process, measure_run
+from tinyvit.studies.scaling.processes import Run, call_in_process, measure_run
 
 ENGINES = ("onnxruntime", "openvino")
 """The engines, which both read the same ONNX files."""
@@ -120,16 +120,7 @@ class NetworkPart:
                 collector.notes.append(f"Not run, because of the limit of time: {label}.")
                 continue
             progress.message(f"{name}: {label}")
-            try:
-                path, macs = step.network.save(folder)
-                x = step.x if step.x is not None else macs / 1e9
-                collector.add("", FILE_SIZE, (x, path.stat().st_size / 1e6))
-                for engine in engines:
-                    run = Run(path, engine, step.threads, step.batch, plan.run_seconds)
-                    cost = call_in_process(measure_run, run)
-                    collector.add_cost(f"{engine}{step.suffix}", x, cost)
-            except TinyViTError as error:
-                collector.notes.append(f"Not measured: {label} ({error}).")
+            collector.measure(step, engines, folder, plan.run_seconds)
         curves = tuple(collector.list_curves())
         return Part(
             name, self.title, self.x_label, curves, tuple(collector.notes), budget.elapsed_s
@@ -137,37 +128,52 @@ class NetworkPart:
 
 
 class _Collector:
-    """Collects points into curves."""
+    """Measures points, and collects them into curves.
+
+    Attributes:
+        notes: What could not be measured, one sentence each.
+    """
 
     def __init__(self) -> None:
         self.notes: list[str] = []
         self._points: dict[tuple[str, str], list[Point]] = {}
 
-    def add(self, name: str, quantity: str, point: Point) -> None:
+    def measure(self, step: Step, engines: Sequence[str], folder: Path, run_seconds: float) -> None:
+        """Measure one point in each engine."""
+        for engine in engines:
+            try:
+                path, macs = step.network.save(folder)
+                run = Run(path, engine, step.threads, step.batch, run_seconds)
+                cost = call_in_process(measure_run, run)
+            except TinyViTError as error:
+                self.notes.append(f"Not measured: {_describe(step)}, {engine} ({error}).")
+                continue
+            x = step.x if step.x is not None else macs / 1e9
+            self._add(f"ONNX file{step.suffix}", FILE_SIZE, (x, path.stat().st_size / 1e6))
+            self._add(f"{engine}{step.suffix}", TIME, (x, cost.seconds * 1e3))
+            if cost.grown_bytes is not None:
+                self._add(f"{engine}{step.suffix}", MEMORY, (x, cost.grown_bytes / 2**20))
+
+    def _add(self, name: str, quantity: str, point: Point) -> None:
         """Add a point, unless the curve has a point there."""
         points = self._points.setdefault((name, quantity), [])
         if all(point[0] != x for x, _ in points):
             points.append(point)
-
-    def add_cost(self, name: str, x: float, cost: RunCost) -> None:
-        """Add the time and the memory of a run."""
-        self.add(name, TIME, (x, cost.seconds * 1e3))
-        if cost.grown_bytes is not None:
-            self.add(name, MEMORY, (x, cost.grown_bytes / 2**20))
 
     def list_curves(self) -> Iterator[Curve]:
         """List the curves; the size of the file is left out if it is always the same."""
         for (name, quantity), points in self._points.items():
             if quantity == FILE_SIZE and len({y for _, y in points}) == 1:
                 continue
-            yield Curve(name or "ONNX file", quantity, tuple(points))
+            yield Curve(name, quantity, tuple(points))
 
 
 def _describe(step: Step) -> str:
     network = step.network
-    parts: Sequence[str] = (
+    parts = (
         network.variant,
-        f"{network.img_size} pixels{step.suffix}",
+        f"{network.img_size} pixels",
+        f"windows for {network.window_img_size or network.img_size} pixels",
         f"{network.classes} classes",
         f"batch {step.batch}",
         f"threads {step.threads}",

@@ -9,6 +9,9 @@ from tinyvit.image_sizes import compute_window_sizes
 from tinyvit.studies.scaling.plan import BASE_VARIANT
 from tinyvit.variants import IMAGENET_1K, VARIANTS
 
+_PRODUCER = "tinyvit.studies.scaling"
+"""Name of the program that wrote a file."""
+
 
 @dataclass(frozen=True)
 class Network:
@@ -69,5 +72,8 @@ class Network:
             model = TinyViT(variant, self.classes, self.img_size, windows).eval()
         if not path.exists():
             graph = trace(fold_model(model), batch=None if self.has_dynamic_batch else 1)
-            ir.save(graph.to_onnx(), path)
+            onnx_model = graph.to_onnx()
+            # Runtimes refuse files of tinyvit-export without a manifest, which these lack.
+            onnx_model.producer_name = _PRODUCER
+            ir.save(onnx_model, path)
         return path, count_macs(model)

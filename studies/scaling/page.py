@@ -119,8 +119,9 @@ def format_page(record: ScalingRecord, stem: str, pictures: str, handwritten: st
     if record.is_quick:
         lines += ["", "The option --quick was given, so nothing on this page is a result."]
     for part in record.parts:
-        lines += ["", f"## {part.title}", "", f"Measured {part.date}, in {part.seconds:.0f} s.", ""]
+        lines += ["", f"## {part.title}", ""]
         if part.curves:
+            lines += [f"Measured {part.date}, in {part.seconds:.0f} s.", ""]
             lines += [f"![{part.title}]({pictures}/{name_picture(stem, part)})", ""]
         for quantity in QUANTITIES:
             lines += _format_table([c for c in part.curves if c.quantity == quantity], part)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from tinyvit.errors import ArtifactError
+from tinyvit.bench.ray_cluster import require_ray
+from tinyvit.errors import ArtifactError, MissingDependencyError
 from tinyvit.labels import Label
 from tinyvit.progress import Progress
+from tinyvit.quant.calibration_data import MAX_IMAGES
 from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.studies.export_process import run_export
 from tinyvit.studies.scaling.curves import MEMORY, SECONDS, Curve, Part, Point, extrapolate
@@ -27,7 +28,8 @@ from tinyvit.studies.scaling.processes import (
 _PICTURE_SIDE = 64
 """Width and height of the generated pictures in pixels."""
 _EXTRAPOLATED_PICTURES = 1_000_000
-"""Number of pictures to which the last two points are continued."""
+"""Number of pictures to which the last two points of accuracy are continued. Those of a calibration
+are continued to the largest number that it accepts."""
 
 
 def export_demo(folder: Path, img_size: int) -> Path:
@@ -87,7 +89,8 @@ def measure_pictures(plan: ScalingPlan, folder: Path, progress: Progress) -> Par
         return call_in_process(measure_accuracy, path, pictures)
 
     part = Part("pictures", "Number of pictures: accuracy", "pictures")
-    return _measure_counts(part, plan.picture_counts, measure, plan, progress)
+    measured = _measure_counts(part, plan.picture_counts, measure, plan, progress)
+    return _add_extrapolation(measured, _EXTRAPOLATED_PICTURES)
 
 
 def measure_calibrations(plan: ScalingPlan, folder: Path, progress: Progress) -> Part:
@@ -99,15 +102,17 @@ def measure_calibrations(plan: ScalingPlan, folder: Path, progress: Progress) ->
         return call_in_process(measure_calibration, pictures, count, plan.img_size)
 
     part = Part("calibration", "Number of pictures: calibration", "pictures")
-    return _measure_counts(part, plan.calibration_counts, measure, plan, progress)
+    measured = _measure_counts(part, plan.calibration_counts, measure, plan, progress)
+    return _add_extrapolation(measured, MAX_IMAGES)
 
 
 def measure_workers(plan: ScalingPlan, folder: Path, progress: Progress) -> Part:
     """Measure how the time of accuracy falls with the number of Ray workers."""
     part = Part("ray", "Ray workers on this machine", "workers")
-    if find_spec("ray") is None:
-        note = "Not run: ray is not installed (`pip install 'tinyvit-edge[ray]'`)."
-        return replace(part, notes=(note,))
+    try:
+        require_ray()
+    except MissingDependencyError as error:
+        return replace(part, notes=(f"Not run: {error}.",))
     path = export_demo(folder, plan.img_size)
     pictures = save_pictures(folder, plan.worker_pictures, _read_labels(path))
     alone = call_in_process(measure_accuracy, path, pictures)
@@ -115,7 +120,7 @@ def measure_workers(plan: ScalingPlan, folder: Path, progress: Progress) -> Part
     def measure(workers: int) -> RunCost:
         return call_in_process(measure_accuracy, path, pictures, workers)
 
-    measured = _measure_counts(part, plan.workers, measure, plan, progress, is_extrapolated=False)
+    measured = _measure_counts(part, plan.workers, measure, plan, progress)
     note = (
         f"{plan.worker_pictures} pictures; without Ray, one process of one thread takes"
         f" {alone.seconds:.1f} s. The time with Ray includes starting the cluster."
@@ -136,7 +141,6 @@ def _measure_counts(
     measure: Callable[[int], RunCost],
     plan: ScalingPlan,
     progress: Progress,
-    is_extrapolated: bool = True,
 ) -> Part:
     """Measure ascending numbers, as long as the next one is expected to end within the time."""
     budget = Budget(plan.part_seconds)
@@ -144,8 +148,7 @@ def _measure_counts(
     memory: list[Point] = []
     notes: list[str] = []
     for count in counts:
-        expected_s = extrapolate(seconds, count) or 0.0
-        if not budget.allows(expected_s if is_extrapolated else 0.0):
+        if not budget.allows(extrapolate(seconds, count) or 0.0):
             notes.append(f"Not run, because of the limit of time: {count:,} {part.x_label}.")
             continue
         progress.message(f"{part.name}: {count:,} {part.x_label}")
@@ -153,8 +156,6 @@ def _measure_counts(
         seconds.append((count, cost.seconds))
         if cost.grown_bytes is not None:
             memory.append((count, cost.grown_bytes / 2**20))
-    if is_extrapolated:
-        notes += _describe_extrapolation(seconds, memory)
     points = {SECONDS: seconds, MEMORY: memory}
     curves = tuple(
         Curve("one thread", quantity, tuple(values))
@@ -164,17 +165,18 @@ def _measure_counts(
     return replace(part, curves=curves, notes=tuple(notes), seconds=budget.elapsed_s)
 
 
-def _describe_extrapolation(seconds: list[Point], memory: list[Point]) -> list[str]:
-    """Continue the last two points to a million pictures."""
-    total_s = extrapolate(seconds, _EXTRAPOLATED_PICTURES)
-    total_mib = extrapolate(memory, _EXTRAPOLATED_PICTURES)
+def _add_extrapolation(part: Part, count: int) -> Part:
+    """Add a note that continues the line through the last two points."""
+    totals = {curve.quantity: extrapolate(curve.points, count) for curve in part.curves}
+    total_s, total_mib = totals.get(SECONDS), totals.get(MEMORY)
     if total_s is None or total_mib is None:
-        return []
-    return [
-        f"Extrapolated from the last two points, not run: {_EXTRAPOLATED_PICTURES:,} pictures"
-        f" would take {total_s / 3600:.1f} hours and {total_mib / 1024:.1f} GiB more than the"
-        " program itself."
-    ]
+        return part
+    note = (
+        f"Extrapolated from the last two points, not run: {count:,} pictures would take"
+        f" {total_s / 3600:.1f} hours, and {total_mib / 1024:.1f} GiB more than the imported"
+        " packages."
+    )
+    return replace(part, notes=(*part.notes, note))
 
 
 PICTURE_PARTS = {

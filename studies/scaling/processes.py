@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -17,12 +18,18 @@ from tinyvit.bench.latency.interleave import run_interleaved
 from tinyvit.bench.latency.open_artifact import open_in_engine
 from tinyvit.bench.latency.queries import make_network_query
 from tinyvit.data.dataset import DatasetLocation, open_dataset
+from tinyvit.errors import ArtifactError
 from tinyvit.privacy import hide_openvino_telemetry
 from tinyvit.processes.python_process import protect_worker_processes
 from tinyvit.runtimes.base import RuntimeOptions
 from tinyvit.runtimes.registry import get_engine
 
 Result = TypeVar("Result")
+
+_CLEAR_REFS = Path("/proc/self/clear_refs")
+"""File of Linux that resets the recorded peak of the memory."""
+_LIMIT_S = 600
+"""Longest duration of a process. A process that the system kills never answers."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +74,20 @@ def call_in_process(function: Callable[..., Result], *arguments: object) -> Resu
 
     Returns:
         What the function returned.
+
+    Raises:
+        ArtifactError: The process did not answer within ten minutes, for example because the system
+            killed it.
     """
     context = multiprocessing.get_context("spawn")
     with protect_worker_processes(), context.Pool(1) as pool:
-        return pool.apply(function, arguments)
+        try:
+            return pool.apply_async(function, arguments).get(_LIMIT_S)
+        except multiprocessing.TimeoutError as error:
+            raise ArtifactError(
+                f"a process did not end within {_LIMIT_S} s",
+                "check whether the machine has enough memory, or measure less",
+            ) from error
 
 
 def measure_run(run: Run) -> RunCost:
@@ -81,7 +98,7 @@ def measure_run(run: Run) -> RunCost:
     """
     with hide_openvino_telemetry():
         import_module(get_engine(run.engine).package)
-    before = machine.read_peak_memory_bytes()
+    before = _read_memory_after_reset()
     with open_in_engine(str(run.path), run.engine, RuntimeOptions(threads=run.threads)) as opened:
         query = make_network_query(opened, run.batch)
         timing = run_interleaved({"run": query}, rounds=1000, warmup=2, budget_s=run.seconds)
@@ -103,7 +120,7 @@ def measure_accuracy(path: Path, pictures: Path, ray_workers: int | None = None)
 
         ray.init(num_cpus=ray_workers, include_dashboard=False, log_to_driver=False)
         options = EvaluationOptions(threads=1, ray_address="")
-    before = machine.read_peak_memory_bytes()
+    before = _read_memory_after_reset()
     start_s = time.perf_counter()
     evaluate(str(path), open_dataset(DatasetLocation(str(pictures))), options)
     return RunCost(time.perf_counter() - start_s, _measure_growth(before))
@@ -127,11 +144,18 @@ def measure_calibration(pictures: Path, count: int, img_size: int) -> RunCost:
     torch.set_num_threads(1)
     checkpoint = load_released("demo").at_size(img_size)
     folded = fold_model(checkpoint.build())
-    before = machine.read_peak_memory_bytes()
+    before = _read_memory_after_reset()
     start_s = time.perf_counter()
     images = read_calibration_set(pictures, checkpoint.preprocess, count)
     calibrate_recipe(checkpoint, folded, images, weight_bits=7)
     return RunCost(time.perf_counter() - start_s, _measure_growth(before))
+
+
+def _read_memory_after_reset() -> int | None:
+    """Return the memory of this process, after its recorded peak was set to it (on Linux)."""
+    with suppress(OSError):
+        _CLEAR_REFS.write_text("5", encoding="ascii")  # man 5 proc_pid_clear_refs
+    return machine.read_peak_memory_bytes()
 
 
 def _measure_growth(before: int | None) -> int | None:
