@@ -10,7 +10,13 @@ from tinyvit.bench.record import PACKAGE_VERSION, DeviceInfo
 from tinyvit.bench.report.console import format_table_row
 from tinyvit.serialization import parse_dataclass
 from tinyvit.studies.figures_page import describe_device
-from tinyvit.studies.line_pictures import COLORS, export_svg, style_axes, use_style
+from tinyvit.studies.line_pictures import (
+    COLORS,
+    export_svg,
+    style_axes,
+    use_log_axis,
+    use_style,
+)
 from tinyvit.studies.scaling.curves import (
     QUANTITIES,
     Curve,
@@ -195,6 +201,7 @@ def _draw_panel(axes: Any, curves: Sequence[Curve]) -> None:
             markersize=3,
             label=f"{curve.name}{exponent}",
         )
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.legend(frameon=False, fontsize="small", loc="best")
+    xs, ys = zip(*(point for curve in curves for point in curve.points))
+    use_log_axis(axes.xaxis, xs)
+    use_log_axis(axes.yaxis, ys)
+    axes.legend(frameon=False, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0))
