@@ -59,6 +59,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Measure where the time of files goes, beside the peaks of this machine.",
         _EXAMPLES,
     )
+    _add_arguments(parser)
+    return run_guarded(partial(_run, parser.parse_args(argv)))
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("files", nargs="+", metavar="FILE", help=f"exported model file ({known_suffixes()})")
     add(
@@ -93,7 +98,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="DIR",
         help="folder for the page and the record (default: docs/results)",
     )
-    return run_guarded(partial(_run, parser.parse_args(argv)))
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -39,7 +39,7 @@ from tinyvit.studies.scaling.page import (
     read_parts,
 )
 from tinyvit.studies.scaling.picture_parts import PICTURE_PARTS
-from tinyvit.studies.scaling.plan import FULL, QUICK, ScalingPlan
+from tinyvit.studies.scaling.plan import FULL, QUICK, Budget, ScalingPlan
 
 PART_NAMES = (*NETWORK_PARTS, *PICTURE_PARTS)
 """Names of the parts, in the order of the page."""
@@ -124,12 +124,15 @@ def measure(plan: ScalingPlan, names: Sequence[str], progress: Progress) -> list
         names: Names of parts, from `PART_NAMES`.
         progress: Receives messages.
     """
+    budget = Budget(plan.total_seconds)
+    parts = []
     with tempfile.TemporaryDirectory() as folder:
-        return [
-            _measure_part(name, plan, Path(folder), progress)
-            for name in PART_NAMES
-            if name in names
-        ]
+        for name in PART_NAMES:
+            if name in names:
+                seconds = min(plan.part_seconds, budget.remaining_s)
+                limited = replace(plan, part_seconds=seconds)
+                parts.append(_measure_part(name, limited, Path(folder), progress))
+    return parts
 
 
 def _measure_part(name: str, plan: ScalingPlan, folder: Path, progress: Progress) -> Part:

@@ -140,16 +140,20 @@ class _Collector:
 
     def measure(self, step: Step, engines: Sequence[str], folder: Path, run_seconds: float) -> None:
         """Measure one point in each engine."""
+        try:
+            path, macs = step.network.save(folder)
+        except TinyViTError as error:
+            self.notes.append(f"Not measured: {_describe(step)} ({error}).")
+            return
+        x = step.x if step.x is not None else macs / 1e9
+        self._add(f"ONNX file{step.suffix}", FILE_SIZE, (x, path.stat().st_size / 1e6))
         for engine in engines:
             try:
-                path, macs = step.network.save(folder)
                 run = Run(path, engine, step.threads, step.batch, run_seconds)
                 cost = call_in_process(measure_run, run)
             except TinyViTError as error:
                 self.notes.append(f"Not measured: {_describe(step)}, {engine} ({error}).")
                 continue
-            x = step.x if step.x is not None else macs / 1e9
-            self._add(f"ONNX file{step.suffix}", FILE_SIZE, (x, path.stat().st_size / 1e6))
             self._add(f"{engine}{step.suffix}", TIME, (x, cost.seconds * 1e3))
             if cost.grown_bytes is not None:
                 self._add(f"{engine}{step.suffix}", MEMORY, (x, cost.grown_bytes / 2**20))

@@ -29,7 +29,8 @@ class ScalingPlan:
         worker_pictures: Number of pictures that the Ray workers classify together.
         depths: Blocks of the four stages, to make networks small; None for those of the variant.
         run_seconds: Time for the runs of one point, of which at least three are made.
-        part_seconds: Time of a part, after which no further point begins.
+        part_seconds: Time of a part, after which no further point of it begins.
+        total_seconds: Time of all parts, after which no further point begins.
     """
 
     img_size: int = 224
@@ -45,7 +46,8 @@ class ScalingPlan:
     worker_pictures: int = 1024
     depths: tuple[int, int, int, int] | None = None
     run_seconds: float = 2.0
-    part_seconds: float = 240.0
+    part_seconds: float = 400.0
+    total_seconds: float = 1440.0
 
 
 FULL = ScalingPlan()
@@ -82,6 +84,11 @@ class Budget:
     def elapsed_s(self) -> float:
         """The seconds since the part began."""
         return time.perf_counter() - self._start_s
+
+    @property
+    def remaining_s(self) -> float:
+        """The seconds that are left, at least 0."""
+        return max(0.0, self.seconds - self.elapsed_s)
 
     def allows(self, expected_s: float = 0.0) -> bool:
         """Return whether a point may begin.
