@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from tinyvit.bench.accuracy.cluster import SHARD_IMAGES
 from tinyvit.bench.ray_cluster import require_ray
 from tinyvit.errors import ArtifactError, MissingDependencyError
 from tinyvit.labels import Label
@@ -30,6 +32,8 @@ _PICTURE_SIDE = 64
 _EXTRAPOLATED_PICTURES = 1_000_000
 """Number of pictures to which the last two points of accuracy are continued. Those of a calibration
 are continued to the largest number that it accepts."""
+_CLUSTER_PICTURES, _CLUSTER_MACHINES = 50_000, 100
+"""A validation set of the size of ImageNet's, and a cluster, for which a time is computed."""
 
 
 def export_demo(folder: Path, img_size: int) -> Path:
@@ -121,12 +125,44 @@ def measure_workers(plan: ScalingPlan, folder: Path, progress: Progress) -> Part
         return call_in_process(measure_accuracy, path, pictures, workers)
 
     measured = _measure_counts(part, plan.workers, measure, plan, progress)
-    note = (
-        f"{plan.worker_pictures} pictures; without Ray, one process of one thread takes"
-        f" {alone.seconds:.1f} s. The time with Ray includes starting the cluster."
+    curves = tuple(
+        replace(curve, name="accuracy") for curve in measured.curves if curve.quantity == SECONDS
     )
-    curves = tuple(curve for curve in measured.curves if curve.quantity == SECONDS)
-    return replace(measured, curves=curves, notes=(note, *measured.notes))
+    points = curves[0].points if curves else ()
+    notes = describe_workers(points, alone.seconds, plan.worker_pictures)
+    return replace(measured, curves=curves, notes=(*notes, *measured.notes))
+
+
+def describe_workers(points: Sequence[Point], alone_s: float, pictures: int) -> list[str]:
+    """Describe the efficiency of Ray workers, and what more machines would take.
+
+    Args:
+        points: Numbers of workers of one thread, and the seconds that they take.
+        alone_s: Seconds that one process of one thread takes without Ray.
+        pictures: Number of pictures that are classified.
+    """
+    notes = [
+        f"{pictures:,} pictures in shards of {SHARD_IMAGES}; without Ray, one process of one"
+        f" thread takes {alone_s:.1f} s. The time with Ray includes starting the workers, but not"
+        " the cluster."
+    ]
+    for workers, seconds in points:
+        efficiency = alone_s / (workers * seconds)
+        notes.append(
+            f"Workers: {workers:.0f}. Efficiency {efficiency:.0%} (the time without Ray, divided by"
+            " workers times their time)."
+        )
+    if points and points[0][0] == 1:
+        overhead_s = max(0.0, points[0][1] - alone_s)
+        shards = math.ceil(math.ceil(_CLUSTER_PICTURES / SHARD_IMAGES) / _CLUSTER_MACHINES)
+        total_s = shards * SHARD_IMAGES * alone_s / pictures + overhead_s
+        notes.append(
+            f"Overhead of one worker: {1e3 * overhead_s / pictures:.1f} ms for each picture."
+            f" Computed from these parts, not run: {_CLUSTER_PICTURES:,} pictures on"
+            f" {_CLUSTER_MACHINES} machines with one thread each would take {total_s:.0f} s,"
+            f" because a machine has up to {shards} shards."
+        )
+    return notes
 
 
 def _read_labels(path: Path) -> tuple[Label, ...]:

@@ -17,7 +17,7 @@ from tinyvit.bench.accuracy.options import EvaluationOptions
 from tinyvit.bench.latency.interleave import run_interleaved
 from tinyvit.bench.latency.open_artifact import open_in_engine
 from tinyvit.bench.latency.queries import make_network_query
-from tinyvit.data.dataset import DatasetLocation, open_dataset
+from tinyvit.data.dataset import Dataset, DatasetLocation, open_dataset
 from tinyvit.errors import ArtifactError
 from tinyvit.privacy import hide_openvino_telemetry
 from tinyvit.processes.python_process import protect_worker_processes
@@ -114,15 +114,22 @@ def measure_accuracy(path: Path, pictures: Path, ray_workers: int | None = None)
         ray_workers: Number of Ray workers on this machine, of one thread each; None for this
             process alone.
     """
-    options = EvaluationOptions(threads=1)
-    if ray_workers is not None:
-        import ray
+    dataset = open_dataset(DatasetLocation(str(pictures)))
+    if ray_workers is None:
+        return _time_evaluation(path, dataset, EvaluationOptions(threads=1))
+    import ray
 
-        ray.init(num_cpus=ray_workers, include_dashboard=False, log_to_driver=False)
-        options = EvaluationOptions(threads=1, ray_address="")
+    ray.init(num_cpus=ray_workers, include_dashboard=False, log_to_driver=False)
+    try:
+        return _time_evaluation(path, dataset, EvaluationOptions(threads=1, ray_address=""))
+    finally:
+        ray.shutdown()
+
+
+def _time_evaluation(path: Path, dataset: Dataset, options: EvaluationOptions) -> RunCost:
     before = _read_memory_after_reset()
     start_s = time.perf_counter()
-    evaluate(str(path), open_dataset(DatasetLocation(str(pictures))), options)
+    evaluate(str(path), dataset, options)
     return RunCost(time.perf_counter() - start_s, _measure_growth(before))
 
 

@@ -44,7 +44,7 @@ from tinyvit.studies.scaling.page import (
     read_handwritten,
     read_parts,
 )
-from tinyvit.studies.scaling.picture_parts import save_pictures
+from tinyvit.studies.scaling.picture_parts import describe_workers, save_pictures
 from tinyvit.studies.scaling.plan import FULL, QUICK, Budget
 from tinyvit.studies.scaling.processes import call_in_process
 from tinyvit.variants import VARIANTS
@@ -159,6 +159,16 @@ def test_pictures_are_different_and_in_the_folders_of_classes(tmp_path: Path) ->
     files = sorted(folder.rglob("*.jpg"))
     assert [file.parent.name for file in files] == ["n00000001"] * 3 + ["n00000002"] * 2
     assert len({file.read_bytes() for file in files}) == 5
+
+
+def test_the_efficiency_of_workers_is_computed() -> None:
+    notes = describe_workers([(1, 12.0), (2, 6.25), (4, 6.25)], alone_s=10.0, pictures=1000)
+    assert "Efficiency 83%" in notes[1]
+    assert "Efficiency 80%" in notes[2]
+    assert "Efficiency 40%" in notes[3]
+    # 391 shards of 128 pictures on 100 machines: at most 4 x 128 of 10 ms, and 2 s of overhead.
+    assert "Overhead of one worker: 2.0 ms for each picture" in notes[4]
+    assert "would take 7 s, because a machine has up to 4 shards" in notes[4]
 
 
 def test_a_process_without_an_answer_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
