@@ -92,6 +92,37 @@ def profile_kernels(
 ) -> KernelProfile:
     """Run an artifact on random input, and count its multiply-accumulates per kernel.
 
+    The arguments, and the errors that are raised, are those of `list_nodes`.
+
+    Returns:
+        The kernels, with the number of multiply-accumulates of each.
+    """
+    engine, all_nodes = list_nodes(path, threads, engine_name, allow_foreign_operators)
+    nodes_by_kernel: dict[tuple[str, bool], list[ExecutedNode]] = defaultdict(list)
+    for node in all_nodes:
+        nodes_by_kernel[node.kernel_name, node.is_integer].append(node)
+    kernels = [
+        KernelGroup(
+            name=kernel_name,
+            node_count=len(nodes),
+            macs=sum(node.macs for node in nodes),
+            is_integer=is_integer,
+            time_ms=sum(node.time_ms for node in nodes),
+        )
+        for (kernel_name, is_integer), nodes in nodes_by_kernel.items()
+    ]
+    kernels.sort(key=lambda kernel: (-kernel.macs, -kernel.time_ms))
+    return KernelProfile(engine, tuple(kernels))
+
+
+def list_nodes(
+    path: Path,
+    threads: int = 2,
+    engine_name: str | None = None,
+    allow_foreign_operators: bool = False,
+) -> tuple[str, list[ExecutedNode]]:
+    """Run an artifact on random input, and list the nodes that the engine executed.
+
     A dynamic batch size is set to 1. The artifact is first opened as `open_runtime` does it, which
     refuses hostile files.
 
@@ -103,7 +134,7 @@ def profile_kernels(
         allow_foreign_operators: See `RuntimeOptions`.
 
     Returns:
-        The kernels, with the number of multiply-accumulates of each.
+        The name of the engine, and the nodes in the order of execution.
 
     Raises:
         RequestError: The engine cannot open the artifact, or does not report its kernels.
@@ -123,21 +154,7 @@ def profile_kernels(
         )
     options = RuntimeOptions(threads=threads, allow_foreign_operators=allow_foreign_operators)
     open_runtime(path, name, options).close()
-    nodes_by_kernel: dict[tuple[str, bool], list[ExecutedNode]] = defaultdict(list)
-    for node in get_profiler(name)(path, threads):
-        nodes_by_kernel[node.kernel_name, node.is_integer].append(node)
-    kernels = [
-        KernelGroup(
-            name=kernel_name,
-            node_count=len(nodes),
-            macs=sum(node.macs for node in nodes),
-            is_integer=is_integer,
-            time_ms=sum(node.time_ms for node in nodes),
-        )
-        for (kernel_name, is_integer), nodes in nodes_by_kernel.items()
-    ]
-    kernels.sort(key=lambda kernel: (-kernel.macs, -kernel.time_ms))
-    return KernelProfile(name, tuple(kernels))
+    return name, get_profiler(name)(path, threads)
 
 
 def can_profile_kernels(path: Path) -> bool:

@@ -13,7 +13,6 @@ curve.svg.
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import resource
 from collections.abc import Sequence
@@ -33,6 +32,7 @@ from tinyvit.errors import RequestError
 from tinyvit.files.file_io import write_atomically
 from tinyvit.nn.state_files import read_state_file
 from tinyvit.openmp import use_passive_waiting
+from tinyvit.studies.line_pictures import COLORS, export_svg, style_axes, use_style
 from tinyvit.text.plurals import format_count
 
 STUDENT = "tiny_vit_5m_224"
@@ -233,29 +233,21 @@ def draw_curves(curves: Sequence[Curve]) -> bytes:
     Returns:
         An SVG image whose colors are legible on light and on dark pages.
     """
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    gray = "#808080"
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "curve", "text.color": gray}):
+    with use_style("curve"):
         figure = Figure(figsize=(7, 4), layout="constrained")
         axes = figure.subplots()
-        for curve, color in zip(curves, ("#d0702c", "#2c80d0")):
+        for curve, color in zip(curves, COLORS):
             hours, top1 = zip(*curve.list_points())
             axes.plot(hours, top1, color=color, marker="o", markersize=3, label=curve.name)
             if curve.saving_cpu_hours:
                 later = [hour + curve.saving_cpu_hours for hour in hours]
                 label = f"{curve.name}, with saving them"
                 axes.plot(later, top1, color=color, linestyle="--", linewidth=1, label=label)
-        axes.set_xlabel("CPU hours", color=gray)
-        axes.set_ylabel("top-1, validation images (%)", color=gray)
-        axes.tick_params(colors=gray)
-        axes.grid(color=gray, alpha=0.25)
-        axes.spines[["top", "right", "left", "bottom"]].set_visible(False)
+        style_axes(axes, "CPU hours", "top-1, validation images (%)")
         axes.legend(frameon=False)
-        svg = io.BytesIO()
-        figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None})
-    return svg.getvalue()
+        return export_svg(figure)
 
 
 if __name__ == "__main__":

@@ -20,23 +20,24 @@ from tinyvit.bench.onnx_protobuf import build_matrix_product_model
 from tinyvit.bench.record import LatencyResult, PeakRates
 
 _MATRIX_SIZE = 1024
-"""Number of rows and of columns of the matrices."""
+"""Default number of rows and of columns of the matrices."""
 _ARRAY_BYTES = 64 * 2**20
 """Size of the array that each thread copies; larger than the caches, so that memory is measured."""
 _REPETITIONS = 30
 
 
-def measure_peak_rates(threads: int) -> PeakRates:
+def measure_peak_rates(threads: int, matrix_size: int = _MATRIX_SIZE) -> PeakRates:
     """Measure the peak rates of this machine, each as the best of 30 repetitions.
 
     Args:
         threads: Number of CPU threads to use.
+        matrix_size: Number of rows and of columns of the matrices.
     """
     rng = np.random.default_rng(0)
-    shape = (_MATRIX_SIZE, _MATRIX_SIZE)
+    shape = (matrix_size, matrix_size)
     float32_model = build_matrix_product_model(
         op_type="MatMul",
-        rows=_MATRIX_SIZE,
+        rows=matrix_size,
         weights=rng.normal(size=shape).astype(np.float32),
         input_dtype="float32",
         output_dtype="float32",
@@ -44,14 +45,14 @@ def measure_peak_rates(threads: int) -> PeakRates:
     # The int8 weights have 7 bits, since 8-bit weights can overflow on processors without VNNI.
     int8_model = build_matrix_product_model(
         op_type="MatMulInteger",
-        rows=_MATRIX_SIZE,
+        rows=matrix_size,
         weights=rng.integers(-63, 64, shape, np.int8),
         input_dtype="uint8",
         output_dtype="int32",
     )
     float32_input = rng.normal(size=shape).astype(np.float32)
     uint8_input = rng.integers(0, 256, shape, np.uint8)
-    gmacs = _MATRIX_SIZE**3 / 1e9
+    gmacs = matrix_size**3 / 1e9
     return PeakRates(
         threads=threads,
         float32_gmacs_per_s=gmacs / _time_product(float32_model, float32_input, threads),
@@ -95,7 +96,7 @@ def _time_product(
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
-    return _measure_shortest_time_s(lambda: session.run(None, {"x": matrix}))
+    return measure_shortest_time_s(lambda: session.run(None, {"x": matrix}))
 
 
 def _measure_copy_rate(threads: int) -> float:
@@ -103,13 +104,17 @@ def _measure_copy_rate(threads: int) -> float:
     sources = [np.ones(_ARRAY_BYTES, np.uint8) for _ in range(threads)]
     copies = [np.empty_like(source) for source in sources]
     with ThreadPoolExecutor(threads) as pool:
-        time_s = _measure_shortest_time_s(lambda: list(pool.map(np.copyto, copies, sources)))
+        time_s = measure_shortest_time_s(lambda: list(pool.map(np.copyto, copies, sources)))
     # Each copied byte is read once and written once.
     return 2 * _ARRAY_BYTES * threads / time_s
 
 
-def _measure_shortest_time_s(run: Callable[[], object]) -> float:
-    """Return the shortest time in seconds of several runs."""
+def measure_shortest_time_s(run: Callable[[], object]) -> float:
+    """Return the shortest time in seconds of 30 runs.
+
+    Args:
+        run: Function that is timed.
+    """
     times_s = []
     for _ in range(_REPETITIONS):
         start_s = time.perf_counter()

@@ -28,7 +28,7 @@ REPORT_REMEDY = "if tinyvit-export wrote the file, report a bug of tinyvit-edge,
 
 RUNS = 9
 """Number of runs for a profile. The time of a node is the median of its times in these runs, or
-their average if the engine reports only the average."""
+their average after a first run if the engine reports only averages."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,14 @@ class ExecutedNode:
         macs: Number of multiply-accumulates for one batch; 0 for a node that is not a product.
         is_integer: Whether the node multiplies integers.
         time_ms: Time of the node in one run, slowed a little by the profiler.
+        output_bytes: Size of the node's outputs; None if the profile states no shapes.
     """
 
     kernel_name: str
     macs: int
     is_integer: bool
     time_ms: float
+    output_bytes: int | None = None
 
 
 Profiler: TypeAlias = "Callable[[Path, int], list[ExecutedNode]]"

@@ -22,6 +22,8 @@ from tinyvit.runtimes.engine_helpers import load_error
 from tinyvit.runtimes.formats.ort import ORT
 from tinyvit.serialization import read_json
 
+_ITEM_BYTES = {"int64": 8, "double": 8, "float": 4, "int32": 4, "float16": 2}
+"""onnxruntime's name of an element type in a profile -> bytes of an element; all others have 1."""
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
 """onnxruntime's name of an input type -> name of the numpy dtype."""
 
@@ -117,6 +119,7 @@ def _make_node(name: str, profile: _NodeProfile, graph: OnnxGraph, path: Path) -
         macs=macs,
         is_integer=kernel_name in _INTEGER_KERNELS,
         time_ms=statistics.median(profile.times_ms),
+        output_bytes=_count_bytes(profile.event_args["output_type_shape"]),
     )
 
 
@@ -229,3 +232,12 @@ def _count_macs(
 def _list_shapes(tensors: list[dict[str, list[int]]]) -> list[list[int]]:
     """Return the shapes of tensors, each of which the profile describes as {dtype: shape}."""
     return [shape for tensor in tensors for shape in tensor.values()]
+
+
+def _count_bytes(tensors: list[dict[str, list[int]]]) -> int:
+    """Return the size of all tensors, which the profile describes as {dtype: shape}."""
+    return sum(
+        int(prod(shape)) * _ITEM_BYTES.get(dtype, 1)
+        for tensor in tensors
+        for dtype, shape in tensor.items()
+    )

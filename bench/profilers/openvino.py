@@ -8,6 +8,7 @@ then lists the names of the file's nodes that it replaces.
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,22 @@ _LAYERS_WITH_OWN_SHAPES = ("Convolution", "FullyConnected")
 """Executed nodes of these types compute exactly one product, so that they have its shapes."""
 
 
+@dataclass(frozen=True)
+class _Execution:
+    """What is known after all runs.
+
+    Attributes:
+        graph: The executed graph (an openvino.Model).
+        product_macs: Number of multiply-accumulates of each product of the file, by the name of its
+            node.
+        first_run_us: Time of each executed node in the first run, in microseconds.
+    """
+
+    graph: Any
+    product_macs: dict[str, int]
+    first_run_us: dict[str, int]
+
+
 def list_executed_nodes(path: Path, threads: int) -> list[ExecutedNode]:
     """Run an artifact and list the nodes that OpenVINO executed.
 
@@ -42,16 +59,16 @@ def list_executed_nodes(path: Path, threads: int) -> list[ExecutedNode]:
     """
     artifact = read_artifact(path)
     try:
-        executed_graph, product_macs = _execute(path, threads)
+        execution = _execute(path, threads)
     except RuntimeError as error:
         raise load_error(artifact.path, "OpenVINO", error) from error
     nodes = [
         node
-        for graph_node in executed_graph.get_ordered_ops()
-        for node in _read_node(graph_node, product_macs)
+        for graph_node in execution.graph.get_ordered_ops()
+        for node in _read_node(graph_node, execution)
     ]
     executed_macs = sum(node.macs for node in nodes)
-    file_macs = sum(product_macs.values())
+    file_macs = sum(execution.product_macs.values())
     if executed_macs != file_macs:
         raise ArtifactError(
             f"{path.name} has {file_macs} multiply-accumulates, but {executed_macs} were found in"
@@ -61,13 +78,8 @@ def list_executed_nodes(path: Path, threads: int) -> list[ExecutedNode]:
     return nodes
 
 
-def _execute(path: Path, threads: int) -> tuple[Any, dict[str, int]]:
-    """Run a file with OpenVINO's profiler. Layers that are not int8 run in float32.
-
-    Returns:
-        The executed graph (an openvino.Model), and the number of multiply-accumulates of each
-        product of the file, by the name of its node.
-    """
+def _execute(path: Path, threads: int) -> _Execution:
+    """Run a file with OpenVINO's profiler. Layers that are not int8 run in float32."""
     core = shared_core()
     weight_files = (str(weights_path(path)),) if path.suffix == ".xml" else ()
     model = core.read_model(str(path), *weight_files)
@@ -95,18 +107,29 @@ def _execute(path: Path, threads: int) -> tuple[Any, dict[str, int]]:
         random_input(port.shape, np.dtype(port.element_type.to_dtype()).name)
         for port in compiled_model.inputs
     ]
-    for _ in range(RUNS):
+    request.infer(inputs)
+    first_run_us = {
+        node.get_friendly_name(): time_us
+        for node in compiled_model.get_runtime_model().get_ordered_ops()
+        if (time_us := _read_time_us(node)) is not None
+    }
+    for _ in range(RUNS - 1):
         request.infer(inputs)
-    return compiled_model.get_runtime_model(), product_macs
+    return _Execution(compiled_model.get_runtime_model(), product_macs, first_run_us)
 
 
-def _read_node(node: Any, product_macs: dict[str, int]) -> list[ExecutedNode]:
+def _read_time_us(node: Any) -> int | None:
+    """Return the average time of an executed node in all runs so far; None if it did not run."""
+    text = str(node.get_rt_info()["execTimeMcs"].astype(str))
+    return int(text) if text.isdecimal() else None
+
+
+def _read_node(node: Any, execution: _Execution) -> list[ExecutedNode]:
     """Describe one node of the executed graph.
 
     Args:
         node: The node (an openvino.Node).
-        product_macs: Number of multiply-accumulates of each product of the file, by the name of its
-            node.
+        execution: The products of the file, and the times in the first run.
 
     Returns:
         Nothing for a node that was not executed; two entries for an attention node with a
@@ -114,22 +137,28 @@ def _read_node(node: Any, product_macs: dict[str, int]) -> list[ExecutedNode]:
     """
     facts = {
         key: str(node.get_rt_info()[key].astype(str))
-        for key in ("layerType", "primitiveType", "execTimeMcs", "originalLayersNames")
+        for key in ("layerType", "primitiveType", "originalLayersNames")
     }
-    if not facts["execTimeMcs"].isdecimal():
+    average_us = _read_time_us(node)
+    if average_us is None:
         return []
     layer = facts["layerType"]
     kernel_name = f"{layer} {facts['primitiveType']}"
-    time_ms = int(facts["execTimeMcs"]) / 1e3  # OpenVINO states microseconds
+    # The first run is slow, so it is subtracted from the average. Times are rounded down, so that
+    # the rest could be negative.
+    first_us = execution.first_run_us.get(node.get_friendly_name(), average_us)
+    time_ms = max(0, RUNS * average_us - first_us) / (RUNS - 1) / 1e3
     is_input_8bit = [
         port.get_element_type().get_type_name() in ("i8", "u8")
         for port in node.inputs()
         if not _is_constant(port)
     ]
+    output_bytes = _count_output_bytes(node)
     if layer in _LAYERS_WITH_OWN_SHAPES:
         macs = _count_executed_macs(node, layer)
-        return [ExecutedNode(kernel_name, macs, is_integer=is_input_8bit[0], time_ms=time_ms)]
+        return [ExecutedNode(kernel_name, macs, is_input_8bit[0], time_ms, output_bytes)]
     names = facts["originalLayersNames"].split(",")
+    product_macs = execution.product_macs
     fused_macs = [product_macs[name] for name in names if name in product_macs]
     # Element i of `is_product_integer` belongs to the i-th product of the node; for a node with one
     # product, only the first element matters. The first product of an attention node multiplies the
@@ -142,9 +171,10 @@ def _read_node(node: Any, product_macs: dict[str, int]) -> list[ExecutedNode]:
     for macs, is_integer in zip(fused_macs, is_product_integer):
         macs_by_type[is_integer] += macs
     if not macs_by_type:
-        return [ExecutedNode(kernel_name, macs=0, is_integer=False, time_ms=time_ms)]
+        return [ExecutedNode(kernel_name, 0, False, time_ms, output_bytes)]
+    share = len(macs_by_type)
     return [
-        ExecutedNode(kernel_name, macs, is_integer, time_ms=time_ms / len(macs_by_type))
+        ExecutedNode(kernel_name, macs, is_integer, time_ms / share, output_bytes // share)
         for is_integer, macs in macs_by_type.items()
     ]
 
@@ -157,6 +187,14 @@ def _is_constant(port: Any) -> bool:
 
 def _read_shape(port: Any) -> tuple[int, ...]:
     return tuple(port.get_partial_shape().to_shape())
+
+
+def _count_output_bytes(node: Any) -> int:
+    """Return the size of the outputs of an executed node."""
+    bits = sum(
+        prod(_read_shape(port)) * int(port.get_element_type().bitwidth) for port in node.outputs()
+    )
+    return bits // 8
 
 
 def _count_file_macs(node: Any) -> int:

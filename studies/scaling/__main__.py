@@ -1,0 +1,169 @@
+"""Measures how time, memory and file size grow with threads, images, classes and workers.
+
+    python -m tinyvit.studies.scaling [-o docs/results] [--quick] [--part NAME ...]
+
+The command writes a Markdown page, a JSON record and pictures, which are named after the kind of
+machine. It takes less than 25 minutes on two cores that do nothing else. The end of the page, after
+a comment that says so, is written by hand, and kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from tinyvit.bench import machine
+from tinyvit.bench.latency.interference import detect_interference, take_snapshot
+from tinyvit.bench.record import DeviceInfo, current_time
+from tinyvit.cli import make_parser, run_guarded
+from tinyvit.errors import MissingDependencyError, RequestError
+from tinyvit.progress import Progress, make_progress
+from tinyvit.serialization import read_json
+from tinyvit.studies.figures import name_machine_kind
+from tinyvit.studies.scaling.curves import Part
+from tinyvit.studies.scaling.network_parts import NETWORK_PARTS
+from tinyvit.studies.scaling.page import (
+    ScalingRecord,
+    draw_part,
+    format_page,
+    make_record,
+    name_picture,
+    read_handwritten,
+    read_parts,
+)
+from tinyvit.studies.scaling.picture_parts import PICTURE_PARTS
+from tinyvit.studies.scaling.plan import FULL, QUICK, Budget, ScalingPlan
+
+PART_NAMES = (*NETWORK_PARTS, *PICTURE_PARTS)
+"""Names of the parts, in the order of the page."""
+_PROGRAM = "python -m tinyvit.studies.scaling"
+_EXAMPLES = f"""\
+  {_PROGRAM} -o docs/results --pictures docs/images
+  {_PROGRAM} --quick --part batch classes -o scaling/"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: Arguments without the program name; None for `sys.argv[1:]`.
+
+    Returns:
+        The exit code.
+    """
+    parser = make_parser(_PROGRAM, "Measure how time, memory and file size grow.", _EXAMPLES)
+    add = parser.add_argument
+    add(
+        "--part",
+        nargs="+",
+        choices=PART_NAMES,
+        default=list(PART_NAMES),
+        metavar="NAME",
+        help=f"parts to measure: {', '.join(PART_NAMES)} (default: all)",
+    )
+    add("--quick", action="store_true", help="measure a few small networks, to try the program")
+    add(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("docs/results"),
+        metavar="DIR",
+        help="folder for the page and the record (default: docs/results)",
+    )
+    add(
+        "--pictures",
+        type=Path,
+        metavar="DIR",
+        help="folder for the pictures (default: the folder images beside that of the page if it"
+        " exists, else the folder of the page)",
+    )
+    return run_guarded(partial(_run, parser.parse_args(argv)))
+
+
+def _run(args: argparse.Namespace) -> int:
+    try:
+        import matplotlib  # noqa: F401 (needed at the end, and checked before the measurements)
+    except ImportError as error:
+        raise MissingDependencyError.for_package("matplotlib", extra="bench") from error
+    device = machine.read_device_info()
+    stem = f"{name_machine_kind(device)}-scaling"
+    record_path = args.output / f"{stem}.json"
+    parts = {part.name: part for part in _read_earlier_parts(record_path, device, args.quick)}
+    plan = QUICK if args.quick else FULL
+    parts |= {part.name: part for part in measure(plan, args.part, make_progress())}
+    ordered = tuple(parts[name] for name in PART_NAMES if name in parts)
+    _write(ScalingRecord(device, ordered, args.quick), record_path, args.pictures)
+    return 0
+
+
+def _read_earlier_parts(path: Path, device: DeviceInfo, is_quick: bool) -> list[Part]:
+    """Read the parts that an earlier run measured on this kind of machine."""
+    if not path.exists():
+        return []
+    try:
+        return read_parts(read_json(path), device, is_quick)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise RequestError(
+            f"{path} is not a record of this study ({type(error).__name__})",
+            "move it away, or give another folder with -o",
+        ) from error
+
+
+def measure(plan: ScalingPlan, names: Sequence[str], progress: Progress) -> list[Part]:
+    """Measure parts of the study.
+
+    Args:
+        plan: What each part varies.
+        names: Names of parts, from `PART_NAMES`.
+        progress: Receives messages.
+    """
+    budget = Budget(plan.total_seconds)
+    parts = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in PART_NAMES:
+            if name in names:
+                seconds = min(plan.part_seconds, budget.remaining_s)
+                limited = replace(plan, part_seconds=seconds)
+                parts.append(_measure_part(name, limited, Path(folder), progress))
+    return parts
+
+
+def _measure_part(name: str, plan: ScalingPlan, folder: Path, progress: Progress) -> Part:
+    """Measure a part, and note what disturbed it."""
+    date, before = current_time(), take_snapshot()
+    if name in NETWORK_PARTS:
+        part = NETWORK_PARTS[name].measure(name, plan, folder, progress)
+    else:
+        part = PICTURE_PARTS[name](plan, folder, progress)
+    disturbances = detect_interference(before, take_snapshot())
+    return replace(part, date=date, notes=(*part.notes, *disturbances))
+
+
+def _write(record: ScalingRecord, record_path: Path, pictures: Path | None) -> None:
+    """Write the record, the pictures, and the page with its old part that is written by hand."""
+    folder, stem = record_path.parent, record_path.stem
+    if pictures is None:
+        beside = folder.parent / "images"
+        pictures = beside if beside.is_dir() else folder
+    for needed in (folder, pictures):
+        needed.mkdir(parents=True, exist_ok=True)
+    for part in record.parts:
+        if part.curves:
+            (pictures / name_picture(stem, part)).write_bytes(draw_part(part))
+    record_path.write_text(json.dumps(make_record(record), indent=1) + "\n")
+    page = record_path.with_suffix(".md")
+    handwritten = read_handwritten(page.read_text()) if page.exists() else ""
+    relative = Path(os.path.relpath(pictures, folder)).as_posix()
+    page.write_text(format_page(record, stem, relative, handwritten))
+    print(page)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,223 @@
+"""The parts of the study that vary the number of pictures, and of workers that classify them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tinyvit.bench.accuracy.cluster import SHARD_IMAGES
+from tinyvit.bench.ray_cluster import require_ray
+from tinyvit.errors import ArtifactError, MissingDependencyError
+from tinyvit.labels import Label
+from tinyvit.progress import Progress
+from tinyvit.quant.calibration_data import MAX_IMAGES
+from tinyvit.runtimes.artifact import read_artifact
+from tinyvit.studies.export_process import run_export
+from tinyvit.studies.scaling.curves import MEMORY, SECONDS, Curve, Part, Point, extrapolate
+from tinyvit.studies.scaling.plan import Budget, ScalingPlan
+from tinyvit.studies.scaling.processes import (
+    RunCost,
+    call_in_process,
+    measure_accuracy,
+    measure_calibration,
+)
+
+_PICTURE_SIDE = 64
+"""Width and height of the generated pictures in pixels."""
+_EXTRAPOLATED_PICTURES = 1_000_000
+"""Number of pictures to which the last two points of accuracy are continued. Those of a calibration
+are continued to the largest number that it accepts."""
+_CLUSTER_PICTURES, _CLUSTER_MACHINES = 50_000, 100
+"""A validation set of the size of ImageNet's, and a cluster, for which a time is computed."""
+
+
+def export_demo(folder: Path, img_size: int) -> Path:
+    """Export the demo model to ONNX, unless the file exists.
+
+    Args:
+        folder: An existing folder.
+        img_size: Size of the images in pixels.
+
+    Returns:
+        The file.
+
+    Raises:
+        ArtifactError: The export fails.
+    """
+    path = folder / f"demo-{img_size}.onnx"
+    if not path.exists():
+        options = ("--model", "demo", "--img-size", str(img_size), "-o", str(path))
+        export_error = run_export(options)
+        if export_error is not None:
+            raise ArtifactError("the demo model cannot be exported", export_error)
+    return path
+
+
+def save_pictures(folder: Path, count: int, labels: tuple[Label, ...]) -> Path:
+    """Generate different pictures of noise, in one folder for each class.
+
+    Args:
+        folder: Folder that contains the folder of each number of pictures.
+        count: Number of pictures, at least as many as classes.
+        labels: The classes, of which as many are used as there are pictures.
+
+    Returns:
+        The folder of these pictures.
+    """
+    root = folder / f"pictures-{count}"
+    if root.is_dir():
+        return root
+    rng = np.random.default_rng(0)
+    names = [label.wnid or label.name for label in labels[:count]]
+    for name in names:
+        (root / name).mkdir(parents=True)
+    shape = (_PICTURE_SIDE, _PICTURE_SIDE, 3)
+    for index in range(count):
+        picture = Image.fromarray(rng.integers(0, 256, shape, np.uint8))
+        picture.save(root / names[index % len(names)] / f"{index:07}.jpg")
+    return root
+
+
+def measure_pictures(plan: ScalingPlan, folder: Path, progress: Progress) -> Part:
+    """Measure how the time and memory of accuracy grow with the number of pictures."""
+    path = export_demo(folder, plan.img_size)
+    labels = _read_labels(path)
+
+    def measure(count: int) -> RunCost:
+        pictures = save_pictures(folder, count, labels)
+        return call_in_process(measure_accuracy, path, pictures)
+
+    part = Part("pictures", "Number of pictures: accuracy", "pictures")
+    measured = _measure_counts(part, plan.picture_counts, measure, plan, progress)
+    return _add_extrapolation(measured, _EXTRAPOLATED_PICTURES)
+
+
+def measure_calibrations(plan: ScalingPlan, folder: Path, progress: Progress) -> Part:
+    """Measure how the time and memory of a calibration grow with the number of pictures."""
+    labels = _read_labels(export_demo(folder, plan.img_size))
+
+    def measure(count: int) -> RunCost:
+        pictures = save_pictures(folder, count, labels)
+        return call_in_process(measure_calibration, pictures, count, plan.img_size)
+
+    part = Part("calibration", "Number of pictures: calibration", "pictures")
+    measured = _measure_counts(part, plan.calibration_counts, measure, plan, progress)
+    return _add_extrapolation(measured, MAX_IMAGES)
+
+
+def measure_workers(plan: ScalingPlan, folder: Path, progress: Progress) -> Part:
+    """Measure how the time of accuracy falls with the number of Ray workers."""
+    part = Part("ray", "Ray workers on this machine", "workers")
+    try:
+        require_ray()
+    except MissingDependencyError as error:
+        return replace(part, notes=(f"Not run: {error}.",))
+    path = export_demo(folder, plan.img_size)
+    pictures = save_pictures(folder, plan.worker_pictures, _read_labels(path))
+    alone = call_in_process(measure_accuracy, path, pictures)
+
+    def measure(workers: int) -> RunCost:
+        return call_in_process(measure_accuracy, path, pictures, workers)
+
+    measured = _measure_counts(part, plan.workers, measure, plan, progress)
+    curves = tuple(
+        replace(curve, name="accuracy") for curve in measured.curves if curve.quantity == SECONDS
+    )
+    points = curves[0].points if curves else ()
+    notes = describe_workers(points, alone.seconds, plan.worker_pictures)
+    return replace(measured, curves=curves, notes=(*notes, *measured.notes))
+
+
+def describe_workers(points: Sequence[Point], alone_s: float, pictures: int) -> list[str]:
+    """Describe the efficiency of Ray workers, and what more machines would take.
+
+    Args:
+        points: Numbers of workers of one thread, and the seconds that they take.
+        alone_s: Seconds that one process of one thread takes without Ray.
+        pictures: Number of pictures that are classified.
+    """
+    notes = [
+        f"{pictures:,} pictures in shards of {SHARD_IMAGES}; without Ray, one process of one"
+        f" thread takes {alone_s:.1f} s. The time with Ray includes starting the workers, but not"
+        " the cluster."
+    ]
+    for workers, seconds in points:
+        efficiency = alone_s / (workers * seconds)
+        notes.append(
+            f"Workers: {workers:.0f}. Efficiency {efficiency:.0%} (the time without Ray, divided by"
+            " workers times their time)."
+        )
+    if points and points[0][0] == 1:
+        overhead_s = max(0.0, points[0][1] - alone_s)
+        shards = math.ceil(math.ceil(_CLUSTER_PICTURES / SHARD_IMAGES) / _CLUSTER_MACHINES)
+        total_s = shards * SHARD_IMAGES * alone_s / pictures + overhead_s
+        notes.append(
+            f"Overhead of one worker: {1e3 * overhead_s / pictures:.1f} ms for each picture."
+            f" Computed from these parts, not run: {_CLUSTER_PICTURES:,} pictures on"
+            f" {_CLUSTER_MACHINES} machines with one thread each would take {total_s:.0f} s,"
+            f" because a machine has up to {shards} shards."
+        )
+    return notes
+
+
+def _read_labels(path: Path) -> tuple[Label, ...]:
+    manifest = read_artifact(path).manifest
+    assert manifest is not None  # tinyvit-export wrote the file
+    return tuple(manifest.labels)
+
+
+def _measure_counts(
+    part: Part,
+    counts: tuple[int, ...],
+    measure: Callable[[int], RunCost],
+    plan: ScalingPlan,
+    progress: Progress,
+) -> Part:
+    """Measure ascending numbers, as long as the next one is expected to end within the time."""
+    budget = Budget(plan.part_seconds)
+    seconds: list[Point] = []
+    memory: list[Point] = []
+    notes: list[str] = []
+    for count in counts:
+        if not budget.allows(extrapolate(seconds, count) or 0.0):
+            notes.append(f"Not run, because of the limit of time: {count:,} {part.x_label}.")
+            continue
+        progress.message(f"{part.name}: {count:,} {part.x_label}")
+        cost = measure(count)
+        seconds.append((count, cost.seconds))
+        if cost.grown_bytes is not None:
+            memory.append((count, cost.grown_bytes / 2**20))
+    points = {SECONDS: seconds, MEMORY: memory}
+    curves = tuple(
+        Curve("one thread", quantity, tuple(values))
+        for quantity, values in points.items()
+        if values
+    )
+    return replace(part, curves=curves, notes=tuple(notes), seconds=budget.elapsed_s)
+
+
+def _add_extrapolation(part: Part, count: int) -> Part:
+    """Add a note that continues the line through the last two points."""
+    totals = {curve.quantity: extrapolate(curve.points, count) for curve in part.curves}
+    total_s, total_mib = totals.get(SECONDS), totals.get(MEMORY)
+    if total_s is None or total_mib is None:
+        return part
+    note = (
+        f"Extrapolated from the last two points, not run: {count:,} pictures would take"
+        f" {total_s / 3600:.1f} hours, and {total_mib / 1024:.1f} GiB more than the imported"
+        " packages."
+    )
+    return replace(part, notes=(*part.notes, note))
+
+
+PICTURE_PARTS = {
+    "pictures": measure_pictures,
+    "calibration": measure_calibrations,
+    "ray": measure_workers,
+}
+"""Name -> function that measures the part."""
