@@ -14,6 +14,7 @@ from tinyvit.bench.latency.percentiles import MIN_TURNS
 from tinyvit.bench.record import AccuracyResult, LatencyResult, Record, RecordKind
 from tinyvit.errors import RequestError
 from tinyvit.metrics import gain_interval
+from tinyvit.text.plurals import format_count
 
 _RESAMPLE_COUNT = 2000
 """Number of bootstrap resamples for an interval."""
@@ -224,6 +225,8 @@ def _compare_accuracy(
         reference_top1=old.top1,
         reference_image_count=old.classified_count,
     )
+    if old == new:  # One measurement is compared with itself.
+        low = high = 0.0
     return Change(
         artifact=name,
         kind="accuracy",
@@ -233,13 +236,20 @@ def _compare_accuracy(
         low=low,
         high=high,
         is_regression=high < -max_drop,
-        inconclusive_reason=_describe_overlap(low, high, -max_drop),
+        inconclusive_reason=_describe_few_images(
+            _describe_overlap(low, high, -max_drop), new.classified_count
+        ),
     )
 
 
 def _describe_overlap(low: float, high: float, limit: float) -> str:
     """Return the reason why an interval around the limit is inconclusive; "" for any other."""
     return "the interval contains the limit" if low < limit < high else ""
+
+
+def _describe_few_images(reason: str, image_count: int) -> str:
+    """Add to the reason of an inconclusive accuracy that more images would make it conclusive."""
+    return f"{reason}, because {format_count(image_count, 'image')} are too few" if reason else ""
 
 
 def _compute_ratio_interval(old: LatencyResult, new: LatencyResult) -> tuple[float, float]:

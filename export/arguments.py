@@ -150,7 +150,9 @@ def _add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
         "Face's layout; or MobileSAM's file, of which the image encoder is exported.",
     )
     group.add_argument(
-        "--list", action="store_true", help="Print the released checkpoints and exit."
+        "--list",
+        action="store_true",
+        help="Print the architectures and the released checkpoints, then exit.",
     )
 
 

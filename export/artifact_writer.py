@@ -125,9 +125,9 @@ def _make_stage_reporter(target: Target, progress: Progress) -> Callable[[str], 
 
     def report(stage: str) -> None:
         done = _STAGES.index(stage) + 1
-        progress.advance(f"making {target.name}, stages", done, len(_STAGES))
+        progress.advance(f"making {target.name}, steps", done, len(_STAGES))
 
-    progress.advance(f"making {target.name}, stages", 0, len(_STAGES))
+    progress.advance(f"making {target.name}, steps", 0, len(_STAGES))
     return report
 
 

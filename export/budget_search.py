@@ -9,6 +9,7 @@ last, numbers of units between the last two are tried, because fewer units may b
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 from tinyvit.bench.kernel_profile import can_profile_kernels, profile_kernels
@@ -19,13 +20,14 @@ from tinyvit.export.quantized_candidate import BudgetTrial, QuantizedCandidate
 from tinyvit.export.shared_measurements import SharedMeasurements, make_image_reporter
 from tinyvit.export.workspace import Workspace
 from tinyvit.manifest_parts import Precision
-from tinyvit.metrics import FLOAT32_NETWORK
+from tinyvit.metrics import FLOAT32_NETWORK, PairedComparison
 from tinyvit.progress import Progress
 from tinyvit.quant.accuracy_budget import ArtifactOutputs, compare_outputs
 from tinyvit.quant.quantized_network import quantize_network, quantized_units
 from tinyvit.quant.quantizer import PreparedQuantization
 from tinyvit.quant.recipe import Recipe
 from tinyvit.quant.sensitivity import SimulatedNetwork, count_unit_macs, rank_sensitivity
+from tinyvit.text.plurals import format_count
 
 MIN_INT8_SHARE = 0.5
 """The search gives up if an artifact misses the budget although only this `BudgetTrial.int8_share`
@@ -163,7 +165,10 @@ class _BudgetSearch:
         comparison = compare_outputs(outputs, self.reference)
         int8_share = _compute_int8_share(self.workspace, recipe)
         self.trials.append(BudgetTrial(recipe.float_units, int8_share, comparison))
-        self.progress.message(f"int8: {comparison.describe(FLOAT32_NETWORK)}")
+        units = format_count(len(recipe.float_units), "unit") if recipe.float_units else "no unit"
+        self.progress.message(
+            f"int8 with {units} in float32: {comparison.describe(FLOAT32_NETWORK)}"
+        )
         return candidate
 
     def _is_accepted(self, trial: BudgetTrial) -> bool:
@@ -184,14 +189,9 @@ class _BudgetSearch:
 
     def _rank_units(self) -> list[UnitSensitivity]:
         """Rank the quantized units by the error that int8 causes in each, the largest first."""
-        share_of_one_image = ""
-        comparison = self.trials[-1].comparison
-        if self.quantization.config.val_data is None and comparison is not None:
-            count = comparison.image_count
-            share_of_one_image = f" ({count} images, {100 / count:.1f}% each)"
         self.progress.message(
-            f"the accuracy budget is missed{share_of_one_image}: measuring how sensitive each "
-            "layer is to int8, which takes minutes"
+            f"the accuracy budget is missed{self._describe_resolution()}: measuring how sensitive "
+            "each layer is to int8, which takes minutes"
         )
         network = SimulatedNetwork(
             self.workspace.folded,
@@ -200,6 +200,22 @@ class _BudgetSearch:
             self.quantization.make_sensitivity_images(),
         )
         return rank_sensitivity(network, self.progress)
+
+    def _describe_resolution(self) -> str:
+        """Return how much one image counts, and whether the images are too few for the budget."""
+        config, comparison = self.quantization.config, self.trials[-1].comparison
+        assert comparison is not None
+        share = 100 / comparison.image_count
+        if config.val_data is None:
+            return f" ({comparison.image_count} images, {share:.1f}% each)"
+        if not isinstance(comparison, PairedComparison) or share <= config.budget.max_drop:
+            return ""
+        needed = math.ceil(100 / config.budget.max_drop) if config.budget.max_drop > 0 else "more"
+        return (
+            f" (one of {comparison.image_count} images is {share:.1f} points, and --max-drop allows"
+            f" {config.budget.max_drop:g}: use {needed} labeled images or more, or a larger"
+            " --max-drop)"
+        )
 
 
 def measure_candidate(

@@ -166,7 +166,9 @@ def make_golden_vectors(
     rows = []
     for number, image in enumerate(images, start=1):
         rows.append(_run_network(network, manifest, image))
-        progress.advance("computing golden outputs, inputs", number, len(inputs.patterns))
+        progress.advance(
+            "computing the expected outputs, test inputs", number, len(inputs.patterns)
+        )
     # One array for each output, (inputs, values).
     outputs = [np.concatenate(values) for values in zip(*rows)]
     for spec, values in zip(manifest.outputs, outputs):

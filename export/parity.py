@@ -153,5 +153,5 @@ def measure_parity(runtime: Runtime, manifest: Manifest) -> Parity:
 def _describe_reference(manifest: Manifest) -> str:
     """Name the network that computed the golden logits."""
     if manifest.quantization is None:
-        return "the unfolded PyTorch model"
-    return "the quantized PyTorch model, computed in float64"
+        return "the checkpoint's network in PyTorch"
+    return "the quantized network in PyTorch, computed in float64"

@@ -140,7 +140,8 @@ def make_write_error(path: Path, error: OSError) -> RequestError:
         An error with a remedy that fits the reason.
     """
     reason, remedy = explain_os_error(error)
-    return RequestError(f"{path} cannot be written ({reason})", f"{remedy} (-o)")
+    name = f"the current folder ({Path.cwd()})" if path == Path(".") else path
+    return RequestError(f"{name} cannot be written ({reason})", f"{remedy} (-o)")
 
 
 def resolve_labels(labels: str | Path | LabelNames | None) -> tuple[Label, ...] | None:
@@ -197,9 +198,12 @@ def _name_paths(config: ExportConfig, targets: Sequence[Target]) -> tuple[Path, 
         return tuple(output / f"{stem}{target.suffix}" for target in targets)
     suffix = targets[0].suffix  # Only one target is requested.
     if not output.name.endswith(suffix):
+        others = [name for name in target_names() if output.name.endswith(get_target(name).suffix)]
+        remedy = f"name it {output.with_suffix(suffix)}"
+        if others:
+            remedy += f", or give --target {' or '.join(others)}"
         raise RequestError(
-            f"-o {output} does not end with {suffix}",
-            f"name it {output.with_suffix(suffix)}",
+            f"-o {output} does not end with {suffix}, as files for {targets[0].name} do", remedy
         )
     return (output,)
 

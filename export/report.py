@@ -166,7 +166,7 @@ def format_summary(artifact: ExportedArtifact) -> list[str]:
         f"  speed:  {describe_speed(artifact)}",
         f"  parity: the file's {name} differ by at most {parity.max_abs_diff:.1e} from those of "
         f"{parity.reference}",
-        f"  check:  in {describe_check(artifact)}",
+        f"  check:  outputs computed in {describe_check(artifact)}",
         *(f"  note:   {note}" for note in artifact.notes),
         f"  use:    {describe_use(artifact)}",
         *_describe_sensitivity(artifact),

@@ -32,7 +32,7 @@ def add_target_arguments(parser: argparse.ArgumentParser) -> None:
             group.add_argument(
                 option.flag,
                 choices=option.choices,
-                metavar=None if option.choices else "VALUE",
+                metavar=None if option.choices else option.metavar,
                 help=help_text,
             )
 

@@ -130,7 +130,7 @@ def _make_int8_table(records: FigureRecords) -> list[str]:
         f"Top-1 on {reference.classified_count} images; float32: {reference.top1:.1f}%.",
         "",
         "| target | top-1 (95% interval) | agreement with `demo.onnx` | size / float32 |"
-        " latency / float32, 1 thread | 2 threads | integer MACs |",
+        " latency / float32, 1 thread | latency / float32, 2 threads | integer MACs |",
         "|---" * 7 + "|",
     ]
     for target, suffix in SUFFIXES.items():

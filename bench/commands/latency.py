@@ -114,10 +114,9 @@ def _add_scenario_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         metavar="N",
         help="Number of queries to time per artifact (default: 662, the minimum for reporting a"
-        " 99th percentile). Queries are timed in turns of 12, so that a number above 12 is rounded"
-        " up to a multiple of 12. With several artifacts, the first query of each turn is not"
-        " counted, so that a number above 11 is rounded up to a multiple of 11 instead. With"
-        " --scenario server, the number is not rounded.",
+        " 99th percentile). Queries are timed in turns, so that the number is rounded up to whole"
+        " turns of 12 queries, or of 11 if there are several artifacts. With --scenario server, it"
+        " is not rounded.",
     )
     add(
         "--seconds",

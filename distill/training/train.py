@@ -106,9 +106,9 @@ def _fit_config(
     batch = fit_batch(config.batch, view_count, processes.count)
     if batch != config.batch:
         progress.message(
-            f"an epoch has {format_count(view_count, 'view')}, so a step uses "
+            f"an epoch has only {format_count(view_count, 'image')}: the batch has "
             f"{format_count(batch, 'image')} instead of the {config.batch} of the preset "
-            f"{config.preset}, and the learning rate is reduced in proportion"
+            f"{config.preset}, and the learning rate is lower in proportion"
         )
     return replace(config, batch=batch)
 

@@ -43,6 +43,7 @@ class TargetOption:
         is_flag: Whether the option takes no value on the command line; its value is then "yes".
         names: For an option whose value is a list of names, separated by commas, and which several
             targets have: the names that this target knows.
+        metavar: Word for the value in the help text, if any text is allowed.
     """
 
     name: str
@@ -50,6 +51,7 @@ class TargetOption:
     choices: tuple[str, ...] | None = None
     is_flag: bool = False
     names: tuple[str, ...] = ()
+    metavar: str = "VALUE"
 
     @property
     def flag(self) -> str:

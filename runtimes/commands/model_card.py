@@ -154,14 +154,15 @@ def _introduce(manifest: Manifest, facts: ArtifactFacts) -> Iterator[str]:
 
 def _explain_use(manifest: Manifest, facts: ArtifactFacts) -> Iterator[str]:
     """Yield the section that says how to run the file."""
-    extra = f"[{facts.extra}]" if facts.extra else ""
+    package = "`tinyvit-edge`" + (f" with the extra `{facts.extra}`" if facts.extra else "")
     # `escape_text` leaves no line break, so the name cannot end the block of code.
     file, name = escape_text(quote_argument(facts.file_name)), escape_text(facts.file_name)
     class_name, code = _CODE_BY_KIND[manifest.output_kind]
     predict = f"tinyvit predict {file} photo.jpg"
     if manifest.output_kind != "logits":
         predict += " -o photo.npy" if manifest.output_kind == "embedding" else " -o photo.npz"
-    yield from ("## How to run it", "", "```bash", f'pip install "tinyvit-edge{extra}"', predict)
+    yield from ("## How to run it", "", f"Install the Python package {package}.", "")
+    yield from ("```bash", predict)
     if manifest.golden is not None:
         yield f"tinyvit verify {file}   # compares the outputs on your machine with PyTorch's"
     yield from ("```", "", "```python", f"from tinyvit import {class_name}", "")

@@ -77,7 +77,7 @@ class PredictResults:
         parts = [format_count(len(labels), "image") + " classified"]
         unreadable_count = len(self.records) - len(labels)
         if unreadable_count:
-            parts.append(f"{unreadable_count} not read")
+            parts.append(f"{unreadable_count} failed")
         most_common = Counter(labels).most_common()
         names = ", ".join(f"{label} ({count})" for label, count in most_common[:_SHOWN_CLASSES])
         if len(most_common) > _SHOWN_CLASSES:

@@ -49,9 +49,9 @@ def print_verification(file: str, result: Verification) -> None:
     verdict = "PASS" if result.passed else "FAIL"
     print_lines(f"{verdict}  {file}: {'; '.join((*result.reasons, difference))}")
     print_lines(f"  reference {name}s: of {result.reference}")
-    for golden_input in result.golden_inputs:
+    for number, golden_input in enumerate(result.golden_inputs, start=1):
         line = (
-            f"  golden input {golden_input.pattern_number}: {name} difference"
+            f"  test input {number} of {len(result.golden_inputs)}: {name} difference"
             f" {golden_input.max_abs_diff:.2e}"
         )
         if are_logits:

@@ -97,7 +97,7 @@ def import_coremltools() -> Any:
     """
     with quiet_loggers("coremltools", "torchao", "torch", "torch.utils._pytree"):
         return import_library(
-            "coremltools", MissingDependencyError.for_package("coremltools", extra="coreml")
+            "coremltools", MissingDependencyError.for_engine("coremltools", extra="coreml")
         )
 
 

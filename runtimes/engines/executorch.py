@@ -128,7 +128,7 @@ def _import_portable_lib() -> ModuleType:
     The binding is compiled code in a module of its own, which needs the libraries of torch. The
     module portable_lib also imports ExecuTorch's exporter, which takes three times as long.
     """
-    error_if_missing = MissingDependencyError.for_package("executorch", extra="executorch")
+    error_if_missing = MissingDependencyError.for_engine("executorch", extra="executorch")
     with _silence_executorch():
         import_library("torch", error_if_missing)
         try:

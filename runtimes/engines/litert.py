@@ -52,7 +52,7 @@ class LiteRTEngine(Engine):
         """Open a .tflite file; see `Engine.open`."""
         litert = import_library(
             "ai_edge_litert.interpreter",
-            MissingDependencyError.for_package("ai-edge-litert", extra="litert"),
+            MissingDependencyError.for_engine("ai-edge-litert", extra="litert"),
         )
         if options.device.lower() != "cpu":
             raise RequestError(

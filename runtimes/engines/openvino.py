@@ -113,7 +113,7 @@ def _abandon_core(core: Any) -> None:
 
 
 def _import_openvino() -> ModuleType:
-    error = MissingDependencyError.for_package("openvino", extra="openvino")
+    error = MissingDependencyError.for_engine("openvino", extra="openvino")
     with hide_openvino_telemetry():
         return import_library("openvino", error)
 

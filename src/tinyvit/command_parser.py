@@ -163,7 +163,8 @@ class CommandParser(argparse.ArgumentParser):
         names = [choice.strip(" '") for choice in choices.split(",")]
         nearest = get_close_matches(value, names, n=1)
         hint = f"did you mean {nearest[0]}? The possible values are" if nearest else "use one of"
-        _exit_with_error(RequestError(f"{name} cannot be {value}", f"{hint} {', '.join(names)}"))
+        cause = f"there is no command {value}" if name == "COMMAND" else f"{name} cannot be {value}"
+        _exit_with_error(RequestError(cause, f"{hint} {', '.join(names)}"))
 
 
 def _get_first_name(action: argparse.Action) -> str:

@@ -57,6 +57,21 @@ class MissingDependencyError(TinyViTError):
 
         return cls(f"{package} is not installed", format_extra_command(extra))
 
+    @classmethod
+    def for_engine(cls, package: str, extra: str) -> MissingDependencyError:
+        """Create the error for an engine that is missing where an artifact is to run.
+
+        Args:
+            package: Name of the missing package.
+            extra: Extra of tinyvit-edge that installs the package, and what exports need besides.
+
+        Returns:
+            An error whose remedy is the command that installs the package alone.
+        """
+        from tinyvit.install_command import format_requirement_command
+
+        return cls(f"{package} is not installed", format_requirement_command(package, extra))
+
 
 class RequestError(TinyViTError):
     """An option or argument is impossible, contradicts another, or names nothing that exists."""

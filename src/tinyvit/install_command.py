@@ -47,6 +47,29 @@ def format_extra_command(extra: str) -> str:
     return choose_extra_command(extra, _PACKAGE_FOLDER, distribution)
 
 
+@lru_cache
+def format_requirement_command(package: str, extra: str) -> str:
+    """Return the command that installs one package of an extra, in a version that the extra allows.
+
+    A device that only runs artifacts needs the engine, and not what the export needs besides.
+
+    Args:
+        package: Name of the package, such as "ai-edge-litert".
+        extra: Extra of tinyvit-edge that contains the package, such as "litert".
+
+    Returns:
+        The command, which a shell of this system can run in any folder.
+    """
+    try:
+        distribution: metadata.Distribution | None = metadata.distribution(DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        distribution = None
+    listed = [] if distribution is None else _list_requirements(distribution, extra)
+    matching = [text for text in listed if re.match(rf"{re.escape(package)}(?![\w.-])", text)]
+    words = " ".join(map(quote_word, matching or [package]))
+    return f"{_name_installer(distribution)} {_format_constraints(_PACKAGE_FOLDER)}{words}"
+
+
 def format_program(name: str) -> str:
     """Return the words that run a program of this package in the shell of this process.
 
@@ -80,11 +103,8 @@ def choose_extra_command(
     """
     pip = _name_installer(distribution)
     clone = package_folder.parent.parent
-    if package_folder.parent.name == "src" and (clone / "setup.cfg").is_file():
-        # The versions that were tested, as in the README's commands.
-        constraints = clone / "constraints.txt"
-        tested = f"-c {quote_word(str(constraints))} " if constraints.is_file() else ""
-        return f"{pip} {tested}-e {quote_word(f'{clone}[{extra}]')}"
+    if _is_clone(package_folder):
+        return f"{pip} {_format_constraints(package_folder)}-e {quote_word(f'{clone}[{extra}]')}"
     origin = _read_origin(distribution)
     url = origin.get("url")
     if distribution is None or not isinstance(url, str):
@@ -99,6 +119,21 @@ def choose_extra_command(
     if isinstance(version_control, dict):
         url = f"{version_control.get('vcs')}+{url}@{version_control.get('commit_id')}"
     return f"{pip} {quote_word(f'{DISTRIBUTION}[{extra}] @ {url}')}"
+
+
+def _is_clone(package_folder: Path) -> bool:
+    """Return whether the package is in a clone of the repository."""
+    return (
+        package_folder.parent.name == "src"
+        and (package_folder.parent.parent / "setup.cfg").is_file()
+    )
+
+
+def _format_constraints(package_folder: Path) -> str:
+    """Return pip's option for the tested versions, as in the README's commands, or ""."""
+    constraints = package_folder.parent.parent / "constraints.txt"
+    is_known = _is_clone(package_folder) and constraints.is_file()
+    return f"-c {quote_word(str(constraints))} " if is_known else ""
 
 
 def _name_installer(distribution: metadata.Distribution | None) -> str:

@@ -82,7 +82,7 @@ class Parity:
         max_abs_diff: Largest absolute difference of the outputs on the golden inputs. If there are
             several outputs, that of the output whose difference is largest for its tolerance.
         reference: Description of the network that computed the expected outputs, such as
-            "the unfolded PyTorch model".
+            "the checkpoint's network in PyTorch".
         engine: Engine that ran the artifact.
     """
 

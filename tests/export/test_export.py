@@ -371,7 +371,7 @@ def test_an_artifact_that_differs_from_the_network_is_not_written(demo_source, t
     original.head.fc.bias.data[0] += 1
     with (
         reuse_network(replace(demo_source, original=original)),
-        pytest.raises(ArtifactError, match="does not equal the unfolded PyTorch model"),
+        pytest.raises(ArtifactError, match="does not equal the checkpoint's network in PyTorch"),
     ):
         export(ExportConfig(model="demo", output_path=tmp_path / "demo.onnx"))
     assert list(tmp_path.iterdir()) == []

@@ -23,7 +23,7 @@ def test_every_stage_of_an_export_is_counted(tmp_path: Path) -> None:
         export(config, progress)
     assert progress.steps == [
         *(("tracing, steps", done, 2) for done in (0, 1, 2)),
-        *(("computing golden outputs, inputs", done, 3) for done in (1, 2, 3)),
-        *(("making onnx, stages", done, 4) for done in (0, 1, 2, 3, 4)),
+        *(("computing the expected outputs, test inputs", done, 3) for done in (1, 2, 3)),
+        *(("making onnx, steps", done, 4) for done in (0, 1, 2, 3, 4)),
     ]
     assert progress.messages[-1] == "making and checking onnx"

@@ -27,7 +27,7 @@ def own_and_stock(tmp_path: Path) -> tuple[Path, Path]:
     """An encoder with a manifest, and the same network as another tool would export it."""
     manifest = make_encoder_manifest((EMBEDDING,), 1)
     stock = save_onnx(tmp_path / "stock.onnx", make_encoder_network(manifest), None)
-    parity = Parity(4.4e-6, "the unfolded PyTorch model", "onnxruntime")
+    parity = Parity(4.4e-6, "the checkpoint's network in PyTorch", "onnxruntime")
     manifest = replace(manifest, content_sha256=hash_content(stock), parity=parity)
     return save_onnx(tmp_path / "own.onnx", make_encoder_network(manifest), manifest), stock
 

@@ -53,16 +53,16 @@ def _describe_validation(task: TrainingTask) -> list[str]:
 
 
 def _describe_supervision(store: Store | None, config: TrainingConfig) -> str:
-    """Return the message that says what the student learns from.
+    """Return the message that says what the network learns from.
 
     For a store, it also states the number of its epochs, whether they are used repeatedly, and
     whether the paper uses this preset without a store.
     """
     if store is None:
-        return "the student learns from the class labels"
+        return "the network learns from the class labels"
     teachers = " and ".join(teacher.name for teacher in store.header.teachers)
     message = (
-        f"the student learns from the predictions of {teachers}; the store has "
+        f"the network learns from the predictions of {teachers}; the store has "
         f"{format_count(store.epochs, 'epoch')}"
     )
     if config.epochs > store.epochs:

@@ -17,6 +17,7 @@ QNN_OPTIONS = (
         f"Chips to compile for, separated by commas: {', '.join(CHIPS)}. One file is written for "
         "each (default: one file that is compiled on the device).",
         names=tuple(CHIPS),
+        metavar="CHIPS",
     ),
     TargetOption(
         "activations",

@@ -16,11 +16,13 @@ RKNN_OPTIONS = (
         f"Chips to compile for, separated by commas: {', '.join(CHIPS)}. One file is written for "
         f"each (default: {DEFAULT_CHIP.name}).",
         names=tuple(CHIPS),
+        metavar="CHIPS",
     ),
     TargetOption(
         "rknn_python",
         "Path of the Python that has rknn-toolkit2, which needs an environment of its own "
         f"(default: ${PYTHON_VARIABLE}).",
+        metavar="PYTHON",
     ),
 )
 

@@ -30,11 +30,13 @@ TENSORRT_OPTIONS = (
         "compute",
         "Flavor rtx: compute capabilities of the cards, separated by commas; 7.5 cannot be "
         "combined with others (default: 8.6,8.9,12.0).",
+        metavar="CAPABILITIES",
     ),
     TargetOption(
         "timing_cache",
         "Flavor classic: file for the builder's measurements. Builds that share it make the same "
         "engine.",
+        metavar="FILE",
     ),
     TargetOption(
         "version_compatible",

@@ -102,12 +102,13 @@ def _require_matches(
     """Raise RequestError for a class that the model does not have, unless `only_known` is true."""
     unknown = _list_unknown(indices)
     if unknown and not only_known:
-        raise RequestError(
-            describe_unmatched(unknown, len(indices), "classes in the data"),
+        remedy = (
             f"name them by WordNet id or by the labels of the model, such as"
-            f" {example_class_name(labels)} ({list_classes(labels)}); or leave their images out"
-            " with --only-known-classes",
+            f" {example_class_name(labels)} ({list_classes(labels)})"
         )
+        if len(unknown) < len(indices):
+            remedy += "; or leave their images out with --only-known-classes"
+        raise RequestError(describe_unmatched(unknown, len(indices), "classes in the data"), remedy)
 
 
 def _list_unknown(indices: Mapping[str, int | None]) -> list[str]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from tinyvit.metrics.accuracy import Truths, top_k_correct
 from tinyvit.metrics.checks import require_images, require_same_length
 from tinyvit.metrics.significance import paired_difference_interval, wilson_interval
+from tinyvit.text.plurals import format_count
 
 
 def agreement(first: npt.NDArray[np.integer[Any]], second: npt.NDArray[np.integer[Any]]) -> float:
@@ -138,7 +139,7 @@ class PairedComparison:
         return (
             f"top-1 is {self.top1:.1f}%, and {self.reference_top1:.1f}% for {reference_name}: "
             f"a {change} of {abs(self.drop):.1f} points (95%: from {low:.1f} to {high:.1f}; "
-            f"{self.worse} images worse, {self.better} better); {agreement_text}"
+            f"{format_count(self.worse, 'image')} worse, {self.better} better); {agreement_text}"
         )
 
 

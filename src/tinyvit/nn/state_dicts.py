@@ -87,7 +87,8 @@ def make_foreign_error(names: Iterable[str], path: Path) -> CheckpointError:
     """
     return CheckpointError(
         f"{path} is not a TinyViT (first keys: {join_first(names)})",
-        "give a checkpoint with the keys of the paper's code or of timm",
+        "give a TinyViT with the keys of the paper's code or of timm; for other networks,"
+        " docs/explanation/comparison.md names other tools",
     )
 
 

@@ -209,6 +209,9 @@ def _find_state_dict(content: FileContent, path: Path) -> tuple[StateDict, tuple
     """Return the state dict with the network, and descriptions of networks that are left out."""
     candidates = find_state_dicts(content.root, content.collector, path)
     if not candidates:
+        layers = _find_small_network(content)
+        if layers:
+            raise make_foreign_error(layers, path)
         entries = content.root if isinstance(content.root, dict) else {}
         names = ", ".join(name_key(key) for key in list(entries)[:5])
         top_level = names or _describe_type(content.root)
@@ -219,6 +222,19 @@ def _find_state_dict(content: FileContent, path: Path) -> tuple[StateDict, tuple
         tensors = candidates[0].tensors
         raise explain_names(tensors, path) or make_foreign_error(tensors, path)
     return choose_state_dict(candidates, path)
+
+
+def _find_small_network(content: FileContent) -> dict[str, StoredTensor]:
+    """Return the tensors of a network that is too small for a TinyViT; {} if there is none."""
+    root = content.root
+    containers = [root, *root.values()] if isinstance(root, dict) else [root]
+    found = [content.collector.collect(container) for container in containers]
+    networks = [tensors for tensors in found if any(map(_is_weight, tensors))]
+    return max(networks, key=len, default={})
+
+
+def _is_weight(name: str) -> bool:
+    return name.rpartition(".")[2] in ("weight", "bias")
 
 
 def _describe_type(content: Any) -> str:

@@ -98,7 +98,7 @@ def test_a_folder_ends_with_a_summary(
     assert code == 1
     summary = out.splitlines()[-1]
     assert re.fullmatch(
-        r"8 images classified, 1 not read; top-1 classes: .*\(\d\).*; \d+\.\d s", summary
+        r"8 images classified, 1 failed; top-1 classes: .*\(\d\).*; \d+\.\d s", summary
     )
     counts = sum(map(int, re.findall(r"\((\d)\)", summary)))
     assert counts == 8 or " more; " in summary
