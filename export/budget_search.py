@@ -205,17 +205,34 @@ class _BudgetSearch:
         """Return how much one image counts, and whether the images are too few for the budget."""
         config, comparison = self.quantization.config, self.trials[-1].comparison
         assert comparison is not None
-        share = 100 / comparison.image_count
         if config.val_data is None:
+            share = 100 / comparison.image_count
             return f" ({comparison.image_count} images, {share:.1f}% each)"
-        if not isinstance(comparison, PairedComparison) or share <= config.budget.max_drop:
-            return ""
-        needed = math.ceil(100 / config.budget.max_drop) if config.budget.max_drop > 0 else "more"
-        return (
-            f" (one of {comparison.image_count} images is {share:.1f} points, and --max-drop allows"
-            f" {config.budget.max_drop:g}: use {needed} labeled images or more, or a larger"
-            " --max-drop)"
-        )
+        if isinstance(comparison, PairedComparison):
+            return describe_coarse_budget(comparison.image_count, config.budget.max_drop)
+        return ""
+
+
+def describe_coarse_budget(image_count: int, max_drop: float) -> str:
+    """Return a remark if one image is more than the budget allows.
+
+    Args:
+        image_count: Number of labeled images.
+        max_drop: Percentage points of top-1 accuracy that may be lost.
+
+    Returns:
+        The remark in parentheses, after a space; "" if there are enough images.
+    """
+    share = 100 / image_count
+    if share <= max_drop:
+        return ""
+    remedy = (
+        f"use {math.ceil(100 / max_drop)} labeled images or more, or " if max_drop > 0 else "use "
+    )
+    return (
+        f" (one of {image_count} images is {share:.1f} points, and --max-drop allows {max_drop:g}:"
+        f" {remedy}a larger --max-drop)"
+    )
 
 
 def measure_candidate(

@@ -94,7 +94,7 @@ def test_correct_arguments_are_accepted(parser: CommandParser) -> None:
     ("arguments", "message"),
     [
         ("", "COMMAND is missing: add it, as in the examples of program --help"),
-        ("rum", "COMMAND cannot be rum: did you mean run? The possible values are stop, run"),
+        ("rum", "there is no command rum: did you mean run? The possible values are stop, run"),
         ("--zzz run", "there is no option --zzz: see program --help"),
         (
             "run --thread 1 --treads 2",

@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.module_graph import ROOT
-from tinyvit.install_command import choose_extra_command, format_extra_command
+from tinyvit.install_command import (
+    choose_extra_command,
+    format_extra_command,
+    format_requirement_command,
+)
 
 METADATA = """Metadata-Version: 2.1
 Name: tinyvit-edge
@@ -40,6 +44,12 @@ def test_in_this_clone_the_clone_is_named() -> None:
     assert format_extra_command("train") == (
         f"pip install -c {ROOT}/constraints.txt -e '{ROOT}[train]'"
     )
+
+
+def test_an_engine_is_installed_without_what_exports_need() -> None:
+    command = format_requirement_command("ai-edge-litert", "litert")
+    assert command == f"pip install -c {ROOT}/constraints.txt 'ai-edge-litert>=2.3'"
+    assert format_requirement_command("ai-edge", "litert").endswith(" ai-edge")
 
 
 def test_in_a_clone_without_an_installed_package_the_clone_is_named(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_each_program_of_setup_cfg_is_a_subcommand() -> None:
         ),
         (
             ["exprt"],
-            "error: COMMAND cannot be exprt: did you mean export? The possible values are export,"
+            "error: there is no command exprt: did you mean export? The possible values are export,"
             " predict, verify, inspect, bench, distill, list, completion\n",
         ),
         (

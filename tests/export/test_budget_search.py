@@ -290,3 +290,12 @@ def test_the_record_and_the_summary_describe_the_quantization(artifacts):
     assert record["speed"]["baseline"] == "float32 in openvino"
     summary = "\n".join(format_summary(artifacts["openvino"]))
     assert "of the multiply-accumulates in integer kernels" in summary
+
+
+def test_too_few_images_for_the_budget_are_named() -> None:
+    assert budget_search.describe_coarse_budget(200, 0.5) == ""
+    assert budget_search.describe_coarse_budget(100, 0.5) == (
+        " (one of 100 images is 1.0 points, and --max-drop allows 0.5: use 200 labeled images or"
+        " more, or a larger --max-drop)"
+    )
+    assert budget_search.describe_coarse_budget(100, 0).endswith("0: use a larger --max-drop)")

@@ -64,12 +64,12 @@ def find_line(lines: list[str], heading: str) -> str:
 
 
 def test_the_summary_names_the_engine_that_checked_the_file(artifact: ExportedArtifact) -> None:
-    assert find_line(format_summary(artifact), "check") == "in ort"
+    assert find_line(format_summary(artifact), "check") == "outputs computed in ort"
 
 
 def test_the_summary_says_which_engine_has_not_run_the_file(artifact: ExportedArtifact) -> None:
     summary = format_summary(make_stand_in(artifact))
-    assert find_line(summary, "check") == "in ort; TensorRT has not run this file"
+    assert find_line(summary, "check") == "outputs computed in ort; TensorRT has not run this file"
     assert find_line(summary, "use").endswith(
         "inspect out/test.rtx.engine shows its description here; it runs on a machine with"
         " TensorRT: tinyvit-predict out/test.rtx.engine IMAGE"

@@ -138,8 +138,8 @@ def test_the_summary_says_that_images_were_synthetic(float16_artifact, val_data,
 def test_the_summary_states_the_parity_with_the_model(float16_artifact):
     difference = float16_artifact.manifest.parity.max_abs_diff
     assert (
-        f"  parity: the file's logits differ by at most {difference:.1e} from those of the unfolded"
-        " PyTorch model"
+        f"  parity: the file's logits differ by at most {difference:.1e} from those of the"
+        " checkpoint's network in PyTorch"
     ) in format_summary(float16_artifact)
 
 

@@ -299,6 +299,14 @@ def test_other_networks_are_refused(state: State, save: Save) -> None:
     assert "no state dict" in refusal(save([1, 2]))
 
 
+def test_small_networks_are_no_tinyvits_either(save: Save) -> None:
+    layer = {"layer1.0.conv1.weight": torch.zeros(2, 2), "layer1.0.conv1.bias": torch.zeros(2)}
+    for content in (layer, {"model": layer}, {"epoch": 3, "state_dict": layer}):
+        message = refusal(save(content))
+        assert "is not a TinyViT (first keys: layer1.0.conv1.weight" in message
+        assert "comparison.md names other tools" in message
+
+
 @pytest.mark.parametrize(("channels", "text"), [(1, "1 channel"), (4, "4 channels")])
 def test_other_numbers_of_channels_are_the_only_reason(
     state: State, save: Save, channels: int, text: str

@@ -16,6 +16,7 @@ from tinyvit.data.label_matching import (
 from tinyvit.data.number_readings import find_class_indices
 from tinyvit.errors import RequestError
 from tinyvit.labels import Label
+from tinyvit.text.plurals import format_count
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ def match_dataset(
     left_out_count = len(matches) - len(matched)
     if left_out_count > 0:
         notes.append(
-            f"{left_out_count} images of {len(_list_unknown(indices))} classes that the model does"
+            f"{format_count(left_out_count, 'image')} of"
+            f" {format_count(len(_list_unknown(indices)), 'class', 'classes')} that the model does"
             " not have were left out"
         )
     shown_class_count = len(set(chain.from_iterable(class_indices)))

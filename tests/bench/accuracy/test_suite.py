@@ -308,8 +308,20 @@ def test_classes_of_another_model_are_refused_or_left_out(
     assert cli.main(command) == 1
     assert "n99999999" in capsys.readouterr().err
     assert cli.main([*command, "--only-known-classes"]) == 0
-    left_out = "1 images of 1 classes that the model does not have were left out"
+    left_out = "1 image of 1 class that the model does not have were left out"
     assert left_out in capsys.readouterr().out
+
+
+def test_no_images_are_left_out_if_that_would_be_all(
+    small_classifier: Path, class_folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = next(class_folders.rglob("*.png"))
+    (tmp_path / "other" / "n99999999").mkdir(parents=True)
+    path.rename(tmp_path / "other" / "n99999999" / path.name)
+    assert cli.main(["accuracy", str(small_classifier), "--data", str(tmp_path / "other")]) == 1
+    message = capsys.readouterr().err
+    assert "n99999999" in message
+    assert "--only-known-classes" not in message
 
 
 @pytest.mark.parametrize(

@@ -80,9 +80,18 @@ def test_an_interval_around_the_limit_is_inconclusive() -> None:
     first = make_accuracy_record(make_accuracy("a", 852))
     second = make_accuracy_record(make_accuracy("a", 840))
     (change,) = compare_records(first, second, 0.03, 0.5).changes
-    assert change.inconclusive_reason == "the interval contains the limit"
+    assert change.inconclusive_reason == (
+        "the interval contains the limit, because 1000 images are too few"
+    )
     (change,) = compare_records(first, second, 0.03, 5).changes
     assert (change.is_regression, change.inconclusive_reason) == (False, "")
+
+
+def test_a_record_is_equal_to_itself() -> None:
+    record = make_accuracy_record(make_accuracy("a", 852))
+    (change,) = compare_records(record, record, 0.03, 0.5).changes
+    assert (change.low, change.high, change.inconclusive_reason) == (0, 0, "")
+    assert not change.is_regression
 
 
 def test_fewer_than_six_turns_are_inconclusive() -> None:

@@ -154,7 +154,7 @@ def test_an_embedding_is_run_by_encoder(read_card: Reader) -> None:
     facts = replace(FACTS, file_name="m.xml", companions=("m.bin",), extra="openvino")
     card = read_card(format_model_card(manifest, facts))
     assert card.data.pipeline_tag == "image-feature-extraction"
-    assert 'pip install "tinyvit-edge[openvino]"\n' in card.text
+    assert "Install the Python package `tinyvit-edge` with the extra `openvino`.\n" in card.text
     assert 'embedding = model.embed("photo.jpg")\n' in card.text
     assert "It needs the following files in the same folder: m.bin." in card.text
     assert "## Labels" not in card.text
@@ -219,7 +219,7 @@ def test_the_page_of_a_hostile_card_has_no_links_and_no_html() -> None:
         *("h1", "h2", "p", "pre", "code", "table", "thead", "tbody", "tr", "th", "td"),
         *("details", "summary"),
     }
-    assert page.count("<code") == 3  # two blocks, and the name of the program
+    assert page.count("<code") == 4  # two blocks, and twice the name of the package
     assert page.count("<td>") == page.count("</td>") == 4 * 2 + 2 * 5 + 2 * 6 + 2 * 8 + 3 * 10
 
 
