@@ -113,8 +113,7 @@ def _run(args: argparse.Namespace) -> int:
         Classifier(args.file, streams=threads) as streamed,
         open_runtime(args.file, options=RuntimeOptions(threads=threads)) as runtime,
     ):
-        preprocess = classifier.preprocess
-        network_input = random_input((1, 3, preprocess.height, preprocess.width), "float32")
+        network_input = random_input(runtime.inputs[0].shape, runtime.inputs[0].dtype)
         runs = {
             f"{threads} threads": lambda: list(predict_samples(classifier, samples)),
             f"{threads} streams": lambda: list(predict_samples(streamed, samples)),

@@ -194,6 +194,9 @@ def _make_properties(precision: str, options: RuntimeOptions, device: str) -> di
         if device != "CPU":
             raise cpu_threads_error(device)
         properties["INFERENCE_NUM_THREADS"] = str(options.threads)
+    if options.streams > 1:
+        # Otherwise the threads of all copies of the network share one core.
+        properties["ENABLE_CPU_PINNING"] = "NO"
     return properties
 
 
