@@ -10,9 +10,6 @@ from __future__ import annotations
 
 import argparse
 import configparser
-import html
-import re
-import textwrap
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from importlib import import_module
@@ -20,13 +17,11 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from command_epilog import escape_markdown, format_epilog
 from command_usage import format_usage, format_value
 
 FOLDER = "reference/commands"
 """Folder of the pages in the site."""
-
-_EXAMPLES = re.compile(r"\s*examples:\n", re.IGNORECASE)
-_MARKUP = re.compile(r"([\\`*_\[\]#|])")
 
 
 @dataclass(frozen=True)
@@ -227,7 +222,7 @@ def _format_page(
         if entries:
             parts += [f"## {(group.title or 'Options').capitalize()}", "\n\n".join(entries)]
     if parser.epilog:
-        parts += _format_epilog(parser.epilog)
+        parts += format_epilog(parser.epilog)
     return "\n\n".join(parts) + "\n"
 
 
@@ -254,23 +249,3 @@ def _format_argument(parser: argparse.ArgumentParser, action: argparse.Action) -
     title = ", ".join(f"`{name}`" for name in names)
     help_text = escape_markdown(" ".join(parser._get_formatter()._expand_help(action).split()))
     return f"- {title}\n\n    {help_text}" if help_text else f"- {title}"
-
-
-def _format_epilog(epilog: str) -> list[str]:
-    """Return the examples at the end of a help text as a block of code."""
-    match = _EXAMPLES.match(epilog)
-    title = "## Examples" if match else "## Notes"
-    body = textwrap.dedent(epilog[match.end() :] if match else epilog).strip()
-    return [title, f"```bash\n{body}\n```" if match else f"```text\n{body}\n```"]
-
-
-def escape_markdown(text: str) -> str:
-    """Escape what Markdown and HTML would interpret in a plain text.
-
-    Args:
-        text: Plain text, such as a help text.
-
-    Returns:
-        Markdown that shows the text unchanged.
-    """
-    return _MARKUP.sub(r"\\\1", html.escape(text, quote=False))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-USAGE_WIDTH = 88
-"""Largest number of characters in a line of a usage."""
+USAGE_WIDTH = 76
+"""Largest number of characters in a line of a usage: the site shows them at once."""
 
 
 def format_usage(parser: argparse.ArgumentParser, words: tuple[str, ...]) -> str:
@@ -49,12 +49,13 @@ def _format_in_usage(action: argparse.Action) -> str:
 
 
 def _wrap_usage(program: str, parts: list[str]) -> str:
-    """Join the parts of a usage; a line that would be too long continues below the first part."""
+    """Join the parts of a usage, in as many lines as needed."""
     lines = [program]
     for part in parts:
         if len(lines[-1]) + 1 + len(part) > USAGE_WIDTH:
-            lines.append(" " * len(program))
-        lines[-1] = f"{lines[-1]} {part}"
+            lines.append(f"    {part}")
+        else:
+            lines[-1] = f"{lines[-1]} {part}"
     return "\n".join(lines)
 
 

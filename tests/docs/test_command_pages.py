@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,11 +11,8 @@ from types import ModuleType
 
 import pytest
 import reference_pages
-from command_pages import (
-    escape_markdown,
-    list_entry_points,
-    make_command_pages,
-)
+from command_epilog import escape_markdown, format_epilog, wrap_command
+from command_pages import list_entry_points, make_command_pages
 from command_usage import USAGE_WIDTH, format_usage
 
 from tests.helpers.module_graph import ROOT
@@ -134,8 +130,8 @@ def test_a_usage_is_wrapped_and_shows_which_options_exclude_each_other() -> None
     parser.add_argument("--names", nargs=2, metavar=("FIRST", "SECOND"))
     parser.add_argument("file", nargs="*", metavar="FILE")
     assert format_usage(parser, ("a", "b")) == (
-        "a b --needed NEEDED (--local | --device [NAME]) [--one | --two]"
-        " [--names FIRST SECOND]\n    [FILE ...]"
+        "a b --needed NEEDED (--local | --device [NAME]) [--one | --two]\n"
+        "    [--names FIRST SECOND] [FILE ...]"
     )
 
 
@@ -145,8 +141,8 @@ def test_the_committed_pages_are_up_to_date(path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("COLUMNS", "40")
     text = path.read_text(encoding="utf-8")
     assert text == reference_pages.make_files()[path]
-    usages = re.findall(r"^```text\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    assert [line for line in "".join(usages).splitlines() if len(line) > USAGE_WIDTH] == []
+    usage = text.partition("```text\n")[2].partition("\n```")[0]
+    assert [line for line in usage.splitlines() if len(line) > USAGE_WIDTH] == []
 
 
 def test_every_committed_page_has_a_command() -> None:
@@ -172,6 +168,29 @@ def test_the_commands_of_the_package_have_pages() -> None:
     assert "`--target" in pages["tinyvit-export",]
     assert "`--threads" in pages["tinyvit-bench", "latency"]
     assert ("tinyvit-distill", "train") in pages
+
+
+def test_the_end_of_a_help_text_has_commands_paragraphs_and_tables() -> None:
+    epilog = (
+        "examples:\n  demo a\n  demo b\n\nMore _words_\nhere.\n\nexit codes:\n  0  good\n  1  bad\n"
+    )
+    assert format_epilog(epilog) == [
+        "## Examples",
+        "```bash\ndemo a\ndemo b\n```",
+        r"More \_words\_ here.",
+        "## Exit codes",
+        "```text\n0  good\n1  bad\n```",
+    ]
+
+
+def test_a_long_command_is_continued_before_an_option() -> None:
+    assert (
+        wrap_command(f"demo {'a' * 50} --size 1 {'b' * 15}")
+        == f"demo {'a' * 50} --size 1 {'b' * 15}"
+    )
+    long = f"demo {'a' * 50} --size 1 {'b' * 16} > out.json"
+    assert wrap_command(long) == f"demo {'a' * 50} \\\n    --size 1 {'b' * 16} > out.json"
+    assert wrap_command(f"        {'a' * 70} -o b \\") == f"        {'a' * 70} \\\n        -o b \\"
 
 
 def test_markup_in_a_help_text_is_shown() -> None:
