@@ -31,9 +31,11 @@ PAGES = sorted(
         *ROOT.glob("examples/*/*.yml"),
     ]
 )
-# A line that begins with a command, perhaps with its path, up to a comment or a shell operator.
+# A line that begins with a command, perhaps with its path, up to a comment or a shell operator. The
+# usage on the page of a command, which has "[-h]", is none.
 COMMAND_LINE = re.compile(
-    rf"^\s*(?:- run: |run: )?(?:[\w~/.]*/)?({'|'.join(ENTRY_POINTS)})( [^#|>&;\n]*)?", re.MULTILINE
+    rf"^\s*(?:- run: |run: )?(?:[\w~/.]*/)?({'|'.join(ENTRY_POINTS)})(?!.* \[-h\])( [^#|>&;\n]*)?",
+    re.MULTILINE,
 )
 
 

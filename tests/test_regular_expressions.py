@@ -43,7 +43,7 @@ LENGTH_LIMITS = {
     # Lines of TensorRT's builder about a network that tinyvit-export made.
     "tinyvit.export.targets.tensorrt.engine_builder": 4_000,
     # The charts that matplotlib drew, in which names are at most 60 characters long.
-    "tinyvit.bench.report.charts": 1_000,
+    "tinyvit.bench.report.chart_style": 1_000,
     # Lines and entries of at most MAX_LINE_CHARACTERS.
     "tinyvit.labels.label_lines": 2_000,
     "tinyvit.labels.line_checks": 2_000,

@@ -5,19 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tinyvit.bench.record import AccuracyResult, ReferenceComparison
+from tinyvit.bench.record import AccuracyResult, ClassAccuracy, ReferenceComparison
 from tinyvit.bench.report.rows import Row
 from tinyvit.bench.report.tables import Table
 
 ACCURACY_TITLE = "Accuracy"
+LOWEST_ACCURACY_TITLE = "Classes with the lowest accuracy"
+LARGEST_LOSS_TITLE = "Classes with the largest loss of accuracy"
+NO_LOSS = "no class lost accuracy"
+"""What the table of losses says about an artifact none of whose classes lost accuracy."""
 _MAX_CLASSES = 10
-"""Maximum number of classes of an artifact in the table of classes. A result lists the classes with
-the lowest accuracy, or the largest loss of accuracy, first."""
+"""Maximum number of classes of an artifact in a table of classes."""
 
 
 def make_accuracy_tables(rows: Sequence[Row]) -> list[Table]:
     """Create the accuracy tables; they have no rows if no accuracy was measured."""
-    return [_make_accuracy_table(rows), _make_class_table(rows)]
+    return [
+        _make_accuracy_table(rows),
+        _make_lowest_accuracy_table(rows),
+        _make_largest_loss_table(rows),
+    ]
 
 
 def _make_accuracy_table(rows: Sequence[Row]) -> Table:
@@ -71,21 +78,36 @@ def _make_reference_cells(
     )
 
 
-def _make_class_table(rows: Sequence[Row]) -> Table:
+def _make_lowest_accuracy_table(rows: Sequence[Row]) -> Table:
+    """Create the table of classes of results without a reference, which list the worst first."""
+    header = ("artifact", "class", "WordNet id", "images", "top-1")
+    cells = [
+        (row.label, *_make_class_cells(result))
+        for row in rows
+        if row.accuracy and row.accuracy.reference is None
+        for result in row.accuracy.classes[:_MAX_CLASSES]
+    ]
+    return Table(LOWEST_ACCURACY_TITLE, header, tuple(cells))
+
+
+def _make_largest_loss_table(rows: Sequence[Row]) -> Table:
+    """Create the table of classes of results with a reference, which list the largest loss first.
+
+    Classes that lost nothing are left out.
+    """
     header = ("artifact", "class", "WordNet id", "images", "top-1", "reference's top-1")
     cells = []
     for row in rows:
-        classes = row.accuracy.classes if row.accuracy else ()
-        for class_accuracy in classes[:_MAX_CLASSES]:
-            reference_top1 = class_accuracy.reference_top1
-            cells.append(
-                (
-                    row.label,
-                    class_accuracy.label,
-                    class_accuracy.wnid,
-                    str(class_accuracy.image_count),
-                    f"{class_accuracy.top1:.1f}%",
-                    "" if reference_top1 is None else f"{reference_top1:.1f}%",
-                )
-            )
-    return Table("Classes with the lowest accuracy or the largest loss", header, tuple(cells))
+        if row.accuracy is None or row.accuracy.reference is None or not row.accuracy.classes:
+            continue
+        losses = [
+            (row.label, *_make_class_cells(result), f"{result.reference_top1:.1f}%")
+            for result in row.accuracy.classes
+            if result.reference_top1 is not None and result.top1 < result.reference_top1
+        ]
+        cells += losses[:_MAX_CLASSES] or [(row.label, NO_LOSS, "", "", "", "")]
+    return Table(LARGEST_LOSS_TITLE, header, tuple(cells))
+
+
+def _make_class_cells(result: ClassAccuracy) -> tuple[str, str, str, str]:
+    return result.label, result.wnid, str(result.image_count), f"{result.top1:.1f}%"

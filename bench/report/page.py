@@ -36,6 +36,9 @@ _PAGE = """\
 </html>
 """
 
+_MAX_OPEN_ROWS = 20
+"""A table with more rows is folded, except the summary."""
+
 
 def format_page(records: Sequence[Record], rows: Sequence[Row], title: str) -> str:
     """Return the report as an HTML page.
@@ -138,7 +141,10 @@ def _make_table_section(table: Table) -> _Section:
         rows.append(f"<tr>{cells}</tr>")
     body = "\n".join(rows)
     content = f"<thead><tr>{header}</tr></thead>\n<tbody>\n{body}\n</tbody>"
-    return _Section(table.title, f'<div class="wide"><table>\n{content}\n</table></div>')
+    content = f'<div class="wide"><table>\n{content}\n</table></div>'
+    if len(table.rows) > _MAX_OPEN_ROWS and table.title != SUMMARY_TITLE:
+        content = f"<details><summary>{len(table.rows)} rows</summary>\n{content}\n</details>"
+    return _Section(table.title, content)
 
 
 def _escape(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tinyvit.bench.record import NetworkSensitivity
-from tinyvit.bench.report.charts import (
+from tinyvit.bench.report.chart_style import (
     AXIS_HEIGHT_IN,
     BAR_HEIGHT,
     INK,
@@ -18,7 +18,7 @@ from tinyvit.bench.report.sensitivity_tables import format_share_of_error
 
 MAX_BARS = 25
 """Largest number of units in a chart."""
-_ROW_HEIGHT_IN = 0.26
+_ROW_HEIGHT_IN = 0.4
 
 
 def draw_sensitivity_chart(network: NetworkSensitivity) -> str:
@@ -38,8 +38,9 @@ def draw_sensitivity_chart(network: NetworkSensitivity) -> str:
             percent = 100 * unit.share
             axes.barh(y, percent, height=BAR_HEIGHT, color=STRONG)
             snr = "" if unit.snr_db is None else f", {unit.snr_db:.1f} dB"
-            draw_text(axes, percent, y, f"{format_share_of_error(unit.share)}{snr}")
-        axes.axvline(0, color=INK, linewidth=0.8)
+            # The line at zero does not go through the names between the bars.
+            axes.plot([0, 0], [y - BAR_HEIGHT / 2, y + BAR_HEIGHT / 2], color=INK, linewidth=0.8)
+            draw_text(axes, max(percent, 0), y, f"{format_share_of_error(unit.share)}{snr}")
         caption = (
             "share of the logits' squared error, %; beside it, the signal-to-noise ratio of the"
             " unit's output"

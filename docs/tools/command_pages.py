@@ -1,29 +1,27 @@
 """Makes a reference page for every command from its argument parser.
 
-The commands are the console scripts in setup.cfg, so the page of a new command or subcommand
-appears without any change here.
+The commands are the console scripts in setup.cfg. `reference_pages.py` writes the pages.
+
+The text is made from the arguments in the parser, and not from argparse's help, whose usage and
+line breaks depend on the version of Python and on the width of the terminal.
 """
 
 from __future__ import annotations
 
 import argparse
 import configparser
-import html
-import re
-import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from command_epilog import escape_markdown, format_epilog
+from command_usage import format_usage, format_value
+
 FOLDER = "reference/commands"
 """Folder of the pages in the site."""
-
-_EXAMPLES = re.compile(r"\s*examples:\n", re.IGNORECASE)
-_MARKUP = re.compile(r"([\\`*_\[\]#|])")
-_USAGE_WIDTH = 76
 
 
 @dataclass(frozen=True)
@@ -107,24 +105,38 @@ def make_command_pages(config_file: Path) -> list[CommandPage]:
         The overview, and then the pages in the order in which a reader finds them.
     """
     pages: list[CommandPage] = []
-    for name, entry_point in list_entry_points(config_file).items():
-        pages += _make_pages(entry_point, capture_parser(entry_point), (name,))
+    entry_points = list_entry_points(config_file)
+    for name, entry_point in entry_points.items():
+        pages += _make_pages(entry_point, capture_parser(entry_point), (name,), entry_points)
     return [_make_overview(pages), *pages]
 
 
 def _make_pages(
-    entry_point: str, parser: argparse.ArgumentParser, words: tuple[str, ...]
+    entry_point: str,
+    parser: argparse.ArgumentParser,
+    words: tuple[str, ...],
+    programs: Collection[str],
 ) -> Iterator[CommandPage]:
-    """Make the page of a parser, followed by those of its subcommands."""
+    """Make the page of a parser, followed by those of its subcommands.
+
+    A subcommand that is also a program of its own (`tinyvit export` is `tinyvit-export`) has only
+    the page of the program.
+    """
     subparsers = {
         name: _complete_subparser(entry_point, subparser, (*words[1:], name))
         for name, subparser in _find_subparsers(parser).items()
     }
     folder = "/".join([FOLDER, *words])
     path = f"{folder}/index.md" if subparsers else f"{folder}.md"
-    yield CommandPage(words, path, _format_page(parser, words, subparsers))
+    yield CommandPage(words, path, _format_page(parser, words, subparsers, programs))
     for name, subparser in subparsers.items():
-        yield from _make_pages(entry_point, subparser, (*words, name))
+        if _join_program(words, name) not in programs:
+            yield from _make_pages(entry_point, subparser, (*words, name), programs)
+
+
+def _join_program(words: tuple[str, ...], name: str) -> str:
+    """Return the name of the program that a subcommand may also be, such as "tinyvit-export"."""
+    return "-".join([*words, name])
 
 
 def _complete_subparser(
@@ -170,7 +182,8 @@ def _make_overview(pages: list[CommandPage]) -> CommandPage:
             "# Commands",
             "",
             "These pages are made from the argument parsers of the commands, so they say the same"
-            " as `--help`. [Errors](../errors.md) lists the exit codes.",
+            " as `--help`.",
+            "[Errors](../errors.md) lists the exit codes.",
             "",
             "| command | what it does |",
             "|---|---|",
@@ -190,14 +203,15 @@ def _format_page(
     parser: argparse.ArgumentParser,
     words: tuple[str, ...],
     subparsers: dict[str, argparse.ArgumentParser],
+    programs: Collection[str],
 ) -> str:
     """Format the page of one parser in Markdown."""
     paragraphs = (parser.description or "").strip().split("\n\n")
     parts = [f"# {' '.join(words)}", *(escape_markdown(" ".join(p.split())) for p in paragraphs)]
-    parts += ["```text", _format_usage(parser), "```"]
+    parts += ["```text", format_usage(parser, words), "```"]
     parts = ["\n\n".join(parts[:-3]), "\n".join(parts[-3:])]
     if subparsers:
-        parts += ["## Subcommands", _format_subcommands(words, subparsers)]
+        parts += ["## Subcommands", _format_subcommands(words, subparsers, programs)]
     for group in parser._action_groups:
         entries = [
             _format_argument(parser, action)
@@ -208,62 +222,30 @@ def _format_page(
         if entries:
             parts += [f"## {(group.title or 'Options').capitalize()}", "\n\n".join(entries)]
     if parser.epilog:
-        parts += _format_epilog(parser.epilog)
+        parts += format_epilog(parser.epilog)
     return "\n\n".join(parts) + "\n"
 
 
-def _format_usage(parser: argparse.ArgumentParser) -> str:
-    """Return the usage of a parser, wrapped at a width that does not depend on the terminal."""
-    formatter = argparse.HelpFormatter(parser.prog, width=_USAGE_WIDTH)
-    formatter.add_usage(parser.usage, parser._actions, parser._mutually_exclusive_groups, prefix="")
-    return formatter.format_help().strip()
-
-
 def _format_subcommands(
-    words: tuple[str, ...], subparsers: dict[str, argparse.ArgumentParser]
+    words: tuple[str, ...],
+    subparsers: dict[str, argparse.ArgumentParser],
+    programs: Collection[str],
 ) -> str:
     """Return a table of subcommands with links to their pages."""
     rows = []
     for name, subparser in subparsers.items():
-        target = f"{name}/index.md" if _find_subparsers(subparser) else f"{name}.md"
+        program = _join_program(words, name)
+        page = f"../{program}" if program in programs else name
+        target = f"{page}/index.md" if _find_subparsers(subparser) else f"{page}.md"
         description = " ".join((subparser.description or "").strip().split("\n\n")[0].split())
         rows.append(f"| [{' '.join([*words, name])}]({target}) | {escape_markdown(description)} |")
     return "\n".join(["| subcommand | what it does |", "|---|---|", *rows])
 
 
 def _format_argument(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
-    """Return an argument and its help as an entry of a definition list."""
-    value = _format_value(action)
+    """Return an argument and its help as an item of a list, which GitHub shows too."""
+    value = format_value(action)
     names = [f"{option} {value}".rstrip() for option in action.option_strings] or [value]
     title = ", ".join(f"`{name}`" for name in names)
     help_text = escape_markdown(" ".join(parser._get_formatter()._expand_help(action).split()))
-    return f"{title}\n:   {help_text or '&nbsp;'}"
-
-
-def _format_value(action: argparse.Action) -> str:
-    """Return the placeholder of an argument's value, or "" for an option without a value."""
-    if action.nargs == 0:
-        return ""
-    formatter = argparse.HelpFormatter("")
-    default = action.dest.upper() if action.option_strings else action.dest
-    return formatter._format_args(action, default)
-
-
-def _format_epilog(epilog: str) -> list[str]:
-    """Return the examples at the end of a help text as a block of code."""
-    match = _EXAMPLES.match(epilog)
-    title = "## Examples" if match else "## Notes"
-    body = textwrap.dedent(epilog[match.end() :] if match else epilog).strip()
-    return [title, f"```bash\n{body}\n```" if match else f"```text\n{body}\n```"]
-
-
-def escape_markdown(text: str) -> str:
-    """Escape what Markdown and HTML would interpret in a plain text.
-
-    Args:
-        text: Plain text, such as a help text.
-
-    Returns:
-        Markdown that shows the text unchanged.
-    """
-    return _MARKUP.sub(r"\\\1", html.escape(text, quote=False))
+    return f"- {title}\n\n    {help_text}" if help_text else f"- {title}"

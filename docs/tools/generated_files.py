@@ -28,7 +28,7 @@ def run_generator(description: str, make_files: Callable[[], Mapping[Path, str]]
             continue
         outdated.append(path)
         if not is_check:
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
     for path in outdated:
         print(f"{'out of date' if is_check else 'written'}: {path}")

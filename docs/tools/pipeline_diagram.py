@@ -20,9 +20,11 @@ from generated_files import run_generator
 FOLDER = Path(__file__).parents[1] / "images"
 """Folder of the diagrams."""
 
-_WIDTH, _HEIGHT = 760, 508
+_WIDTH, _HEIGHT = 760, 536
 _GAP = 12
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
+_FONT_SIZES = (21, 19)
+"""Sizes in pixels of the first line of a box, and of the other lines and of all in narrow boxes."""
 _DESCRIPTION = (
     "A checkpoint is exported once and becomes one artifact for each target. Each artifact is run,"
     " verified and measured on the device."
@@ -93,10 +95,19 @@ _ROWS = (
         ),
         is_command=True,
     ),
-    Row(256, 48, (("ONNX",), ("ORT",), ("OpenVINO",), ("LiteRT",))),
-    Row(316, 48, (("ExecuTorch",), ("Core ML",), ("TensorRT",))),
+    Row(256, 48, (("ONNX",), ("ORT",), ("OpenVINO",), ("LiteRT",), ("ExecuTorch",))),
     Row(
-        400,
+        316,
+        76,
+        (
+            ("Core ML", "Apple"),
+            ("TensorRT", "NVIDIA GPU"),
+            ("QNN", "Snapdragon NPU"),
+            ("RKNN", "Rockchip NPU"),
+        ),
+    ),
+    Row(
+        428,
         104,
         (
             ("Run", "Classifier,", "tinyvit-predict"),
@@ -147,9 +158,10 @@ def _draw_row(row: Row, palette: Palette) -> Iterator[str]:
         first = row.top + row.height / 2 - 13 * (len(lines) - 1) + 7
         for number, line in enumerate(lines):
             weight, color = ("600", palette.text) if number == 0 else ("400", palette.detail)
+            size = _FONT_SIZES[0] if number == 0 and len(row.boxes) < 5 else _FONT_SIZES[1]
             yield (
                 f'<text x="{left + width / 2:.0f}" y="{first + 26 * number:.0f}"'
-                f' font-size="{21 if number == 0 else 19}" font-weight="{weight}"'
+                f' font-size="{size}" font-weight="{weight}"'
                 f' fill="{color}">{escape(line)}</text>'
             )
 

@@ -26,12 +26,12 @@ def format_schema_page(name: str, schema: Mapping[str, Any]) -> str:
 
 
 def _format_fields(schema: Mapping[str, Any]) -> list[str]:
-    """Return the fields of an object as a definition list."""
+    """Return the fields of an object as a list."""
     lines: list[str] = []
     for name, field in schema["properties"].items():
         presence = "" if name in schema["required"] else ", optional"
-        # A single newline between entries would join them.
-        lines += [f"`{name}` ({_name_type(field)}{presence})", f":   {field['description']}", ""]
+        lines += [f"- `{name}` ({_name_type(field)}{presence})", ""]
+        lines += [f"    {field['description']}", ""]
     return lines[:-1]
 
 

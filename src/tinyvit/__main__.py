@@ -196,7 +196,8 @@ def _add_completion_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         choices=list_programs(),
         default=PROGRAM,
-        help=f"The program whose arguments are completed (default: {PROGRAM}).",
+        metavar="PROGRAM",
+        help=f"The program whose arguments are completed: %(choices)s (default: {PROGRAM}).",
     )
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from importlib import import_module
+from xml.etree import ElementTree
 
 import pytest
+from pipeline_diagram import PALETTES, draw_diagram
 
 from tests.helpers.module_graph import ROOT
 from tinyvit import errors
@@ -29,6 +31,13 @@ def read_rows(page: str, heading: str) -> dict[str, list[str]]:
         for name in re.findall(r"`([^`]+)`", first):
             rows[name] = cells
     return rows
+
+
+def test_the_diagram_names_every_target() -> None:
+    diagram = ElementTree.fromstring(draw_diagram(PALETTES["light"]))
+    texts = [element.text or "" for element in diagram.iter("{http://www.w3.org/2000/svg}text")]
+    shown = {text.lower().replace(" ", "") for text in texts}
+    assert [name for name in target_names() if name not in shown] == []
 
 
 def test_every_exception_is_described() -> None:

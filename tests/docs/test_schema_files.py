@@ -168,6 +168,6 @@ def test_a_page_lists_the_fields() -> None:
     }
     assert format_schema_page("file", schema) == (
         "# A file\n\nWhat it is.\n\nThe [JSON Schema](file.schema.json) states the same for"
-        " programs.\n\n`size` (integer)\n:   Its size.\n\n"
-        "`part` ([Part](#part) or null, optional)\n:   A part.\n\n## Part\n\nA part.\n\n"
+        " programs.\n\n- `size` (integer)\n\n    Its size.\n\n"
+        "- `part` ([Part](#part) or null, optional)\n\n    A part.\n\n## Part\n\nA part.\n\n"
     )

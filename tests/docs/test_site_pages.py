@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pipeline_diagram
 import pytest
 from check_links import find_broken_links
+from command_epilog import LINE_WIDTH
 from site_links import rewrite_links
 
 from tests.helpers.module_graph import ROOT
@@ -17,9 +18,8 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglo
 EXAMPLE_PAGES = sorted((ROOT / "examples").glob("*/README.md"))
 LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)(?:#[^)\s]*)?\)")
 CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.DOTALL | re.MULTILINE)
+COMMANDS = re.compile(r"^ *```bash\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 PACKAGE_FOLDERS = ("src/tinyvit", "export", "runtimes", "quant", "bench", "distill", "studies")
-GENERATED = re.compile(r"docs/reference/(commands/.*|schemas/(manifest|recipe|record)\.md)")
-"""Pages that exist only in the site: see docs/tools/hooks.py."""
 
 
 def name_page(path: Path) -> str:
@@ -30,18 +30,20 @@ def name_page(path: Path) -> str:
 def test_links_lead_to_files(path: Path) -> None:
     text = CODE.sub("", path.read_text(encoding="utf-8"))
     targets = [(path.parent / target).resolve() for target in LINK.findall(text)]
-    missing = [
-        str(target)
-        for target in targets
-        if not target.exists() and not GENERATED.match(str(target.relative_to(ROOT)))
-    ]
-    assert missing == []
+    assert [str(target) for target in targets if not target.exists()] == []
 
 
 @pytest.mark.parametrize("path", [*PAGES, *EXAMPLE_PAGES], ids=name_page)
 def test_no_page_names_a_path_of_one_machine(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert re.findall(r"/(?:work|root|home/(?!me/|pi/))\b[\w/]*|/tmp/(?!base|ray)\w+", text) == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").rglob("*.md")), ids=name_page)
+def test_commands_are_short_enough_for_the_site(path: Path) -> None:
+    blocks = COMMANDS.findall(path.read_text(encoding="utf-8"))
+    lines = [line for block in blocks for line in block.splitlines() if "://" not in line]
+    assert [line for line in lines if len(line) > LINE_WIDTH] == []
 
 
 def test_pages_that_the_code_names_exist() -> None:
