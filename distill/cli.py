@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from tinyvit.cli import make_subcommand_parser, run_subcommand
 from tinyvit.command_parser import CommandParser
 from tinyvit.distill import commands
-from tinyvit.distill.allocator import keep_freed_memory
 from tinyvit.openmp import use_passive_waiting
+from tinyvit.processes.allocator import keep_freed_memory
 
 _EXAMPLES = """\
   tinyvit-distill save-logits --data photos/ --teacher timm:convnext_base.fb_in22k_ft_in1k \\

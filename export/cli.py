@@ -18,6 +18,7 @@ from tinyvit.export.model_list import format_model_list, make_model_records, sel
 from tinyvit.export.plan import requests_several
 from tinyvit.files.file_io import refuse_existing, write_atomically
 from tinyvit.openmp import set_thread_count, use_passive_waiting
+from tinyvit.processes.allocator import keep_freed_memory
 from tinyvit.progress import Progress, make_progress
 from tinyvit.text.safe_text import print_lines, print_traceback
 from tinyvit.variants import DEFAULT_MODEL
@@ -31,8 +32,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "tinyvit-export") -> int
 
     Args:
         argv: Arguments without the program's name; None for the arguments of the process. In that
-            case, the process runs only this command, so waiting threads sleep
-            (`use_passive_waiting`).
+            case, the process runs only this command, so its settings of the memory
+            (`keep_freed_memory`) and of threads (`use_passive_waiting`) are changed.
         prog: Name of the program in messages.
 
     Returns:
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "tinyvit-export") -> int
         is requested, or because this machine cannot make its artifacts.
     """
     if argv is None:
+        keep_freed_memory()
         use_passive_waiting()
     arguments = make_export_parser(prog).parse_args(argv)
     set_thread_count(arguments.threads)

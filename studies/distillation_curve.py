@@ -26,12 +26,12 @@ from tinyvit.bench.machine import describe_cpu
 from tinyvit.cli import make_parser, positive_int, run_guarded
 from tinyvit.data.class_folders import read_image_folder
 from tinyvit.distill import cli as distill
-from tinyvit.distill.allocator import keep_freed_memory
 from tinyvit.distill.training.run.folder import STATE_FILE
 from tinyvit.errors import RequestError
 from tinyvit.files.file_io import write_atomically
 from tinyvit.nn.state_files import read_state_file
 from tinyvit.openmp import use_passive_waiting
+from tinyvit.processes.allocator import keep_freed_memory
 from tinyvit.studies.line_pictures import COLORS, export_svg, style_axes, use_style
 from tinyvit.text.plurals import format_count
 

@@ -29,7 +29,6 @@ from tinyvit.bench.machine import describe_cpu, read_peak_memory_bytes
 from tinyvit.bench.report.tables import format_ratio
 from tinyvit.cli import make_parser, positive_int, run_guarded
 from tinyvit.data.class_folders import ImageFolder, read_image_folder
-from tinyvit.distill.allocator import keep_freed_memory
 from tinyvit.distill.logits.module_teachers import Teacher
 from tinyvit.distill.logits.store import Store, open_store
 from tinyvit.distill.logits.teachers import open_teachers
@@ -41,6 +40,7 @@ from tinyvit.distill.training.batches.data_loader import (
 )
 from tinyvit.distill.training.batches.sample_order import divide_order, shuffle_indices
 from tinyvit.distill.training.device import select_device
+from tinyvit.processes.allocator import keep_freed_memory
 from tinyvit.processes.limited_program import RunLimits, run_bounded
 from tinyvit.processes.python_process import make_module_command
 from tinyvit.studies.gpu.training import LEARNING_RATE, Shape, make_config, make_data, make_run

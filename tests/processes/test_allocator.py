@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tinyvit.distill import allocator
+from tinyvit.processes import allocator
 
 _TRIM, _MMAP = -1, -3
 """Numbers of the options M_TRIM_THRESHOLD and M_MMAP_THRESHOLD in glibc's malloc.h."""
