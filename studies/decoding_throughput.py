@@ -110,7 +110,7 @@ def _run(args: argparse.Namespace) -> int:
     threads = args.threads
     with (
         Classifier(args.file, threads=threads) as classifier,
-        Classifier(args.file, streams=threads) as streamed,
+        Classifier(args.file, threads=1, streams=threads) as streamed,
         open_runtime(args.file, options=RuntimeOptions(threads=threads)) as runtime,
     ):
         network_input = random_input(runtime.inputs[0].shape, runtime.inputs[0].dtype)
