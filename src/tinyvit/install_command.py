@@ -27,6 +27,9 @@ _EXTRA_CONDITION = re.compile(
 )
 """The condition on an extra at the end of a requirement, such as `extra == "train"`."""
 
+_REQUIREMENT_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
+"""The name of a package at the beginning of a requirement (PEP 508)."""
+
 _PACKAGE_FOLDER = Path(__file__).resolve().parent
 
 
@@ -65,7 +68,7 @@ def format_requirement_command(package: str, extra: str) -> str:
     except metadata.PackageNotFoundError:
         distribution = None
     listed = [] if distribution is None else _list_requirements(distribution, extra)
-    matching = [text for text in listed if re.match(rf"{re.escape(package)}(?![\w.-])", text)]
+    matching = [text for text in listed if _read_name(text) == package]
     words = " ".join(map(quote_word, matching or [package]))
     return f"{_name_installer(distribution)} {_format_constraints(_PACKAGE_FOLDER)}{words}"
 
@@ -119,6 +122,12 @@ def choose_extra_command(
     if isinstance(version_control, dict):
         url = f"{version_control.get('vcs')}+{url}@{version_control.get('commit_id')}"
     return f"{pip} {quote_word(f'{DISTRIBUTION}[{extra}] @ {url}')}"
+
+
+def _read_name(requirement: str) -> str:
+    """Return the name at the beginning of a requirement, such as "torch" of "torch>=2.9"."""
+    name = _REQUIREMENT_NAME.match(requirement)
+    return name[0] if name is not None else ""
 
 
 def _is_clone(package_folder: Path) -> bool:

@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.helpers.install_commands import install_command
-
 pytest.importorskip("coremltools")
 pytest.importorskip("torch")
 
@@ -35,6 +33,7 @@ from tests.helpers.coreml_package import (
     get_main_block,
 )
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
+from tinyvit.install_command import format_requirement_command
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Runtime, RuntimeInfo, RuntimeOptions
 from tinyvit.runtimes.engines._mil_program import read_mil_program
@@ -252,6 +251,7 @@ def test_random_bytes_raise_only_artifact_errors(package: Path) -> None:
 
 def test_missing_coremltools_is_named(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "coremltools", None)
-    with pytest.raises(MissingDependencyError, match=re.escape(install_command("coreml"))):
+    command = format_requirement_command("coremltools", "coreml")
+    with pytest.raises(MissingDependencyError, match=re.escape(command)):
         open_package(package)
     assert COREML.read_manifests(package) == [], "reading a manifest needs no coremltools"

@@ -98,8 +98,8 @@ def test_a_few_images_train_without_a_number_from_the_user(
     assert main([str(argument) for argument in arguments]) == 0
     messages = [line.strip() for line in capsys.readouterr().err.splitlines()]
     assert messages[0] == (
-        "an epoch has 12 views, so a step uses 8 images instead of the 1024 of the preset "
-        "scratch-1k, and the learning rate is reduced in proportion"
+        "an epoch has only 12 images: the batch has 8 images instead of the 1024 of the preset "
+        "scratch-1k, and the learning rate is lower in proportion"
     )
     assert (
         "8 images per step and process do not fit into memory (about 3 do), so a step adds the "
