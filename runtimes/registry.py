@@ -129,9 +129,10 @@ def open_runtime(
             f"leave --cache out, or use --runtime {' or '.join(caching_engines())}",
         )
     if options.streams > 1 and not engine.supports_streams:
+        others = [name for name in matching_engines if get_engine(name).supports_streams]
         raise RequestError(
             f"{engine.name} does not compute several batches at the same time",
-            f"leave --streams out, or use --runtime {' or '.join(streaming_engines())}",
+            " or ".join(["leave --streams out", *(f"use --runtime {name}" for name in others)]),
         )
     if options.device == AUTO_DEVICE:
         options = replace(options, device=engine.default_device)
