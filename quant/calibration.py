@@ -201,9 +201,11 @@ def measure_tensors(
     for point, point_observer in observers.items():
         scale = point_observer.calculate_qparams()[0]  # The zero point that follows is always 0.
         scales[point] = float(scale)
-    # The outputs of a softmax are always between 0 and 1, so they are not observed.
     for name, _ in attention_modules(folded):
-        scales[f"{name}.softmax:out"] = 1 / EIGHT_BIT_LIMIT
+        # The outputs of a softmax are at most 1. In a large window they can all be so small that
+        # this scale would round them to 0, so that only the observed scale may be smaller.
+        point, largest_scale = f"{name}.softmax:out", 1 / EIGHT_BIT_LIMIT
+        scales[point] = min(scales.get(point, largest_scale), largest_scale)
     ranges = {}
     if options.every_tensor:
         ranges = {point: read_range(observer) for point, observer in observers.items()}
@@ -248,10 +250,8 @@ def require_points(recipe: Recipe, folded: TinyViT, path: Path, every_tensor: bo
 
 
 def _find_observed_tensors(folded: nn.Module, every_tensor: bool) -> dict[str, ObservedTensor]:
-    """Return the tensor of every quantization point except outputs of softmax, by point name."""
-    if every_tensor:
-        return find_every_tensor(folded)
-    tensors: dict[str, ObservedTensor] = {}
+    """Return the tensor of every quantization point, by point name."""
+    tensors: dict[str, ObservedTensor] = find_every_tensor(folded) if every_tensor else {}
     for name, layer in quantizable_layers(folded):
         point = layer_input_point(folded, name)
         # Query, key and value layers share the point of their input, which has the name of the
@@ -259,4 +259,6 @@ def _find_observed_tensors(folded: nn.Module, every_tensor: bool) -> dict[str, O
         module = folded.get_submodule(point.rpartition(":")[0])
         tensors.setdefault(point, ObservedTensor(module, is_input=True))
         tensors[f"{name}:out"] = ObservedTensor(layer, is_input=False)
+    for name, attention in attention_modules(folded):
+        tensors[f"{name}.softmax:out"] = ObservedTensor(attention.softmax, is_input=False)
     return tensors

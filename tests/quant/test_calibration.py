@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,41 @@ from tests.helpers.recorded_progress import InterruptingProgress, RecordedProgre
 from tinyvit.nn.model import TinyViT
 from tinyvit.quant.calibration import calibrate
 from tinyvit.quant.image_counts import BATCH_SIZE
+from tinyvit.quant.quantized_network import attention_modules
 from tinyvit.quant.recipe import Recipe
 
 
 def test_queries_keys_and_values_share_a_scale(recipe: Recipe) -> None:
     assert "stages.1.blocks.0.attn.qkv:in" in recipe.scales
     assert not any(name.endswith(("qkv.q:in", "qkv.k:in", "qkv.v:in")) for name in recipe.scales)
+
+
+def test_small_attention_is_not_rounded_away(
+    folded_network: TinyViT, noise_images: torch.Tensor
+) -> None:
+    """Random weights spread attention over all positions, so that each gets little of it."""
+    network = copy.deepcopy(folded_network)
+    largest: dict[str, float] = {}
+    for name, attention in attention_modules(network):
+        torch.nn.init.normal_(attention.qkv.q.weight, std=1e-3)
+        torch.nn.init.zeros_(attention.qkv.q.bias)
+        torch.nn.init.zeros_(attention.attention_biases)
+        attention.softmax.register_forward_hook(
+            lambda _, __, output, name=name: largest.update(
+                {name: max(largest.get(name, 0), float(output.max()))}
+            )
+        )
+    scales = calibrate(network, noise_images)
+    assert len(largest) == 10
+    for name, value in largest.items():
+        assert scales[f"{name}.softmax:out"] == pytest.approx(min(value, 1) / 127, rel=0.05)
+    assert min(largest.values()) < 0.2
+
+
+def test_scales_of_attention_are_at_most_that_of_one(recipe: Recipe) -> None:
+    scales = [scale for name, scale in recipe.scales.items() if name.endswith("softmax:out")]
+    assert len(scales) == 10
+    assert max(scales) <= 1 / 127
 
 
 @pytest.mark.parametrize("finished_batches", [1, 2])
