@@ -17,6 +17,7 @@ from tinyvit.files.staging import temporary_folder
 from tinyvit.manifest import Manifest
 from tinyvit.manifest_parts import Precision
 from tinyvit.nn.model import TinyViT
+from tinyvit.preprocess import Preprocess
 from tinyvit.quant.accuracy_budget import (
     ArtifactOutputs,
     BatchFactory,
@@ -26,6 +27,7 @@ from tinyvit.quant.accuracy_budget import (
 )
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import AUTO_DEVICE, RuntimeOptions
+from tinyvit.runtimes.formats import Format
 from tinyvit.runtimes.registry import engines_for_format, get_engine, open_runtime
 
 _MAX_STREAMS = 4
@@ -135,21 +137,20 @@ class Workspace:
             The logits, and the correct classes if they are known.
         """
         assert artifact.manifest is not None
-        options = _choose_options(artifact, artifact.manifest)
+        options = _choose_options(artifact.format, artifact.manifest.preprocess)
         with open_runtime(artifact, options=options) as runtime:
             return run_artifact(
                 runtime, artifact.manifest, make_batches, report_images, options.streams
             )
 
 
-def _choose_options(artifact: Artifact, manifest: Manifest) -> RuntimeOptions:
+def _choose_options(format: Format, preprocess: Preprocess) -> RuntimeOptions:
     """Divide PyTorch's threads into streams, which run many images faster than threads do."""
     import torch
 
-    default_engine = get_engine(engines_for_format(artifact.format)[0])
-    threads, preprocess = torch.get_num_threads(), manifest.preprocess
-    if not default_engine.supports_streams:
+    if not get_engine(engines_for_format(format)[0]).supports_streams:
         return RuntimeOptions(AUTO_DEVICE)
+    threads = torch.get_num_threads()
     is_large = preprocess.height * preprocess.width > _MAX_STREAMED_PIXELS
     streams = 1 if is_large else min(_MAX_STREAMS, threads)
     return RuntimeOptions(AUTO_DEVICE, threads=threads // streams, streams=streams)

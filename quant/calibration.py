@@ -202,10 +202,9 @@ def measure_tensors(
         scale = point_observer.calculate_qparams()[0]  # The zero point that follows is always 0.
         scales[point] = float(scale)
     for name, _ in attention_modules(folded):
-        # The outputs of a softmax are at most 1. In a large window they can all be so small that
-        # this scale would round them to 0, so that only the observed scale may be smaller.
-        point, largest_scale = f"{name}.softmax:out", 1 / EIGHT_BIT_LIMIT
-        scales[point] = min(scales.get(point, largest_scale), largest_scale)
+        # The outputs of a softmax are at most 1, which an observer does not know.
+        point = f"{name}.softmax:out"
+        scales[point] = min(scales[point], 1 / EIGHT_BIT_LIMIT)
     ranges = {}
     if options.every_tensor:
         ranges = {point: read_range(observer) for point, observer in observers.items()}
@@ -251,7 +250,9 @@ def require_points(recipe: Recipe, folded: TinyViT, path: Path, every_tensor: bo
 
 def _find_observed_tensors(folded: nn.Module, every_tensor: bool) -> dict[str, ObservedTensor]:
     """Return the tensor of every quantization point, by point name."""
-    tensors: dict[str, ObservedTensor] = find_every_tensor(folded) if every_tensor else {}
+    if every_tensor:
+        return find_every_tensor(folded)
+    tensors: dict[str, ObservedTensor] = {}
     for name, layer in quantizable_layers(folded):
         point = layer_input_point(folded, name)
         # Query, key and value layers share the point of their input, which has the name of the

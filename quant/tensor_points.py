@@ -84,7 +84,7 @@ def find_every_tensor(folded: nn.Module) -> dict[str, ObservedTensor]:
         folded: The folded float32 network.
 
     Returns:
-        The tensors, except the outputs of softmax, which are between 0 and 1 for every image.
+        The tensors.
     """
     tensors: dict[str, ObservedTensor] = {}
     for name, layer in all_layers(folded):
@@ -97,6 +97,7 @@ def find_every_tensor(folded: nn.Module) -> dict[str, ObservedTensor]:
             tensors[f"{name}:out"] = ObservedTensor(module, is_input=False)
         elif isinstance(module, Attention):
             tensors[f"{name}.softmax:in"] = ObservedTensor(module.softmax, is_input=True)
+            tensors[f"{name}.softmax:out"] = ObservedTensor(module.softmax, is_input=False)
         elif isinstance(module, TensorPoint) and _is_computed(folded, name):
             tensors[f"{name}:out"] = ObservedTensor(module, is_input=False)
     for name in _norms_after_mean(folded):

@@ -116,11 +116,7 @@ def resolve_image_input(
         RequestError: If the passed preprocessing does not match the file.
     """
     if len(runtime.inputs) != 1:
-        raise ArtifactError(
-            f"{artifact.path.name} has {len(runtime.inputs)} inputs and"
-            f" {len(runtime.outputs)} outputs",
-            EXPECTED_IO,
-        )
+        raise make_count_error(artifact, runtime)
     network_input = runtime.inputs[0]
     embedded_preprocessing, size = _resolve_embedded_preprocessing(
         network_input, artifact, preprocess
@@ -141,6 +137,19 @@ def resolve_image_input(
         layout=network_input.layout,
         preprocess=preprocess or (manifest.preprocess if manifest else timm_preprocess(size)),
         batch_size=batch_size if isinstance(batch_size, int) else None,
+    )
+
+
+def make_count_error(artifact: Artifact, runtime: Runtime) -> ArtifactError:
+    """Return the error for a file with other numbers of inputs and outputs than one of each.
+
+    Args:
+        artifact: The file.
+        runtime: The same file, opened with an engine.
+    """
+    return ArtifactError(
+        f"{artifact.path.name} has {len(runtime.inputs)} inputs and {len(runtime.outputs)} outputs",
+        EXPECTED_IO,
     )
 
 

@@ -6,7 +6,12 @@ from tinyvit.errors import ArtifactError
 from tinyvit.manifest_parts import OutputSpec, TensorSpec
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Runtime
-from tinyvit.runtimes.image_input import EXPECTED_IO, describe_tensor, is_same_shape
+from tinyvit.runtimes.image_input import (
+    EXPECTED_IO,
+    describe_tensor,
+    is_same_shape,
+    make_count_error,
+)
 
 
 def resolve_outputs(artifact: Artifact, runtime: Runtime) -> tuple[OutputSpec, ...]:
@@ -29,11 +34,7 @@ def resolve_outputs(artifact: Artifact, runtime: Runtime) -> tuple[OutputSpec, .
     manifest = artifact.manifest
     if manifest is None:
         if len(runtime.outputs) != 1:
-            raise ArtifactError(
-                f"{artifact.path.name} has {len(runtime.inputs)} inputs and"
-                f" {len(runtime.outputs)} outputs",
-                EXPECTED_IO,
-            )
+            raise make_count_error(artifact, runtime)
         output = runtime.outputs[0]
         _check_output(output, dimensions=2)
         return (OutputSpec(output.name, output.shape, output.dtype, output.layout, "logits"),)

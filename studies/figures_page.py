@@ -6,8 +6,9 @@ The "stock export" is timm's model, exported by torch.onnx.export without change
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from tinyvit.bench.latency.interleave import Timing
 from tinyvit.bench.latency.percentiles import ratio_interval
@@ -63,6 +64,15 @@ def describe_device(device: DeviceInfo) -> str:
     memory_gib = (device.memory_bytes or 0) / 2**30
     features = f" ({', '.join(device.cpu_features)})" if device.cpu_features else ""
     return f"{device.cpu}{features}, {device.core_count} cores, {memory_gib:.0f} GiB"
+
+
+def make_device_record(device: DeviceInfo) -> dict[str, Any]:
+    """Return a machine as a JSON object. Its name is left out, because it is that of the host.
+
+    Args:
+        device: The machine.
+    """
+    return {key: value for key, value in asdict(device).items() if key != "name"}
 
 
 def format_page(records: FigureRecords) -> list[str]:

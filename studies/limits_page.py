@@ -10,7 +10,7 @@ from tinyvit.bench.record import PACKAGE_VERSION, DeviceInfo, current_time
 from tinyvit.bench.report.console import format_table_row
 from tinyvit.bench.report.tables import format_share
 from tinyvit.studies.engine_bounds import Bounds, EngineTimes, compute_bounds
-from tinyvit.studies.figures_page import describe_device
+from tinyvit.studies.figures_page import describe_device, make_device_record
 from tinyvit.studies.kernel_kinds import KINDS
 from tinyvit.studies.machine_peaks import MachinePeaks
 from tinyvit.text.plurals import format_count
@@ -92,12 +92,10 @@ def make_record(record: LimitsRecord) -> dict[str, Any]:
         {**asdict(row), "dispatch_ms": row.dispatch_ms, "bounds": asdict(record.bound(row))}
         for row in record.rows
     ]
-    # The name of the machine is the host's, which is nobody's business.
-    device = {key: value for key, value in asdict(record.device).items() if key != "name"}
     return {
         "date": record.date,
         "package": PACKAGE_VERSION,
-        "device": device,
+        "device": make_device_record(record.device),
         "warnings": record.warnings,
         "peaks": [asdict(peaks) for peaks in record.peaks],
         "rows": rows,

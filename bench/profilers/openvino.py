@@ -29,7 +29,7 @@ _LAYERS_WITH_OWN_SHAPES = ("Convolution", "FullyConnected")
 
 @dataclass(frozen=True)
 class _Execution:
-    """What is known after all runs.
+    """The executed graph, and what was measured in all runs.
 
     Attributes:
         graph: The executed graph (an openvino.Model).
@@ -124,6 +124,17 @@ def _read_time_us(node: Any) -> int | None:
     return int(text) if text.isdecimal() else None
 
 
+def _compute_time_ms(node: Any, execution: _Execution) -> float | None:
+    """Return the average time of a node in all runs but the first; None if it did not run."""
+    average_us = _read_time_us(node)
+    if average_us is None:
+        return None
+    # The first run is slow, so it is subtracted from the average. Times are rounded down, so that
+    # the rest could be negative.
+    first_us = execution.first_run_us.get(node.get_friendly_name(), average_us)
+    return max(0, RUNS * average_us - first_us) / (RUNS - 1) / 1e3
+
+
 def _read_node(node: Any, execution: _Execution) -> list[ExecutedNode]:
     """Describe one node of the executed graph.
 
@@ -139,15 +150,11 @@ def _read_node(node: Any, execution: _Execution) -> list[ExecutedNode]:
         key: str(node.get_rt_info()[key].astype(str))
         for key in ("layerType", "primitiveType", "originalLayersNames")
     }
-    average_us = _read_time_us(node)
-    if average_us is None:
+    time_ms = _compute_time_ms(node, execution)
+    if time_ms is None:
         return []
     layer = facts["layerType"]
     kernel_name = f"{layer} {facts['primitiveType']}"
-    # The first run is slow, so it is subtracted from the average. Times are rounded down, so that
-    # the rest could be negative.
-    first_us = execution.first_run_us.get(node.get_friendly_name(), average_us)
-    time_ms = max(0, RUNS * average_us - first_us) / (RUNS - 1) / 1e3
     is_input_8bit = [
         port.get_element_type().get_type_name() in ("i8", "u8")
         for port in node.inputs()

@@ -24,7 +24,7 @@ _SUFFIX = ".schema.json"
 
 
 def make_files() -> dict[Path, str]:
-    """Make every page."""
+    """Make every generated page of the reference, by its path."""
     pages = {DOCS / page.path: page.text for page in make_command_pages(DOCS.parent / "setup.cfg")}
     for path in sorted((DOCS / "reference" / "schemas").glob(f"*{_SUFFIX}")):
         name = path.name.removesuffix(_SUFFIX)

@@ -43,11 +43,7 @@ def format_extra_command(extra: str) -> str:
     Returns:
         The command, which a shell of this system can run in any folder.
     """
-    try:
-        distribution: metadata.Distribution | None = metadata.distribution(DISTRIBUTION)
-    except metadata.PackageNotFoundError:
-        distribution = None
-    return choose_extra_command(extra, _PACKAGE_FOLDER, distribution)
+    return choose_extra_command(extra, _PACKAGE_FOLDER, _find_distribution())
 
 
 @lru_cache
@@ -63,10 +59,7 @@ def format_requirement_command(package: str, extra: str) -> str:
     Returns:
         The command, which a shell of this system can run in any folder.
     """
-    try:
-        distribution: metadata.Distribution | None = metadata.distribution(DISTRIBUTION)
-    except metadata.PackageNotFoundError:
-        distribution = None
+    distribution = _find_distribution()
     listed = [] if distribution is None else _list_requirements(distribution, extra)
     matching = [text for text in listed if _read_name(text) == package]
     words = " ".join(map(quote_word, matching or [package]))
@@ -122,6 +115,14 @@ def choose_extra_command(
     if isinstance(version_control, dict):
         url = f"{version_control.get('vcs')}+{url}@{version_control.get('commit_id')}"
     return f"{pip} {quote_word(f'{DISTRIBUTION}[{extra}] @ {url}')}"
+
+
+def _find_distribution() -> metadata.Distribution | None:
+    """Return the metadata of this package; None if it is found by PYTHONPATH only."""
+    try:
+        return metadata.distribution(DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _read_name(requirement: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from tinyvit.bench.record import PACKAGE_VERSION, DeviceInfo
 from tinyvit.bench.report.console import format_table_row
 from tinyvit.serialization import parse_dataclass
-from tinyvit.studies.figures_page import describe_device
+from tinyvit.studies.figures_page import describe_device, make_device_record
 from tinyvit.studies.line_pictures import (
     COLORS,
     export_svg,
@@ -29,10 +29,10 @@ HANDWRITTEN = "<!-- Written by hand: what explains the kinks. Kept when the page
 _EXPLANATION = """\
 This page is written by `python -m tinyvit.studies.scaling`, except for its last part. Each point is
 measured in a new process. The time is the median of its runs on one thread, unless threads are
-varied; the memory is how much the largest memory of the process grew since it had imported the
-engine. Networks have random weights, which take the same time as trained ones. Both axes of the
-pictures are logarithmic. An exponent n means that a quantity grows as x to the power of n: it is
-fitted to all points, and the number in parentheses is that of a point and the one before it."""
+varied; the memory is the growth of the process's peak memory after the engine was imported.
+Networks have random weights, which take the same time as trained ones. Both axes of the pictures
+are logarithmic. An exponent n means that a quantity grows as x to the power of n: it is fitted to
+all points, and the number in parentheses is that of a point and the one before it."""
 _MARKERS = ("o", "s", "^", "D")
 
 
@@ -61,10 +61,9 @@ def make_record(record: ScalingRecord) -> dict[str, Any]:
     for part in record.parts:
         curves = [{**asdict(curve), "exponent": curve.exponent} for curve in part.curves]
         parts.append({**asdict(part), "curves": curves})
-    device = {key: value for key, value in asdict(record.device).items() if key != "name"}
     return {
         "package": PACKAGE_VERSION,
-        "device": device,
+        "device": make_device_record(record.device),
         "quick": record.is_quick,
         "parts": parts,
     }

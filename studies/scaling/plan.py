@@ -1,4 +1,4 @@
-"""What the study of scaling measures: all of it, or little of it to try the program."""
+"""Defines what the study of scaling measures: all of it, or little of it to try the program."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ _LIMIT_S = 600
 
 @dataclass(frozen=True)
 class RunCost:
-    """What one run, or one piece of work, takes.
+    """The time and the memory of one run, or of one piece of work.
 
     Attributes:
         seconds: Median time of a run, or time of the piece of work.

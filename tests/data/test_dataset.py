@@ -158,7 +158,7 @@ def test_classes_that_do_not_match_are_refused_or_left_out() -> None:
     matched = match_dataset(named_samples("cat", "horse"), labels, only_known=True)
     assert (len(matched.samples), matched.class_indices) == (1, ((0,),))
     assert matched.notes == (
-        "1 image of 1 class that the model does not have were left out",
+        "left out 1 image of 1 class that the model does not have",
         "the images show 1 of the model's 2 classes",
     )
     with pytest.raises(RequestError, match="no image in the data"):

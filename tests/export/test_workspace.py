@@ -29,7 +29,7 @@ def test_threads_are_divided_into_streams(
 ) -> None:
     torch.set_num_threads(threads)
     artifact = read_artifact(demo_64_artifacts["onnx"].path)
-    options = _choose_options(artifact, artifact.manifest)
+    options = _choose_options(artifact.format, artifact.manifest.preprocess)
     assert (options.threads, options.streams) == expected
 
 
@@ -37,7 +37,7 @@ def test_large_images_have_one_stream(demo_64_artifacts: dict[str, Any]) -> None
     torch.set_num_threads(2)
     artifact = read_artifact(demo_64_artifacts["onnx"].path)
     large = replace(artifact.manifest.preprocess, size=(512, 640), resize=640)
-    options = _choose_options(artifact, replace(artifact.manifest, preprocess=large))
+    options = _choose_options(artifact.format, large)
     assert (options.threads, options.streams) == (2, 1)
 
 
@@ -45,4 +45,4 @@ def test_engines_without_streams_choose_their_threads(demo_64_artifacts: dict[st
     if "executorch" not in demo_64_artifacts:
         pytest.skip("needs ExecuTorch")
     artifact = read_artifact(demo_64_artifacts["executorch"].path)
-    assert _choose_options(artifact, artifact.manifest) == RuntimeOptions("auto")
+    assert _choose_options(artifact.format, artifact.manifest.preprocess) == RuntimeOptions("auto")

@@ -74,9 +74,9 @@ def match_dataset(
     left_out_count = len(matches) - len(matched)
     if left_out_count > 0:
         notes.append(
-            f"{format_count(left_out_count, 'image')} of"
+            f"left out {format_count(left_out_count, 'image')} of"
             f" {format_count(len(_list_unknown(indices)), 'class', 'classes')} that the model does"
-            " not have were left out"
+            " not have"
         )
     shown_class_count = len(set(chain.from_iterable(class_indices)))
     if shown_class_count < len(labels):

@@ -308,7 +308,7 @@ def test_classes_of_another_model_are_refused_or_left_out(
     assert cli.main(command) == 1
     assert "n99999999" in capsys.readouterr().err
     assert cli.main([*command, "--only-known-classes"]) == 0
-    left_out = "1 image of 1 class that the model does not have were left out"
+    left_out = "left out 1 image of 1 class that the model does not have"
     assert left_out in capsys.readouterr().out
 
 
