@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
+from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
 
 from tinyvit import __version__
 from tinyvit.errors import ArtifactError, CheckpointError, MissingDependencyError, RequestError
-from tinyvit.files.file_io import expand_home, find_cache_folder, publish_files
+from tinyvit.files.file_io import expand_home, find_cache_folder, publish_files, sha256
 from tinyvit.files.staging import staging_folder
+from tinyvit.install_command import format_extra_command
 from tinyvit.processes.limited_program import ProcessLimitError, RunLimits, run_bounded
 from tinyvit.processes.python_process import make_module_command, read_last_line
 from tinyvit.progress import NullProgress, Progress
 from tinyvit.runtimes.artifact import known_suffixes, read_artifact
 from tinyvit.text.safe_text import escape_text, quote_argument
-from tinyvit.variants import DEMO_MODEL, find_released
+from tinyvit.variants import DEMO_FILE, DEMO_MODEL, find_released
 
 _NEEDED_PACKAGES = ("torch", "onnx")
 """Packages that an export needs and that the extra "export" installs."""
@@ -35,6 +37,9 @@ _logger = logging.getLogger(__name__)
 def export_released(name: str, progress: Progress = NullProgress()) -> Path:
     """Export a released model, unless this version of the package has already done so.
 
+    The demo is exported again if its checkpoint in the package is another one than before, as after
+    an update of a clone.
+
     Args:
         name: A name that `tinyvit.variants.find_released` accepts, or "demo".
         progress: Receives a message if the model is exported.
@@ -50,11 +55,15 @@ def export_released(name: str, progress: Progress = NullProgress()) -> Path:
     """
     model = _find_model(name)
     path = find_cache_folder().absolute() / "pretrained" / __version__ / f"{model}.onnx"
-    if _is_usable(path):
+    if _is_usable(path, model):
         return path
     for package in _NEEDED_PACKAGES:
         if find_spec(package) is None:
-            raise MissingDependencyError.for_package(package, extra="export")
+            raise MissingDependencyError(
+                f"{model} must be exported first, and {package} is not installed",
+                f"{format_extra_command('export')}, or give a file that another machine exported"
+                f" (tinyvit-export --model {model})",
+            )
     progress.message(f"exporting {model} to {path}, which is needed only once")
     _logger.info("exporting %s to %s", model, escape_text(str(path)))
     with staging_folder(path) as folder:
@@ -79,12 +88,16 @@ def _find_model(name: str) -> str:
     )
 
 
-def _is_usable(path: Path) -> bool:
-    """Return whether an exported file exists and its manifest can be read by this version."""
+def _is_usable(path: Path, model: str) -> bool:
+    """Return whether an exported file exists, is readable, and has the demo's present weights."""
     try:
-        return path.is_file() and read_artifact(path).manifest is not None
+        manifest = read_artifact(path).manifest if path.is_file() else None
     except ArtifactError:
         return False
+    if manifest is None or model != DEMO_MODEL:
+        return manifest is not None
+    with resources.as_file(resources.files("tinyvit").joinpath(DEMO_FILE)) as checkpoint:
+        return manifest.source.sha256 == sha256(checkpoint)
 
 
 def _run_export(model: str, path: Path) -> None:

@@ -203,6 +203,9 @@ DEFAULT_MODEL = "tiny_vit_5m_224.dist_in22k_ft_in1k"
 DEMO_MODEL = "demo"
 """Name of the small trained model that is part of this package."""
 
+DEMO_FILE = "assets/demo.safetensors"
+"""Path of the demo model's checkpoint in this package."""
+
 RELEASED_NAMES = (*RELEASED, *(variant.short_name for variant in VARIANTS.values()), DEMO_MODEL)
 """Names of models that commands list: full names, short names of the variants, and the demo."""
 

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
+import tinyvit
 from tests.helpers.install_commands import install_command
 from tests.helpers.small_classifiers import ArtifactBuilder
 from tinyvit import Classifier
 from tinyvit.errors import CheckpointError, MissingDependencyError, RequestError
 from tinyvit.processes.limited_program import EndedProcess, RunLimits
 from tinyvit.runtimes import pretrained
+
+DEMO_PATH = Path(tinyvit.__file__).parent / "assets" / "demo.safetensors"
 
 
 @pytest.fixture
@@ -27,7 +30,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def commands(
     build_artifact: ArtifactBuilder, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> list[list[str]]:
-    """The export commands that were run; each only copies a small classifier."""
+    """The export commands that were run; each only copies a small classifier.
+
+    Its manifest has the hash of the demo's weights.
+    """
     for package in ("torch", "onnx"):
         pytest.importorskip(package)
     commands: list[list[str]] = []
@@ -39,6 +45,7 @@ def commands(
         return EndedProcess(0, stdout=b"{}", stderr=b"")
 
     monkeypatch.setattr(pretrained, "run_bounded", copy_classifier)
+    monkeypatch.setattr(pretrained, "sha256", {DEMO_PATH: "0" * 64}.__getitem__)
     return commands
 
 
@@ -65,10 +72,27 @@ def test_a_file_of_another_version_is_exported_again(
     commands: list[list[str]], cache: Path
 ) -> None:
     Classifier.from_pretrained("demo").close()
+    Classifier.from_pretrained("demo").close()
+    assert len(commands) == 1
     path = next(cache.rglob("demo.onnx"))
     path.write_bytes(b"written by another version")
     Classifier.from_pretrained("demo").close()
     assert len(commands) == 2
+
+
+def test_the_demo_is_exported_again_if_its_weights_are_others(
+    commands: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Classifier.from_pretrained("demo").close()
+    Classifier.from_pretrained("tinyvit_5m").close()
+    monkeypatch.setattr(pretrained, "sha256", {DEMO_PATH: "1" * 64}.__getitem__)
+    Classifier.from_pretrained("demo").close()
+    Classifier.from_pretrained("tinyvit_5m").close()
+    assert [command[4] for command in commands] == [
+        "demo",
+        "tiny_vit_5m_224.dist_in22k_ft_in1k",
+        "demo",
+    ]
 
 
 def test_unknown_names_and_paths_are_refused(

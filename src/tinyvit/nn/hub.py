@@ -11,13 +11,10 @@ from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.checkpoint_loading import is_checkpoint_path, load_checkpoint
 from tinyvit.preprocess_settings import PreprocessSource
 from tinyvit.processes.output_capture import quiet_loggers
-from tinyvit.variants import DEMO_MODEL, ReleasedCheckpoint, find_released
+from tinyvit.variants import DEMO_FILE, DEMO_MODEL, ReleasedCheckpoint, find_released
 
 _HUB_FILE = "model.safetensors"
 """Name of the checkpoint file in every repository of timm on the hub."""
-
-_DEMO_FILE = "assets/demo.safetensors"
-"""Path of the demo model in this package."""
 
 
 def load_released(name: str, options: PreprocessSource | None = None) -> Checkpoint:
@@ -37,7 +34,7 @@ def load_released(name: str, options: PreprocessSource | None = None) -> Checkpo
         MissingDependencyError: huggingface_hub is not installed.
     """
     if name == DEMO_MODEL:
-        with resources.as_file(resources.files("tinyvit").joinpath(_DEMO_FILE)) as path:
+        with resources.as_file(resources.files("tinyvit").joinpath(DEMO_FILE)) as path:
             return load_checkpoint(path, name, options, reads_config=False)
     released = find_released(name)
     # timm may have stored config.json beside the file, or not. The result must not depend on that,
