@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit import __version__
+from tinyvit.checkpoint_paths import BEST_CHECKPOINT
 from tinyvit.distill.augmentation.probe import get_library_versions
 from tinyvit.distill.logits.store import Store
 from tinyvit.distill.packages import require_training_packages
@@ -90,7 +91,7 @@ def _train(request: TrainingRequest, progress: Progress | None) -> Path:
             report = report_run(request, task, device, visible_progress)
             for message in (describe_result(task, state), *report):
                 visible_progress.message(message)
-    return request.output / run_folder.BEST_CHECKPOINT
+    return request.output / BEST_CHECKPOINT
 
 
 def _fit_config(

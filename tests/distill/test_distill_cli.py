@@ -74,7 +74,7 @@ def test_a_store_is_saved_and_a_student_is_trained_and_evaluated(
     assert files.startswith(f"  wrote to {folder}: class_accuracy.csv, confusion_matrix.csv, ")
     assert export == (
         f"  to export it in int8: tinyvit-export --checkpoint {folder / 'best.safetensors'} --int8 "
-        f"--val-data {data / 'val'} -o {folder / 'best.int8.onnx'}"
+        f"--val-data {data / 'val'} -o {folder / (folder.name + '.int8.onnx')}"
     )
     code, out, err = run(capsys, "evaluate", folder / "best.safetensors", "--data", data, "--json")
     assert code == 0, err

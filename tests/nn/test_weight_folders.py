@@ -20,6 +20,7 @@ from tests.helpers.state_dicts import (
     make_state,
     refusal,
 )
+from tinyvit.checkpoint_paths import BEST_CHECKPOINT, LAST_CHECKPOINT
 from tinyvit.distill.training.run import folder as run_folder
 from tinyvit.nn.weight_files import read_weights
 from tinyvit.nn.weight_folders import hash_weight_files
@@ -65,7 +66,7 @@ def test_a_folder_with_a_file_of_torch(tmp_path: Path) -> None:
 
 
 def test_the_result_in_a_folder_of_our_own_training_is_recommended(tmp_path: Path) -> None:
-    for name in (run_folder.BEST_CHECKPOINT, run_folder.LAST_CHECKPOINT, run_folder.STATE_FILE):
+    for name in (BEST_CHECKPOINT, LAST_CHECKPOINT, run_folder.STATE_FILE):
         (tmp_path / name).touch()
     assert refusal(tmp_path).endswith(
         "contains 3 checkpoints (best.safetensors, last.safetensors, state.pt):"

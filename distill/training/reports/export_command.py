@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tinyvit.checkpoint_paths import BEST_CHECKPOINT, name_checkpoint
 from tinyvit.distill.training.request import TrainingRequest
 from tinyvit.distill.training.run.folder import (
-    BEST_CHECKPOINT,
     RECIPE_FILE,
     TRAINING_FILE,
     VALIDATION_FILE,
@@ -17,8 +17,6 @@ from tinyvit.distill.training.validation.split_lists import has_split_lists
 from tinyvit.quant.calibration_data import MIN_IMAGES
 from tinyvit.quant.config import CPU_WEIGHT_BITS
 from tinyvit.text.safe_text import quote_argument
-
-EXPORTED_FILE = "best.int8.onnx"
 
 
 def make_export_command(request: TrainingRequest, task: TrainingTask) -> str:
@@ -51,7 +49,7 @@ def make_export_command(request: TrainingRequest, task: TrainingTask) -> str:
         arguments += ["--calib-data", calibration_images]
     if task.validation is not None and validation_images is not None:
         arguments += ["--val-data", validation_images]
-    arguments += ["-o", folder / EXPORTED_FILE]
+    arguments += ["-o", folder / f"{name_checkpoint(folder)}.int8.onnx"]
     words = [
         quote_argument(argument) if isinstance(argument, Path) else argument
         for argument in arguments

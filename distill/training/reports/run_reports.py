@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from tinyvit.checkpoint_paths import BEST_CHECKPOINT
 from tinyvit.distill.training.device import ComputeDevice
 from tinyvit.distill.training.network.qat import add_fake_quantization
 from tinyvit.distill.training.reports.class_accuracy import describe_worst_classes
 from tinyvit.distill.training.reports.evaluation_files import write_evaluation
 from tinyvit.distill.training.reports.export_command import make_export_command
 from tinyvit.distill.training.request import TrainingRequest
-from tinyvit.distill.training.run.folder import BEST_CHECKPOINT
 from tinyvit.distill.training.task import TrainingTask
 from tinyvit.distill.training.validation.evaluate import ImagePredictions, predict_images
 from tinyvit.nn.checkpoint_loading import load_checkpoint

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from torch import nn
 
+from tinyvit.checkpoint_paths import BEST_CHECKPOINT, LAST_CHECKPOINT
 from tinyvit.distill.training.network.student import save_checkpoint
-from tinyvit.distill.training.run.folder import BEST_CHECKPOINT, LAST_CHECKPOINT, RECIPE_FILE
+from tinyvit.distill.training.run.folder import RECIPE_FILE
 from tinyvit.distill.training.task import TrainingTask
 from tinyvit.files.file_io import sha256
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import torch
 
+from tinyvit.checkpoint_paths import BEST_CHECKPOINT, LAST_CHECKPOINT, RUN_FILE
 from tinyvit.distill.training.config import TrainingConfig
 from tinyvit.distill.training.reports.evaluation_files import EVALUATION_FILES
 from tinyvit.distill.training.run.comparison import find_differences
@@ -23,10 +24,7 @@ from tinyvit.files.file_io import explain_os_error, write_atomically
 from tinyvit.nn.state_files import read_state_file, write_state_file
 from tinyvit.serialization import parse_dataclass
 
-RUN_FILE = "run.toml"
 STATE_FILE = "state.pt"
-BEST_CHECKPOINT = "best.safetensors"
-LAST_CHECKPOINT = "last.safetensors"
 RECIPE_FILE = "recipe.json"
 CURVES_FILE = "curves.png"
 TENSORBOARD_FOLDER = "tensorboard"

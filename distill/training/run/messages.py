@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from tinyvit.checkpoint_paths import BEST_CHECKPOINT
 from tinyvit.distill.logits.store import Store
 from tinyvit.distill.training.config import TrainingConfig
 from tinyvit.distill.training.presets import LABEL_PRESETS, describe_scaled_warmup
-from tinyvit.distill.training.run.folder import BEST_CHECKPOINT, TrainingState
+from tinyvit.distill.training.run.folder import TrainingState
 from tinyvit.distill.training.task import TrainingTask
 from tinyvit.distill.training.trainer import TrainingRun
 from tinyvit.distill.training.validation.early_stopping import count_epochs_since_best

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tinyvit.checkpoint_paths import CHECKPOINT_SUFFIXES
+from tinyvit.checkpoint_paths import BEST_CHECKPOINT, CHECKPOINT_SUFFIXES
 from tinyvit.errors import CheckpointError
 from tinyvit.files.file_io import sha256
 from tinyvit.labels.label_keys import MAP_KEYS, normalize_key
@@ -20,9 +20,6 @@ _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 _INDEX_FILES = tuple(f"{name}.index.json" for name in _WEIGHT_FILES)
 """Names of the files that list the parts of weights that are split into several files."""
-
-_BEST_CHECKPOINT = "best.safetensors"
-"""Name of the result in a folder that tinyvit-distill train wrote."""
 
 _OTHER_FILES = ("optimizer", "scheduler", "rng_state", "training_args", "scaler", "random_states")
 """Beginnings of the names of files that trainers write beside the weights."""
@@ -80,7 +77,7 @@ def find_weight_files(path: Path) -> tuple[Path, ...]:
         return (files[0],)
     if files:
         names = ", ".join(file.name for file in files[:6])
-        best = next((file for file in files if file.name == _BEST_CHECKPOINT), None)
+        best = next((file for file in files if file.name == BEST_CHECKPOINT), None)
         raise CheckpointError(
             f"the folder {path} contains {len(files)} checkpoints ({names})",
             "give one of these files" if best is None else f"give {best}, the result of a training",

@@ -149,7 +149,7 @@ def test_the_last_message_is_the_export_command(
         "--val-data",
         str(data / "val"),
         "-o",
-        str(folder / "best.int8.onnx"),
+        str(folder / f"{folder.name}.int8.onnx"),
     ]
 
 
@@ -176,10 +176,10 @@ def test_the_export_command_works_as_printed(
         "--val-data",
         f"{data}/val",
         "-o",
-        "./-run; ls/best.int8.onnx",
+        "./-run; ls/-run; ls.int8.onnx",
     ]
     assert export_main(command[1:]) == 0
-    classifier = Classifier("./-run; ls/best.int8.onnx")
+    classifier = Classifier("./-run; ls/-run; ls.int8.onnx")
     assert [label.name for label in classifier.labels] == ["goldfish", "tabby", "school bus"]
 
 

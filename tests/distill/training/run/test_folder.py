@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
+from tinyvit.checkpoint_paths import RUN_FILE
 from tinyvit.distill.training.config import TrainingConfig
 from tinyvit.distill.training.run import folder as run_folder
 from tinyvit.distill.training.run.folder import (
-    RUN_FILE,
     STATE_FILE,
     TrainingState,
     load_state,
