@@ -101,7 +101,7 @@ def test_every_module_imports_in_the_base_install_or_names_its_extra(
     errors = json.loads(process.stdout)
     for name, message in errors.items():
         extra = "train" if "distill" in name else "export"
-        assert message.endswith(f": pip install '{source_tree}[{extra}]'")
+        assert message.endswith(f": {base_python} -m pip install '{source_tree}[{extra}]'")
     in_torch_folders = {name for name in PACKAGED_MODULES if name.startswith(TORCH_FOLDERS)}
     assert errors.keys() <= in_torch_folders | TORCH_MODULES
 
@@ -126,10 +126,10 @@ def test_base_install_names_the_extra_that_a_command_needs(
 ) -> None:
     verify = run_command(base_python, "tinyvit-verify", demo["openvino"])
     assert verify.returncode == 1
-    assert f"pip install '{source_tree}[openvino]'" in verify.stderr
+    assert f"{base_python} -m pip install '{source_tree}[openvino]'" in verify.stderr
     export = run_command(base_python, "tinyvit-export", "--model", "demo")
     assert export.returncode == 1
-    assert f"pip install '{source_tree}[export]'" in export.stderr
+    assert f"{base_python} -m pip install '{source_tree}[export]'" in export.stderr
     assert "Traceback" not in export.stderr
     assert "tiny_vit_21m_512" in run_command(base_python, "tinyvit-export", "--list").stdout
 

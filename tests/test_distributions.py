@@ -87,6 +87,26 @@ def test_a_tag_that_names_another_version_is_refused(script: Any, tag: str) -> N
         script.check_tag(tag)
 
 
+def test_the_changelog_must_begin_with_the_released_version_and_its_date(script: Any) -> None:
+    script.check_changelog(
+        f"# Changelog\n\n## {__version__} (2026-12-01)\n\n## 0.0.1 (2026-11-01)\n"
+    )
+    for heading in (
+        "",
+        f"## {__version__} (not released yet)",
+        f"## {__version__}",
+        f"## Unreleased\n\n## {__version__} (2026-12-01)",
+        "## 0.0.1 (2026-12-01)",
+    ):
+        with pytest.raises(script.CheckError, match=r"CHANGELOG\.md begins with '"):
+            script.check_changelog(f"# Changelog\n\n{heading}\n\nText.\n")
+
+
+def test_the_changelog_has_the_version_of_the_package() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"\n## {__version__} (" in text
+
+
 @pytest.mark.parametrize(
     ("missing", "added", "metadata", "message"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -40,10 +41,48 @@ def install(
     return folder / "tinyvit", metadata.Distribution.at(info)
 
 
+def forget_commands() -> None:
+    format_extra_command.cache_clear()
+    format_requirement_command.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def active_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An environment whose Python runs the tests, and whose programs are found by name."""
+    programs = tmp_path / "env" / "bin"
+    programs.mkdir(parents=True)
+    for name in ("python", "pip"):
+        (programs / name).touch(mode=0o755)
+    monkeypatch.setattr("sys.executable", str(programs / "python"))
+    monkeypatch.setattr("sys.prefix", str(programs.parent))
+    monkeypatch.setenv("VIRTUAL_ENV", str(programs.parent))
+    monkeypatch.setenv("PATH", str(programs))
+    forget_commands()
+    yield programs
+    forget_commands()
+
+
 def test_in_this_clone_the_clone_is_named() -> None:
     assert format_extra_command("train") == (
         f"pip install -c {ROOT}/constraints.txt -e '{ROOT}[train]'"
     )
+
+
+def test_the_python_of_an_environment_that_is_not_active_is_named(
+    active_environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = active_environment / "python"
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "pip").touch(mode=0o755)
+    for folder in (other, tmp_path):  # another pip, or none
+        monkeypatch.setenv("PATH", str(folder))
+        forget_commands()
+        assert format_extra_command("train").startswith(f"{python} -m pip install -c ")
+    monkeypatch.delenv("VIRTUAL_ENV")
+    folder, distribution = install(tmp_path, None, installer="uv")
+    command = choose_extra_command("export", folder, distribution)
+    assert command == f"uv pip install --python {python} 'tinyvit-edge[export]'"
 
 
 def test_an_engine_is_installed_without_what_exports_need() -> None:

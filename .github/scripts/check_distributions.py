@@ -16,6 +16,7 @@ import ast
 import configparser
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -75,6 +76,24 @@ def check_tag(tag: str) -> None:
     """
     if tag != f"v{read_version()}":
         raise CheckError(f"The tag is {tag}, but the package is version {read_version()}.")
+
+
+def check_changelog(text: str) -> None:
+    """Check that the changelog begins with the version of the package and the day of its release.
+
+    Args:
+        text: The text of CHANGELOG.md.
+
+    Raises:
+        CheckError: Its first section is another one, or has no date.
+    """
+    heading = next((line for line in text.splitlines() if line.startswith("## ")), "")
+    expected = rf"## {re.escape(read_version())} \(\d{{4}}-\d{{2}}-\d{{2}}\)"
+    if not re.fullmatch(expected, heading):
+        raise CheckError(
+            f"CHANGELOG.md begins with {heading!r}, but must begin with"
+            f" '## {read_version()} (date of the release)'."
+        )
 
 
 def check_wheel(wheel: Path) -> None:
@@ -231,6 +250,7 @@ def main() -> int:
         if arguments.command == "files":
             if arguments.tag is not None:
                 check_tag(arguments.tag)
+                check_changelog((ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))
             check_wheel(wheel)
             check_source_distribution(_find_distribution(arguments.folder, "*.tar.gz"))
             print(f"{wheel.name} and its source distribution have the right content")

@@ -35,7 +35,8 @@ class Row:
         accuracy: The accuracy, measured on any device; None if it was not measured.
         label: File name of the artifact. If a file name occurs twice on one device, the label also
             states the engine, threads, batch and scenario, except those that are the same in all
-            rows. Two files of the same name in different folders can have equal labels.
+            rows that have them. Two files of the same name in different folders can have equal
+            labels.
         peak_rates: Highest rates of the device, which were measured together with the latency; None
             if they were not measured.
     """
@@ -160,7 +161,8 @@ def _make_labels(results: Sequence[tuple[DeviceInfo, _Result]]) -> list[str]:
     """Return a label for each result: its file name.
 
     If a file name occurs twice on one device, each label also includes those of engine, threads,
-    batch and scenario that are not the same for all results.
+    batch and scenario that are not the same for all results that have one. Accuracy results have no
+    batch and no scenario.
     """
     file_names = [Path(result.artifact.path).name for _, result in results]
     names_on_devices = {
@@ -169,7 +171,7 @@ def _make_labels(results: Sequence[tuple[DeviceInfo, _Result]]) -> list[str]:
     if len(names_on_devices) == len(results):
         return file_names
     details = [_list_label_details(result) for _, result in results]
-    is_same_for_all = [len(set(values)) == 1 for values in zip(*details)]
+    is_same_for_all = [len({*values} - {""}) == 1 for values in zip(*details)]
     labels = []
     for name, values in zip(file_names, details):
         shown_values = [

@@ -7,6 +7,7 @@ reads the facts that pip and uv store beside an installed package (PEP 376 and P
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -147,9 +148,19 @@ def _format_constraints(package_folder: Path) -> str:
 
 
 def _name_installer(distribution: metadata.Distribution | None) -> str:
-    """Return the installer's command: that of uv for its environments, which have no pip."""
+    """Return the command that installs into the environment of this process, activated or not.
+
+    uv's environments have no pip. pip is named as `python -m pip` if the shell would find another
+    one, because the programs of an environment also run by their paths.
+    """
     installer = distribution.read_text("INSTALLER") if distribution is not None else None
-    return "uv pip install" if (installer or "").strip() == "uv" else "pip install"
+    if (installer or "").strip() == "uv":
+        is_active = os.environ.get("VIRTUAL_ENV") == sys.prefix
+        return "uv pip install" + ("" if is_active else f" --python {quote_word(sys.executable)}")
+    pip = shutil.which("pip")
+    if pip is not None and Path(pip).parent == Path(sys.executable).parent:
+        return "pip install"
+    return f"{quote_word(sys.executable)} -m pip install"
 
 
 def _read_origin(distribution: metadata.Distribution | None) -> dict[str, Any]:

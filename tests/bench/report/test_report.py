@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -241,6 +242,22 @@ def test_labels_state_what_differs() -> None:
         "demo.onnx, batch 1",
         "demo.onnx, batch 8",
         "demo.int8.onnx, batch 1",
+    ]
+
+
+def test_labels_do_not_state_what_only_accuracies_lack() -> None:
+    latency = make_latency("demo.onnx", 20)
+    accuracy = make_accuracy("demo.onnx", 1)
+    artifact = replace(
+        accuracy.artifact, sha256="1" * 64, engine=replace(accuracy.artifact.engine, threads=3)
+    )
+    records = [
+        make_latency_record(latency),
+        make_accuracy_record(replace(accuracy, artifact=artifact)),
+    ]
+    assert [row.label for row in make_rows(records)] == [
+        f"demo.onnx, threads {latency.artifact.engine.threads}",
+        "demo.onnx, threads 3",
     ]
 
 
