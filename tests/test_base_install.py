@@ -34,22 +34,26 @@ def base_python(source_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return python
 
 
+def make_environment() -> dict[str, str]:
+    """Return the environment variables without the one that makes this repository importable."""
+    return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+
+
 def run_code(python: Path, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run code in an environment without this repository on its path."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     return subprocess.run(
         [python, "-W", "ignore", "-c", code, *arguments],
         capture_output=True,
         text=True,
         cwd=python.parent,
-        env=environment,
+        env=make_environment(),
     )
 
 
 def run_command(python: Path, name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Run a command that is installed beside an interpreter."""
     command = [python.parent / name, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+    return subprocess.run(command, capture_output=True, text=True, env=make_environment())
 
 
 def test_base_install_is_small(base_python: Path) -> None:
@@ -87,6 +91,7 @@ TORCH_MODULES = {
     "tinyvit.export.network_preparation",
     "tinyvit.export.pipeline",
     "tinyvit.export.quantized_candidate",
+    "tinyvit.export.shared_measurements",
     "tinyvit.export.source_network",
     "tinyvit.export.workspace",
     "tinyvit.export.targets.coreml.preprocess",
@@ -126,7 +131,8 @@ def test_base_install_names_the_extra_that_a_command_needs(
 ) -> None:
     verify = run_command(base_python, "tinyvit-verify", demo["openvino"])
     assert verify.returncode == 1
-    assert f"{base_python} -m pip install '{source_tree}[openvino]'" in verify.stderr
+    # Running needs the engine alone.
+    assert f": {base_python} -m pip install 'openvino>=" in verify.stderr
     export = run_command(base_python, "tinyvit-export", "--model", "demo")
     assert export.returncode == 1
     assert f"{base_python} -m pip install '{source_tree}[export]'" in export.stderr
