@@ -34,6 +34,7 @@ def parser() -> CommandParser:
             "x --imgsize 64",
             "there is no option --imgsize: did you mean --img-size? See program --help",
         ),
+        ("data --precision int8", "there is no option --precision: see program --help"),
         ("--imgsize=64", "there is no option --imgsize: did you mean --img-size? See program"),
         ("x --zzz", "there is no option --zzz: see program --help"),
         ("x y", "the argument y is not expected: see program --help"),

@@ -146,9 +146,12 @@ class CommandParser(argparse.ArgumentParser):
             return
         if word.startswith("-"):
             name = word.partition("=")[0]
-            nearest = get_close_matches(
-                name, self._option_string_actions, n=1, cutoff=_MIN_SIMILARITY
-            )
+            # Without the hyphens, which all options share and which would make them alike.
+            names = {option.lstrip("-"): option for option in self._option_string_actions}
+            nearest = [
+                names[match]
+                for match in get_close_matches(name.lstrip("-"), names, n=1, cutoff=_MIN_SIMILARITY)
+            ]
             remedy = f"did you mean {nearest[0]}? See" if nearest else "see"
             _exit_with_error(
                 RequestError(f"there is no option {name}", f"{remedy} {self.prog} --help")
