@@ -13,6 +13,7 @@ from tests.helpers.module_graph import ROOT
 from tinyvit.install_command import (
     choose_extra_command,
     format_extra_command,
+    format_packages_command,
     format_requirement_command,
 )
 
@@ -83,6 +84,15 @@ def test_the_python_of_an_environment_that_is_not_active_is_named(
     folder, distribution = install(tmp_path, None, installer="uv")
     command = choose_extra_command("export", folder, distribution)
     assert command == f"uv pip install --python {python} 'tinyvit-edge[export]'"
+
+
+def test_packages_that_no_extra_contains_are_installed_by_the_same_pip(
+    active_environment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert format_packages_command("timm", "pillow>=11.3") == "pip install timm 'pillow>=11.3'"
+    monkeypatch.setenv("PATH", "")
+    command = format_packages_command("timm")
+    assert command == f"{active_environment / 'python'} -m pip install timm"
 
 
 def test_an_engine_is_installed_without_what_exports_need() -> None:

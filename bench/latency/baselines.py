@@ -29,6 +29,7 @@ from tinyvit.bench.record.ranges import MAX_NUMBER, MIN_TIME_MS
 from tinyvit.errors import MissingDependencyError, RequestError, TinyViTError
 from tinyvit.files.staging import temporary_folder
 from tinyvit.image_sizes import height_and_width
+from tinyvit.install_command import format_packages_command
 from tinyvit.manifest import Manifest
 from tinyvit.processes.python_process import read_last_line
 from tinyvit.runtimes.base import RuntimeOptions
@@ -94,7 +95,7 @@ def require_programs(names: Sequence[str], engine_names: Iterable[str]) -> None:
     if any(name.startswith("timm") for name in names):
         for package in ("timm", "torch"):
             if importlib.util.find_spec(package) is None:
-                remedy = "pip install timm torchvision"
+                remedy = format_packages_command("timm", "torchvision")
                 raise MissingDependencyError(f"{package} is not installed", remedy)
     if "tool" not in names:
         return

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from tinyvit.errors import MissingDependencyError, RequestError
+from tinyvit.install_command import format_packages_command
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Engine, Runtime, RuntimeInfo, RuntimeOptions
 from tinyvit.runtimes.engine_helpers import (
@@ -58,7 +59,7 @@ class OnnxRuntimeEngine(Engine):
             "onnxruntime",
             MissingDependencyError(
                 "onnxruntime is not installed",
-                "pip install onnxruntime, or onnxruntime-gpu for a GPU",
+                f"{format_packages_command('onnxruntime')}, or onnxruntime-gpu for a GPU",
             ),
         )
         precision = read_stated_precision(artifact, options, self.name)

@@ -67,6 +67,18 @@ def format_requirement_command(package: str, extra: str) -> str:
     return f"{_name_installer(distribution)} {_format_constraints(_PACKAGE_FOLDER)}{words}"
 
 
+def format_packages_command(*requirements: str) -> str:
+    """Return the command that installs packages that no extra contains.
+
+    Args:
+        *requirements: Packages, such as "timm" or "pillow>=11.3".
+
+    Returns:
+        The command, which a shell of this system can run in any folder.
+    """
+    return f"{_name_installer(_find_distribution())} {' '.join(map(quote_word, requirements))}"
+
+
 def format_program(name: str) -> str:
     """Return the words that run a program of this package in the shell of this process.
 

@@ -18,6 +18,7 @@ from tinyvit.export.targets.onnx.target import TARGET as ONNX
 from tinyvit.export.targets.ort.writer import OrtModel
 from tinyvit.export.tracing import explain_tool_errors
 from tinyvit.files.staging import temporary_folder
+from tinyvit.install_command import format_packages_command
 from tinyvit.manifest_parts import EmbeddedPreprocessing, Precision
 from tinyvit.preprocess import Preprocess
 from tinyvit.processes.output_capture import silence_libraries
@@ -73,7 +74,7 @@ def _convert_to_ort(model: bytes, path: Path) -> None:
         import onnxruntime
     except ImportError as error:
         raise MissingDependencyError(
-            "onnxruntime is not installed", "pip install onnxruntime"
+            "onnxruntime is not installed", format_packages_command("onnxruntime")
         ) from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _FATAL_ERRORS_ONLY

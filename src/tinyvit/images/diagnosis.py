@@ -15,6 +15,7 @@ from PIL import Image
 from tinyvit.errors import ImageError
 from tinyvit.files.file_io import expand_home, explain_os_error
 from tinyvit.images.arrays import describe_array, is_array_like
+from tinyvit.install_command import format_packages_command
 from tinyvit.urls import is_url
 
 HEAD_BYTES = 512
@@ -121,14 +122,14 @@ def explain_unknown_format(head: bytes, name: str) -> ImageError:
     if may_be_heif and find_spec("pillow_heif") is None:
         return ImageError(
             f"{name} is a HEIC photo, which Pillow cannot decode by itself",
-            "pip install pillow-heif, or convert it to JPEG",
+            f"{format_packages_command('pillow-heif')}, or convert it to JPEG",
         )
     # Pillow registers the decoder of AVIF (in Image.OPEN) even if it was built without the codec,
     # but the encoder (in Image.SAVE) only with it.
     if _read_brands(head) & _AVIF_BRANDS and "AVIF" not in Image.SAVE:
         return ImageError(
             f"{name} is an AVIF image, which this version of Pillow cannot decode",
-            "pip install 'pillow>=11.3', or convert it to JPEG",
+            f"{format_packages_command('pillow>=11.3')}, or convert it to JPEG",
         )
     for description, is_format, remedy in _OTHER_FORMATS:
         if is_format(head):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.image_sizes import ImageSize, height_and_width
+from tinyvit.install_command import format_packages_command
 from tinyvit.manifest_parts import OutputSpec
 from tinyvit.outputs import LOGITS, STAGES, OutputRequest, make_output_request
 
@@ -51,7 +52,7 @@ def import_timm() -> Any:
         return importlib.import_module("timm")
     except ImportError as error:
         raise MissingDependencyError(
-            "timm is not installed", "pip install timm torchvision"
+            "timm is not installed", format_packages_command("timm", "torchvision")
         ) from error
     except RuntimeError as error:
         if "torchvision::" not in str(error):
