@@ -241,7 +241,14 @@ def find_highest_rate(
         The rate and the latencies at this rate; None if no rate of the search meets the limit.
     """
     query_count = max(query_count, MIN_SAMPLES[0.99])
-    timings = run_back_to_back({"query": query}, _PEAK_RATE_QUERIES, _PEAK_RATE_SECONDS, clock)
+    needed_queries = _PEAK_RATE_QUERIES + _SEARCH_STEPS * query_count
+
+    def report_peak(percent: int, hundred: int) -> None:
+        report(_PEAK_RATE_QUERIES * percent // hundred, needed_queries)
+
+    timings = run_back_to_back(
+        {"query": query}, _PEAK_RATE_QUERIES, _PEAK_RATE_SECONDS, clock, report_peak
+    )
     back_to_back = timings["query"]
     # The limit of 1e-6 ms avoids a division by zero if a clock of low resolution measured 0 ms.
     low, high = 0.0, 1e3 / max(back_to_back.median_ms, 1e-6)
@@ -249,7 +256,7 @@ def find_highest_rate(
     for step in range(_SEARCH_STEPS):
 
         def report_step(done: int, total: int, finished: int = step * query_count) -> None:
-            report(finished + done, _SEARCH_STEPS * total)
+            report(_PEAK_RATE_QUERIES + finished + done, needed_queries)
 
         rate = (low + high) / 2
         timing = run_server(
@@ -261,5 +268,5 @@ def find_highest_rate(
             low, best = rate, ServerTiming(rate, timing)
         else:
             high = rate
-    report(_SEARCH_STEPS * query_count, _SEARCH_STEPS * query_count)
+    report(needed_queries, needed_queries)
     return best
