@@ -22,6 +22,7 @@ from tests.hostile.loaders import (
     pte_files,
     qnn_files,
     records,
+    rknn_files,
     tflite_files,
     truth_files,
 )
@@ -35,6 +36,7 @@ LOADERS: tuple[Loader, ...] = (
     *coreml_packages.LOADERS,
     *engine_files.LOADERS,
     *qnn_files.LOADERS,
+    *rknn_files.LOADERS,
     *manifests.LOADERS,
     *label_files.LOADERS,
     *image_files.LOADERS,
