@@ -10,8 +10,10 @@ from tests.hostile.loaders import (
     calibration_sources,
     coreml_packages,
     datasets,
+    encoder_files,
     engine_files,
     image_files,
+    image_urls,
     label_files,
     manifests,
     onnx_files,
@@ -29,6 +31,7 @@ from tests.hostile.loaders import (
 
 LOADERS: tuple[Loader, ...] = (
     *onnx_files.LOADERS,
+    *encoder_files.LOADERS,
     *ort_files.LOADERS,
     *openvino_files.LOADERS,
     *tflite_files.LOADERS,
@@ -40,6 +43,7 @@ LOADERS: tuple[Loader, ...] = (
     *manifests.LOADERS,
     *label_files.LOADERS,
     *image_files.LOADERS,
+    *image_urls.LOADERS,
     *datasets.LOADERS,
     *truth_files.LOADERS,
     *calibration_sources.LOADERS,
