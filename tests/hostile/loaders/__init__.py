@@ -57,12 +57,14 @@ if find_spec("torch"):  # otherwise, the modules that these loaders try cannot b
     from tests.hostile.loaders import (
         checkpoint_folders,
         logits_stores,
+        sam_checkpoints,
         torch_checkpoints,
         training_files,
     )
 
     LOADERS += (
         *torch_checkpoints.LOADERS,
+        *sam_checkpoints.LOADERS,
         *checkpoint_folders.LOADERS,
         *training_files.LOADERS,
         *logits_stores.LOADERS,
