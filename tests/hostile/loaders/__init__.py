@@ -25,6 +25,7 @@ from tests.hostile.loaders import (
     qnn_files,
     records,
     rknn_files,
+    sensitivity_files,
     tflite_files,
     truth_files,
 )
@@ -51,6 +52,7 @@ LOADERS: tuple[Loader, ...] = (
     *bench_runs.LOADERS,
     *parquet_files.LOADERS,
     *profiles.LOADERS,
+    *sensitivity_files.LOADERS,
 )
 
 if find_spec("torch"):  # otherwise, the modules that these loaders try cannot be imported
