@@ -391,6 +391,20 @@ def test_the_encoder_of_another_network_fits_into_the_format() -> None:
             {"outputs": (OutputSpec("e", (1, 8), "float32", "NC", "embedding"),) * 2},
             "several entries of the kind embedding",
         ),
+        ({"outputs": (FEATURES[0], FEATURES[0])}, "several entries of the same name"),
+        *(
+            ({"outputs": (FEATURES[0], dataclasses.replace(FEATURES[1], **change))}, message)
+            for change, message in (
+                ({"dtype": "float16"}, "an impossible dtype or layout"),
+                ({"layout": "CHWN"}, "an impossible dtype or layout"),
+                ({"stride": None}, "without the stride of its kind"),
+                ({"stride": 0}, "without the stride of its kind"),
+            )
+        ),
+        (
+            {"outputs": (OutputSpec("e", (1, 8), "float32", "NC", "embedding", 4),)},
+            "without the stride of its kind",
+        ),
         (
             {"golden": dataclasses.replace(FEATURE_MANIFEST.golden, outputs=((0.0,) * 65_537,))},
             "more than 65536 golden values",

@@ -86,6 +86,8 @@ def _download(url: str, deadline_s: float, answer_timeout_s: float) -> bytes | I
                     return _make_error(url, f"it is larger than {MAX_DOWNLOAD_BYTES >> 20} MiB")
                 if time.monotonic() > deadline_s:
                     return _make_error(url, "the server sends too slowly")
+            if answer.length:  # the rest of the Content-Length
+                return _make_error(url, "the connection ended before the end of the file")
     except urllib.error.HTTPError as error:
         return _make_error(url, f"the server answered with the status {error.code}")
     except TimeoutError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,10 +65,8 @@ class RknnEngine(Engine):
             " with --runtime rknn-simulator",
         )
         library = import_library("rknnlite.api", missing)
-        with silence_file_descriptors():
-            lite = library.RKNNLite()
-            is_open = lite.load_rknn(str(artifact.path)) == 0 and lite.init_runtime() == 0
-        if not is_open:
+        lite = library.RKNNLite()
+        if not _load(lite, artifact.path):
             with silence_file_descriptors():
                 lite.release()
             raise _make_refusal(artifact, manifest)
@@ -95,7 +94,8 @@ def read_checked_manifest(artifact: Artifact) -> Manifest:
         The manifest.
 
     Raises:
-        ArtifactError: The file has no manifest, or was changed after the export.
+        ArtifactError: The file has no manifest, or was changed after the export, or the manifest
+            states a tensor whose shape is not fixed.
     """
     manifest, name = artifact.manifest, artifact.path.name
     if manifest is None:
@@ -106,6 +106,13 @@ def read_checked_manifest(artifact: Artifact) -> Manifest:
     # Files that an export writes only to measure them have no hash yet.
     if manifest.content_sha256 and content_sha256(artifact.path) != manifest.content_sha256:
         raise ArtifactError(f"{name} was changed after the export", "copy or export the file again")
+    for spec in (manifest.input, *manifest.outputs):
+        if not all(isinstance(size, int) for size in spec.shape):
+            raise ArtifactError(
+                f"the manifest of {name} states a shape that is not fixed, {spec.shape}, but a"
+                " compiled network has fixed shapes",
+                "export the file again",
+            )
     return manifest
 
 
@@ -127,6 +134,15 @@ def list_output_shapes(outputs: tuple[TensorSpec, ...]) -> list[tuple[int, ...]]
         outputs: The outputs.
     """
     return [tuple(int(size) for size in spec.shape) for spec in outputs]
+
+
+def _load(lite: Any, path: Path) -> bool:
+    """Load a file with Rockchip's library; return whether this board accepts it."""
+    with silence_file_descriptors():
+        try:
+            return bool(lite.load_rknn(str(path)) == 0 and lite.init_runtime() == 0)
+        except Exception:  # the library raises for some files, and returns a code for others
+            return False
 
 
 def _make_refusal(artifact: Artifact, manifest: Manifest) -> RequestError:

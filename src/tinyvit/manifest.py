@@ -36,6 +36,9 @@ FORMAT = 4
 MANIFEST_KEY = "tinyvit"
 """Key under which file formats with metadata store the manifest, for example in ONNX metadata."""
 
+_OUTPUT_LAYOUTS = ("NC", "NCHW", "NHWC", "")
+"""Orders of the dimensions that an output may have; see `TensorSpec.layout`."""
+
 REQUIRED_FIELDS = ("golden", "parity", "windows", "preprocess_source", "labels_source")
 """Fields that the JSON must contain, although the dataclass has defaults for them."""
 
@@ -205,10 +208,17 @@ def _check_format(data: Any) -> None:
 
 
 def _check_outputs(manifest: Manifest) -> None:
-    """Refuse a manifest without outputs, or with outputs of different kinds."""
+    """Refuse a manifest without outputs, or with outputs that no artifact has together."""
     if len({spec.kind for spec in manifest.outputs}) != 1:
         raise ValueError("outputs has no entry, or entries of different kinds")
     if (manifest.output_kind == "logits") != bool(manifest.labels):
         raise ValueError("it has labels without logits, or logits without labels")
     if manifest.output_kind != "features" and len(manifest.outputs) > 1:
         raise ValueError(f"outputs has several entries of the kind {manifest.output_kind}")
+    if len({spec.name for spec in manifest.outputs}) < len(manifest.outputs):
+        raise ValueError("outputs has several entries of the same name")
+    for spec in manifest.outputs:
+        if spec.dtype != "float32" or spec.layout not in _OUTPUT_LAYOUTS:
+            raise ValueError("outputs has an entry of an impossible dtype or layout")
+        if (spec.kind == "features") != (spec.stride is not None and spec.stride >= 1):
+            raise ValueError("outputs has an entry without the stride of its kind")

@@ -273,3 +273,33 @@ def test_a_board_with_another_chip_is_named(rknn_file: Path, lite: type[FakeLite
     with pytest.raises(RequestError, match=r"for rk3588 with rknn-toolkit2 2\.5\.0"):
         open_runtime(rknn_file, "rknn", RuntimeOptions(device=AUTO_DEVICE))
     assert lite.released == 1
+
+
+def test_an_exception_of_the_library_is_a_refusal(
+    rknn_file: Path, lite: type[FakeLite], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: FakeLite, path: str) -> int:
+        raise RuntimeError("E RKNN: failed to decode config data!")
+
+    monkeypatch.setattr(lite, "load_rknn", fail)
+    with pytest.raises(RequestError, match="this board does not accept it"):
+        open_runtime(rknn_file, "rknn", RuntimeOptions(device=AUTO_DEVICE))
+    assert lite.released == 1
+
+
+@pytest.mark.parametrize("engine", ["rknn", "rknn-simulator"])
+@pytest.mark.parametrize("field", ["input", "outputs"])
+def test_a_manifest_with_a_shape_that_is_not_fixed_is_refused(
+    engine: str, field: str, rknn_file: Path
+) -> None:
+    manifest = read_artifact(rknn_file).manifest
+    assert manifest is not None
+    if field == "input":
+        spec = replace(manifest.input, shape=("batch", *manifest.input.shape[1:]))
+        manifest = replace(manifest, input=spec)
+    else:
+        output = replace(manifest.outputs[0], shape=("batch", len(manifest.labels)))
+        manifest = replace(manifest, outputs=(output,))
+    rknn_file.with_name(f"{rknn_file.name}.json").write_text(manifest.to_json())
+    with pytest.raises(ArtifactError, match="states a shape that is not fixed"):
+        open_runtime(rknn_file, engine, RuntimeOptions(device=AUTO_DEVICE))

@@ -10,8 +10,10 @@ from tests.hostile.loaders import (
     calibration_sources,
     coreml_packages,
     datasets,
+    encoder_files,
     engine_files,
     image_files,
+    image_urls,
     label_files,
     manifests,
     onnx_files,
@@ -22,12 +24,15 @@ from tests.hostile.loaders import (
     pte_files,
     qnn_files,
     records,
+    rknn_files,
+    sensitivity_files,
     tflite_files,
     truth_files,
 )
 
 LOADERS: tuple[Loader, ...] = (
     *onnx_files.LOADERS,
+    *encoder_files.LOADERS,
     *ort_files.LOADERS,
     *openvino_files.LOADERS,
     *tflite_files.LOADERS,
@@ -35,9 +40,11 @@ LOADERS: tuple[Loader, ...] = (
     *coreml_packages.LOADERS,
     *engine_files.LOADERS,
     *qnn_files.LOADERS,
+    *rknn_files.LOADERS,
     *manifests.LOADERS,
     *label_files.LOADERS,
     *image_files.LOADERS,
+    *image_urls.LOADERS,
     *datasets.LOADERS,
     *truth_files.LOADERS,
     *calibration_sources.LOADERS,
@@ -45,18 +52,21 @@ LOADERS: tuple[Loader, ...] = (
     *bench_runs.LOADERS,
     *parquet_files.LOADERS,
     *profiles.LOADERS,
+    *sensitivity_files.LOADERS,
 )
 
 if find_spec("torch"):  # otherwise, the modules that these loaders try cannot be imported
     from tests.hostile.loaders import (
         checkpoint_folders,
         logits_stores,
+        sam_checkpoints,
         torch_checkpoints,
         training_files,
     )
 
     LOADERS += (
         *torch_checkpoints.LOADERS,
+        *sam_checkpoints.LOADERS,
         *checkpoint_folders.LOADERS,
         *training_files.LOADERS,
         *logits_stores.LOADERS,

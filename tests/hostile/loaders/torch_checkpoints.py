@@ -53,7 +53,8 @@ def export_checkpoint(path: Path) -> None:
     checkpoint = network.checkpoint
     for text in (checkpoint.preprocess_source, checkpoint.license, *checkpoint.notes):
         progress.message(text)
-    manifest = build_manifest(checkpoint, network.labels, 1, "host")
+    outputs = () if network.labels else network.original.describe_outputs()
+    manifest = build_manifest(checkpoint, network.labels, 1, "host", outputs=outputs)
     Manifest.from_json(manifest.to_json())
 
 

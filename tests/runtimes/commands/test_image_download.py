@@ -60,6 +60,19 @@ def test_a_file_that_is_too_large_is_not_read_to_its_end() -> None:
         )
 
 
+def test_a_file_that_ends_early_is_refused() -> None:
+    answers = {
+        "/cut.jpg": Answer(b"content", headers={"Content-Length": "8"}),
+        "/whole.jpg": Answer(b"content", headers={"Content-Length": "7"}),
+    }
+    with serve(answers) as server:
+        assert find_error(f"{server}/cut.jpg") == (
+            f"{server}/cut.jpg cannot be downloaded (the connection ended before the end of the"
+            f" file): {REMEDY}"
+        )
+        assert download_image(f"{server}/whole.jpg") == b"content"
+
+
 def test_a_server_that_sends_nothing_or_byte_by_byte_is_given_up() -> None:
     with serve({"/slow": Answer(b"x" * 1000, delay_s=0.05)}) as server:
         start_s = time.monotonic()
