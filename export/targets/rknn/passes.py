@@ -1,7 +1,7 @@
-"""Passes that take the quantize operators out of an ONNX graph and keep their scales.
+"""Passes that prepare an ONNX graph for rknn-toolkit2.
 
-rknn-toolkit2 does not read quantize operators. It reads a float network and a list with the range
-of each tensor, so the scales of the recipe are collected for that list.
+The toolkit does not read quantize operators. It reads a float network and a list with the range of
+each tensor, so the scales of the recipe are collected for that list.
 """
 
 from __future__ import annotations
@@ -54,6 +54,55 @@ def remove_quantizers(model: ir.Model) -> dict[str, float]:
     passes.RemoveUnusedNodesPass()(model)
     _name_attention_scores(model, scales)
     return scales
+
+
+def add_batch_axis_to_norms(model: ir.Model) -> None:
+    """Give the input of each LayerNorm that has no batch axis one, of size 1.
+
+    Requires: the normalized axis is the last one.
+    Changes: a LayerNorm of tokens x channels is one of 1 x tokens x channels, between two Reshape.
+        One whose result is an output of the graph, or of a single token, stays as it is.
+    Why: without a batch axis, the compiler takes the tokens for one, and writes the commands of
+        each token into the file: 7 of 23 MB at 224 x 224 pixels.
+
+    Args:
+        model: The model to change in place.
+    """
+    for node in list(model.graph):
+        if node.op_type != "LayerNormalization":
+            continue
+        source, result = _input(node, 0), node.outputs[0]
+        if source.shape is None or len(source.shape) != 2 or result.is_graph_output():
+            continue
+        shape = [int(size) for size in source.shape.numpy()]
+        if shape[0] == 1:
+            continue
+        before = _make_reshape(model, source, [1, *shape], f"{result.name}_batch_input")
+        node.replace_input_with(0, before.outputs[0])
+        after = _make_reshape(model, result, shape, f"{result.name}_tokens")
+        result.replace_all_uses_with(after.outputs[0])
+        # The uses that were replaced include that of the second Reshape.
+        after.replace_input_with(0, result)
+        result.name, after.outputs[0].name = f"{result.name}_batch", result.name
+        result.shape = before.outputs[0].shape
+        model.graph.insert_before(node, before)
+        model.graph.insert_after(node, after)
+
+
+def _make_reshape(model: ir.Model, source: ir.Value, shape: list[int], name: str) -> ir.Node:
+    """Make a Reshape whose output and node have a name, with its shape as an initializer."""
+    import onnx_ir as ir
+
+    tensor = ir.tensor(np.array(shape, np.int64), name=f"{name}_shape")
+    constant = ir.Value(
+        name=tensor.name,
+        shape=ir.Shape([len(shape)]),
+        type=ir.TensorType(tensor.dtype),
+        const_value=tensor,
+    )
+    model.graph.register_initializer(constant)
+    output = ir.Value(name=name, shape=ir.Shape(shape), type=source.type)
+    return ir.Node("", "Reshape", [source, constant], outputs=[output], name=f"node_{name}")
 
 
 def _name_attention_scores(model: ir.Model, scales: dict[str, float]) -> None:

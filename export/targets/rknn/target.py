@@ -20,7 +20,7 @@ from tinyvit.export.passes.product_macs import count_product_macs
 from tinyvit.export.targets import Feature, Target, check_supported
 from tinyvit.export.targets.rknn.float16_ranges import find_largest_value
 from tinyvit.export.targets.rknn.options import RKNN_OPTIONS, RknnOptions, parse_options
-from tinyvit.export.targets.rknn.passes import remove_quantizers
+from tinyvit.export.targets.rknn.passes import add_batch_axis_to_norms, remove_quantizers
 from tinyvit.export.targets.rknn.writer import RknnModel
 from tinyvit.image_sizes import ImageSize, height_and_width
 from tinyvit.manifest_parts import EmbeddedPreprocessing, Precision
@@ -100,6 +100,7 @@ class RknnTarget(Target):
         python = chips.find_python(self.rknn_options.python)
         model = make_onnx_model(graph)
         scales = remove_quantizers(model) if precision == "int8" else None
+        add_batch_axis_to_norms(model)
         images = make_test_images(graph.img_size, preprocess)
         request = ToolkitRequest(
             serialize_checked(model),
