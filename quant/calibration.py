@@ -64,11 +64,12 @@ class TensorScales:
 
     Attributes:
         scales: The scale of every quantization point for 8 bits, by the name of the point.
-        ranges: The largest absolute value of every point; empty unless every tensor was observed.
+        ranges: The smallest and the largest value of every point; empty unless every tensor was
+            observed.
     """
 
     scales: dict[str, float]
-    ranges: dict[str, float]
+    ranges: dict[str, tuple[float, float]]
 
 
 def calibrate_recipe(

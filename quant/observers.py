@@ -28,13 +28,16 @@ EIGHT_BIT_LIMIT = 127
 """Largest signed integer of 8 bits."""
 
 
-def read_range(observer: Any) -> float:
-    """Return the largest absolute value that an observer has seen, at least `MIN_SCALE`.
+def read_range(observer: Any) -> tuple[float, float]:
+    """Return the smallest and the largest value that an observer has seen.
 
     Args:
         observer: An observer of torchao with the attributes `min_val` and `max_val`.
+
+    Returns:
+        A number that is at most 0, and one that is at least `MIN_SCALE`.
     """
-    return max(-float(observer.min_val), float(observer.max_val), MIN_SCALE)
+    return min(float(observer.min_val), 0.0), max(float(observer.max_val), MIN_SCALE)
 
 
 def create_observers(tensors: Iterable[str], class_name: str) -> dict[str, Any]:

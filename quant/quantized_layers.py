@@ -7,7 +7,7 @@ recognize. In float64, they compute the same without these operators, which do n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import torch
@@ -62,11 +62,17 @@ _INTEGER_TYPES = {
 class ActivationQuantizer(nn.Module):
     """Rounds activations to multiples of a scale, from -128 to 127 times the scale.
 
-    With the type "uint16", the range is from -32768 to 32767 times the scale.
-    torch calls this fake quantization. Gradients are not supported.
+    With the type "uint16", the range is from -32768 to 32767 times the scale. Another zero point
+    moves the range. torch calls this fake quantization. Gradients are not supported.
     """
 
-    def __init__(self, scale: float, activations: Activations, seven_bits: bool = False) -> None:
+    def __init__(
+        self,
+        scale: float,
+        activations: Activations,
+        seven_bits: bool = False,
+        zero_point: int | None = None,
+    ) -> None:
         """Create a quantizer.
 
         Args:
@@ -74,11 +80,15 @@ class ActivationQuantizer(nn.Module):
             activations: The type of the integers. "int8" and "uint8" represent the same real
                 numbers.
             seven_bits: Whether the range is limited to -63 to 63 times the scale.
+            zero_point: The integer that represents 0.0; None for the middle of the integers.
         """
         super().__init__()
         self.scale = scale
         self.activations = activations
         self.seven_bits = seven_bits
+        self.integer_type = _INTEGER_TYPES[activations]
+        if zero_point is not None:
+            self.integer_type = replace(self.integer_type, zero_point=zero_point)
 
     def forward(self, x: Tensor) -> Tensor:
         """Round a tensor.
@@ -91,7 +101,7 @@ class ActivationQuantizer(nn.Module):
         """
         if self.seven_bits:
             x = x.clamp(-SEVEN_BIT_LIMIT * self.scale, SEVEN_BIT_LIMIT * self.scale)
-        integer_type = _INTEGER_TYPES[self.activations]
+        integer_type = self.integer_type
         if x.dtype == torch.float64:
             smallest = integer_type.smallest - integer_type.zero_point
             largest = integer_type.largest - integer_type.zero_point

@@ -35,14 +35,16 @@ from tinyvit.serialization import parse_dataclass, read_json
 if TYPE_CHECKING:
     from tinyvit.nn.checkpoint import Checkpoint
 
-FORMAT = 6
-"""Version of the file format, for a recipe with `Equalization.scales`. In version 2, keys and
-values got 7 bits, and the scales and shifts of LayerNorms were folded (nn/fold.py), which changed
-the scales. Version 3 renamed fields. Version 4 added `windows`, `mean` and `std`, version 5 added
-`equalization`, and version 6 the `scales` in it."""
-FORMAT_WITHOUT_SCALES = 5
-"""Version of the file of a recipe without `Equalization.scales`, which earlier versions of this
-package can read, too."""
+FORMAT = 5
+"""Version of the file format. In version 2, keys and values got 7 bits, and the scales and shifts
+of LayerNorms were folded (nn/fold.py), which changed the scales. Version 3 renamed fields. Version
+4 added `windows`, `mean` and `std`, and version 5 added `equalization`."""
+FORMAT_WITH_SCALES = 6
+"""Version of a recipe with `Equalization.scales` and without `ranges`."""
+FORMAT_WITH_RANGES = 7
+"""Version of a recipe with `ranges` of two numbers for each tensor."""
+FORMATS = (FORMAT, FORMAT_WITH_SCALES, FORMAT_WITH_RANGES)
+"""All versions that can be read."""
 MAX_BYTES = 4 * 2**20
 """Largest size of a recipe file."""
 MIN_SCALE, MAX_SCALE = 1e-30, 1e30
@@ -55,10 +57,11 @@ that quantize only the weights."""
 
 @dataclass(frozen=True)
 class Recipe:
-    """A symmetric int8 quantization: a real number is represented by a scale times an integer.
+    """An int8 quantization: a real number is represented by a scale times an integer.
 
     Activations are integers with one scale per tensor: from -63 to 63 for the keys and values of
-    attention (`quantized_network.SEVEN_BIT_OPERANDS`), and from -128 to 127 for all others. Weights
+    attention (`quantized_network.SEVEN_BIT_OPERANDS`), and from -128 to 127 for all others. Targets
+    that quantize every tensor derive other scales, with zero points, from `ranges`. Weights
     are integers from -m to m with m = 2^(weight_bits - 1) - 1 and one scale per output channel,
     chosen so that the largest absolute value of the channel becomes m. Scales of weights are not
     stored, because they follow from the weights. A recipe without scales quantizes only the
@@ -79,10 +82,11 @@ class Recipe:
         std: Standard deviation with which the calibration images were normalized.
         is_synthetic: Whether the calibration images were made from the network itself.
         equalization: How the folded network was rewritten before it was calibrated.
-        ranges: The largest absolute value of every tensor that the calibration images had, by the
-            name of the point; each above 0. The scales of 16-bit integers follow from them. Empty
-            unless the recipe was calibrated for a target that quantizes every tensor
-            (`QuantScheme.every_tensor`); `scales` then has these points, too.
+        ranges: The smallest and the largest value that every tensor had for the calibration
+            images, by the name of the point; at most 0 and above 0. The zero points of 8-bit
+            integers and the scales of 16-bit ones follow from them. Empty unless the recipe was
+            calibrated for a target that quantizes every tensor (`QuantScheme.every_tensor`);
+            `scales` then has these points, too.
     """
 
     checkpoint_sha256: str
@@ -98,7 +102,7 @@ class Recipe:
     std: tuple[float, float, float] = IMAGENET_STD
     is_synthetic: bool = False
     equalization: Equalization = field(default_factory=Equalization)
-    ranges: dict[str, float] = field(default_factory=dict)
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def weights_only(self) -> bool:
@@ -135,11 +139,11 @@ class Recipe:
         if not self.ranges:
             # For the same reason.
             del fields["ranges"]
-        version = FORMAT
+        version = FORMAT_WITH_RANGES if self.ranges else FORMAT_WITH_SCALES
         if not self.equalization.scales:
             # For the same reason.
             del fields["equalization"]["scales"]
-            version = FORMAT_WITHOUT_SCALES
+            version = version if self.ranges else FORMAT
         return json.dumps({"format": version, **fields}, indent=1, sort_keys=True) + "\n"
 
     @property
@@ -189,8 +193,8 @@ def read_recipe(path: Path) -> Recipe:
         path: The JSON file.
 
     Raises:
-        RequestError: The file cannot be read, is larger than `MAX_BYTES`, has a format version
-            other than `FORMAT`, or is not a recipe.
+        RequestError: The file cannot be read, is larger than `MAX_BYTES`, has another format
+            version, or is not a recipe.
     """
     try:
         return _parse_recipe(read_json(path, MAX_BYTES))
@@ -207,16 +211,20 @@ def _parse_recipe(data: object) -> Recipe:
     """Check parsed JSON and convert it. Raises ValueError with the reason if it is not a recipe."""
     if not isinstance(data, dict):
         raise ValueError("it is not a JSON object")
-    if data.pop("format", None) not in (FORMAT_WITHOUT_SCALES, FORMAT):
-        raise ValueError(f"its format version is not {FORMAT_WITHOUT_SCALES} or {FORMAT}")
+    if data.pop("format", None) not in FORMATS:
+        raise ValueError(f"its format version is not {FORMAT} to {FORMAT_WITH_RANGES}")
     recipe = parse_dataclass(Recipe, data)
     if recipe.weight_bits not in WEIGHT_BITS:
         raise ValueError(f"weight_bits is {recipe.weight_bits}, but must be one of {WEIGHT_BITS}")
     if not recipe.scales:
         raise ValueError("it has no scales")
-    for kind, numbers in (("scale", recipe.scales), ("range", recipe.ranges)):
-        if not all(number > 0 for number in numbers.values()):
-            raise ValueError(f"a {kind} is not above 0")
-        if not all(MIN_SCALE <= number <= MAX_SCALE for number in numbers.values()):
-            raise ValueError(f"a {kind} is not between {MIN_SCALE} and {MAX_SCALE}")
+    if not all(scale > 0 for scale in recipe.scales.values()):
+        raise ValueError("a scale is not above 0")
+    if not all(MIN_SCALE <= scale <= MAX_SCALE for scale in recipe.scales.values()):
+        raise ValueError(f"a scale is not between {MIN_SCALE} and {MAX_SCALE}")
+    for smallest, largest in recipe.ranges.values():
+        if not -MAX_SCALE <= smallest <= 0:
+            raise ValueError(f"the start of a range is not between {-MAX_SCALE} and 0")
+        if not MIN_SCALE <= largest <= MAX_SCALE:
+            raise ValueError(f"the end of a range is not between {MIN_SCALE} and {MAX_SCALE}")
     return recipe

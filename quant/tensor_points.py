@@ -156,13 +156,29 @@ class _QuantizerFactory:
 
     def make(self, point: str) -> ActivationQuantizer:
         """Return the quantizer of a point."""
+        smallest, largest = self.recipe.ranges[point]
         if self.activations != "uint16":
-            return ActivationQuantizer(self.recipe.scales[point], self.activations)
+            return self._make_for_range(smallest, largest, self.recipe.scales[point])
+        limit = max(-smallest, largest) * RANGE_MARGIN
         if point.endswith(".softmax:out"):
-            largest = _SOFTMAX_RANGE
-        else:
-            largest = self.recipe.ranges[point] * RANGE_MARGIN
-        return ActivationQuantizer(largest / _SIXTEEN_BIT_LIMIT, self.activations)
+            limit = _SOFTMAX_RANGE
+        return ActivationQuantizer(limit / _SIXTEEN_BIT_LIMIT, self.activations)
+
+    def _make_for_range(self, smallest: float, largest: float, scale: float) -> ActivationQuantizer:
+        """Return an 8-bit quantizer whose integers represent a range.
+
+        The results of GELU and softmax have no large negative values. With a zero point of 128,
+        half of the integers would be unused.
+
+        Args:
+            smallest: Smallest value of the tensor, at most 0.
+            largest: Largest value of the tensor, above 0.
+            scale: The scale with which the integers from -128 to 127 represent the tensor best;
+                values beyond them are outliers.
+        """
+        smallest, largest = max(smallest, -128 * scale), min(largest, 127 * scale)
+        step = (largest - smallest) / 255
+        return ActivationQuantizer(step, self.activations, zero_point=round(-smallest / step))
 
     def make_all(self, point: str, is_operand: bool) -> list[ActivationQuantizer]:
         """Return the quantizers of the output of a layer, of which keys and values may have two.

@@ -179,7 +179,7 @@ def make_recipe_schema() -> dict[str, Any]:
 
     builder = SchemaBuilder({})
     schema = builder.describe_dataclass(recipe.Recipe)
-    versions = [recipe.FORMAT_WITHOUT_SCALES, recipe.FORMAT]
+    versions = list(recipe.FORMATS)
     version = {"description": "Version of the format.", "enum": versions}
     schema["properties"] = {"format": version, **schema["properties"]}
     schema["properties"]["weight_bits"]["enum"] = list(recipe.WEIGHT_BITS)

@@ -34,7 +34,7 @@ from tinyvit.runtimes.rockchip.chips import PYTHON_OPTION, Chip, make_missing_er
 from tinyvit.runtimes.rockchip.log import Layer, find_toolkit_error, parse_layers
 from tinyvit.serialization import parse_dataclass, parse_json
 
-_WORKER_FILE, _SCALES_FILE = "worker.py", "scales.py"
+_WORKER_FILE, _RANGES_FILE = "worker.py", "ranges.py"
 """Files of this package that the other process executes."""
 _ANSWER_FILE = "answer.json"
 _NETWORK_FILE = "network.rknn"
@@ -65,19 +65,19 @@ class ToolkitRequest:
         chip: The chip.
         analysis_image: A normalized image, float32 (1, 3, height, width), for which the error of
             each layer is measured in the simulator; None to measure nothing.
-        scales: Name of a tensor of the ONNX model -> the scale of its int8 values; None for a
-            float16 network.
-        range_images: Normalized images, from which the toolkit measures the ranges of tensors that
-            have no scale; needed only with `scales`.
+        ranges: Name of a tensor of the ONNX model -> the smallest and the largest value that its
+            int8 values represent; None for a float16 network.
+        range_images: Normalized images, from which the toolkit measures the ranges of other
+            tensors; needed only with `ranges`.
         known_quantization: `CompiledNetwork.quantization` of an earlier compilation, which is used
-            again; "" to make it from `scales`.
+            again; "" to make it from `ranges`.
         input_shape: Shape of the input; needed only with `known_quantization`.
     """
 
     network: bytes
     chip: Chip
     analysis_image: npt.NDArray[np.float32] | None = None
-    scales: Mapping[str, float] | None = None
+    ranges: Mapping[str, tuple[float, float]] | None = None
     range_images: Sequence[npt.NDArray[np.float32]] = ()
     known_quantization: str = ""
     input_shape: tuple[int, ...] = ()
@@ -105,14 +105,14 @@ class ToolkitRequest:
             np.save(folder / f"range_{index}.npy", image)
         request = {
             "settings": settings,
-            "scales": None if self.scales is None else dict(self.scales),
+            "ranges": None if self.ranges is None else dict(self.ranges),
             "known_quantization": self.known_quantization,
             "range_inputs": [f"range_{index}.npy" for index in range(len(range_images))],
             "analysis_inputs": [] if self.analysis_image is None else ["analysis.npy"],
             "simulates": simulates,
         }
         (folder / "network.onnx").write_bytes(self.network)
-        (folder / _SCALES_FILE).write_text(_read_source(_SCALES_FILE), encoding="utf-8")
+        (folder / _RANGES_FILE).write_text(_read_source(_RANGES_FILE), encoding="utf-8")
         (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
 
 
@@ -127,7 +127,7 @@ class CompiledNetwork:
         layer_errors: The toolkit's table of the errors of all layers; "" if none was requested.
         quantization: The parameters with which the toolkit quantized the network, as its own
             configuration file; "" for float16.
-        own_scale_count: Number of tensors that have a scale of the request.
+        own_range_count: Number of tensors that have a range of the request.
         tensor_count: Number of tensors that are quantized.
     """
 
@@ -136,7 +136,7 @@ class CompiledNetwork:
     layers: tuple[Layer, ...]
     layer_errors: str = ""
     quantization: str = ""
-    own_scale_count: int = 0
+    own_range_count: int = 0
     tensor_count: int = 0
 
 
@@ -145,7 +145,7 @@ class ToolkitAnswer:
     """The content of answer.json.
 
     Attributes:
-        own_scale_count: See `CompiledNetwork`.
+        own_range_count: See `CompiledNetwork`.
         tensor_count: See `CompiledNetwork`.
         toolkit: Version of the toolkit; "" if it cannot be imported.
         error: What failed, as a clause; "" if nothing did.
@@ -153,7 +153,7 @@ class ToolkitAnswer:
 
     toolkit: str
     error: str
-    own_scale_count: int = 0
+    own_range_count: int = 0
     tensor_count: int = 0
 
 
@@ -250,7 +250,7 @@ def read_compiled_network(
         layers=parse_layers(log),
         layer_errors=_read_text(folder / _LAYER_FILE, is_required=True) if has_analysis else "",
         quantization=_read_text(folder / _QUANTIZATION_FILE, is_required=False),
-        own_scale_count=answer.own_scale_count,
+        own_range_count=answer.own_range_count,
         tensor_count=answer.tensor_count,
     )
 

@@ -36,8 +36,8 @@ _ANALYSIS_FILE = "error_analysis.txt"
 """File of the accuracy analysis in this folder."""
 _CONFIGURATION_FILE = "network.quantization.cfg"
 """File with the range of each tensor, which the toolkit writes and reads."""
-_SCALES_FILE = "scales.py"
-"""File of the module tinyvit.runtimes.rockchip.scales, which is copied into the folder."""
+_RANGES_FILE = "ranges.py"
+"""File of the module tinyvit.runtimes.rockchip.ranges, which is copied into the folder."""
 
 
 class _MissingModule(types.ModuleType):
@@ -117,7 +117,7 @@ def build(rknn: Any, request: dict[str, Any], answer: dict[str, Any], make_insta
         make_instance: Makes another instance.
     """
     check(rknn.config(**request["settings"]), "configuring")
-    if request["scales"] is None and not request["known_quantization"]:
+    if request["ranges"] is None and not request["known_quantization"]:
         check(rknn.load_onnx("network.onnx"), "reading the ONNX file")
         check(rknn.build(do_quantization=False), "compiling")
     else:
@@ -137,7 +137,7 @@ def quantize(rknn: Any, request: dict[str, Any], answer: dict[str, Any]) -> str:
     """Let the toolkit rewrite the network, and choose the range of each tensor.
 
     The toolkit measures ranges with the images of a list. Those are used only for the tensors that
-    have no scale in the request.
+    have no range in the request.
 
     Args:
         rknn: An instance of the toolkit's class.
@@ -169,18 +169,18 @@ def quantize(rknn: Any, request: dict[str, Any], answer: dict[str, Any]) -> str:
             for node in onnx.load("network.model").graph.node
             if node.input
         ]
-        own_scales = load_scales_module().choose_scales(nodes, list(parameters), request["scales"])
-        for name, scale in own_scales.items():
-            set_range(parameters[name], [-128 * scale], [127 * scale])
-        answer["own_scale_count"], answer["tensor_count"] = len(own_scales), len(parameters)
+        own_ranges = load_ranges_module().choose_ranges(nodes, list(parameters), request["ranges"])
+        for name, (smallest, largest) in own_ranges.items():
+            set_range(parameters[name], [smallest], [largest])
+        answer["own_range_count"], answer["tensor_count"] = len(own_ranges), len(parameters)
     text = io.StringIO()
     yaml.dump(configuration, text)
     return text.getvalue()
 
 
-def load_scales_module() -> Any:
-    """Return the module in the file `_SCALES_FILE`."""
-    spec = importlib.util.spec_from_file_location("scales", _SCALES_FILE)
+def load_ranges_module() -> Any:
+    """Return the module in the file `_RANGES_FILE`."""
+    spec = importlib.util.spec_from_file_location("ranges", _RANGES_FILE)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -192,7 +192,7 @@ def set_range(entry: dict[str, Any], smallest: list[float], largest: list[float]
     """Change the range of a tensor.
 
     The toolkit computes the scale and the zero point from the range; it refuses other changes. With
-    a range from -128 to 127 times a scale, it computes this scale and no zero point.
+    the numbers that the integers -128 and 127 represent, it computes the same scale and zero point.
 
     Args:
         entry: The entry of a tensor; one of another type than int8 is not changed.

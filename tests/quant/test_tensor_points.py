@@ -71,19 +71,47 @@ def test_the_scales_of_other_targets_do_not_change(
         assert full_recipe.scales[point] == scale
 
 
-def test_ranges_are_the_largest_absolute_values(
+def test_ranges_are_the_smallest_and_largest_values(
     noise_images: torch.Tensor, full_recipe: Recipe
 ) -> None:
-    largest = float(noise_images[:8].abs().max())
-    assert full_recipe.ranges["patch_embed.conv1:in"] == pytest.approx(largest, rel=1e-6)
+    images = noise_images[:8]
+    limits = [float(images.min()), float(images.max())]
+    assert full_recipe.ranges["patch_embed.conv1:in"] == pytest.approx(limits, rel=1e-6)
+    # The smallest value of GELU is -0.17, and a softmax has no negative ones.
+    smallest = {point: limits[0] for point, limits in full_recipe.ranges.items()}
+    assert -0.1701 < smallest["stages.1.blocks.0.mlp.fc2:in"] < -0.16
+    assert smallest["stages.1.blocks.0.attn.softmax:out"] == 0
+
+
+def test_8_bit_integers_cover_the_range(folded_network: TinyViT, full_recipe: Recipe) -> None:
+    point = "head.norm:in"
+    for limits, scale, expected in (
+        ((-0.2, 5.0), 1.0, (5.2 / 255, round(0.2 * 255 / 5.2))),
+        ((0.0, 5.0), 1.0, (5 / 255, 0)),
+        ((-9.0, 9.0), 0.01, (0.01, 128)),  # what the scale does not represent is an outlier
+        ((-9.0, 0.5), 0.01, (1.78 / 255, round(1.28 * 255 / 1.78))),
+    ):
+        recipe = replace(
+            full_recipe,
+            ranges={**full_recipe.ranges, point: limits},
+            scales={**full_recipe.scales, point: scale},
+        )
+        network = quantize_network(folded_network, recipe, EVERY_TENSOR_8)
+        quantizer = network.get_submodule("head.norm.0")
+        assert isinstance(quantizer, ActivationQuantizer)
+        assert quantizer.scale == pytest.approx(expected[0])
+        assert quantizer.integer_type.zero_point == expected[1]
+        values = torch.tensor([-10.0, 0.0, 10.0])
+        step, zero_point = expected
+        ends = [-zero_point * step, 0.0, (255 - zero_point) * step]
+        assert quantizer(values).tolist() == pytest.approx(ends, rel=1e-6)
+        assert quantizer(values.double()).tolist() == pytest.approx(ends)
 
 
 def test_16_bit_integers_cover_twice_the_range(
     folded_network: TinyViT, full_recipe: Recipe
 ) -> None:
-    recipe = replace(
-        full_recipe, ranges={**full_recipe.ranges, "head.norm:in": 3.2767, "head.fc:out": 0.5}
-    )
+    recipe = replace(full_recipe, ranges={**full_recipe.ranges, "head.norm:in": (-3.2767, 1.0)})
     network = quantize_network(folded_network, recipe, EVERY_TENSOR_16)
     quantizer = network.get_submodule("head.norm.0")
     assert isinstance(quantizer, ActivationQuantizer)
@@ -143,10 +171,21 @@ def test_a_recipe_for_other_targets_is_refused(folded_network: TinyViT, recipe: 
         require_points(recipe, folded_network, Path("r.json"), every_tensor=True)
 
 
-def test_a_negative_range_is_refused(tmp_path: Path, full_recipe: Recipe) -> None:
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ((-1.0, 0.0), "the end of a range is not between 1e-30 and"),
+        ((0.0, 1e31), "the end of a range is not between 1e-30 and"),
+        ((0.5, 1.0), "the start of a range is not between"),
+        ((-1e31, 1.0), "the start of a range is not between"),
+    ],
+)
+def test_an_impossible_range_is_refused(
+    tmp_path: Path, full_recipe: Recipe, limits: tuple[float, float], message: str
+) -> None:
     path = tmp_path / "recipe.json"
-    replace(full_recipe, ranges={"head.fc:out": -1.0}).save(path)
-    with pytest.raises(RequestError, match="a range is not above 0"):
+    replace(full_recipe, ranges={"head.fc:out": limits}).save(path)
+    with pytest.raises(RequestError, match=message):
         read_recipe(path)
 
 

@@ -49,15 +49,15 @@ def write_rknn_file(path: Path, quantization: str = "", has_golden: bool = False
         quantization: The toolkit's configuration, for int8.
         has_golden: Whether the manifest has golden vectors of the fake simulator.
     """
-    scales = {"image": 1.0} if quantization else None
-    request = ToolkitRequest(b"network", CHIPS["rk3588"], scales=scales)
+    ranges = {"image": (-128.0, 127.0)} if quantization else None
+    request = ToolkitRequest(b"network", CHIPS["rk3588"], ranges=ranges)
     compiled = CompiledNetwork(
         CONTENT,
         "rknn-toolkit2 2.5.0",
         (),
         "layers",
         quantization,
-        own_scale_count=1,
+        own_range_count=1,
         tensor_count=2,
     )
     model = RknnModel(request, compiled, {}, None)

@@ -1,7 +1,7 @@
 """Passes that prepare an ONNX graph for rknn-toolkit2.
 
 The toolkit does not read quantize operators. It reads a float network and a list with the range of
-each tensor, so the scales of the recipe are collected for that list.
+each tensor, so the ranges of the quantize operators are collected for that list.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from tinyvit.runtimes.rockchip.ranges import Range
+
 if TYPE_CHECKING:
     import onnx_ir as ir
 
@@ -19,25 +21,25 @@ _ATTENTION_SUFFIXES = ("_2sdpa_q_matmul", "_2sdpa_q_add")
 before and after the attention biases are added, after it has fused both products."""
 
 
-def remove_quantizers(model: ir.Model) -> dict[str, float]:
+def remove_quantizers(model: ir.Model) -> dict[str, Range]:
     """Remove all quantize and dequantize operators.
 
-    Requires: the integers of activations represent the numbers from -128 to 127 times the scale.
+    Requires: activations have 8 bits and one scale for a tensor.
     Changes: an activation that was quantized is passed on as it is, and integer weights become the
         float32 numbers that they represent.
-    Why: the toolkit quantizes the network itself, with the scales that are returned.
+    Why: the toolkit quantizes the network itself, with the ranges that are returned.
 
     Args:
         model: The model to change in place.
 
     Returns:
-        Name of each tensor that was quantized -> its scale. A tensor that was quantized twice has
-        the first scale.
+        Name of each tensor that was quantized -> the smallest and the largest value that its
+        integers represent. A tensor that was quantized twice has the first range.
     """
     import onnx_ir.passes.common as passes
 
     passes.TopologicalSortPass()(model)
-    scales: dict[str, float] = {}
+    ranges: dict[str, Range] = {}
     for node in list(model.graph):
         if node.op_type != "DequantizeLinear":
             continue
@@ -45,15 +47,15 @@ def remove_quantizers(model: ir.Model) -> dict[str, float]:
         quantizer = source.producer()
         if quantizer is not None and quantizer.op_type == "QuantizeLinear":
             replacement = _input(quantizer, 0)
-            scales.setdefault(replacement.name or "", float(_read(_input(node, 1))))
+            ranges.setdefault(replacement.name or "", _read_range(quantizer))
         else:
             replacement = _dequantize_constant(model, node)
         if node.outputs[0].is_graph_output():
-            _replace_graph_output(model, node.outputs[0], replacement, scales)
+            _replace_graph_output(model, node.outputs[0], replacement, ranges)
         node.outputs[0].replace_all_uses_with(replacement)
     passes.RemoveUnusedNodesPass()(model)
-    _name_attention_scores(model, scales)
-    return scales
+    _name_attention_scores(model, ranges)
+    return ranges
 
 
 def add_batch_axis_to_norms(model: ir.Model) -> None:
@@ -105,8 +107,8 @@ def _make_reshape(model: ir.Model, source: ir.Value, shape: list[int], name: str
     return ir.Node("", "Reshape", [source, constant], outputs=[output], name=f"node_{name}")
 
 
-def _name_attention_scores(model: ir.Model, scales: dict[str, float]) -> None:
-    """Add the scales of the scores of attention, under the names that the toolkit gives them."""
+def _name_attention_scores(model: ir.Model, ranges: dict[str, Range]) -> None:
+    """Add the ranges of the scores of attention, under the names that the toolkit gives them."""
     for node in model.graph:
         if node.op_type != "MatMul":
             continue
@@ -115,23 +117,30 @@ def _name_attention_scores(model: ir.Model, scales: dict[str, float]) -> None:
             continue
         scores, probabilities = _input(softmax, 0).name or "", softmax.outputs[0].name or ""
         for suffix in _ATTENTION_SUFFIXES:
-            if scores in scales:
-                scales[f"{node.name}{suffix}"] = scales[scores]
-        if probabilities in scales:
-            scales[f"{node.name}_2sdpa_q_softmax"] = scales[probabilities]
+            if scores in ranges:
+                ranges[f"{node.name}{suffix}"] = ranges[scores]
+        if probabilities in ranges:
+            ranges[f"{node.name}_2sdpa_q_softmax"] = ranges[probabilities]
 
 
 def _replace_graph_output(
-    model: ir.Model, old: ir.Value, new: ir.Value, scales: dict[str, float]
+    model: ir.Model, old: ir.Value, new: ir.Value, ranges: dict[str, Range]
 ) -> None:
     """Make another value an output of the graph, under the name of the old one."""
     index = next(i for i, value in enumerate(model.graph.outputs) if value is old)
     name, previous_name = old.name or "", new.name or ""
     old.name = f"{name}_quantized"
     new.name = name
-    if previous_name in scales:
-        scales[name] = scales.pop(previous_name)
+    if previous_name in ranges:
+        ranges[name] = ranges.pop(previous_name)
     model.graph.outputs[index] = new
+
+
+def _read_range(quantizer: ir.Node) -> Range:
+    """Return the smallest and the largest value that a quantize operator represents."""
+    scale, zero_point = _read(_input(quantizer, 1)), _read(_input(quantizer, 2))
+    limits, zero = np.iinfo(zero_point.dtype), int(zero_point)
+    return float(scale) * (limits.min - zero), float(scale) * (limits.max - zero)
 
 
 def _dequantize_constant(model: ir.Model, node: ir.Node) -> ir.Value:

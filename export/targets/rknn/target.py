@@ -99,18 +99,18 @@ class RknnTarget(Target):
         check_supported(self, precision, embedded_preprocessing, graph.batch)
         python = chips.find_python(self.rknn_options.python)
         model = make_onnx_model(graph)
-        scales = remove_quantizers(model) if precision == "int8" else None
+        ranges = remove_quantizers(model) if precision == "int8" else None
         add_batch_axis_to_norms(model)
         images = make_test_images(graph.img_size, preprocess)
         request = ToolkitRequest(
             serialize_checked(model),
             self.rknn_options.chips[0],
             analysis_image=images[0],
-            scales=scales,
+            ranges=ranges,
             range_images=images,
         )
         largest_value = None
-        if scales is None:
+        if ranges is None:
             largest_value = find_largest_value(request.network, images)
         return RknnModel(
             request=request,

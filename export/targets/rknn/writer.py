@@ -86,9 +86,9 @@ class RknnModel(LoweredModel):
 
     def describe_quantizer(self) -> str:
         """Describe whose scales the network has, as a clause; "" for float16."""
-        if self.request.scales is None:
+        if self.request.ranges is None:
             return ""
-        own, total = self.compiled.own_scale_count, self.compiled.tensor_count
+        own, total = self.compiled.own_range_count, self.compiled.tensor_count
         return (
             f"by {self.compiled.compiler}, with the recipe's scales for {own} of {total} tensors,"
             " and its own for the others"

@@ -40,6 +40,7 @@ from tinyvit.quant.quantized_network import quantize_network
 from tinyvit.quant.recipe import Recipe
 from tinyvit.runtimes.rockchip.chips import CHIPS, PYTHON_VARIABLE
 from tinyvit.runtimes.rockchip.log import Layer
+from tinyvit.runtimes.rockchip.ranges import Range
 from tinyvit.runtimes.rockchip.simulator import Simulator
 from tinyvit.runtimes.rockchip.toolkit import CompiledNetwork, ToolkitRequest
 
@@ -145,22 +146,26 @@ def test_the_network_has_an_opset_that_the_toolkit_reads(demo_graph: Graph) -> N
     assert make_onnx_model(older).graph.opset_imports[""] == 18
 
 
-def test_quantizers_become_scales(quantized: Any) -> None:
+def test_quantizers_become_ranges(quantized: Any) -> None:
     model = make_onnx_model(trace(quantized))
-    scales = remove_quantizers(model)
+    ranges = remove_quantizers(model)
     operators = {node.op_type for node in model.graph}
     assert not operators & {"QuantizeLinear", "DequantizeLinear"}
     assert [value.name for value in model.graph.outputs] == ["logits"]
     computed = {value.name for node in model.graph for value in node.outputs}
-    own = {name for name in scales if "_2sdpa" not in name}
+    own = {name for name in ranges if "_2sdpa" not in name}
     assert own <= computed | {"image"}
     assert {"image", "logits"} <= own
-    # Every convolution, sum, LayerNorm and GELU has a scale.
+    # Every convolution, LayerNorm and softmax has a range. That of a softmax begins with 0.
     for node in model.graph:
         if node.op_type in ("Conv", "LayerNormalization", "Softmax"):
-            assert node.outputs[0].name in scales, node.name
+            assert node.outputs[0].name in ranges, node.name
+        if node.op_type == "Softmax":
+            smallest, largest = ranges[node.outputs[0].name or ""]
+            assert smallest == 0
+            assert 0 < largest <= 1.001
     attention = [node.name for node in model.graph if node.op_type == "Softmax"]
-    assert len([name for name in scales if name.endswith("_2sdpa_q_softmax")]) == len(attention)
+    assert len([name for name in ranges if name.endswith("_2sdpa_q_softmax")]) == len(attention)
     products = count_product_macs(model)
     assert len(products) == sum(node.op_type in ("Conv", "Gemm", "MatMul") for node in model.graph)
     assert all(products.values())
@@ -274,9 +279,9 @@ def test_layers_belong_to_nodes() -> None:
     assert not is_layer_of("node_linear_12#2", "node_linear_1")
 
 
-def make_model(layers: tuple[Layer, ...], scales: dict[str, float] | None = None) -> RknnModel:
+def make_model(layers: tuple[Layer, ...], ranges: dict[str, Range] | None = None) -> RknnModel:
     compiled = CompiledNetwork(b"", "rknn-toolkit2 2.5.0", layers, "", "", 3, 4)
-    request = ToolkitRequest(b"", CHIPS["rk3576"], scales=scales)
+    request = ToolkitRequest(b"", CHIPS["rk3576"], ranges=ranges)
     return RknnModel(request, compiled, {"node_a": 3, "node_b": 1}, LargestValue("x", 2.0))
 
 
@@ -288,7 +293,7 @@ def test_what_stays_on_the_cpu_is_stated() -> None:
     assert "takes the whole network" in make_model(layers[:1]).notes("float16")[0]
     assert "does not state" in make_model(()).notes("float16")[0]
     assert model.describe_quantizer() == ""
-    assert "scales for 3 of 4 tensors" in make_model(layers, {"x": 1.0}).describe_quantizer()
+    assert "scales for 3 of 4 tensors" in make_model(layers, {"x": (0.0, 1.0)}).describe_quantizer()
 
 
 @needs_linux
@@ -336,11 +341,11 @@ def test_the_simulator_computes_the_quantized_network(quantized: Any) -> None:
     from tinyvit.quant.quantized_network import with_exact_arithmetic
 
     model = make_onnx_model(trace(quantized))
-    scales = remove_quantizers(model)
+    ranges = remove_quantizers(model)
     add_batch_axis_to_norms(model)
     images = torch.randn(6, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     request = ToolkitRequest(
-        serialize_checked(model), CHIPS["rk3588"], scales=scales, range_images=[images[:1].numpy()]
+        serialize_checked(model), CHIPS["rk3588"], ranges=ranges, range_images=[images[:1].numpy()]
     )
     simulator = Simulator(request, os.environ[PYTHON_VARIABLE])
     try:
@@ -354,4 +359,4 @@ def test_the_simulator_computes_the_quantized_network(quantized: Any) -> None:
     # The logits for noise are at most 0.7, of which a few roundings to the other side are a third.
     error = np.sqrt(np.mean(np.square(logits - expected)))
     assert error < 0.5 * np.sqrt(np.mean(np.square(expected)))
-    assert simulator.compiled.own_scale_count > 0.9 * simulator.compiled.tensor_count
+    assert simulator.compiled.own_range_count > 0.9 * simulator.compiled.tensor_count

@@ -13,7 +13,7 @@ from tests.helpers.fake_rknn import write_fake_python, write_fake_toolkit
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.runtimes.rockchip.chips import CHIPS, PYTHON_VARIABLE, SETUP_COMMANDS, find_python
 from tinyvit.runtimes.rockchip.log import Layer, find_toolkit_error, parse_layers
-from tinyvit.runtimes.rockchip.scales import choose_scales, list_original_names
+from tinyvit.runtimes.rockchip.ranges import choose_ranges, list_original_names
 from tinyvit.runtimes.rockchip.simulator import Simulator
 from tinyvit.runtimes.rockchip.toolkit import (
     ToolkitRequest,
@@ -54,7 +54,7 @@ def test_the_request_names_the_chip(name: str, tmp_path: Path) -> None:
     assert request["settings"]["target_platform"] == name
     assert ("single_core_mode" in request["settings"]) == (name == "rk3588")
     assert request["analysis_inputs"] == request["range_inputs"] == []
-    assert request["scales"] is None
+    assert request["ranges"] is None
     assert (tmp_path / "network.onnx").read_bytes() == b"network"
 
 
@@ -197,7 +197,7 @@ def test_the_last_error_is_found_without_colors() -> None:
     assert find_toolkit_error("I done") == ""
 
 
-def test_scales_follow_the_toolkits_names() -> None:
+def test_ranges_follow_the_toolkits_names() -> None:
     assert list_original_names("gelu_9-rs_sw") == ["gelu_9-rs_sw", "gelu_9-rs", "gelu_9"]
     assert "node_matmul_5_2sdpa_q_add" in list_original_names("node_matmul_5#1_2sdpa_q_add")
     assert "image" in list_original_names("image_int8")
@@ -212,20 +212,23 @@ def test_scales_follow_the_toolkits_names() -> None:
         ("Add", "node_add", "view_4", "unknown"),
     ]
     names = ["image", *(output for *_, output in nodes)]
-    scales = {"image": 1.0, "conv2d": 2.0, "layer_norm": 3.0, "view_4": 4.0, "absent": 5.0}
-    assert choose_scales(nodes, names, scales) == {
-        "image": 1.0,
-        "conv2d": 2.0,
-        "permute_sw": 2.0,
-        "node_layer_norm#1_sw": 2.0,  # the input of the LayerNorm, whatever its name says
-        "normed": 3.0,
-        "view_4": 4.0,
-        "view_3": 4.0,
-        "linear_tp_rs_sw": 4.0,
+    ranges = {
+        name: (-float(number), 2.0 * number)
+        for number, name in enumerate(("image", "conv2d", "layer_norm", "view_4", "absent"), 1)
+    }
+    assert choose_ranges(nodes, names, ranges) == {
+        "image": (-1.0, 2.0),
+        "conv2d": (-2.0, 4.0),
+        "permute_sw": (-2.0, 4.0),
+        "node_layer_norm#1_sw": (-2.0, 4.0),  # the input of the LayerNorm, whatever its name says
+        "normed": (-3.0, 6.0),
+        "view_4": (-4.0, 8.0),
+        "view_3": (-4.0, 8.0),
+        "linear_tp_rs_sw": (-4.0, 8.0),
     }
 
 
-@pytest.mark.parametrize("name", ["worker.py", "scales.py"])
+@pytest.mark.parametrize("name", ["worker.py", "ranges.py"])
 def test_the_other_python_needs_nothing_of_this_package(name: str) -> None:
     from tinyvit.runtimes.rockchip import chips
 

@@ -1,4 +1,4 @@
-"""Chooses the scales of a network that rknn-toolkit2 has rewritten.
+"""Chooses the ranges of the tensors of a network that rknn-toolkit2 has rewritten.
 
 The toolkit rewrites a network before it is quantized, and changes the names of tensors. The worker
 (`worker.py`) loads a copy of this file, so it imports nothing of this package.
@@ -18,26 +18,28 @@ _NODE_PREFIX = "node_"
 
 Node = tuple[str, str, str, str]
 """A node of the rewritten network: operator, name, name of its first input, name of its output."""
+Range = tuple[float, float]
+"""The smallest and the largest value that the integers of a tensor represent."""
 
 
-def choose_scales(
-    nodes: list[Node], names: list[str], scales: dict[str, float]
-) -> dict[str, float]:
-    """Choose the scales of the tensors of the rewritten network.
+def choose_ranges(
+    nodes: list[Node], names: list[str], ranges: dict[str, Range]
+) -> dict[str, Range]:
+    """Choose the ranges of the tensors of the rewritten network.
 
-    A tensor has the scale of the original tensor of its name. Otherwise, it has that of the tensor
+    A tensor has the range of the original tensor of its name. Otherwise, it has that of the tensor
     that its node computed originally, or that of the tensor from which its values are moved. The
     last choice is the original tensor whose name is left without the toolkit's suffixes.
 
     Args:
         nodes: The nodes, in order.
         names: The names of the tensors.
-        scales: Name of a tensor of the original network -> its scale.
+        ranges: Name of a tensor of the original network -> its smallest and largest value.
 
     Returns:
-        Name of a tensor of the rewritten network -> its scale, for all for which one is known.
+        Name of a tensor of the rewritten network -> its range, for all for which one is known.
     """
-    chosen = {name: scales[name] for name in names if name in scales}
+    chosen = {name: ranges[name] for name in names if name in ranges}
     for operator, node_name, _, output in nodes:
         if operator not in _MOVING_OPERATORS and output in names and output not in chosen:
             tensors = [
@@ -45,39 +47,39 @@ def choose_scales(
                 for candidate in list_original_names(node_name)
                 if candidate.startswith(_NODE_PREFIX)
             ]
-            add_first_scale(output, tensors, scales, chosen)
-    spread_scales(nodes, names, chosen)
+            add_first_range(output, tensors, ranges, chosen)
+    spread_ranges(nodes, names, chosen)
     for name in names:
         if name not in chosen:
-            add_first_scale(name, list_original_names(name), scales, chosen)
-    spread_scales(nodes, names, chosen)
+            add_first_range(name, list_original_names(name), ranges, chosen)
+    spread_ranges(nodes, names, chosen)
     return chosen
 
 
-def add_first_scale(
-    name: str, candidates: list[str], scales: dict[str, float], chosen: dict[str, float]
+def add_first_range(
+    name: str, candidates: list[str], ranges: dict[str, Range], chosen: dict[str, Range]
 ) -> None:
-    """Give a tensor the scale of the first of several original tensors that has one.
+    """Give a tensor the range of the first of several original tensors that has one.
 
     Args:
         name: Name of the tensor.
         candidates: Names of original tensors.
-        scales: The scales of original tensors.
-        chosen: The scales, to which that of the tensor is added.
+        ranges: The ranges of original tensors.
+        chosen: The ranges, to which that of the tensor is added.
     """
     for candidate in candidates:
-        if candidate in scales:
-            chosen[name] = scales[candidate]
+        if candidate in ranges:
+            chosen[name] = ranges[candidate]
             return
 
 
-def spread_scales(nodes: list[Node], names: list[str], chosen: dict[str, float]) -> None:
-    """Give both sides of each operator that only moves values the same scale.
+def spread_ranges(nodes: list[Node], names: list[str], chosen: dict[str, Range]) -> None:
+    """Give both sides of each operator that only moves values the same range.
 
     Args:
         nodes: The nodes, in order.
         names: The names of the tensors.
-        chosen: The scales, to which others are added.
+        chosen: The ranges, to which others are added.
     """
     moves = [node[2:] for node in nodes if node[0] in _MOVING_OPERATORS]
     for pairs in (moves, [(output, source) for source, output in reversed(moves)]):
