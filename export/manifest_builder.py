@@ -53,6 +53,11 @@ seen was 0.004. int8: correct engines add float32 numbers in different orders, s
 middle between two integers may be rounded up or down; docs/lab-notes/int8.md has the differences
 seen in correct engines and in kernels that saturate.
 """
+FEATURE_ROUNDING_TOLERANCE = 0.16
+"""The same fraction for a feature map in int8. Of its values, 512 are compared for each input, and
+the largest of so many roundings is larger than that of a few logits: in the embeddings of a
+MobileSAM at 1024 x 1024 pixels, correct engines differ by up to 0.082 (docs/lab-notes/int8.md).
+"""
 
 SQUARES = ((8, 0), (8, 8), (5, 0), (12, 6), (12, 18), (4, 2))
 """Checkerboards among the golden inputs of an int8 network: (side of a square, shift of the
@@ -187,15 +192,31 @@ def make_golden_vectors(
         outputs=tuple(
             tuple(float(f"{value:.7g}") for values in row for value in values[0]) for row in rows
         ),
-        tolerances=tuple(_choose_tolerance(manifest, values) for values in outputs),
+        tolerances=tuple(
+            choose_tolerance(manifest, spec, values)
+            for spec, values in zip(manifest.outputs, outputs)
+        ),
     )
 
 
-def _choose_tolerance(manifest: Manifest, values: npt.NDArray[np.float64]) -> float:
-    """Choose the largest allowed difference from the values of one output."""
+def choose_tolerance(
+    manifest: Manifest, spec: OutputSpec, values: npt.NDArray[np.float64]
+) -> float:
+    """Choose the largest difference from the golden values of an output that is allowed.
+
+    Args:
+        manifest: The artifact's manifest; its precision and embedded preprocessing are used.
+        spec: The output.
+        values: Its golden values for all inputs.
+
+    Returns:
+        The difference, rounded to three digits.
+    """
+    rounding_tolerance = ROUNDING_TOLERANCE.get(manifest.precision, 0.0)
+    if spec.kind == "features" and manifest.precision == "int8":
+        rounding_tolerance = FEATURE_ROUNDING_TOLERANCE
     relative_tolerance = max(
-        RELATIVE_TOLERANCE[manifest.embedded_preprocessing],
-        ROUNDING_TOLERANCE.get(manifest.precision, 0.0),
+        RELATIVE_TOLERANCE[manifest.embedded_preprocessing], rounding_tolerance
     )
     tolerance = relative_tolerance * max(1.0, float(np.abs(values).max()))
     return float(f"{tolerance:.3g}")

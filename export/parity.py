@@ -143,7 +143,7 @@ def measure_parity(runtime: Runtime, manifest: Manifest) -> Parity:
         raise ArtifactError(
             f"the {manifest.target} artifact does not equal {reference}: in {engine}, {name} differ"
             f" by {worst.max_abs_diff:.2g}, and {worst.tolerance:.2g} is allowed",
-            "if the checkpoint classifies images in PyTorch, report this, with the model's variant"
+            "if the checkpoint is right in PyTorch, report this, with the model's variant"
             " and the output of pip list",
         )
     two_digits = float(f"{worst.max_abs_diff:.1e}")

@@ -49,8 +49,9 @@ class QuantScheme:
             numbers. If activations stay float32, the weights are always int8 constants.
         every_tensor: Whether all tensors and all layers are quantized, as NPUs need it: also those
             of `FLOAT_LAYERS`, sums, and the results of LayerNorm, GELU and softmax. The fields
-            `quantized_outputs` and `attention` then have no effect. Keys and values have 8 bits,
-            whatever `activations` is. No unit can return to float32.
+            `quantized_outputs` and `attention` then have no effect. With "uint8", each tensor has a
+            zero point that follows from its smallest and largest value. Keys and values have 8
+            bits, whatever `activations` is. No unit can return to float32.
     """
 
     activations: Activations = "int8"
