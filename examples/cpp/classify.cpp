@@ -1,6 +1,7 @@
 #include "classify.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <exception>
@@ -60,6 +61,41 @@ std::string make_printable(const std::string& text) {
     return printable;
 }
 
+/// Return the median of durations.
+double find_median(std::vector<double> durations) {
+    const auto middle = durations.begin() + static_cast<std::ptrdiff_t>(durations.size() / 2);
+    std::nth_element(durations.begin(), middle, durations.end());
+    return *middle;
+}
+
+/// Decode and classify an image many times, and return the predictions and the median times.
+std::string measure(const Classify& classify, const std::string& image_path, std::size_t runs) {
+    using Clock = std::chrono::steady_clock;
+    using Milliseconds = std::chrono::duration<double, std::milli>;
+    std::vector<double> decoding;
+    std::vector<double> classifying;
+    std::string predictions;
+    for (std::size_t run = 0; run < runs; ++run) {
+        const auto start = Clock::now();
+        const Image image = read_image(image_path);
+        const auto decoded = Clock::now();
+        predictions = classify(image);
+        decoding.push_back(Milliseconds(decoded - start).count());
+        classifying.push_back(Milliseconds(Clock::now() - decoded).count());
+    }
+    char times[128];
+    std::snprintf(times, sizeof times, "decoding %.2f ms, resizing and network %.2f ms (%zu runs)\n",
+                  find_median(decoding), find_median(classifying), runs);
+    return predictions + times;
+}
+
+/// Return the number of runs in an argument; 0 if it is none.
+std::size_t parse_runs(const std::string& text) {
+    const bool is_number = !text.empty() && text.size() <= 6 &&
+                           text.find_first_not_of("0123456789") == std::string::npos;
+    return is_number ? std::stoul(text) : 0;
+}
+
 }  // namespace
 
 Image read_image(const std::string& path) {
@@ -113,16 +149,19 @@ std::string format_predictions(const float* logits, const Manifest& manifest, st
     return lines;
 }
 
-int run_program(int argc, char** argv, Classify classify) {
-    if (argc != 3) {
-        std::cerr << "usage: " << argv[0] << " MODEL IMAGE\n";
+int run_program(int argc, char** argv, OpenModel open_model) {
+    const std::size_t runs = argc == 4 ? parse_runs(argv[3]) : 1;
+    if ((argc != 3 && argc != 4) || runs == 0) {
+        std::cerr << "usage: " << argv[0] << " MODEL IMAGE [RUNS]\n";
         return 2;
     }
     const std::string model_path = argv[1];
     const std::string image_path = argv[2];
     try {
         if (!std::ifstream(model_path)) throw std::runtime_error(model_path + " cannot be read");
-        std::cout << classify(model_path, read_image(image_path));
+        const Classify classify = open_model(model_path);
+        std::cout << (argc == 4 ? measure(classify, image_path, runs)
+                                : classify(read_image(image_path)));
         return 0;
     } catch (const std::exception& error) {
         std::cerr << "error: " << make_printable(error.what()) << "\n";

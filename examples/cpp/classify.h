@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -34,9 +35,13 @@ Manifest parse_manifest(const std::string& json);
 std::string format_predictions(const float* logits, const Manifest& manifest,
                                std::size_t top_k = 5);
 
-/// Classifies an image with an artifact, and returns the text to print.
-using Classify = std::string (*)(const std::string& model_path, const Image& image);
+/// Classifies an image, and returns the text to print.
+using Classify = std::function<std::string(const Image& image)>;
 
-/// The main function of both programs, with the arguments MODEL and IMAGE. An error is one line.
-/// Returns the exit code: 0, 1 for an error, or 2 for wrong arguments.
-int run_program(int argc, char** argv, Classify classify);
+/// Opens an artifact once, to classify any number of images.
+using OpenModel = Classify (*)(const std::string& model_path);
+
+/// The main function of both programs, with the arguments MODEL and IMAGE. With a number of RUNS as
+/// a third argument, the image is classified that often, and the median times are printed, too.
+/// An error is one line. Returns the exit code: 0, 1 for an error, or 2 for wrong arguments.
+int run_program(int argc, char** argv, OpenModel open_model);

@@ -6,40 +6,45 @@
 #include <array>
 #include <cstdlib>
 #include <filesystem>
+#include <memory>
 #include <stdexcept>
 
 #include "classify.h"
 
 namespace {
 
-std::string classify(const std::string& model_path, const Image& image) {
-    Ort::Env env(ORT_LOGGING_LEVEL_ERROR, "tinyvit");
-    Ort::Session session(env, std::filesystem::path(model_path).c_str(), Ort::SessionOptions{});
+Classify open_model(const std::string& model_path) {
+    static const Ort::Env env(ORT_LOGGING_LEVEL_ERROR, "tinyvit");
+    const auto session = std::make_shared<Ort::Session>(
+        env, std::filesystem::path(model_path).c_str(), Ort::SessionOptions{});
     Ort::AllocatorWithDefaultOptions allocator;
     const auto manifest_json =
-        session.GetModelMetadata().LookupCustomMetadataMapAllocated("tinyvit", allocator);
+        session->GetModelMetadata().LookupCustomMetadataMapAllocated("tinyvit", allocator);
     if (!manifest_json) {
         throw std::runtime_error(model_path +
                                  " has no manifest: make it with tinyvit-export --preprocess full");
     }
     const Manifest manifest = parse_manifest(manifest_json.get());
 
-    const auto memory_info = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
-    const std::array<std::int64_t, 4> shape{1, static_cast<std::int64_t>(image.height),
-                                            static_cast<std::int64_t>(image.width), 3};
-    // The tensor uses the image's memory; onnxruntime does not write to an input.
-    auto* pixels = const_cast<std::uint8_t*>(image.pixels.data());
-    const auto input = Ort::Value::CreateTensor<std::uint8_t>(
-        memory_info, pixels, image.pixels.size(), shape.data(), shape.size());
-    const char* input_names[] = {manifest.input_name.c_str()};
-    const char* output_names[] = {manifest.output_name.c_str()};
-    const auto outputs =
-        session.Run(Ort::RunOptions{nullptr}, input_names, &input, 1, output_names, 1);
-    const Ort::Value& logits = outputs[0];
-    if (logits.GetTensorTypeAndShapeInfo().GetElementCount() != manifest.labels.size()) {
-        throw std::runtime_error(model_path + " has another number of classes than its manifest");
-    }
-    return format_predictions(logits.GetTensorData<float>(), manifest);
+    return [manifest, model_path, session](const Image& image) {
+        const auto memory_info = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
+        const std::array<std::int64_t, 4> shape{1, static_cast<std::int64_t>(image.height),
+                                                static_cast<std::int64_t>(image.width), 3};
+        // The tensor uses the image's memory; onnxruntime does not write to an input.
+        auto* pixels = const_cast<std::uint8_t*>(image.pixels.data());
+        const auto input = Ort::Value::CreateTensor<std::uint8_t>(
+            memory_info, pixels, image.pixels.size(), shape.data(), shape.size());
+        const char* input_names[] = {manifest.input_name.c_str()};
+        const char* output_names[] = {manifest.output_name.c_str()};
+        const auto outputs =
+            session->Run(Ort::RunOptions{nullptr}, input_names, &input, 1, output_names, 1);
+        const Ort::Value& logits = outputs[0];
+        if (logits.GetTensorTypeAndShapeInfo().GetElementCount() != manifest.labels.size()) {
+            throw std::runtime_error(model_path +
+                                     " has another number of classes than its manifest");
+        }
+        return format_predictions(logits.GetTensorData<float>(), manifest);
+    };
 }
 
 }  // namespace
@@ -52,5 +57,5 @@ int main(int argc, char** argv) {
 #else
     setenv("ORT_DISABLE_TELEMETRY", "1", /*overwrite=*/0);
 #endif
-    return run_program(argc, argv, classify);
+    return run_program(argc, argv, open_model);
 }

@@ -8,7 +8,7 @@
 
 namespace {
 
-std::string classify(const std::string& model_path, const Image& image) {
+Classify open_model(const std::string& model_path) {
     ov::Core core;
     const auto model = core.read_model(model_path);
     if (!model->has_rt_info({"tinyvit", "manifest"})) {
@@ -25,19 +25,22 @@ std::string classify(const std::string& model_path, const Image& image) {
     auto compiled_model = core.compile_model(
         model, "CPU", ov::hint::performance_mode(ov::hint::PerformanceMode::LATENCY),
         ov::hint::inference_precision(precision), ov::hint::dynamic_quantization_group_size(0));
-    auto request = compiled_model.create_infer_request();
-    // The tensor uses the image's memory; OpenVINO does not write to an input.
-    auto* pixels = const_cast<std::uint8_t*>(image.pixels.data());
-    const ov::Shape shape{1, image.height, image.width, 3};
-    request.set_tensor(manifest.input_name, ov::Tensor(ov::element::u8, shape, pixels));
-    request.infer();
-    const ov::Tensor logits = request.get_tensor(manifest.output_name);
-    if (logits.get_size() != manifest.labels.size()) {
-        throw std::runtime_error(model_path + " has another number of classes than its manifest");
-    }
-    return format_predictions(logits.data<float>(), manifest);
+    return [manifest, model_path, request = compiled_model.create_infer_request()](
+               const Image& image) mutable {
+        // The tensor uses the image's memory; OpenVINO does not write to an input.
+        auto* pixels = const_cast<std::uint8_t*>(image.pixels.data());
+        const ov::Shape shape{1, image.height, image.width, 3};
+        request.set_tensor(manifest.input_name, ov::Tensor(ov::element::u8, shape, pixels));
+        request.infer();
+        const ov::Tensor logits = request.get_tensor(manifest.output_name);
+        if (logits.get_size() != manifest.labels.size()) {
+            throw std::runtime_error(model_path +
+                                     " has another number of classes than its manifest");
+        }
+        return format_predictions(logits.data<float>(), manifest);
+    };
 }
 
 }  // namespace
 
-int main(int argc, char** argv) { return run_program(argc, argv, classify); }
+int main(int argc, char** argv) { return run_program(argc, argv, open_model); }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -107,6 +108,31 @@ def test_the_predictions_are_those_of_python(
     assert [float(percent) / 100 for percent, _ in lines] == pytest.approx(
         [prediction.score for prediction in expected], abs=0.001
     )
+
+
+def test_the_times_of_many_runs_follow_the_predictions(
+    program: Path, artifacts: dict[str, Path], images: Path
+) -> None:
+    command = [program, artifacts[TARGETS[program.name]], images / "coffee.jpg"]
+    once = subprocess.run(command, capture_output=True, text=True)
+    often = subprocess.run([*command, "3"], capture_output=True, text=True)
+    assert often.returncode == 0, often.stderr
+    *predictions, times = often.stdout.splitlines()
+    assert predictions == once.stdout.splitlines()
+    pattern = r"decoding (\d+\.\d\d) ms, resizing and network (\d+\.\d\d) ms \(3 runs\)"
+    match = re.fullmatch(pattern, times)
+    assert match is not None, times
+    assert all(float(duration) > 0 for duration in match.groups())
+
+
+@pytest.mark.parametrize("arguments", [[], ["0"], ["-1"], ["many"], ["1", "2"], ["99999999999999"]])
+def test_wrong_arguments_are_refused(
+    program: Path, artifacts: dict[str, Path], images: Path, arguments: list[str]
+) -> None:
+    command = [program, artifacts[TARGETS[program.name]], images / "coffee.jpg", *arguments]
+    result = subprocess.run(command[: None if arguments else 2], capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr == f"usage: {program} MODEL IMAGE [RUNS]\n"
 
 
 def test_an_error_is_one_line(
