@@ -3,7 +3,7 @@ r"""Compares the answers of an NPU's emulator with those of onnxruntime on photo
     python -m tinyvit.studies.npu_emulator demo.int8.sm8650.qnn.onnx --val-data DIR \
         --reference demo.int8.qnn.onnx --float32 demo.onnx --count 40 --processes 4
 
-The emulator takes 24 seconds for an image, so it answers a sample, in several processes.
+The emulator takes seconds for an image, so it answers a sample, in several processes.
 onnxruntime answers the same images, and those of the float32 file show what the NPU's integers
 cost. The command prints accuracy, agreement, and the largest difference of a logit beside the
 tolerance of the golden vectors.
@@ -37,7 +37,7 @@ EMULATOR = "qnn-emulator"
 REFERENCE_ENGINE = "onnxruntime"
 """Engine of the reference and of the float32 file."""
 DEFAULT_COUNT = 40
-"""Default number of images: 16 minutes of one process for images of 224 x 224 pixels."""
+"""Default number of images: minutes of one process for images of 224 x 224 pixels."""
 
 Logits = npt.NDArray[np.float32]
 
