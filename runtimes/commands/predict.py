@@ -184,8 +184,10 @@ def _classify(file: str, arguments: argparse.Namespace) -> int:
         print_lines(results.format_json())
     elif arguments.csv:
         print_lines(*results.format_csv())
-    elif any(map(find_folder, arguments.images)):
-        print_lines(results.format_summary())
+    if not arguments.json and any(map(find_folder, arguments.images)):
+        # The summary is no row of a table.
+        stream = sys.stderr if arguments.csv else None
+        print_lines(results.format_summary(), stream=stream)
     return 1 if results.has_errors else 0
 
 

@@ -72,6 +72,19 @@ def test_the_table_has_a_line_for_each_prediction_and_each_unreadable_image(
     assert rows[0]["score"] == f"{first['score']:.6f}"
 
 
+def test_the_summary_of_a_folder_is_no_row_of_the_table(
+    build_artifact: ArtifactBuilder, image_files: list[Path], capsys: CaptureFixture
+) -> None:
+    folder = image_files[0].parent
+    code, out, err = run(capsys, build_artifact(), folder, "--csv")
+    assert code == 0
+    rows = list(csv.DictReader(io.StringIO(out)))
+    count = len({row["image"] for row in rows})
+    assert {row["rank"] for row in rows} == {"1", "2", "3", "4", "5"}
+    assert re.match(rf"{count} images? classified; top-1 classes: ", err), err
+    assert run(capsys, build_artifact(), folder, "--json")[2] == ""
+
+
 def test_the_table_is_safe_in_a_spreadsheet() -> None:
     results = PredictResults("a.onnx")
     results.add("cat.jpg", PREDICTIONS)
