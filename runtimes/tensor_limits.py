@@ -15,6 +15,7 @@ from tinyvit.errors import ArtifactError
 from tinyvit.labels import MAX_CLASSES
 from tinyvit.manifest_limits import MAX_OUTPUTS
 from tinyvit.manifest_parts import TensorSpec
+from tinyvit.text.byte_counts import format_gib
 
 MAX_BATCH_SIZE = 4096
 """Largest fixed number of images in a batch, as for tinyvit-export."""
@@ -26,6 +27,8 @@ MAX_BATCH_BYTES = 2**30
 """Largest input tensor of one batch, in bytes. Preparing a batch needs up to three times as much
 memory."""
 
+_MAX_STATED_SIZES = 8
+"""Number of sizes of a tensor in a message."""
 _ELEMENT_TYPES = (
     *("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"),
     *("float16", "float32", "float64"),
@@ -105,7 +108,7 @@ def _check_bytes(spec: TensorSpec, file_name: str) -> None:
     if size_bytes > MAX_BATCH_BYTES:
         raise ArtifactError(
             f"{file_name} has a tensor of shape ({_join(spec)}), {spec.dtype}, which takes"
-            f" {size_bytes / 2**30:.1f} GiB, more than {MAX_BATCH_BYTES >> 30}",
+            f" {format_gib(size_bytes)}, more than {MAX_BATCH_BYTES >> 30}",
             "give a file with a smaller batch or smaller images",
         )
 
@@ -116,5 +119,6 @@ def _count_element_bytes(dtype: str) -> int:
 
 
 def _join(spec: TensorSpec) -> str:
-    """Return the sizes of a tensor as text, such as "1, 3, 224, 224"."""
-    return ", ".join(map(str, spec.shape))
+    """Return the sizes of a tensor as text, such as "1, 3, 224, 224"; of many, the first ones."""
+    more = ", ..." if len(spec.shape) > _MAX_STATED_SIZES else ""
+    return ", ".join(map(str, spec.shape[:_MAX_STATED_SIZES])) + more

@@ -19,6 +19,7 @@ from tinyvit.runtimes.network_analysis.node_order import sort_nodes
 from tinyvit.runtimes.network_analysis.shape_rules import COMBINED_OPERATORS, apply_rule
 from tinyvit.runtimes.network_analysis.small_values import compute_values
 from tinyvit.runtimes.network_analysis.tensor_facts import Shape, Tensor, UnknownCostError
+from tinyvit.text.byte_counts import format_gib
 
 MAX_MEMORY_BYTES = 3 * 2**30
 """Largest memory for the results of operators that exist at the same time. TinyViT-5M with images
@@ -82,7 +83,7 @@ class InferenceCost:
         if self.memory_bytes > MAX_MEMORY_BYTES:
             raise cost_error(
                 self.file_name,
-                f"it needs {self.memory_bytes / 2**30:.1f} GiB of memory for one run, more than"
+                f"it needs {format_gib(self.memory_bytes)} of memory for one run, more than"
                 f" {MAX_MEMORY_BYTES >> 30}",
             )
         self.add_operations(prod(shape) * _OPERATIONS_PER_ELEMENT)
@@ -186,7 +187,7 @@ class CostWalk:
             self._tensors[name] = _describe_constant(constant)
             stated_bytes += prod(constant.shape) * constant.element_bytes
         if stated_bytes > 2 * MAX_FILE_BYTES:
-            reason = f"its weights take {stated_bytes / 2**30:.1f} GiB"
+            reason = f"its weights take {format_gib(stated_bytes)}"
             raise cost_error(self._file_name, reason)
 
     def _add_inputs(self) -> None:

@@ -121,12 +121,12 @@ def check_markdown(text: str, records: Sequence[Record]) -> None:
             cells = re.split(r"(?<!\\)(?:\\\\)*\|", line)
             expected_cells = expected_line.count("\0") - 1
             assert len(cells) - 2 == expected_cells, f"{line!a:.200} has additional cells"
-        unescaped = re.sub(r"\\[\\|`*_\[\]~$]", "", content)
+        unescaped = re.sub(r"\\[\\|`*_\[\]~$@]", "", content)
         if line.startswith("| "):
             unescaped = unescaped.replace("|", "")
-        assert not re.search(r"[\\`*_\[\]~$<>|]", unescaped), f"markup in {line!a:.200}"
+        assert not re.search(r"[\\`*_\[\]~$@<>|]", unescaped), f"markup in {line!a:.200}"
         assert not re.search(r"&(?!amp;|lt;|gt;)", unescaped), f"an entity in {line!a:.200}"
-        plain = html.unescape(re.sub(r"\\([\\|`*_\[\]~$])", r"\1", content))
+        plain = html.unescape(re.sub(r"\\([\\|`*_\[\]~$@])", r"\1", content))
         if not line.startswith("| "):
             assert plain == expected_line, f"{plain!a:.200} is not {expected_line!a:.200}"
 

@@ -202,6 +202,12 @@ def test_the_sizes_in_a_manifest_are_checked(dtype: str) -> None:
     check_tensor_sizes((image,), (), "a.onnx")
     with pytest.raises(ArtifactError, match="more than 1000000 classes"):
         check_tensor_sizes((image,), (logits,), "a.onnx")
+    # No float represents the product of these sizes.
+    image = TensorSpec("image", (2**62,) * 20, dtype, "NCHW")
+    with pytest.raises(
+        ArtifactError, match=r"\d, \.\.\.\), .* takes over 1,073,741,824 GiB, more than 1"
+    ):
+        check_tensor_sizes((image,), (), "a.onnx")
 
 
 @pytest.mark.parametrize("dtype", ["a,b\n=1", "\ud800", "(" * 100_000, "9" * 30 + "f4", "nothing"])
