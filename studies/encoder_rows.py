@@ -97,7 +97,9 @@ def measure_files(
     rows = []
     for file, engine, timing in zip(files, engines, timings.values()):
         progress.message(f"measuring the memory of {file.path.name}")
-        arguments = ("--runtime", file.find_engine(), "--threads", "1")
+        arguments = ["--runtime", file.find_engine(), "--threads", "1"]
+        if file.is_stock:
+            arguments.append("--allow-foreign-operators")
         rows.append(
             EncoderRow(
                 name=file.path.name,

@@ -133,7 +133,7 @@ def _run(args: argparse.Namespace) -> int:
         " the file's",
         "time divided by that of the stock export, in OpenVINO for .xml files and otherwise in"
         " onnxruntime.",
-        "Other work was running on the machine unless it is stated otherwise, so compare ratios.",
+        "Other work on the machine changes times more than ratios.",
     ]
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.artifacts or Path(temporary)

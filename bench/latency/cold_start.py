@@ -87,6 +87,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--threads", type=int, metavar="N", help="number of CPU threads")
     parser.add_argument("--device", default="auto", metavar="NAME", help="device of the engine")
+    parser.add_argument(
+        "--allow-foreign-operators",
+        action="store_true",
+        help="run operators that image classifiers do not need",
+    )
     options = parser.parse_args(argv)
     try:
         print_lines(json.dumps(asdict(_measure_this_process(options))))
@@ -131,7 +136,11 @@ def _measure_this_process(options: argparse.Namespace) -> ColdStart:
     with suppress(ImportError), hide_openvino_telemetry():
         import_module(get_engine(engine_name).package)
     imported_s = time.perf_counter()
-    runtime_options = RuntimeOptions(options.device, options.threads)
+    runtime_options = RuntimeOptions(
+        options.device,
+        options.threads,
+        allow_foreign_operators=options.allow_foreign_operators,
+    )
     with open_in_engine(options.file, engine_name, runtime_options) as open_artifact:
         loaded_s = time.perf_counter()
         images_per_query = choose_images_per_query(open_artifact, requested=None, default=1)

@@ -31,3 +31,22 @@ def test_files_of_the_current_folder_are_neither_imported_nor_options(
     monkeypatch.chdir(tmp_path)
     assert measure_cold_start("-x $(id).onnx", ["--threads", "1"], 1).load_ms > 0
     assert not (tmp_path / "pwned").exists()
+
+
+def test_foreign_operators_run_only_on_request(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    node, info = onnx.helper.make_node, onnx.helper.make_tensor_value_info
+    # An image classifier needs no Sin.
+    nodes = [node("Sin", ["image"], ["wave"]), node("GlobalAveragePool", ["wave"], ["mean"])]
+    nodes.append(node("Flatten", ["mean"], ["logits"]))
+    graph = onnx.helper.make_graph(
+        nodes, "graph", [info("image", 1, [1, 3, 8, 8])], [info("logits", 1, [1, 3])]
+    )
+    imports = [onnx.helper.make_opsetid("", 19)]
+    onnx.save(
+        onnx.helper.make_model(graph, opset_imports=imports, ir_version=9), tmp_path / "a.onnx"
+    )
+    with pytest.raises(ArtifactError, match=r"do not need \(Sin\)"):
+        measure_cold_start(str(tmp_path / "a.onnx"), [], 1)
+    arguments = ["--allow-foreign-operators"]
+    assert measure_cold_start(str(tmp_path / "a.onnx"), arguments, 1).first_inference_ms > 0
