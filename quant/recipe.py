@@ -139,11 +139,12 @@ class Recipe:
         if not self.ranges:
             # For the same reason.
             del fields["ranges"]
-        version = FORMAT_WITH_RANGES if self.ranges else FORMAT_WITH_SCALES
         if not self.equalization.scales:
             # For the same reason.
             del fields["equalization"]["scales"]
-            version = version if self.ranges else FORMAT
+        version = FORMAT_WITH_SCALES if self.equalization.scales else FORMAT
+        if self.ranges:
+            version = FORMAT_WITH_RANGES
         return json.dumps({"format": version, **fields}, indent=1, sort_keys=True) + "\n"
 
     @property

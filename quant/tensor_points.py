@@ -159,9 +159,8 @@ class _QuantizerFactory:
         smallest, largest = self.recipe.ranges[point]
         if self.activations != "uint16":
             return self._make_for_range(smallest, largest, self.recipe.scales[point])
-        limit = max(-smallest, largest) * RANGE_MARGIN
-        if point.endswith(".softmax:out"):
-            limit = _SOFTMAX_RANGE
+        is_softmax = point.endswith(".softmax:out")
+        limit = _SOFTMAX_RANGE if is_softmax else max(-smallest, largest) * RANGE_MARGIN
         return ActivationQuantizer(limit / _SIXTEEN_BIT_LIMIT, self.activations)
 
     def _make_for_range(self, smallest: float, largest: float, scale: float) -> ActivationQuantizer:

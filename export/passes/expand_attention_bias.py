@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tinyvit.export.passes.onnx_constants import add_constant
+
 if TYPE_CHECKING:
     import onnx_ir as ir
 
@@ -48,9 +50,7 @@ def _replace_gather(model: ir.Model, node: ir.Node, as_float16: bool) -> None:
     expanded = np.take(table, index, node.attributes.get_int("axis", 0))
     if as_float16:
         expanded = expanded.astype(np.float16)
-    name = f"{node.outputs[0].name}_spread"
-    value = ir.Value(name=name, const_value=ir.tensor(expanded, name=name))
-    model.graph.register_initializer(value)
+    value = add_constant(model, f"{node.outputs[0].name}_spread", expanded)
     if as_float16:
         cast = ir.node(
             "Cast", [value], attributes={"to": ir.DataType.FLOAT}, name=f"{node.name}_wide"

@@ -65,7 +65,8 @@ class RknnEngine(Engine):
             " with --runtime rknn-simulator",
         )
         library = import_library("rknnlite.api", missing)
-        lite = library.RKNNLite()
+        with silence_file_descriptors():
+            lite = library.RKNNLite()
         if not _load(lite, artifact.path):
             with silence_file_descriptors():
                 lite.release()

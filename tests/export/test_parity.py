@@ -6,7 +6,6 @@ import math
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 
 pytest.importorskip("torch")
@@ -14,7 +13,6 @@ pytest.importorskip("onnx")
 
 from tinyvit.errors import ArtifactError
 from tinyvit.export import parity
-from tinyvit.export.manifest_builder import choose_tolerance
 from tinyvit.manifest_parts import OutputSpec
 from tinyvit.runtimes.golden_comparison import GoldenInputResult
 
@@ -76,23 +74,3 @@ def test_the_output_with_the_largest_difference_for_its_tolerance_is_recorded(
     manifest.golden.tolerances = (1.0, 0.02)
     with pytest.raises(ArtifactError, match=r"values of b differ by 0\.03, and 0\.02 is allowed"):
         parity.measure_parity(RUNTIME, manifest)
-
-
-@pytest.mark.parametrize(
-    ("precision", "kind", "preprocessing", "expected"),
-    [
-        ("float32", "features", "host", 0.005),
-        ("float32", "logits", "full", 0.05),
-        ("float16", "features", "host", 0.15),
-        ("int8", "logits", "full", 0.4),
-        ("int8", "embedding", "host", 0.4),
-        ("int8", "features", "host", 0.8),
-    ],
-)
-def test_the_tolerance_depends_on_what_is_rounded(
-    precision: str, kind: Any, preprocessing: str, expected: float
-) -> None:
-    manifest: Any = SimpleNamespace(precision=precision, embedded_preprocessing=preprocessing)
-    spec = OutputSpec("output", ("batch", 2), "float32", "NC", kind)
-    values = np.array([[1.0, -5.0], [3.0, 0.0]])
-    assert choose_tolerance(manifest, spec, values) == expected

@@ -73,6 +73,29 @@ def _make_socket(path: Path) -> None:
         os.close(descriptor)
 
 
+def make_special_writer(
+    save: Callable[[Path], Path], name: str, kind: str
+) -> Callable[[Path], Path]:
+    """Make a function that replaces one of several files by something special.
+
+    Args:
+        save: Writes the files into a folder, and returns the path to load.
+        name: Path of the replaced file, relative to the folder.
+        kind: What replaces it: see `make_special`, or "sparse" for a file of 2^40 bytes.
+    """
+
+    def write(folder: Path) -> Path:
+        path = save(folder)
+        (folder / name).unlink()
+        if kind == "sparse":
+            make_sparse_writer(name, 2**40)(folder)
+        else:
+            make_special(folder / name, kind)
+        return path
+
+    return write
+
+
 def make_sparse_writer(name: str, size_bytes: int, start: bytes = b"") -> Callable[[Path], Path]:
     """Return a function that writes a file of zeros, after `start`, that takes no space."""
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from tinyvit.export.passes.onnx_constants import add_constant
+
 if TYPE_CHECKING:
     import onnx_ir as ir
 
@@ -82,7 +84,7 @@ def fold_quantized_constants(model: ir.Model) -> None:
             scale, zero_point = (_read_constant(value) for value in node.inputs[1:3])
             integers = quantize(values, float(scale), zero_point)
             name = f"{node.outputs[0].name}_constant"
-            node.outputs[0].replace_all_uses_with(_add_constant(model, name, integers))
+            node.outputs[0].replace_all_uses_with(add_constant(model, name, integers))
 
 
 def quantize_norm_weights(model: ir.Model) -> None:
@@ -111,7 +113,7 @@ def quantize_norm_weights(model: ir.Model) -> None:
             name = f"{node.name}_{position}"
             constants = (quantize(values, scale, zero_point), np.float32(scale), zero_point)
             inputs = [
-                _add_constant(model, f"{name}_{suffix}", np.asarray(array))
+                add_constant(model, f"{name}_{suffix}", np.asarray(array))
                 for suffix, array in zip(("integers", "scale", "zero_point"), constants)
             ]
             dequantize = _make_node("DequantizeLinear", inputs, f"{name}_dequantize", value)
@@ -189,7 +191,7 @@ def store_weights_in_float16(model: ir.Model) -> None:
         array = value.const_value.numpy()
         if array.size == 1:
             continue
-        stored = _add_constant(model, f"{value.name}_float16", array.astype(np.float16))
+        stored = add_constant(model, f"{value.name}_float16", array.astype(np.float16))
         cast = ir.node("Cast", [stored], {"to": ir.DataType.FLOAT}, name=f"{value.name}_cast")
         cast.outputs[0].type = value.type
         cast.outputs[0].shape = value.shape
@@ -256,15 +258,6 @@ def _make_node(op_type: str, inputs: list[Any], name: str, like: ir.Value | None
     node.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
     node.outputs[0].shape = None if like is None else like.shape
     return node
-
-
-def _add_constant(model: ir.Model, name: str, array: npt.NDArray[Any]) -> ir.Value:
-    """Add an initializer to the graph."""
-    import onnx_ir as ir
-
-    value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
-    model.graph.register_initializer(value)
-    return value
 
 
 def _read_constant(value: ir.Value | None) -> npt.NDArray[Any]:

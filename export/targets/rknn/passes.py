@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from tinyvit.export.passes.onnx_constants import add_constant
 from tinyvit.runtimes.rockchip.ranges import Range
 
 if TYPE_CHECKING:
@@ -95,14 +96,7 @@ def _make_reshape(model: ir.Model, source: ir.Value, shape: list[int], name: str
     """Make a Reshape whose output and node have a name, with its shape as an initializer."""
     import onnx_ir as ir
 
-    tensor = ir.tensor(np.array(shape, np.int64), name=f"{name}_shape")
-    constant = ir.Value(
-        name=tensor.name,
-        shape=ir.Shape([len(shape)]),
-        type=ir.TensorType(tensor.dtype),
-        const_value=tensor,
-    )
-    model.graph.register_initializer(constant)
+    constant = add_constant(model, f"{name}_shape", np.array(shape, np.int64))
     output = ir.Value(name=name, shape=ir.Shape(shape), type=source.type)
     return ir.Node("", "Reshape", [source, constant], outputs=[output], name=f"node_{name}")
 
@@ -145,8 +139,6 @@ def _read_range(quantizer: ir.Node) -> Range:
 
 def _dequantize_constant(model: ir.Model, node: ir.Node) -> ir.Value:
     """Return an initializer with the numbers that a dequantize operator makes from integers."""
-    import onnx_ir as ir
-
     integers, scale = _read(_input(node, 0)), _read(_input(node, 1))
     zero_point = _read(_input(node, 2)) if len(node.inputs) > 2 else np.zeros((), integers.dtype)
     if scale.ndim:
@@ -155,16 +147,7 @@ def _dequantize_constant(model: ir.Model, node: ir.Node) -> ir.Value:
         shape[axis] = -1
         scale, zero_point = scale.reshape(shape), zero_point.reshape(shape)
     floats = (integers.astype(np.float64) - zero_point.astype(np.float64)) * scale
-    name = f"{node.outputs[0].name}_float"
-    tensor = ir.tensor(floats.astype(np.float32), name=name)
-    value = ir.Value(
-        name=name,
-        shape=ir.Shape(floats.shape),
-        type=ir.TensorType(tensor.dtype),
-        const_value=tensor,
-    )
-    model.graph.register_initializer(value)
-    return value
+    return add_constant(model, f"{node.outputs[0].name}_float", floats.astype(np.float32))
 
 
 def _input(node: ir.Node, index: int) -> ir.Value:

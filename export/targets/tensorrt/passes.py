@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit.errors import RequestError
+from tinyvit.export.passes.onnx_constants import add_constant
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -185,15 +186,5 @@ def _set_constant(
 
     A new constant is added, because other nodes may read the old one too.
     """
-    import onnx_ir as ir
-
-    name = f"{node.name}/{position}"
-    tensor = ir.Tensor(array, name=name)
-    value = ir.Value(
-        name=name,
-        type=ir.TensorType(ir.DataType.FLOAT),
-        shape=ir.Shape(tensor.shape),
-        const_value=tensor,
-    )
-    model.graph.register_initializer(value)
+    value = add_constant(model, f"{node.name}/{position}", array)
     node.replace_input_with(position, value)

@@ -21,7 +21,7 @@ from tests.hostile import artifact_commands
 from tests.hostile.hostile_files import GIB, HostileFile, Loader, make_file
 from tests.hostile.mutations import make_mutation, mutate_bytes, mutate_json
 from tests.hostile.signed_samples import make_golden_manifest
-from tests.hostile.special_files import make_sparse_writer, make_special
+from tests.hostile.special_files import make_sparse_writer, make_special_writer
 from tests.hostile.trailer_attacks import list_manifests
 from tinyvit.manifest import Manifest
 from tinyvit.runtimes import cuda
@@ -91,6 +91,10 @@ def make_samples(folder: Path) -> Sequence[Path]:
     return [_save(folder, _make_plan(), _sign(_make_plan()))]
 
 
+def _save_unsigned(folder: Path) -> Path:
+    return _save(folder, _make_plan(), make_manifest().to_json())
+
+
 def mutate_sample(sample: Path, seed: str) -> HostileFile:
     """Change bytes, or the plan with the right hash, or the manifest with the right digest."""
     kind = random.Random(seed).choice(("bytes", "plan", "manifest"))
@@ -131,7 +135,7 @@ def craft(generator: random.Random) -> Iterator[HostileFile]:
         yield HostileFile(f"a sparse plan of {size_bytes} bytes", writer)
     for name in (_NAME, f"{_NAME}.json"):
         for kind in ("pipe", "/dev/zero", "/proc/self/mem", "folder", "loop", "nothing"):
-            yield HostileFile(f"{name} is {kind}", _make_special_writer(name, kind))
+            yield HostileFile(f"{name} is {kind}", make_special_writer(_save_unsigned, name, kind))
 
 
 def craft_with_signed(generator: random.Random) -> Iterator[HostileFile]:
@@ -147,18 +151,6 @@ def _saved(description: str, plan: bytes, manifest: str | bytes | Callable[[], s
         return _save(folder, plan, manifest() if callable(manifest) else manifest)
 
     return HostileFile(description, write)
-
-
-def _make_special_writer(name: str, kind: str) -> Callable[[Path], Path]:
-    """Make a function that replaces the plan or its manifest by something special."""
-
-    def write(folder: Path) -> Path:
-        path = _save(folder, _make_plan(), make_manifest().to_json())
-        (folder / name).unlink()
-        make_special(folder / name, kind)
-        return path
-
-    return write
 
 
 LOADERS = (

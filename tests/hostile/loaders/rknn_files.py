@@ -28,7 +28,7 @@ from tests.hostile.hostile_files import GIB, HostileFile, Loader, make_lazy_file
 from tests.hostile.manifest_changes import change_manifest
 from tests.hostile.mutations import make_mutation, mutate_bytes, mutate_json
 from tests.hostile.signed_samples import save_signed
-from tests.hostile.special_files import make_long_link, make_sparse_writer, make_special
+from tests.hostile.special_files import make_long_link, make_sparse_writer, make_special_writer
 from tests.hostile.trailer_attacks import list_manifests
 from tinyvit.errors import ArtifactError
 from tinyvit.golden import CHIRP_FORMULA, CHIRP_PATTERNS
@@ -148,7 +148,11 @@ def _sign(path: Path, data: bytes, manifest: Manifest) -> Path:
 
 def make_samples(folder: Path) -> Sequence[Path]:
     """Make a compiled network with its manifest and with what it was compiled from."""
-    return [_sign(folder / _NAME, _COMPILED, _make_manifest())]
+    return [_save_sample(folder)]
+
+
+def _save_sample(folder: Path) -> Path:
+    return _sign(folder / _NAME, _COMPILED, _make_manifest())
 
 
 @cache
@@ -208,7 +212,7 @@ def craft_refused(generator: random.Random) -> Iterator[HostileFile]:
         yield HostileFile(f"a sparse file of {size_bytes} bytes", writer)
     for name in (_NAME, f"{_NAME}.json"):
         for kind in _SPECIAL_KINDS:
-            yield HostileFile(f"{name} is {kind}", _make_special_writer(name, kind))
+            yield HostileFile(f"{name} is {kind}", make_special_writer(_save_sample, name, kind))
     yield make_long_link(_NAME)
 
 
@@ -236,8 +240,10 @@ def _craft_signed() -> Iterator[HostileFile]:
         yield _make_signed(f"an input of the shape {shape}", "input", shape)
     for name in (network_path(Path(_NAME)).name, quantization_path(Path(_NAME)).name):
         for kind in _SPECIAL_KINDS:
-            yield HostileFile(f"{name} is {kind}", _make_special_writer(name, kind))
-        yield HostileFile(f"{name} has 2^40 bytes", _make_special_writer(name, "sparse"))
+            yield HostileFile(f"{name} is {kind}", make_special_writer(_save_sample, name, kind))
+        yield HostileFile(
+            f"{name} has 2^40 bytes", make_special_writer(_save_sample, name, "sparse")
+        )
 
 
 def _make_signed(description: str, field: str, value: Any) -> HostileFile:
@@ -259,21 +265,6 @@ def _make_signed(description: str, field: str, value: Any) -> HostileFile:
 
 def _make_saved(description: str, make_text: Callable[[], str | bytes]) -> HostileFile:
     return HostileFile(description, lambda folder: _save(folder / _NAME, _COMPILED, make_text()))
-
-
-def _make_special_writer(name: str, kind: str) -> Callable[[Path], Path]:
-    """Make a function that replaces one of the files by something special."""
-
-    def write(folder: Path) -> Path:
-        path = make_samples(folder)[0]
-        (folder / name).unlink()
-        if kind == "sparse":
-            make_sparse_writer(name, 2**40)(folder)
-        else:
-            make_special(folder / name, kind)
-        return path
-
-    return write
 
 
 LOADERS = (

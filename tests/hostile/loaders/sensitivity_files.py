@@ -20,7 +20,7 @@ from tests.hostile.hostile_files import GIB, HostileFile, Loader
 from tests.hostile.loaders.onnx_files import forge
 from tests.hostile.message_mutations import mutate_message
 from tests.hostile.mutations import make_mutation
-from tests.hostile.special_files import make_special
+from tests.hostile.special_files import make_special_writer
 from tinyvit.bench import cli
 from tinyvit.errors import ArtifactError
 from tinyvit.golden import CHIRP_FORMULA, CHIRP_PATTERNS
@@ -180,23 +180,13 @@ def craft(generator: random.Random) -> Iterator[HostileFile]:
             )
     for name in _FILES:
         for kind in ("pipe", "/dev/zero", "folder", "loop", "nothing"):
-            yield HostileFile(f"{name} is {kind}", _make_special_writer(name, kind))
+            yield HostileFile(
+                f"{name} is {kind}", make_special_writer(_save, f"{_FOLDER}/{name}", kind)
+            )
 
 
 def _find_weights(model: Any) -> Any:
     return next(item for item in model.graph.initializer if item.name == f"{_LAYER}.weight")
-
-
-def _make_special_writer(name: str, kind: str) -> Callable[[Path], Path]:
-    """Make a function that replaces one of the files by something special."""
-
-    def write(folder: Path) -> Path:
-        path = _save(folder)
-        (path / name).unlink()
-        make_special(path / name, kind)
-        return path
-
-    return write
 
 
 LOADERS = (
