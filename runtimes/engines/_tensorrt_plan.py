@@ -7,6 +7,7 @@ docs/explanation/security.md ("TensorRT") lists the checks.
 from __future__ import annotations
 
 import hashlib
+import re
 
 from tinyvit.errors import ArtifactError
 from tinyvit.files.regular_files import read_bounded
@@ -95,3 +96,49 @@ def read_version(plan: bytes) -> str:
         plan: All bytes of a file that TensorRT-RTX wrote.
     """
     return ".".join(str(part) for part in plan[_VERSION_OFFSET : _VERSION_OFFSET + 4])
+
+
+_UNSUITABLE_GPU = re.compile(
+    r"has compute capability (?P<gpu>[\d.]+)\. Supported compute capabilities: "
+    r"(?P<plan>\d[\d. ]*)\. (?P<is_unknown>TensorRT-RTX does not support)?"
+)
+"""Pattern of TensorRT-RTX's message about a plan for other GPUs. TensorRT-RTX 1.7 wrote it on an
+NVIDIA H100 (compute capability 9.0)."""
+
+
+def make_refusal_error(
+    artifact: Artifact, plan: bytes, flavor: cuda.Flavor, installed_version: str, reason: str
+) -> ArtifactError:
+    """Make the error for a plan that TensorRT cannot open.
+
+    Args:
+        artifact: The file.
+        plan: All bytes of the file.
+        flavor: The TensorRT product that refused it.
+        installed_version: The version of this product.
+        reason: The first error that TensorRT logged.
+    """
+    product = cuda.PRODUCTS[flavor].name
+    file_name = artifact.path.name
+    version = read_version(plan)
+    other_gpus = _UNSUITABLE_GPU.search(reason)
+    if flavor == "rtx" and version != installed_version:
+        return ArtifactError(
+            f"{product} cannot open {file_name} (it was built by {product} {version}, and this is "
+            f"{installed_version})",
+            f"export it again with this release of {product}",
+        )
+    if other_gpus is None:
+        return ArtifactError(
+            f"{product} cannot open {file_name} ({reason[:200]})",
+            f"export it again with this release of {product}, for this GPU's compute capability",
+        )
+    gpu, plan_gpus = other_gpus["gpu"], ", ".join(other_gpus["plan"].split())
+    return ArtifactError(
+        f"{file_name} was built for GPUs with the compute capability {plan_gpus}, and this GPU has "
+        f"{gpu}",
+        f"export the model on this machine with --flavor classic, because {product} does not "
+        "support this GPU"
+        if other_gpus["is_unknown"]
+        else f"export the model again with --compute {gpu}",
+    )

@@ -35,8 +35,8 @@ from tinyvit.runtimes.engine_helpers import (
 from tinyvit.runtimes.engines._tensorrt_plan import (
     TENSORRT,
     find_flavor,
+    make_refusal_error,
     read_checked_plan,
-    read_version,
 )
 from tinyvit.runtimes.tensor_limits import check_tensor_sizes
 from tinyvit.runtimes.trial import TRIAL_REPORT, run_trial
@@ -132,7 +132,8 @@ class _LoadedPlan:
         self._loader.engine_host_code_allowed = False
         self.engine = self._loader.deserialize_cuda_engine(plan)
         if self.engine is None:
-            raise _deserialization_error(tensorrt, flavor, artifact, plan, self.logger)
+            reason = cuda.first_error(tensorrt, self.logger)
+            raise make_refusal_error(artifact, plan, flavor, tensorrt.__version__, reason)
         self.inputs = _read_tensor_specs(tensorrt, self.engine, tensorrt.TensorIOMode.INPUT)
         self.outputs = _read_tensor_specs(tensorrt, self.engine, tensorrt.TensorIOMode.OUTPUT)
         if len(self.inputs) != 1 or not 1 <= len(self.outputs) <= MAX_OUTPUTS:
@@ -278,18 +279,3 @@ def _read_max_batch_size(engine: Any, input_spec: TensorSpec) -> int:
         input_spec.name, default_profile
     )
     return int(max_shape[0])
-
-
-def _deserialization_error(
-    tensorrt: Any, flavor: cuda.Flavor, artifact: Artifact, plan: bytes, logger: Any
-) -> ArtifactError:
-    """Return the error for a plan that TensorRT cannot open."""
-    product = cuda.PRODUCTS[flavor].name
-    reason = cuda.first_error(tensorrt, logger)[:200]
-    version = read_version(plan)
-    if flavor == "rtx" and version != tensorrt.__version__:
-        reason = f"it was built by {product} {version}, and this is {tensorrt.__version__}"
-    return ArtifactError(
-        f"{product} cannot open {artifact.path.name} ({reason})",
-        f"export it again with this release of {product}, for this GPU's compute capability",
-    )

@@ -147,11 +147,14 @@ class FakeEngine:
         return True
 
 
-def make_fake_tensorrt(engine: FakeEngine | None) -> SimpleNamespace:
+def make_fake_tensorrt(
+    engine: FakeEngine | None, refusal: str = "Serialization assertion failed.\nIn some file"
+) -> SimpleNamespace:
     """Make a fake of the module tensorrt_rtx.
 
     Args:
         engine: The engine that loading any file returns; None if every file is refused.
+        refusal: The error message about a refused file.
 
     Returns:
         An object with those attributes of the module that this package uses.
@@ -169,7 +172,7 @@ def make_fake_tensorrt(engine: FakeEngine | None) -> SimpleNamespace:
         def deserialize_cuda_engine(self, plan: bytes) -> FakeEngine | None:
             assert not self.engine_host_code_allowed
             if engine is None:
-                self.logger.log(1, "Serialization assertion failed.\nIn some file")
+                self.logger.log(1, refusal)
             return engine
 
     return SimpleNamespace(

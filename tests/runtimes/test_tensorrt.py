@@ -163,6 +163,40 @@ def test_files_that_tensorrt_refuses_are_artifact_errors(
         ENGINE.open(save_plan(tmp_path, older), GPU)
 
 
+@pytest.mark.parametrize(
+    ("capabilities", "support", "remedy"),
+    [
+        (
+            "8.6 8.9 12.0",
+            "TensorRT-RTX does not support this compute capability, so",
+            "with --flavor classic, because TensorRT-RTX does not support this GPU",
+        ),
+        ("8.9 12.0", "The engine can be rebuilt", "export the model again with --compute 9.0"),
+        ("8.6", "", "export the model again with --compute 9.0"),
+    ],
+)
+def test_engines_for_other_gpus_are_explained(
+    driver: FakeDriver,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capabilities: str,
+    support: str,
+    remedy: str,
+) -> None:
+    """The message begins as TensorRT-RTX 1.7.1 wrote it on an NVIDIA H100."""
+    refusal = (
+        "IRuntime::deserializeCudaEngine: Error Code 6: API Usage Error (The engine cannot run on "
+        "this GPU, which has compute capability 9.0. Supported compute capabilities: "
+        f"{capabilities}. {support} it. In throwUnlessCompatible)"
+    )
+    fake = make_fake_tensorrt(None, refusal)
+    monkeypatch.setattr(cuda, "import_tensorrt", lambda flavor: fake)
+    with pytest.raises(ArtifactError) as error:
+        ENGINE.open(save_plan(tmp_path, make_plan()), GPU)
+    assert f"capability {', '.join(capabilities.split())}, and this GPU has 9.0" in str(error.value)
+    assert str(error.value).endswith(remedy)
+
+
 def test_files_that_never_reach_tensorrt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda, "import_tensorrt", lambda flavor: pytest.fail("reached TensorRT"))
     for data in (b"", MAGIC, b"PK\3\4" * 99, make_plan()[:60]):

@@ -16,6 +16,7 @@ import torch
 from tests.helpers.fake_tensorrt import make_manifest
 from tinyvit.bench.latency.interleave import run_interleaved
 from tinyvit.errors import RequestError
+from tinyvit.export.targets.tensorrt.options import TensorRtOptions
 from tinyvit.golden import CHIRP_PATTERNS, make_golden_input
 from tinyvit.manifest_parts import Precision
 from tinyvit.nn.fold import fold_model
@@ -33,12 +34,17 @@ LARGEST_ERRORS: dict[Precision, float] = {"float32": 1e-3, "float16": 0.03, "int
 """Largest difference from the exact logits, as a fraction of the largest logit."""
 
 
-def has_gpu() -> bool:
+def has_suitable_gpu() -> bool:
+    """Return whether there is a GPU that the installed flavor of TensorRT supports."""
     try:
-        cuda.load_driver()
+        device = cuda.CudaDevice()
     except RequestError:
         return False
-    return True
+    device.close()
+    return (
+        cuda.installed_flavor() == "classic"
+        or device.compute_capability in TensorRtOptions(flavor="rtx").resolved_compute
+    )
 
 
 def make_networks(
@@ -87,7 +93,7 @@ def count_int8_products(runtime: Any) -> int:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not has_gpu(), reason="needs an NVIDIA GPU and its driver")
+@pytest.mark.skipif(not has_suitable_gpu(), reason="needs an NVIDIA GPU that TensorRT supports")
 def test_demo_runs_on_a_gpu(tmp_path: Path) -> None:
     pytest.importorskip(cuda.PRODUCTS[cuda.installed_flavor()].module)
     checkpoint = load_released("demo")

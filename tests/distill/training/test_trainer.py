@@ -388,7 +388,8 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn(
         assert progress.messages[3].endswith(
             "; in the paper, finetune-1k learns from class labels only"
         )
-        assert max(losses) < 1e-5
+        # On a GPU, torch computes convolutions of float32 tensors in TF32.
+        assert max(losses) < (1e-4 if torch.cuda.is_available() else 1e-5)
         losses.clear()
         train_student(
             replace(

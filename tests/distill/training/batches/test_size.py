@@ -14,6 +14,7 @@ from tinyvit.distill.training import trainer
 from tinyvit.distill.training.batches import memory
 from tinyvit.distill.training.batches.division import count_parts, divide_batch
 from tinyvit.distill.training.batches.size import fit_batch
+from tinyvit.distill.training.device import select_device
 from tinyvit.errors import RequestError
 from tinyvit.nn.model import TinyViT
 
@@ -147,8 +148,9 @@ def test_a_part_that_does_not_fit_into_memory_is_explained(
     arguments += ["--epochs", 1, "--workers", 0, "-o", tmp_path / "run"]
     assert main([str(argument) for argument in arguments]) == 1
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "error: 4 images at once did not fit into the memory of cpu: use --accumulation 4, "
-        "--checkpoint-activations or a smaller --img-size, and --overwrite to start the run again"
+        f"error: 4 images at once did not fit into the memory of {select_device().name}: use "
+        "--accumulation 4, --checkpoint-activations or a smaller --img-size, and --overwrite to "
+        "start the run again"
     )
 
 
