@@ -17,7 +17,6 @@ from tinyvit.image_sizes import ImageSize, describe_pixels, format_size, make_im
 from tinyvit.images.decoding import (
     ChannelOrder,
     ImageSource,
-    open_image,
     open_image_for_resizing,
 )
 from tinyvit.images.reduced_size import DecodedImage
@@ -58,7 +57,8 @@ class ImageInput:
     ) -> DecodedImage:
         """Decode an image for `prepare_input`.
 
-        A large JPEG is decoded at a reduced size, unless the file itself resizes images.
+        A large JPEG is decoded at a reduced size. If the file itself resizes images, it gets all
+        pixels, so that an image is reduced only if its sides are multiples of the reduction.
 
         Args:
             source: The image, as for `open_image`.
@@ -72,10 +72,13 @@ class ImageInput:
             ImageError: The image cannot be read.
             RequestError: `channels` is not a known order.
         """
-        if self.embedded_preprocessing == "full":
-            return DecodedImage.from_full(open_image(source, channels=channels, exif=exif))
-        choose_size = self.preprocess.resized_size
-        return open_image_for_resizing(source, choose_size, channels=channels, exif=exif)
+        return open_image_for_resizing(
+            source,
+            self.preprocess.resized_size,
+            uses_box=self.embedded_preprocessing != "full",
+            channels=channels,
+            exif=exif,
+        )
 
     def prepare_input(self, decoded: DecodedImage) -> Pixels:
         """Apply the part of the preprocessing that is outside the file.

@@ -20,11 +20,14 @@ struct Manifest {
     std::string input_name;           ///< name of the input tensor
     std::string output_name;          ///< name of the output tensor, the logits
     std::vector<std::string> labels;  ///< class labels, in the order of the logits
+    std::size_t resized_side;         ///< size in pixels to which the artifact resizes images
 };
 
-/// Decode an image file; apply its EXIF orientation, and blend transparency over white.
+/// Decode an image file; apply its EXIF orientation, and blend transparency over white. A large
+/// JPEG is decoded at a reduced size, but at least 2.25 times as large as `resized_side`, the size in
+/// pixels to which the artifact resizes it.
 /// Throws std::runtime_error if OpenCV cannot decode the file.
-Image read_image(const std::string& path);
+Image read_image(const std::string& path, std::size_t resized_side);
 
 /// Parse the JSON text that tinyvit-export stored in the artifact.
 /// Throws std::runtime_error if the text is no manifest, or if the artifact does not resize images.
@@ -38,8 +41,14 @@ std::string format_predictions(const float* logits, const Manifest& manifest,
 /// Classifies an image, and returns the text to print.
 using Classify = std::function<std::string(const Image& image)>;
 
-/// Opens an artifact once, to classify any number of images.
-using OpenModel = Classify (*)(const std::string& model_path);
+/// An artifact that has been opened once, to classify any number of images.
+struct Classifier {
+    std::size_t resized_side;  ///< see Manifest
+    Classify classify;
+};
+
+/// Opens an artifact.
+using OpenModel = Classifier (*)(const std::string& model_path);
 
 /// The main function of both programs, with the arguments MODEL and IMAGE. With a number of RUNS as
 /// a third argument, the image is classified that often, and the median times are printed, too.

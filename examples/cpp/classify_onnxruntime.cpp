@@ -13,7 +13,7 @@
 
 namespace {
 
-Classify open_model(const std::string& model_path) {
+Classifier open_model(const std::string& model_path) {
     static const Ort::Env env(ORT_LOGGING_LEVEL_ERROR, "tinyvit");
     const auto session = std::make_shared<Ort::Session>(
         env, std::filesystem::path(model_path).c_str(), Ort::SessionOptions{});
@@ -26,7 +26,7 @@ Classify open_model(const std::string& model_path) {
     }
     const Manifest manifest = parse_manifest(manifest_json.get());
 
-    return [manifest, model_path, session](const Image& image) {
+    const Classify classify = [manifest, model_path, session](const Image& image) {
         const auto memory_info = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
         const std::array<std::int64_t, 4> shape{1, static_cast<std::int64_t>(image.height),
                                                 static_cast<std::int64_t>(image.width), 3};
@@ -45,6 +45,7 @@ Classify open_model(const std::string& model_path) {
         }
         return format_predictions(logits.GetTensorData<float>(), manifest);
     };
+    return {manifest.resized_side, classify};
 }
 
 }  // namespace

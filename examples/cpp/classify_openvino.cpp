@@ -8,7 +8,7 @@
 
 namespace {
 
-Classify open_model(const std::string& model_path) {
+Classifier open_model(const std::string& model_path) {
     ov::Core core;
     const auto model = core.read_model(model_path);
     if (!model->has_rt_info({"tinyvit", "manifest"})) {
@@ -25,8 +25,9 @@ Classify open_model(const std::string& model_path) {
     auto compiled_model = core.compile_model(
         model, "CPU", ov::hint::performance_mode(ov::hint::PerformanceMode::LATENCY),
         ov::hint::inference_precision(precision), ov::hint::dynamic_quantization_group_size(0));
-    return [manifest, model_path, request = compiled_model.create_infer_request()](
-               const Image& image) mutable {
+    const Classify classify = [manifest, model_path,
+                               request = compiled_model.create_infer_request()](
+                                  const Image& image) mutable {
         // The tensor uses the image's memory; OpenVINO does not write to an input.
         auto* pixels = const_cast<std::uint8_t*>(image.pixels.data());
         const ov::Shape shape{1, image.height, image.width, 3};
@@ -39,6 +40,7 @@ Classify open_model(const std::string& model_path) {
         }
         return format_predictions(logits.data<float>(), manifest);
     };
+    return {manifest.resized_side, classify};
 }
 
 }  // namespace

@@ -80,19 +80,33 @@ def program(request: pytest.FixtureRequest, build: Path) -> Path:
 
 @pytest.fixture
 def photographs(images: Path, tmp_path: Path) -> dict[str, Path]:
-    """The example photographs, and one whose right side is transparent over visible colors."""
+    """The example photographs, enlarged ones, and one that is transparent at its right side.
+
+    The transparent pixels have visible colors. OpenCV and Pillow decode "large" at a quarter of its
+    size, "turned" at a half, and "odd", whose width is odd, completely.
+    """
     with Image.open(images / "coffee.jpg") as coffee:
         faded = coffee.convert("RGBA")
+        exif = Image.Exif()
+        exif[0x0112] = 6  # The top of the photograph is at the right side of the pixels.
+        for name, size in (
+            ("large", (3200, 2200)),
+            ("turned", (1600, 1202)),
+            ("odd", (3201, 2200)),
+        ):
+            options = {"exif": exif} if name == "turned" else {}
+            coffee.resize(size).save(tmp_path / f"{name}.jpg", quality=90, **options)
     faded.putalpha(Image.linear_gradient("L").rotate(90).resize(faded.size))
     faded.save(tmp_path / "faded.png")
     return {
         "cat": images / "cat.jpg",
         "coffee": images / "coffee.jpg",
         "faded": tmp_path / "faded.png",
+        **{name: tmp_path / f"{name}.jpg" for name in ("large", "turned", "odd")},
     }
 
 
-@pytest.mark.parametrize("name", ["cat", "coffee", "faded"])
+@pytest.mark.parametrize("name", ["cat", "coffee", "faded", "large", "turned", "odd"])
 def test_the_predictions_are_those_of_python(
     program: Path, artifacts: dict[str, Path], photographs: dict[str, Path], name: str
 ) -> None:

@@ -68,6 +68,32 @@ def test_the_reduced_image_is_large_enough(size: tuple[int, int], expected: int)
     assert expected == 1 or min(size) / expected >= MIN_RATIO * 100
 
 
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((1800, 1808), 8), ((1800, 1804), 4), ((1802, 1800), 2), ((1801, 1800), 1), ((448, 448), 1)],
+)
+def test_only_multiples_are_reduced_for_files_that_resize_all_pixels(
+    size: tuple[int, int], expected: int
+) -> None:
+    assert choose_reduction(size, (100, 100), must_divide=True) == expected
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize(("width", "decoded_width"), [(400, 100), (402, 201), (401, 401)])
+def test_a_file_that_resizes_images_gets_whole_pixels(
+    width: int, decoded_width: int, orientation: int
+) -> None:
+    content = encode_jpeg(make_photograph(width, 600), orientation)
+    decoded = ImageInput("full", "NHWC", PREPROCESS, 1).decode(content)
+    side = decoded.image.height if orientation == 6 else decoded.image.width
+    assert side == decoded_width
+    assert decoded.box == (0, 0, decoded.image.width, decoded.image.height)
+    resized = PREPROCESS.resize_and_crop(decoded.image).astype(int)
+    difference = np.abs(resized - PREPROCESS.resize_and_crop(open_image(content))).mean()
+    assert difference < 1
+    assert (difference > 0) == (width != 401)
+
+
 @pytest.mark.parametrize("size", [(143, 200), (200, 143), (32, 32), (20, 300)])
 @pytest.mark.parametrize("orientation", [None, 6])
 def test_below_the_threshold_nothing_changes(
@@ -169,10 +195,3 @@ def test_prediction_and_measurement_decode_alike(tmp_path: Path) -> None:
     predicted = image_input.prepare_input(image_input.decode(path))
     assert np.array_equal(measured, predicted)
     assert not np.array_equal(measured, PREPROCESS.resize_and_crop(open_image(path)))
-
-
-def test_a_file_that_resizes_images_gets_the_full_image() -> None:
-    content = encode_jpeg(make_photograph(500, 520))
-    image_input = ImageInput("full", "NHWC", PREPROCESS, 1)
-    pixels = image_input.prepare_input(image_input.decode(content))
-    assert np.array_equal(pixels, open_image(content))

@@ -39,7 +39,13 @@ from tinyvit.images.file_limits import (
 )
 from tinyvit.images.libtiff_messages import silence_libtiff
 from tinyvit.images.orientation import find_transpose
-from tinyvit.images.reduced_size import DecodedImage, SizeChoice, is_jpeg, reduce_jpeg
+from tinyvit.images.reduced_size import (
+    DecodedImage,
+    Resizing,
+    SizeChoice,
+    is_jpeg,
+    reduce_jpeg,
+)
 
 ImageSource: TypeAlias = (
     "str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | SupportsArray"
@@ -96,6 +102,7 @@ def open_image_for_resizing(
     source: ImageSource,
     choose_size: SizeChoice,
     *,
+    uses_box: bool = True,
     channels: ChannelOrder = "rgb",
     exif: bool = True,
 ) -> DecodedImage:
@@ -109,6 +116,8 @@ def open_image_for_resizing(
         source: As for `open_image`. A Pillow image is never reduced.
         choose_size: Returns the width and height to which an image of a given width and height will
             be resized, such as `Preprocess.resized_size`.
+        uses_box: Whether only the box of the result is resized. If not, an image is reduced only if
+            all pixels of the result are inside the box.
         channels: As for `open_image`.
         exif: As for `open_image`.
 
@@ -119,13 +128,13 @@ def open_image_for_resizing(
         ImageError: As for `open_image`.
         RequestError: As for `open_image`.
     """
-    return _open_decoded(source, choose_size, channels, exif)
+    return _open_decoded(source, Resizing(choose_size, uses_box), channels, exif)
 
 
 def _open_decoded(
-    source: ImageSource, choose_size: SizeChoice | None, channels: ChannelOrder, exif: bool
+    source: ImageSource, resizing: Resizing | None, channels: ChannelOrder, exif: bool
 ) -> DecodedImage:
-    """Decode an image into RGB, at a reduced size only if `choose_size` is not None."""
+    """Decode an image into RGB, at a reduced size only if `resizing` is not None."""
     if channels not in ("rgb", "bgr"):
         raise RequestError(
             f"channels={channels!r} is not known",
@@ -138,11 +147,11 @@ def _open_decoded(
             return DecodedImage.from_full(convert_array(source, channels))
         source = to_numpy(source).tobytes()
     if isinstance(source, Image.Image):
-        choose_size = None  # reducing it would change the caller's image
+        resizing = None  # reducing it would change the caller's image
     name = describe_source(source)
     try:
         with _open_lazily(source, name) as image:
-            return _decode(image, name, choose_size, exif)
+            return _decode(image, name, resizing, exif)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _make_size_error(name, str(error)) from error
     except ReadLimitError as error:
@@ -233,9 +242,7 @@ def _open_heif(file: LimitedImageBytes | LimitedImageFile) -> Image.Image:
     return image
 
 
-def _decode(
-    image: Image.Image, name: str, choose_size: SizeChoice | None, exif: bool
-) -> DecodedImage:
+def _decode(image: Image.Image, name: str, resizing: Resizing | None, exif: bool) -> DecodedImage:
     """Decode a lazily opened image to RGB, and rotate it by its EXIF orientation if `exif`."""
     width, height = image.size
     if width * height > MAX_PIXELS:
@@ -246,12 +253,12 @@ def _decode(
     raw_mode = image.tile[0][3] if isinstance(image, ImageFile.ImageFile) and image.tile else None
     limit_decoding(image)
     box = None
-    if choose_size is not None and is_jpeg(image):
-        box = reduce_jpeg(image, choose_size, find_transpose(image) if exif else None)
+    if resizing is not None and is_jpeg(image):
+        box = reduce_jpeg(image, resizing, find_transpose(image) if exif else None)
     with silence_libtiff() if image.format == "TIFF" else nullcontext():
         image.load()
     transpose = find_transpose(image) if exif else None
-    if choose_size is not None and image.mode == "RGB" and not image.has_transparency_data:
+    if resizing is not None and image.mode == "RGB" and not image.has_transparency_data:
         rgb = image  # of a file that was opened here; it will only be resized, so no copy is made
     else:
         rgb = convert_to_rgb(image, raw_mode, name)

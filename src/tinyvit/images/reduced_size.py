@@ -28,6 +28,21 @@ _SCALES = (8, 4, 2)
 
 
 @dataclass(frozen=True)
+class Resizing:
+    """How an image will be resized after it is decoded.
+
+    Attributes:
+        choose_size: Returns the size that the image gets.
+        uses_box: Whether only `DecodedImage.box` is resized. If not, an image is reduced only if
+            its sides are multiples of the reduction, because only then all of its pixels are
+            completely inside the box.
+    """
+
+    choose_size: SizeChoice
+    uses_box: bool
+
+
+@dataclass(frozen=True)
 class DecodedImage:
     """A decoded image, perhaps at a reduced size.
 
@@ -71,28 +86,34 @@ def is_jpeg(image: Image.Image) -> bool:
     return isinstance(image, JpegImagePlugin.JpegImageFile) and bool(image.tile)
 
 
-def choose_reduction(size: tuple[int, int], resized: tuple[int, int]) -> int:
+def choose_reduction(
+    size: tuple[int, int], resized: tuple[int, int], *, must_divide: bool = False
+) -> int:
     """Choose by how much an image may be reduced before it is resized.
 
     Args:
         size: Width and height of the image in pixels.
         resized: Width and height after resizing.
+        must_divide: Whether the reduction must divide width and height.
 
     Returns:
         8, 4, 2, or 1 if the image is too small to be reduced.
     """
     ratio = min(side / (MIN_RATIO * new) for side, new in zip(size, resized))
-    return next((scale for scale in _SCALES if ratio >= scale), 1)
+    scales = [scale for scale in _SCALES if ratio >= scale]
+    if must_divide:
+        scales = [scale for scale in scales if not any(side % scale for side in size)]
+    return max(scales, default=1)
 
 
 def reduce_jpeg(
-    image: Image.Image, choose_size: SizeChoice, transpose: Image.Transpose | None
+    image: Image.Image, resizing: Resizing, transpose: Image.Transpose | None
 ) -> tuple[float, float, float, float] | None:
     """Let Pillow decode a JPEG at the smallest size that is large enough for resizing.
 
     Args:
         image: A JPEG that was opened and whose pixels have not been decoded. Its size changes.
-        choose_size: Returns the size to which the image will be resized.
+        resizing: How the image will be resized.
         transpose: The operation that turns the image upright before it is resized; None if it is
             not turned.
 
@@ -101,10 +122,12 @@ def reduce_jpeg(
     """
     width, height = image.size
     if transpose in SIDEWAYS:
-        resized_height, resized_width = choose_size(height, width)
+        resized_height, resized_width = resizing.choose_size(height, width)
     else:
-        resized_width, resized_height = choose_size(width, height)
-    scale = choose_reduction((width, height), (resized_width, resized_height))
+        resized_width, resized_height = resizing.choose_size(width, height)
+    scale = choose_reduction(
+        (width, height), (resized_width, resized_height), must_divide=not resizing.uses_box
+    )
     if scale == 1:
         return None
     draft = image.draft(None, (width // scale, height // scale))
