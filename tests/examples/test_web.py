@@ -29,6 +29,9 @@ ROOT = Path(__file__).parents[2]
 WEB = ROOT / "examples" / "web"
 PHONE = (390, 844)
 EXIF_ORIENTATION, ROTATED = 0x0112, 6
+MULTIPLICATION_SIGN = "\N{MULTIPLICATION SIGN}"
+MODEL_LOADING_MS = 2500
+"""A time in milliseconds in which the page usually loads the model."""
 
 
 @pytest.fixture(scope="module")
@@ -161,26 +164,38 @@ def test_an_image_is_dropped_and_pasted(page: Any, event: str, transfer: str) ->
     assert next(iter(wait_for_scores(page))) == "espresso"
 
 
-def test_a_phones_photograph_is_not_reduced_and_its_orientation_is_applied(
-    page: Any, images: Path, models: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("size", "reduced_size"), [((4032, 3024), "756 {} 1008"), ((4031, 3024), None)]
+)
+def test_a_phones_photograph_is_reduced_and_its_orientation_is_applied(
+    page: Any,
+    images: Path,
+    models: Path,
+    tmp_path: Path,
+    size: tuple[int, int],
+    reduced_size: str | None,
 ) -> None:
     photograph, exif = tmp_path / "photograph.jpg", Image.Exif()
     exif[EXIF_ORIENTATION] = ROTATED
     with Image.open(images / "coffee.jpg") as coffee:
-        coffee.resize((4032, 3024)).save(photograph, exif=exif)
+        coffee.resize(size).save(photograph, exif=exif)
     page.set_input_files("#file", photograph)
     scores = wait_for_scores(page)
     expected = predict_scores(models / "model.onnx", photograph)
     assert scores == pytest.approx(expected, abs=0.01)
-    assert "reducing" not in page.inner_text("#timings")
+    timings = page.inner_text("#timings")
+    if reduced_size is None:
+        assert "reducing" not in timings
+    else:
+        assert f"reducing to {reduced_size.format(MULTIPLICATION_SIGN)}" in timings
 
 
 def test_an_image_over_13_megapixels_is_reduced(page: Any, images: Path, tmp_path: Path) -> None:
     with Image.open(images / "coffee.jpg") as coffee:
-        coffee.resize((4400, 3300)).save(tmp_path / "large.jpg")
+        coffee.resize((4401, 3300)).save(tmp_path / "large.jpg")
     page.set_input_files("#file", tmp_path / "large.jpg")
     assert next(iter(wait_for_scores(page))) == "espresso"
-    assert "reducing to 4163 \N{MULTIPLICATION SIGN} 3122" in page.inner_text("#timings")
+    assert f"reducing to 4163 {MULTIPLICATION_SIGN} 3122" in page.inner_text("#timings")
 
 
 def test_the_page_says_what_the_demo_is_and_requests_nothing_that_is_missing(
@@ -218,11 +233,18 @@ def test_the_switch_changes_the_model(page: Any, images: Path, models: Path) -> 
 
 
 def test_a_file_that_is_no_image_gets_a_message(page: Any, tmp_path: Path) -> None:
+    requests: list[Any] = []
+    # The model is not sent before the error is shown.
+    page.route("**/model.onnx", lambda request: requests.append(request))
+    page.reload()
     (tmp_path / "notes.jpg").write_text("not an image")
     page.set_input_files("#file", tmp_path / "notes.jpg")
     page.wait_for_selector("#status.error")
     assert "notes.jpg is not an image" in page.inner_text("#status")
     assert page.is_hidden("#predictions")
+    requests[0].continue_()
+    page.wait_for_timeout(MODEL_LOADING_MS)
+    assert "notes.jpg is not an image" in page.inner_text("#status"), "replaced by the model's text"
 
 
 def test_a_model_that_leaves_resizing_to_its_caller_is_refused(

@@ -13,6 +13,11 @@ const RUNTIMES = {
 // takes 12 bytes per pixel, so larger images could exceed the memory of a browser tab.
 const MAX_PIXELS = 13e6;
 
+// An image is reduced by one of these factors before the model resizes it, if it then has at least
+// MIN_RATIO times the size that it gets by resizing. The Python package has the same rule.
+const REDUCTIONS = [8, 4, 2];
+const MIN_RATIO = 2.25;
+
 const MAX_THREADS = 4;
 
 /**
@@ -87,25 +92,35 @@ export class Classifier {
 }
 
 /**
- * Decodes an image as the Python package does: with its EXIF orientation, without a conversion of
- * its colors, and with transparency blended over white.
+ * Decodes an image as the Python package does: with its EXIF orientation, and without a conversion
+ * of its colors.
  *
  * @param {Blob | HTMLVideoElement} source - An image file, or a video whose frame is shown.
  * @param {string} name - Name of the image, for error messages.
- * @returns {Promise<{image: ImageData, isReduced: boolean}>} The image, and whether it was made
- *   smaller because it had more than 13 megapixels.
+ * @returns {Promise<ImageBitmap>}
  * @throws {Error} The browser cannot decode the source.
  */
 export async function decodeImage(source, name) {
-  let bitmap;
   try {
-    bitmap = await createImageBitmap(source, { colorSpaceConversion: "none" });
+    return await createImageBitmap(source, { colorSpaceConversion: "none" });
   } catch {
     throw new Error(
       `${name} is not an image that this browser can decode: choose a JPEG, PNG or WebP file`,
     );
   }
-  const scale = Math.min(1, Math.sqrt(MAX_PIXELS / (bitmap.width * bitmap.height)));
+}
+
+/**
+ * Returns the pixels of a decoded image, with transparency blended over white. A large image is
+ * reduced, because the model would take much longer to resize all of its pixels.
+ *
+ * @param {ImageBitmap} bitmap - The decoded image, which is closed.
+ * @param {object} manifest - The manifest of the model that will classify the image.
+ * @returns {{image: ImageData, isReduced: boolean}} The pixels, and whether they are fewer than
+ *   those of the bitmap.
+ */
+export function readPixels(bitmap, manifest) {
+  const scale = chooseScale(bitmap, manifest.preprocess.resize);
   const width = Math.floor(bitmap.width * scale);
   const height = Math.floor(bitmap.height * scale);
   const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
@@ -115,6 +130,19 @@ export async function decodeImage(source, name) {
   context.drawImage(bitmap, 0, 0, width, height);
   bitmap.close();
   return { image: context.getImageData(0, 0, width, height), isReduced: scale < 1 };
+}
+
+/** Returns the factor, at most 1, by which an image is scaled before the model resizes it. */
+function chooseScale({ width, height }, resize) {
+  // `resize` is one number, or the height and the width.
+  const smallestSide = MIN_RATIO * Math.max(...[resize].flat());
+  const reduction = REDUCTIONS.find(
+    (factor) =>
+      width % factor === 0 &&
+      height % factor === 0 &&
+      Math.min(width, height) / factor >= smallestSide,
+  );
+  return reduction ? 1 / reduction : Math.min(1, Math.sqrt(MAX_PIXELS / (width * height)));
 }
 
 /** Returns the number of WebAssembly threads. Only a page isolated by headers may have several. */

@@ -3,7 +3,7 @@
 
 import catUrl from "../../images/cat.jpg?url";
 import coffeeUrl from "../../images/coffee.jpg?url";
-import { Classifier, decodeImage } from "./classifier.js";
+import { Classifier, decodeImage, readPixels } from "./classifier.js";
 import { escapeText } from "./text.js";
 
 const MODEL_FILES = { float32: "model.onnx", int8: "model.int8.onnx" };
@@ -79,11 +79,14 @@ async function classifyAndShow(source, name) {
   currentRequest = request;
   try {
     const startMs = performance.now();
-    const { image, isReduced } = await decodeImage(source, name);
-    const decodeMs = performance.now() - startMs;
-    if (request !== currentRequest) return;
+    const bitmap = await decodeImage(source, name);
+    const bitmapMs = performance.now() - startMs;
+    if (request !== currentRequest) return bitmap.close();
     if (source instanceof Blob) showImage(source, name);
     const classifier = await currentClassifier;
+    const pixelsStartMs = performance.now();
+    const { image, isReduced } = readPixels(bitmap, classifier.manifest);
+    const decodeMs = bitmapMs + performance.now() - pixelsStartMs;
     const { predictions, runMs } = await classifier.classify(image);
     if (request !== currentRequest) return;
     const decoding = isReduced
@@ -98,6 +101,13 @@ async function classifyAndShow(source, name) {
     if (request !== currentRequest) return;
     byId("predictions").hidden = true;
     showStatus(error.message, true);
+    // A model that is loaded after this describes itself in place of the error.
+    currentClassifier.then(
+      () => {
+        if (request === currentRequest) showStatus(error.message, true);
+      },
+      () => {},
+    );
   }
 }
 
