@@ -4,6 +4,8 @@ The toolkit rewrites a network before it is quantized, and changes the names of 
 (`worker.py`) loads a copy of this file, so it imports nothing of this package.
 """
 
+from collections.abc import Sequence
+
 _MOVING_OPERATORS = ("Reshape", "Transpose", "Pad", "Slice", "Squeeze", "Unsqueeze")
 """Operators whose output has the range of their input."""
 _NAME_SUFFIXES = (
@@ -16,8 +18,13 @@ _ATTENTION_MARK = "_2sdpa"
 _NODE_PREFIX = "node_"
 """What torch's exporter puts before the name of a tensor to name the node that computes it."""
 
-Node = tuple[str, str, str, str]
-"""A node of the rewritten network: operator, name, name of its first input, name of its output."""
+_PRODUCT_OPERATOR = "exMatMul"
+"""The toolkit's product of two tensors, which it uses where it does not fuse attention."""
+_INTEGER_LIMITS = (-128, 127)
+"""The smallest and the largest int8 number."""
+
+Node = tuple[str, str, Sequence[str], str]
+"""A node of the rewritten network: operator, name, names of its inputs, name of its output."""
 Range = tuple[float, float]
 """The smallest and the largest value that the integers of a tensor represent."""
 
@@ -29,7 +36,9 @@ def choose_ranges(
 
     A tensor has the range of the original tensor of its name. Otherwise, it has that of the tensor
     that its node computed originally, or that of the tensor from which its values are moved. The
-    last choice is the original tensor whose name is left without the toolkit's suffixes.
+    last choice is the original tensor whose name is left without the toolkit's suffixes. The range
+    of a tensor by which another is multiplied is made symmetric
+    (`make_second_operands_symmetric`).
 
     Args:
         nodes: The nodes, in order.
@@ -53,6 +62,7 @@ def choose_ranges(
         if name not in chosen:
             add_first_range(name, list_original_names(name), ranges, chosen)
     spread_ranges(nodes, names, chosen)
+    make_second_operands_symmetric(nodes, chosen)
     return chosen
 
 
@@ -81,11 +91,67 @@ def spread_ranges(nodes: list[Node], names: list[str], chosen: dict[str, Range])
         names: The names of the tensors.
         chosen: The ranges, to which others are added.
     """
-    moves = [node[2:] for node in nodes if node[0] in _MOVING_OPERATORS]
+    moves = _list_moves(nodes)
     for pairs in (moves, [(output, source) for source, output in reversed(moves)]):
         for source, output in pairs:
             if source in chosen and output not in chosen and output in names:
                 chosen[output] = chosen[source]
+
+
+def make_second_operands_symmetric(nodes: list[Node], chosen: dict[str, Range]) -> None:
+    """Give the second operand of each product of two tensors a range with zero point 0.
+
+    The simulator has no zero point for this operand, as the NPU has none for weights. It rounds
+    integers with another zero point down to even ones. The numbers from a softmax, which are small
+    and have the zero point -128, lose a quarter of their sum by that.
+
+    Args:
+        nodes: The nodes, in order.
+        chosen: The ranges, of which those of second operands are enlarged until 0 is the integer 0,
+            with those of all tensors from which and to which their values are only moved.
+    """
+    moves = _list_moves(nodes)
+    sources = {output: source for source, output in moves}
+    computed = {output for _, _, _, output in nodes}
+    operands = {
+        inputs[1]
+        for operator, _, inputs, _ in nodes
+        if operator == _PRODUCT_OPERATOR and inputs[1] in computed
+    }
+    changed = set()
+    for name in operands:
+        while sources.get(name) in chosen:
+            name = sources[name]
+        if name in chosen and make_symmetric(chosen[name]) != chosen[name]:
+            chosen[name] = make_symmetric(chosen[name])
+            changed.add(name)
+    for source, output in moves:
+        if source in changed and output in chosen:
+            chosen[output] = chosen[source]
+            changed.add(output)
+
+
+def _list_moves(nodes: list[Node]) -> list[tuple[str, str]]:
+    """Return the input and the output of each operator that only moves values."""
+    return [
+        (inputs[0], output)
+        for operator, _, inputs, output in nodes
+        if operator in _MOVING_OPERATORS
+    ]
+
+
+def make_symmetric(limits: Range) -> Range:
+    """Return the smallest range that contains another and whose zero point is 0.
+
+    Args:
+        limits: A range; one whose zero point is 0 is returned as it is.
+    """
+    smallest, largest = limits
+    scale = (largest - smallest) / (_INTEGER_LIMITS[1] - _INTEGER_LIMITS[0])
+    if not scale > 0 or round(_INTEGER_LIMITS[0] - smallest / scale) == 0:
+        return limits
+    scale = max(smallest / _INTEGER_LIMITS[0], largest / _INTEGER_LIMITS[1])
+    return _INTEGER_LIMITS[0] * scale, _INTEGER_LIMITS[1] * scale
 
 
 def list_original_names(name: str) -> list[str]:

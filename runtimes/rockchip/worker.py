@@ -165,7 +165,7 @@ def quantize(rknn: Any, request: dict[str, Any], answer: dict[str, Any]) -> str:
         import onnx
 
         nodes = [
-            (node.op_type, node.name, node.input[0], node.output[0])
+            (node.op_type, node.name, list(node.input), node.output[0])
             for node in onnx.load("network.model").graph.node
             if node.input
         ]

@@ -336,7 +336,8 @@ def _read(path: Path) -> Any:
 @needs_toolkit
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_the_simulator_computes_the_quantized_network(quantized: Any) -> None:
+@pytest.mark.parametrize("chip", ["rk3588", "rk3566"])
+def test_the_simulator_computes_the_quantized_network(quantized: Any, chip: str) -> None:
     from tinyvit.export.passes.onnx_serialization import serialize_checked
     from tinyvit.quant.quantized_network import with_exact_arithmetic
 
@@ -345,7 +346,7 @@ def test_the_simulator_computes_the_quantized_network(quantized: Any) -> None:
     add_batch_axis_to_norms(model)
     images = torch.randn(6, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     request = ToolkitRequest(
-        serialize_checked(model), CHIPS["rk3588"], ranges=ranges, range_images=[images[:1].numpy()]
+        serialize_checked(model), CHIPS[chip], ranges=ranges, range_images=[images[:1].numpy()]
     )
     simulator = Simulator(request, os.environ[PYTHON_VARIABLE])
     try:

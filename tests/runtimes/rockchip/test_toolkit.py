@@ -13,7 +13,12 @@ from tests.helpers.fake_rknn import write_fake_python, write_fake_toolkit
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.runtimes.rockchip.chips import CHIPS, PYTHON_VARIABLE, SETUP_COMMANDS, find_python
 from tinyvit.runtimes.rockchip.log import Layer, find_toolkit_error, parse_layers
-from tinyvit.runtimes.rockchip.ranges import choose_ranges, list_original_names
+from tinyvit.runtimes.rockchip.ranges import (
+    Range,
+    choose_ranges,
+    list_original_names,
+    make_symmetric,
+)
 from tinyvit.runtimes.rockchip.simulator import Simulator
 from tinyvit.runtimes.rockchip.toolkit import (
     ToolkitRequest,
@@ -202,14 +207,14 @@ def test_ranges_follow_the_toolkits_names() -> None:
     assert "node_matmul_5_2sdpa_q_add" in list_original_names("node_matmul_5#1_2sdpa_q_add")
     assert "image" in list_original_names("image_int8")
     nodes = [
-        ("Conv", "node_conv2d", "image", "conv2d"),
-        ("Reshape", "view_rs#1", "conv2d", "permute_sw"),
-        ("Transpose", "node_layer_norm#1_rs_tp", "permute_sw", "node_layer_norm#1_sw"),
-        ("exNorm", "node_layer_norm#1", "node_layer_norm#1_sw", "normed"),
-        ("Conv", "node_linear#2", "normed", "linear_tp_rs_sw"),
-        ("Reshape", "linear_tp_rs", "linear_tp_rs_sw", "view_3"),
-        ("Reshape", "node_view_4", "view_3", "view_4"),
-        ("Add", "node_add", "view_4", "unknown"),
+        ("Conv", "node_conv2d", ["image"], "conv2d"),
+        ("Reshape", "view_rs#1", ["conv2d"], "permute_sw"),
+        ("Transpose", "node_layer_norm#1_rs_tp", ["permute_sw"], "node_layer_norm#1_sw"),
+        ("exNorm", "node_layer_norm#1", ["node_layer_norm#1_sw"], "normed"),
+        ("Conv", "node_linear#2", ["normed"], "linear_tp_rs_sw"),
+        ("Reshape", "linear_tp_rs", ["linear_tp_rs_sw"], "view_3"),
+        ("Reshape", "node_view_4", ["view_3"], "view_4"),
+        ("Add", "node_add", ["view_4"], "unknown"),
     ]
     names = ["image", *(output for *_, output in nodes)]
     ranges = {
@@ -226,6 +231,52 @@ def test_ranges_follow_the_toolkits_names() -> None:
         "view_3": (-4.0, 8.0),
         "linear_tp_rs_sw": (-4.0, 8.0),
     }
+
+
+def test_second_operands_have_no_zero_point() -> None:
+    nodes = [
+        ("Conv", "node_linear", ["image", "weight"], "values"),
+        ("exSoftmax13", "node_softmax", ["scores"], "softmax"),
+        ("Transpose", "softmax_tp", ["softmax"], "softmax_tp"),
+        ("Reshape", "softmax_rs", ["softmax"], "softmax_rs"),
+        ("exMatMul", "node_matmul", ["values", "softmax_tp"], "matmul"),
+        # A tensor that is only a first operand keeps its range, and so does a constant.
+        ("exMatMul", "node_matmul_1", ["scores", "values"], "matmul_1"),
+        ("exMatMul", "node_matmul_2", ["scores", "weight"], "matmul_2"),
+    ]
+    ranges = {
+        "scores": (-10.0, 20.0),
+        "softmax": (0.0, 0.635),
+        "values": (-1.28, 1.27),
+        "weight": (0.0, 1.0),
+    }
+    names = [*ranges, "softmax_tp", "softmax_rs"]
+    chosen = choose_ranges(nodes, names, ranges)
+    symmetric = pytest.approx((-0.64, 0.635))
+    assert {name: chosen[name] for name in names if name.startswith("softmax")} == {
+        "softmax": symmetric,
+        "softmax_tp": symmetric,
+        "softmax_rs": symmetric,
+    }
+    assert {name: chosen[name] for name in ranges if name != "softmax"} == {
+        name: limits for name, limits in ranges.items() if name != "softmax"
+    }
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ((0.0, 1.27), (-1.28, 1.27)),
+        ((-1.28, 0.0), (-1.28, 1.27)),
+        ((-2.56, 1.0), (-2.56, 2.54)),
+        ((-1.28, 1.27), (-1.28, 1.27)),
+        ((0.0, 0.0), (0.0, 0.0)),
+    ],
+)
+def test_a_symmetric_range_contains_the_range(limits: Range, expected: Range) -> None:
+    assert make_symmetric(limits) == pytest.approx(expected)
+    # A range that is symmetric is not changed by a rounding, so other files stay as they are.
+    assert make_symmetric(make_symmetric(limits)) == make_symmetric(limits)
 
 
 @pytest.mark.parametrize("name", ["worker.py", "ranges.py"])
