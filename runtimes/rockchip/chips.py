@@ -41,11 +41,15 @@ class Chip:
         title: The chip and its NPU in words.
         has_single_core_mode: Whether the toolkit has a mode for one core of the NPU, which makes
             the file smaller.
+        fuses_attention: Whether the toolkit makes one operator of both products of an attention and
+            the softmax between them. Otherwise, the products are on the NPU and the softmax is on
+            the CPU.
     """
 
     name: str
     title: str
     has_single_core_mode: bool = False
+    fuses_attention: bool = True
 
 
 CHIPS: Mapping[str, Chip] = {
@@ -53,8 +57,8 @@ CHIPS: Mapping[str, Chip] = {
     for chip in (
         Chip("rk3588", "RK3588 and RK3588S, an NPU of three cores", has_single_core_mode=True),
         Chip("rk3576", "RK3576, an NPU of two cores"),
-        Chip("rk3566", "RK3566, an NPU of one core"),
-        Chip("rk3568", "RK3568, an NPU of one core"),
+        Chip("rk3566", "RK3566, an NPU of one core", fuses_attention=False),
+        Chip("rk3568", "RK3568, an NPU of one core", fuses_attention=False),
     )
 }
 """The chips that files are compiled for; the toolkit knows them by these names."""

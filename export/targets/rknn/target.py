@@ -18,6 +18,7 @@ from tinyvit.errors import TinyViTError
 from tinyvit.export.passes.onnx_serialization import serialize_checked
 from tinyvit.export.passes.product_macs import count_product_macs
 from tinyvit.export.targets import Feature, Target, check_supported
+from tinyvit.export.targets.rknn.attention import transpose_scores
 from tinyvit.export.targets.rknn.float16_ranges import find_largest_value
 from tinyvit.export.targets.rknn.options import RKNN_OPTIONS, RknnOptions, parse_options
 from tinyvit.export.targets.rknn.passes import add_batch_axis_to_norms, remove_quantizers
@@ -99,12 +100,15 @@ class RknnTarget(Target):
         check_supported(self, precision, embedded_preprocessing, graph.batch)
         python = chips.find_python(self.rknn_options.python)
         model = make_onnx_model(graph)
+        chip = self.rknn_options.chips[0]
         ranges = remove_quantizers(model) if precision == "int8" else None
         add_batch_axis_to_norms(model)
+        if precision == "int8" and not chip.fuses_attention:
+            transpose_scores(model)
         images = make_test_images(graph.img_size, preprocess)
         request = ToolkitRequest(
             serialize_checked(model),
-            self.rknn_options.chips[0],
+            chip,
             analysis_image=images[0],
             ranges=ranges,
             range_images=images,
