@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tinyvit.errors import MissingDependencyError, RequestError, TinyViTError
 
@@ -27,6 +28,11 @@ SETUP_COMMANDS = (
 )
 """The commands that create an environment with the toolkit. It works without torch, which it would
 need only to read PyTorch files."""
+
+_SWAPPING_RULES = ("swap_exmatmul_transpose_reshape", "fuse_exmatmul_transpose")
+"""Rules of the toolkit that swap the operands of a product to save a Transpose. With them, the
+numbers from a softmax would be the second operand, which has no zero point
+(`tinyvit.runtimes.rockchip.ranges.make_second_operands_symmetric`)."""
 
 MAX_OPSET = 19
 """Last ONNX opset that the toolkit reads."""
@@ -50,6 +56,19 @@ class Chip:
     title: str
     has_single_core_mode: bool = False
     fuses_attention: bool = True
+
+    def make_settings(self, is_quantized: bool) -> dict[str, Any]:
+        """Return the settings of the toolkit for this chip.
+
+        Args:
+            is_quantized: Whether the network is int8.
+        """
+        settings: dict[str, Any] = {"target_platform": self.name}
+        if self.has_single_core_mode:
+            settings["single_core_mode"] = True
+        if is_quantized and not self.fuses_attention:
+            settings["disable_rules"] = list(_SWAPPING_RULES)
+        return settings
 
 
 CHIPS: Mapping[str, Chip] = {

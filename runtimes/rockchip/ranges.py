@@ -8,11 +8,14 @@ from collections.abc import Sequence
 
 _MOVING_OPERATORS = ("Reshape", "Transpose", "Pad", "Slice", "Squeeze", "Unsqueeze")
 """Operators whose output has the range of their input."""
+TRANSPOSED_SUFFIX = "_transposed"
+"""What this project appends to the name of a tensor to name the transposed one."""
 _NAME_SUFFIXES = (
+    TRANSPOSED_SUFFIX,
     *("_mm", "_rs", "_tp", "_sw", "-rs", "-tp", "#1", "#2"),
     *("_sdpa", "_cvt4sdpa", "_int8"),
 )
-"""What the toolkit appends to the name of a tensor or a node when it rewrites the network."""
+"""What is appended to the name of a tensor or a node when the network is rewritten."""
 _ATTENTION_MARK = "_2sdpa"
 """What the toolkit appends to the name of the second product of an attention that it fuses."""
 _NODE_PREFIX = "node_"

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,8 +44,6 @@ _MAX_TEXT_BYTES = 2**24
 """Largest text file that the toolkit may write. For the demo model, the log has 0.4 MB."""
 MAX_SECONDS = 3600
 """Longest time of a compilation, in seconds."""
-_SWAPPING_RULES = ("swap_exmatmul_transpose_reshape", "fuse_exmatmul_transpose")
-"""Rules of the toolkit that swap the operands of a product to save a Transpose."""
 _KEPT_VARIABLES = ("HOME", "LANG", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "PATH", "TMPDIR")
 """Environment variables that the other process gets. Those of Python would make it look for modules
 in the folders of this environment."""
@@ -91,17 +88,8 @@ class ToolkitRequest:
             folder: An empty folder.
             simulates: Whether the worker stays to simulate the network after it was compiled.
         """
-        settings: dict[str, Any] = {
-            "target_platform": self.chip.name,
-            "custom_string": EXPORTER_NAME,
-        }
-        if self.chip.has_single_core_mode:
-            settings["single_core_mode"] = True
         is_quantized = self.ranges is not None or bool(self.known_quantization)
-        if is_quantized and not self.chip.fuses_attention:
-            # The numbers from the softmax, whose zero point is -128, would be the second operand.
-            # See `ranges.make_second_operands_symmetric`.
-            settings["disable_rules"] = list(_SWAPPING_RULES)
+        settings = self.chip.make_settings(is_quantized) | {"custom_string": EXPORTER_NAME}
         if self.analysis_image is not None:
             np.save(folder / "analysis.npy", self.analysis_image)
         range_images = list(self.range_images)

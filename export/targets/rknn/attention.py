@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tinyvit.runtimes.rockchip.ranges import TRANSPOSED_SUFFIX
+
 if TYPE_CHECKING:
     import onnx_ir as ir
 
@@ -36,19 +38,17 @@ def _transpose_scores(model: ir.Model, softmax: ir.Node) -> None:
     if addition is None or product is None:
         return
     queries, keys, bias = product.inputs[0], product.inputs[1], addition.inputs[1]
-    assert queries is not None and keys is not None and bias is not None
-    name = product.outputs[0].name
-    rows = _make_transpose(keys, f"{name}_keys")
-    columns = _make_transpose(queries, f"{name}_queries")
-    # The toolkit appends "_tp", too, so the transposed bias has the range of the bias.
-    added = _make_transpose(bias, f"{bias.name}_tp")
+    assert queries is not None
+    assert keys is not None
+    assert bias is not None
+    rows, columns, added = (_make_transpose(value) for value in (keys, queries, bias))
     model.graph.insert_before(product, [rows, columns])
     model.graph.insert_before(addition, added)
     product.replace_input_with(0, rows.outputs[0])
     product.replace_input_with(1, columns.outputs[0])
     addition.replace_input_with(1, added.outputs[0])
     softmax.attributes.add(_make_axis())
-    result = _make_transpose(softmax.outputs[0], f"{softmax.outputs[0].name}_rows")
+    result = _make_transpose(softmax.outputs[0])
     softmax.outputs[0].replace_all_uses_with(result.outputs[0])
     # The uses that were replaced include that of the Transpose.
     result.replace_input_with(0, softmax.outputs[0])
@@ -71,11 +71,12 @@ def _make_axis() -> ir.Attr:
     return ir.AttrInt64("axis", -2)
 
 
-def _make_transpose(source: ir.Value, name: str) -> ir.Node:
-    """Make a Transpose of the last two axes whose output and node have a name."""
+def _make_transpose(source: ir.Value) -> ir.Node:
+    """Make a Transpose of the last two axes, whose name says which range its output has."""
     import onnx_ir as ir
 
     assert source.shape is not None
+    name = f"{source.name}{TRANSPOSED_SUFFIX}"
     rank = len(source.shape)
     order = [*range(rank - 2), rank - 1, rank - 2]
     output = ir.Value(name=name, shape=_swap_last_axes(source.shape), type=source.type)

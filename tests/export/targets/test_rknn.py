@@ -28,6 +28,8 @@ from tinyvit.export import ExportConfig, export, export_all
 from tinyvit.export.passes.product_macs import count_product_macs
 from tinyvit.export.plan import resolve_targets
 from tinyvit.export.targets import get_target
+from tinyvit.export.targets.rknn import target
+from tinyvit.export.targets.rknn.attention import transpose_scores
 from tinyvit.export.targets.rknn.float16_ranges import LargestValue, find_largest_value
 from tinyvit.export.targets.rknn.passes import add_batch_axis_to_norms, remove_quantizers
 from tinyvit.export.targets.rknn.target import TARGET, make_onnx_model, make_test_images
@@ -61,8 +63,8 @@ def quantized(demo_network: Any, demo_recipe: Recipe) -> Any:
 
 
 def test_options_select_chips() -> None:
-    target = TARGET.with_options({"soc": "rk3588, RK3566", "rknn_python": "/env/bin/python"})
-    parts = target.split()
+    both = TARGET.with_options({"soc": "rk3588, RK3566", "rknn_python": "/env/bin/python"})
+    parts = both.split()
     assert [part.suffix for part in parts] == [".rk3588.rknn", ".rk3566.rknn"]
     assert all(part.rknn_options.python == "/env/bin/python" for part in parts)
     assert TARGET.suffix == ".rk3588.rknn"
@@ -307,8 +309,8 @@ def test_test_images_are_the_golden_inputs(demo_graph: Graph) -> None:
 def test_the_export_writes_the_file_and_what_the_simulator_needs(
     demo_graph: Graph, tmp_path: Path
 ) -> None:
-    target = TARGET.with_options({"rknn_python": write_fake_toolkit(tmp_path), "soc": "rk3568"})
-    model = target.lower(demo_graph, Preprocess(size=64, resize=64), "host", "float16")
+    fake = TARGET.with_options({"rknn_python": write_fake_toolkit(tmp_path), "soc": "rk3568"})
+    model = fake.lower(demo_graph, Preprocess(size=64, resize=64), "host", "float16")
     assert model.request.chip.name == "rk3568"
     assert model.compiled.layer_errors == "[Input] 1"
     assert model.largest_value is not None
@@ -323,8 +325,36 @@ def test_the_export_writes_the_file_and_what_the_simulator_needs(
         "demo.rknn.onnx",
         "demo.rknn",
     ]
-    with target.open_reference(_read(files[-1])) as runtime:
+    with fake.open_reference(_read(files[-1])) as runtime:
         assert runtime.describe().device == "simulated NPU of rk3568"
+
+
+@pytest.mark.parametrize(
+    ("soc", "precision", "axis"),
+    [
+        ("rk3588", "int8", -1),
+        ("rk3566", "int8", -2),
+        ("rk3568", "int8", -2),
+        ("rk3566", "float16", -1),
+    ],
+)
+def test_scores_are_transposed_in_int8_where_attention_is_not_fused(
+    soc: str,
+    precision: Any,
+    axis: int,
+    quantized: Any,
+    demo_graph: Graph,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compiled = CompiledNetwork(b"", "", ())
+    monkeypatch.setattr(target, "compile_network", lambda request, python: compiled)
+    graph = trace(quantized) if precision == "int8" else demo_graph
+    chip_target = TARGET.with_options({"soc": soc, "rknn_python": sys.executable})
+    model = chip_target.lower(graph, Preprocess(size=64, resize=64), "host", precision)
+    network = ir.serde.deserialize_model(onnx.load_model_from_string(model.request.network))
+    softmaxes = [node for node in network.graph if node.op_type == "Softmax"]
+    assert softmaxes
+    assert {node.attributes.get_int("axis") for node in softmaxes} == {axis}
 
 
 def _read(path: Path) -> Any:
@@ -344,6 +374,8 @@ def test_the_simulator_computes_the_quantized_network(quantized: Any, chip: str)
     model = make_onnx_model(trace(quantized))
     ranges = remove_quantizers(model)
     add_batch_axis_to_norms(model)
+    if not CHIPS[chip].fuses_attention:
+        transpose_scores(model)
     images = torch.randn(6, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     request = ToolkitRequest(
         serialize_checked(model), CHIPS[chip], ranges=ranges, range_images=[images[:1].numpy()]

@@ -63,6 +63,26 @@ def test_the_request_names_the_chip(name: str, tmp_path: Path) -> None:
     assert (tmp_path / "network.onnx").read_bytes() == b"network"
 
 
+@pytest.mark.parametrize("name", list(CHIPS))
+def test_operands_are_not_swapped_in_int8_where_attention_is_not_fused(
+    name: str, tmp_path: Path
+) -> None:
+    requests = {
+        "float16": ToolkitRequest(b"network", CHIPS[name]),
+        "int8": ToolkitRequest(b"network", CHIPS[name], ranges={}),
+        "known": ToolkitRequest(
+            b"network", CHIPS[name], known_quantization="cfg", input_shape=(1,)
+        ),
+    }
+    changed = set()
+    for kind, request in requests.items():
+        request.write(tmp_path, simulates=False)
+        if "disable_rules" in json.loads((tmp_path / "request.json").read_text())["settings"]:
+            changed.add(kind)
+    # The simulator compiles the network as the export did.
+    assert changed == ({"int8", "known"} if name in ("rk3566", "rk3568") else set())
+
+
 def test_a_known_quantization_needs_an_image_of_the_right_shape(tmp_path: Path) -> None:
     request = ToolkitRequest(
         b"network", CHIPS["rk3566"], known_quantization="cfg", input_shape=(1, 3, 8, 8)
@@ -206,6 +226,7 @@ def test_ranges_follow_the_toolkits_names() -> None:
     assert list_original_names("gelu_9-rs_sw") == ["gelu_9-rs_sw", "gelu_9-rs", "gelu_9"]
     assert "node_matmul_5_2sdpa_q_add" in list_original_names("node_matmul_5#1_2sdpa_q_add")
     assert "image" in list_original_names("image_int8")
+    assert "softmax_2" in list_original_names("softmax_2_transposed_rs")
     nodes = [
         ("Conv", "node_conv2d", ["image"], "conv2d"),
         ("Reshape", "view_rs#1", ["conv2d"], "permute_sw"),
