@@ -1,7 +1,8 @@
 """Prepares attention for chips on which rknn-toolkit2 does not fuse it to one operator.
 
-On these chips, the second operand of a product of two tensors has no zero point, and the numbers
-from a softmax have one. So they must be the first operand, which the toolkit transposes.
+For these chips, the simulator has no zero point for the second operand of a product of two tensors,
+and the numbers from a softmax have one. So they must be the first operand, which the toolkit
+transposes.
 """
 
 from __future__ import annotations
