@@ -80,7 +80,7 @@ def add_batch_axis_to_norms(model: ir.Model) -> None:
         shape = [int(size) for size in source.shape.numpy()]
         if shape[0] == 1:
             continue
-        before = _make_reshape(model, source, [1, *shape], f"{result.name}_batch_input")
+        before = _make_reshape(model, source, [1, *shape], f"{result.name}_input")
         node.replace_input_with(0, before.outputs[0])
         after = _make_reshape(model, result, shape, f"{result.name}_tokens")
         result.replace_all_uses_with(after.outputs[0])
