@@ -49,6 +49,7 @@ export class Classifier {
     ort.env.logLevel = "error";
     ort.env.wasm.numThreads = chooseThreadCount();
     const session = await ort.InferenceSession.create(bytes, { executionProviders: [provider] });
+    await runOnce(ort, session, manifest);
     return Object.assign(new Classifier(), {
       ort,
       session,
@@ -143,6 +144,17 @@ function chooseScale({ width, height }, resize) {
       Math.min(width, height) / factor >= smallestSide,
   );
   return reduction ? 1 / reduction : Math.min(1, Math.sqrt(MAX_PIXELS / (width * height)));
+}
+
+/**
+ * Classifies a black image. The first run of a session takes several times as long as the others,
+ * so it is made before an image is chosen.
+ */
+async function runOnce(ort, session, { img_size: size, input }) {
+  // The side of a square, or the height and the width.
+  const [height, width = height] = [size].flat();
+  const pixels = new Uint8Array(height * width * 3);
+  await session.run({ [input.name]: new ort.Tensor("uint8", pixels, [1, height, width, 3]) });
 }
 
 /** Returns the number of WebAssembly threads. Only a page isolated by headers may have several. */
