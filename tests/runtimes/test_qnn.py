@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -16,9 +17,10 @@ pytest.importorskip("onnx")
 import onnx
 
 from tests.helpers.qnn_models import make_gelu_model
+from tests.helpers.small_classifiers import ArtifactBuilder
 from tests.hostile.loaders import qnn_files
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
-from tinyvit.runtimes import qualcomm
+from tinyvit.runtimes import qualcomm, registry
 from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.base import RuntimeOptions
 from tinyvit.runtimes.cli import verify
@@ -130,6 +132,24 @@ def test_a_machine_without_the_package_gets_one_line(engine: str, tmp_path: Path
         open_runtime(path, engine)
     assert "[qnn]" in error.value.remedy
     assert "\n" not in str(error.value)
+
+
+def test_a_file_for_the_npu_names_the_missing_package(
+    build_artifact: ArtifactBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setitem(sys.modules, qualcomm.PACKAGE, None)
+    monkeypatch.setattr(registry, "is_installed", lambda name: name == "onnxruntime")
+    artifact, npu = read_artifact(build_artifact()), RuntimeOptions(device="npu")
+    assert artifact.manifest is not None
+    with pytest.raises(RequestError, match="this build of onnxruntime has no device 'npu'"):
+        open_runtime(artifact, options=npu)
+    manifest = replace(artifact.manifest, target="qnn", precision="float16")
+    for_npu = replace(artifact, manifest=manifest)
+    with pytest.raises(MissingDependencyError, match="onnxruntime-qnn is not installed"):
+        open_runtime(for_npu, options=npu)
+    with open_runtime(for_npu) as runtime:
+        assert runtime.describe().engine == "onnxruntime"
 
 
 @needs_package

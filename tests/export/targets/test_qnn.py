@@ -146,6 +146,16 @@ def test_float16_is_refused_for_an_npu_without_it(demo_graph: Graph) -> None:
         target.lower(demo_graph, None, "host", "float16")  # type: ignore[arg-type]
 
 
+def test_8bit_activations_are_refused_for_a_float_network(demo_graph: Graph) -> None:
+    with pytest.raises(RequestError, match="--activations 8 was given for a float16 network"):
+        EIGHT_BITS.lower(demo_graph, None, "host", "float16")  # type: ignore[arg-type]
+
+
+def test_the_error_for_float32_names_the_precisions_of_the_target(demo_graph: Graph) -> None:
+    with pytest.raises(RequestError, match=r"or give --float16 or --int8$"):
+        TARGET.lower(demo_graph, None, "host", "float32")  # type: ignore[arg-type]
+
+
 @needs_package
 @pytest.mark.parametrize("bits", ["16", "8"])
 def test_the_whole_quantized_network_is_compiled(
