@@ -211,6 +211,21 @@ def test_a_quantized_network_is_compiled_for_every_chip(name: str) -> None:
     assert sorted(operators) == ["DequantizeLinear", "EPContext", "QuantizeLinear"]
 
 
+def test_conversions_between_two_parts_for_the_npu_stay_on_the_cpu() -> None:
+    make = onnx.helper.make_node
+    nodes = [
+        make("QuantizeLinear", ["x", "s", "z"], ["x8"]),
+        make("EPContext", ["x8"], ["a8"], domain="com.microsoft"),
+        make("DequantizeLinear", ["a8", "s", "z"], ["a"]),
+        make("QuantizeLinear", ["a", "t", "z"], ["b8"]),
+        make("EPContext", ["b8"], ["y8"], domain="com.microsoft"),
+        make("DequantizeLinear", ["y8", "s", "z"], ["y"]),
+    ]
+    ends = [onnx.helper.make_tensor_value_info(name, 1, [1, 64]) for name in ("x", "y")]
+    graph = onnx.helper.make_graph(nodes, "graph", ends[:1], ends[1:])
+    assert qualcomm.find_cpu_outputs(graph) == {"a": "DequantizeLinear", "b8": "QuantizeLinear"}
+
+
 @needs_package
 def test_what_stays_on_the_cpu_is_listed() -> None:
     model = make_gelu_model(has_norm_for_cpu=True)
