@@ -140,11 +140,16 @@ def measure_parity(runtime: Runtime, manifest: Manifest) -> Parity:
     worst = find_worst_output(summarize_outputs(results, manifest, golden))
     if not worst.passed:
         name = "logits" if manifest.output_kind == "logits" else f"values of {worst.name}"
+        remedy = (
+            "if the checkpoint is right in PyTorch, report this, with the model's variant and the"
+            " output of pip list"
+        )
+        if manifest.precision == "int8":
+            remedy = f"calibrate with more images (--calib-count) or other ones; {remedy}"
         raise ArtifactError(
             f"the {manifest.target} artifact does not equal {reference}: in {engine}, {name} differ"
             f" by {worst.max_abs_diff:.2g}, and {worst.tolerance:.2g} is allowed",
-            "if the checkpoint is right in PyTorch, report this, with the model's variant"
-            " and the output of pip list",
+            remedy,
         )
     two_digits = float(f"{worst.max_abs_diff:.1e}")
     return Parity(max_abs_diff=two_digits, reference=reference, engine=engine)

@@ -178,8 +178,8 @@ def compile_network(model: bytes, chip: Chip) -> CompiledNetwork:
                 "use --int8, or another chip (--soc)",
             ) from error
         data = path.read_bytes() if path.exists() else b""
-    nodes = onnx.load_model_from_string(data).graph.node if data else []
-    contexts = [node for node in nodes if node.op_type == CONTEXT_OPERATOR]
+    graph = onnx.load_model_from_string(data).graph if data else onnx.GraphProto()
+    contexts = [node for node in graph.node if node.op_type == CONTEXT_OPERATOR]
     if not contexts:
         raise ArtifactError(
             f"Qualcomm's compiler leaves the whole network to the CPU of {chip.name}",
@@ -191,22 +191,36 @@ def compile_network(model: bytes, chip: Chip) -> CompiledNetwork:
         for attribute in node.attribute
         if attribute.name == "ep_sdk_version"
     }
-    return CompiledNetwork(data, f"QAIRT {', '.join(sorted(versions))}", _find_cpu_outputs(nodes))
+    return CompiledNetwork(data, f"QAIRT {', '.join(sorted(versions))}", find_cpu_outputs(graph))
 
 
-def _find_cpu_outputs(nodes: Any) -> dict[str, str]:
+def find_cpu_outputs(graph: Any) -> dict[str, str]:
     """Return `CompiledNetwork.cpu_outputs`.
 
-    A quantize operator before a compiled part, and a dequantize operator after it, convert the
-    tensors that enter and leave the NPU.
+    A quantize operator between an input of the network and a compiled part, and a dequantize
+    operator between a compiled part and an output, convert the tensors that enter and leave the
+    NPU. Between two compiled parts, they are work of the CPU.
+
+    Args:
+        graph: The graph of an ONNX model that contains compiled networks.
     """
-    contexts = [node for node in nodes if node.op_type == CONTEXT_OPERATOR]
+    contexts = [node for node in graph.node if node.op_type == CONTEXT_OPERATOR]
     entering = {name for node in contexts for name in node.input}
     leaving = {name for node in contexts for name in node.output}
+    inputs = {value.name for value in graph.input}
+    outputs = {value.name for value in graph.output}
     remaining = {}
-    for node in nodes:
-        is_entry = node.op_type == "QuantizeLinear" and node.output[0] in entering
-        is_exit = node.op_type == "DequantizeLinear" and node.input[0] in leaving
+    for node in graph.node:
+        is_entry = (
+            node.op_type == "QuantizeLinear"
+            and node.input[0] in inputs
+            and node.output[0] in entering
+        )
+        is_exit = (
+            node.op_type == "DequantizeLinear"
+            and node.input[0] in leaving
+            and node.output[0] in outputs
+        )
         if node.op_type != CONTEXT_OPERATOR and not is_entry and not is_exit:
             remaining[node.output[0]] = node.op_type
     return remaining

@@ -122,7 +122,7 @@ def open_runtime(
             f"use --runtime {' or '.join(matching_engines)}",
         )
     options = options or RuntimeOptions(device=AUTO_DEVICE)
-    engine = get_engine(engine_name or _choose_engine(matching_engines, options.device))
+    engine = get_engine(engine_name or _choose_engine(artifact, matching_engines, options.device))
     if options.cache is not None and not engine.caches_compiled_files:
         raise RequestError(
             f"{engine.name} keeps no compiled files, so it does not support --cache",
@@ -153,12 +153,18 @@ def open_runtime(
     return runtime
 
 
-def _choose_engine(names: list[str], device: str) -> str:
-    """Return the engine for a device: an installed one that is made for it, or the best of all."""
-    for name in names:
-        if is_installed(name) and get_engine(name).default_device == device != "cpu":
+def _choose_engine(artifact: Artifact, names: list[str], device: str) -> str:
+    """Return the engine for a device: an installed one that is made for it, or the best of all.
+
+    If the file was made for an engine of this device that is not installed, that engine is
+    returned: its error says what to install.
+    """
+    made_for = [name for name in names if get_engine(name).default_device == device != "cpu"]
+    for name in made_for:
+        if is_installed(name):
             return name
-    return names[0]
+    target = None if artifact.manifest is None else artifact.manifest.target
+    return target if target in made_for else names[0]
 
 
 def _open_streams(engine: Engine, artifact: Artifact, options: RuntimeOptions) -> Runtime:

@@ -29,9 +29,9 @@ from tinyvit.bench.record import PACKAGE_VERSION, LatencyResult, Record, current
 from tinyvit.errors import RequestError, TinyViTError
 from tinyvit.privacy import ONNXRUNTIME_VARIABLE
 from tinyvit.progress import NullProgress, Progress
-from tinyvit.runtimes.artifact import detect_format, list_artifact_files
+from tinyvit.runtimes.artifact import detect_format, list_artifact_files, read_artifact
 from tinyvit.runtimes.base import RuntimeInfo
-from tinyvit.runtimes.registry import engines_for_format
+from tinyvit.runtimes.registry import engines_for_format, get_engine
 
 _PARENT_FOLDER = "/data/local/tmp"
 """Folder on the device in which commands of adb may write files and run programs."""
@@ -92,14 +92,22 @@ def find_runner(path: Path) -> AndroidRunner:
         path: Path of the artifact.
 
     Raises:
-        RequestError: No program is known for the artifact's format.
+        RequestError: No program is known for the artifact's format, or it is made for an NPU.
     """
-    format = detect_format(path)
-    for engine_name in engines_for_format(format):
+    artifact = read_artifact(path)
+    engine_names = engines_for_format(artifact.format)
+    target = None if artifact.manifest is None else artifact.manifest.target
+    if target in engine_names and get_engine(target).default_device != "cpu":
+        raise RequestError(
+            f"{path.name} is made for an NPU, and the benchmark programs for Android are run on"
+            " the CPU",
+            "measure it over --ssh with --use-env, or with the vendor's tools",
+        )
+    for engine_name in engine_names:
         if engine_name in RUNNERS:
             return RUNNERS[engine_name]
     raise RequestError(
-        f"no benchmark program for Android is known for {format.name} files",
+        f"no benchmark program for Android is known for {artifact.format.name} files",
         "export with --target litert, onnx or ort",
     )
 

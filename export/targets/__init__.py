@@ -8,6 +8,7 @@ that every target can be listed without its tools.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 
 from tinyvit.discovery import list_plugins, load_plugin
 from tinyvit.errors import RequestError
@@ -18,6 +19,9 @@ from tinyvit.export.targets.base import TargetOption as TargetOption
 from tinyvit.export.targets.base import adapt_input_to_target as adapt_input_to_target
 from tinyvit.manifest_parts import EmbeddedPreprocessing, Precision
 from tinyvit.variants import suggest_names
+
+_PRECISION_FLAGS: Mapping[Precision, str] = {"float16": "--float16", "int8": "--int8"}
+"""Options that a target without float32 may offer instead."""
 
 
 def target_names() -> list[str]:
@@ -74,7 +78,12 @@ def explain_unsupported(
         The error to raise or to report; None if the target offers the combination.
     """
     if precision in target.unsupported:
-        return _make_feature_error(target, precision, option=f"in {precision}", alternative="")
+        flags = _PRECISION_FLAGS.items() if precision == "float32" else ()
+        offered = [flag for name, flag in flags if name not in target.unsupported]
+        alternative = f", or give {' or '.join(offered)}" if offered else ""
+        return _make_feature_error(
+            target, precision, option=f"in {precision}", alternative=alternative
+        )
     if embedded_preprocessing in target.unsupported:
         return _make_feature_error(
             target,

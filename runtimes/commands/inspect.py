@@ -58,7 +58,7 @@ def make_inspect_parser(prog: str) -> CommandParser:
         action="store_true",
         help="List the operators that NPUs and other accelerators refuse, by the rules that most of"
         " them share: tensors of more than four dimensions, unknown sizes, unusual operators, and"
-        " floats in a quantized network. For .onnx, .ort, .xml and .tflite files; the device is not"
+        " floats in a quantized network. For .onnx, .ort and .tflite files; the device is not"
         " needed.",
     )
     kind = parser.add_mutually_exclusive_group()

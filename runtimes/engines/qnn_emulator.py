@@ -1,7 +1,7 @@
 """The engine qnn-emulator: runs files in Qualcomm's emulator of the Hexagon NPU, on x86-64 Linux.
 
 The emulator computes what the NPU computes, so that a file can be checked without a device. An
-image of 224 x 224 pixels takes 24 seconds, which says nothing about the NPU's latency.
+image of 224 x 224 pixels takes several seconds, which says nothing about the NPU's latency.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Finds the operators of a file that accelerators such as NPUs refuse, without any engine.
 
-Files of the formats .onnx, .ort, .xml (OpenVINO) and .tflite are checked. The other formats are
-compiled or contain operators that are read only by their engine.
+Files of the formats .onnx, .ort and .tflite are checked. The other formats are compiled, or contain
+operators that are read only by their engine.
 
 An accelerator runs the part of a network that its compiler accepts, and the rest stays on the CPU,
 often without a message. The rules here are those that most accelerators share: no tensor with more

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,10 +27,13 @@ from tinyvit.studies.scaling.processes import (
     call_in_process,
     measure_accuracy,
     measure_calibration,
+    measure_listing,
 )
 
 _PICTURE_SIDE = 64
 """Width and height of the generated pictures in pixels."""
+_LINKS_OF_A_FILE = 50_000
+"""Number of names that one picture gets. File systems allow 65,000, for example."""
 _EXTRAPOLATED_PICTURES = 1_000_000
 """Number of pictures to which the last two points of accuracy are continued. Those of a calibration
 are continued to the largest number that it accepts."""
@@ -83,6 +88,48 @@ def save_pictures(folder: Path, count: int, labels: tuple[Label, ...]) -> Path:
     return root
 
 
+def link_pictures(folder: Path, count: int, labels: tuple[Label, ...]) -> Path:
+    """Make many names of few pictures, in one folder for each class.
+
+    Args:
+        folder: Folder that contains the folder of each number of pictures.
+        count: Number of names, at least as many as classes.
+        labels: The classes, of which as many are used as there are names.
+
+    Returns:
+        The folder of these names.
+    """
+    root = folder / f"names-{count}"
+    classes = save_pictures(folder, min(count, len(labels)), labels)
+    sources = sorted(classes.glob("*/*.jpg"))
+    for index in range(count):
+        number = index % len(sources)
+        path = root / sources[number].parent.name / f"{index:07}.jpg"
+        if index // len(sources) % _LINKS_OF_A_FILE:
+            os.link(sources[number], path)
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(sources[number], path)
+        sources[number] = path
+    return root
+
+
+def measure_listings(plan: ScalingPlan, folder: Path, progress: Progress) -> Part:
+    """Measure how the time and memory of a list of pictures grow with their number."""
+    path = export_demo(folder, plan.img_size)
+    labels = _read_labels(path)
+
+    def measure(count: int) -> RunCost:
+        pictures = link_pictures(folder, count, labels)
+        try:
+            return call_in_process(measure_listing, path, pictures)
+        finally:
+            shutil.rmtree(pictures)
+
+    part = Part("listing", "Number of pictures: their list", "pictures")
+    return _measure_counts(part, plan.listing_counts, measure, plan, progress)
+
+
 def measure_pictures(plan: ScalingPlan, folder: Path, progress: Progress) -> Part:
     """Measure how the time and memory of accuracy grow with the number of pictures."""
     path = export_demo(folder, plan.img_size)
@@ -94,7 +141,7 @@ def measure_pictures(plan: ScalingPlan, folder: Path, progress: Progress) -> Par
 
     part = Part("pictures", "Number of pictures: accuracy", "pictures")
     measured = _measure_counts(part, plan.picture_counts, measure, plan, progress)
-    return _add_extrapolation(measured, _EXTRAPOLATED_PICTURES)
+    return _add_extrapolation(measured, _EXTRAPOLATED_PICTURES, " and the list of the pictures")
 
 
 def measure_calibrations(plan: ScalingPlan, folder: Path, progress: Progress) -> Part:
@@ -201,8 +248,11 @@ def _measure_counts(
     return replace(part, curves=curves, notes=tuple(notes), seconds=budget.elapsed_s)
 
 
-def _add_extrapolation(part: Part, count: int) -> Part:
-    """Add a note that continues the line through the last two points."""
+def _add_extrapolation(part: Part, count: int, left_out: str = "") -> Part:
+    """Add a note that continues the line through the last two points.
+
+    `left_out` names what the memory does not contain, besides imported packages.
+    """
     totals = {curve.quantity: extrapolate(curve.points, count) for curve in part.curves}
     total_s, total_mib = totals.get(SECONDS), totals.get(MEMORY)
     if total_s is None or total_mib is None:
@@ -210,12 +260,13 @@ def _add_extrapolation(part: Part, count: int) -> Part:
     note = (
         f"Extrapolated from the last two points, not run: {count:,} pictures would take"
         f" {total_s / 3600:.1f} hours, and {total_mib / 1024:.1f} GiB more than the imported"
-        " packages."
+        f" packages{left_out}."
     )
     return replace(part, notes=(*part.notes, note))
 
 
 PICTURE_PARTS = {
+    "listing": measure_listings,
     "pictures": measure_pictures,
     "calibration": measure_calibrations,
     "ray": measure_workers,

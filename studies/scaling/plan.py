@@ -23,6 +23,7 @@ class ScalingPlan:
         scaled_sizes: Sizes of images in pixels, multiples of 32, for windows that grow with them.
         variants: Names of variants.
         classes: Numbers of classes.
+        listing_counts: Numbers of pictures that are listed and not read.
         picture_counts: Numbers of pictures for accuracy.
         calibration_counts: Numbers of pictures for calibration, at least 32.
         workers: Numbers of Ray workers.
@@ -40,6 +41,7 @@ class ScalingPlan:
     scaled_sizes: tuple[int, ...] = (128, 224, 320, 384, 512)
     variants: tuple[str, ...] = ("tiny_vit_5m_224", "tiny_vit_11m_224", "tiny_vit_21m_224")
     classes: tuple[int, ...] = (10, 100, IMAGENET_1K, 5000, 10_000, IMAGENET_22K)
+    listing_counts: tuple[int, ...] = (10_000, 100_000, 1_000_000)
     picture_counts: tuple[int, ...] = (100, 300, 1000, 3000, 10_000)
     calibration_counts: tuple[int, ...] = (32, 100, 300, 1000)
     workers: tuple[int, ...] = (1, 2, 4)
@@ -59,6 +61,7 @@ QUICK = ScalingPlan(
     scaled_sizes=(64, 96),
     variants=("tiny_vit_5m_224", "tiny_vit_11m_224"),
     classes=(10, 100),
+    listing_counts=(8, 16),
     picture_counts=(8, 16),
     calibration_counts=(32, 40),
     workers=(1, 2),

@@ -18,9 +18,11 @@ from tinyvit.bench.latency.interleave import run_interleaved
 from tinyvit.bench.latency.open_artifact import open_in_engine
 from tinyvit.bench.latency.queries import make_network_query
 from tinyvit.data.dataset import Dataset, DatasetLocation, open_dataset
+from tinyvit.data.dataset_matching import match_dataset
 from tinyvit.errors import ArtifactError
 from tinyvit.privacy import hide_openvino_telemetry
 from tinyvit.processes.python_process import protect_worker_processes
+from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.base import RuntimeOptions
 from tinyvit.runtimes.registry import get_engine
 
@@ -103,6 +105,21 @@ def measure_run(run: Run) -> RunCost:
         query = make_network_query(opened, run.batch)
         timing = run_interleaved({"run": query}, rounds=1000, warmup=2, budget_s=run.seconds)
     return RunCost(timing["run"].median_ms / 1e3, _measure_growth(before))
+
+
+def measure_listing(path: Path, pictures: Path) -> RunCost:
+    """List labeled pictures, and find the class of each, as accuracy does before it reads any.
+
+    Args:
+        path: The artifact, which has the labels.
+        pictures: Folder with one folder of pictures for each class.
+    """
+    manifest = read_artifact(path).manifest
+    assert manifest is not None  # tinyvit-export wrote the file
+    before = _read_memory_after_reset()
+    start_s = time.perf_counter()
+    match_dataset(open_dataset(DatasetLocation(str(pictures))), manifest.labels)
+    return RunCost(time.perf_counter() - start_s, _measure_growth(before))
 
 
 def measure_accuracy(path: Path, pictures: Path, ray_workers: int | None = None) -> RunCost:

@@ -20,6 +20,7 @@ RUNTIME: Any = SimpleNamespace(describe=lambda: SimpleNamespace(engine="onnxrunt
 MANIFEST: Any = SimpleNamespace(
     golden=SimpleNamespace(tolerances=(0.01,)),
     target="onnx",
+    precision="float32",
     quantization=None,
     outputs=(OutputSpec("logits", ("batch", 2), "float32", "NC"),),
     output_kind="logits",
@@ -52,6 +53,17 @@ def test_a_difference_above_the_tolerance_is_refused(
         parity.measure_parity(RUNTIME, MANIFEST)
 
 
+@pytest.mark.parametrize(("precision", "calibrates"), [("int8", True), ("float32", False)])
+def test_more_images_are_proposed_for_int8(
+    monkeypatch: pytest.MonkeyPatch, precision: str, calibrates: bool
+) -> None:
+    set_differences(monkeypatch, [0.02])
+    manifest: Any = SimpleNamespace(**{**vars(MANIFEST), "precision": precision})
+    with pytest.raises(ArtifactError) as caught:
+        parity.measure_parity(RUNTIME, manifest)
+    assert ("--calib-count" in caught.value.remedy) == calibrates
+
+
 def test_the_output_with_the_largest_difference_for_its_tolerance_is_recorded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -66,6 +78,7 @@ def test_the_output_with_the_largest_difference_for_its_tolerance_is_recorded(
     manifest = SimpleNamespace(
         golden=SimpleNamespace(tolerances=(1.0, 0.04)),
         target="onnx",
+        precision="float32",
         quantization=None,
         outputs=maps,
         output_kind="features",

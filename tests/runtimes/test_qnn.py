@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -16,9 +17,10 @@ pytest.importorskip("onnx")
 import onnx
 
 from tests.helpers.qnn_models import make_gelu_model
+from tests.helpers.small_classifiers import ArtifactBuilder
 from tests.hostile.loaders import qnn_files
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
-from tinyvit.runtimes import qualcomm
+from tinyvit.runtimes import qualcomm, registry
 from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.base import RuntimeOptions
 from tinyvit.runtimes.cli import verify
@@ -132,6 +134,24 @@ def test_a_machine_without_the_package_gets_one_line(engine: str, tmp_path: Path
     assert "\n" not in str(error.value)
 
 
+def test_a_file_for_the_npu_names_the_missing_package(
+    build_artifact: ArtifactBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setitem(sys.modules, qualcomm.PACKAGE, None)
+    monkeypatch.setattr(registry, "is_installed", lambda name: name == "onnxruntime")
+    artifact, npu = read_artifact(build_artifact()), RuntimeOptions(device="npu")
+    assert artifact.manifest is not None
+    with pytest.raises(RequestError, match="this build of onnxruntime has no device 'npu'"):
+        open_runtime(artifact, options=npu)
+    manifest = replace(artifact.manifest, target="qnn", precision="float16")
+    for_npu = replace(artifact, manifest=manifest)
+    with pytest.raises(MissingDependencyError, match="onnxruntime-qnn is not installed"):
+        open_runtime(for_npu, options=npu)
+    with open_runtime(for_npu) as runtime:
+        assert runtime.describe().engine == "onnxruntime"
+
+
 @needs_package
 def test_the_emulator_computes_gelu(tmp_path: Path) -> None:
     path = tmp_path / "gelu.onnx"
@@ -189,6 +209,21 @@ def test_a_quantized_network_is_compiled_for_every_chip(name: str) -> None:
     assert compiled.compiler.startswith("QAIRT 2.")
     operators = [node.op_type for node in onnx.load_model_from_string(compiled.data).graph.node]
     assert sorted(operators) == ["DequantizeLinear", "EPContext", "QuantizeLinear"]
+
+
+def test_conversions_between_two_parts_for_the_npu_stay_on_the_cpu() -> None:
+    make = onnx.helper.make_node
+    nodes = [
+        make("QuantizeLinear", ["x", "s", "z"], ["x8"]),
+        make("EPContext", ["x8"], ["a8"], domain="com.microsoft"),
+        make("DequantizeLinear", ["a8", "s", "z"], ["a"]),
+        make("QuantizeLinear", ["a", "t", "z"], ["b8"]),
+        make("EPContext", ["b8"], ["y8"], domain="com.microsoft"),
+        make("DequantizeLinear", ["y8", "s", "z"], ["y"]),
+    ]
+    ends = [onnx.helper.make_tensor_value_info(name, 1, [1, 64]) for name in ("x", "y")]
+    graph = onnx.helper.make_graph(nodes, "graph", ends[:1], ends[1:])
+    assert qualcomm.find_cpu_outputs(graph) == {"a": "DequantizeLinear", "b8": "QuantizeLinear"}
 
 
 @needs_package

@@ -28,7 +28,7 @@ def test_answers_are_compared_by_class_and_by_logit() -> None:
 def test_the_command_uses_several_processes(
     demo: dict[str, Path], images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The engine is onnxruntime here, because the emulator takes 24 seconds for an image."""
+    """The engine is onnxruntime here, because the emulator takes seconds for an image."""
     folder = tmp_path / "val" / "espresso"
     folder.mkdir(parents=True)
     for name in ("a.jpg", "b.jpg"):

@@ -21,7 +21,7 @@ from tinyvit.errors import ArtifactError, MissingDependencyError
 from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.registry import open_runtime
 from tinyvit.studies.figures import name_machine_kind
-from tinyvit.studies.scaling import processes
+from tinyvit.studies.scaling import picture_parts, processes
 from tinyvit.studies.scaling.__main__ import main, measure
 from tinyvit.studies.scaling.curves import (
     MEMORY,
@@ -44,7 +44,11 @@ from tinyvit.studies.scaling.page import (
     read_handwritten,
     read_parts,
 )
-from tinyvit.studies.scaling.picture_parts import describe_workers, save_pictures
+from tinyvit.studies.scaling.picture_parts import (
+    describe_workers,
+    link_pictures,
+    save_pictures,
+)
 from tinyvit.studies.scaling.plan import FULL, QUICK, Budget
 from tinyvit.studies.scaling.processes import call_in_process
 from tinyvit.variants import VARIANTS
@@ -161,6 +165,18 @@ def test_pictures_are_different_and_in_the_folders_of_classes(tmp_path: Path) ->
     assert len({file.read_bytes() for file in files}) == 5
 
 
+def test_many_names_of_a_picture_are_shared_by_few_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tinyvit.labels import Label
+
+    monkeypatch.setattr(picture_parts, "_LINKS_OF_A_FILE", 2)
+    labels = (Label("a", "n00000001"), Label("b", "n00000002"))
+    files = sorted(link_pictures(tmp_path, 7, labels).rglob("*.jpg"))
+    assert [file.parent.name for file in files] == ["n00000001"] * 4 + ["n00000002"] * 3
+    assert sorted(file.stat().st_nlink for file in files) == [1, 2, 2, 2, 2, 2, 2]
+
+
 def test_the_efficiency_of_workers_is_computed() -> None:
     notes = describe_workers([(1, 12.0), (2, 6.25), (4, 6.25)], alone_s=10.0, pictures=1000)
     assert "Efficiency 83%" in notes[1]
@@ -203,14 +219,17 @@ def test_what_the_time_does_not_allow_is_said() -> None:
 def test_pictures_and_workers_are_measured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["--quick", "--part", "pictures", "ray", "-o", str(tmp_path / "results")]
+    parts = ("listing", "pictures", "ray")
+    command = ["--quick", "--part", *parts, "-o", str(tmp_path / "results")]
     assert main(command) == 0
     page = Path(capsys.readouterr().out.strip())
     assert page.stem == f"{name_machine_kind(machine.read_device_info())}-scaling"
-    pictures, ray = json.loads(page.with_suffix(".json").read_text())["parts"]
+    listing, pictures, ray = json.loads(page.with_suffix(".json").read_text())["parts"]
+    assert [x for x, _ in listing["curves"][0]["points"]] == list(QUICK.listing_counts)
     seconds = next(curve for curve in pictures["curves"] if curve["quantity"] == SECONDS)
     assert [x for x, _ in seconds["points"]] == list(QUICK.picture_counts)
     assert "1,000,000 pictures would take" in " ".join(pictures["notes"])
+    assert "and the list of the pictures" in " ".join(pictures["notes"])
     assert (page.parent / f"{page.stem}-pictures.svg").exists()
     try:
         require_ray()

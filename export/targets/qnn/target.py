@@ -96,6 +96,11 @@ class QnnTarget(Target):
                 f"the NPU of the chip {compiled_chip.name} does not compute in float16",
                 "use --int8 for this chip",
             )
+        if precision == "float16" and self.qnn_options.has_8bit_activations:
+            raise RequestError(
+                "--activations 8 was given for a float16 network, whose activations have 16 bits",
+                "use --int8, or leave out --activations",
+            )
         model = make_onnx_model(graph, precision)
         data = serialize_checked(model)
         compiled = qualcomm.compile_network(data, compiled_chip)

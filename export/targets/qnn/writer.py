@@ -61,7 +61,7 @@ class QnnModel(LoweredModel):
         return (
             self.describe_cpu_operators(),
             "tinyvit-verify FILE --runtime qnn-emulator checks the file in Qualcomm's emulator,"
-            " which takes minutes; no device has run it",
+            " which takes seconds for each test input; no device has run it",
         )
 
     @property

@@ -38,7 +38,7 @@ _MEASURED_SPLITS = ("val", "test", "train")
 """The splits in the order of preference: the first one that the data has is measured."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One labeled image that has not been read yet.
 

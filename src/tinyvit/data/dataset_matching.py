@@ -62,7 +62,12 @@ def match_dataset(
     if is_numbered:
         _refuse_numbers_from_1(indices, matcher)
     _require_matches(indices, labels, only_known)
-    matches = [(sample, _find_correct_indices(sample, indices)) for sample in dataset.samples]
+    # Samples of one class share one tuple, because a data set may have a million samples.
+    correct = {
+        classes: _find_correct_indices(classes, indices)
+        for classes in {sample.classes for sample in dataset.samples}
+    }
+    matches = [(sample, correct[sample.classes]) for sample in dataset.samples]
     matched = [(sample, class_indices) for sample, class_indices in matches if class_indices]
     if not matched:
         raise RequestError(
@@ -118,10 +123,12 @@ def _list_unknown(indices: Mapping[str, int | None]) -> list[str]:
     return sorted(name for name, index in indices.items() if index is None)
 
 
-def _find_correct_indices(sample: Sample, indices: Mapping[str, int | None]) -> tuple[int, ...]:
+def _find_correct_indices(
+    classes: tuple[str, ...], indices: Mapping[str, int | None]
+) -> tuple[int, ...]:
     """Return the sorted indices of an image's correct classes in the model's labels.
 
     Classes that the model does not have (None in `indices`) are left out.
     """
-    matches = {indices[name] for name in sample.classes}
+    matches = {indices[name] for name in classes}
     return tuple(sorted(index for index in matches if index is not None))

@@ -9,6 +9,7 @@ import os
 import shlex
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,8 @@ from tinyvit.bench.devices.android_runners import RUNNERS, read_times
 from tinyvit.bench.devices.config import AndroidConfig
 from tinyvit.bench.record import read_record
 from tinyvit.errors import RequestError
+from tinyvit.manifest import MANIFEST_KEY
+from tinyvit.runtimes.artifact import read_artifact
 
 PROGRAM_OUTPUTS = {
     "percentiles": "Total inference run time: 13.2 s\\nMin Latency: 0.0181 s\\n"
@@ -233,6 +236,20 @@ def test_output_of_litert_is_read_without_its_warmup() -> None:
     assert times_ms == pytest.approx(
         {"min": 14.472, "max": 14.855, "mean": 14.5752, "median": 14.57}
     )
+
+
+def test_a_file_for_an_npu_is_not_measured_on_the_cpu(
+    workspace: Path, small_classifier: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load_model(small_classifier)
+    manifest = read_artifact(small_classifier).manifest
+    assert manifest is not None
+    onnx.helper.set_model_props(model, {MANIFEST_KEY: replace(manifest, target="qnn").to_json()})
+    path = workspace / "for_npu.onnx"
+    onnx.save_model(model, path)
+    assert measure(workspace, path, "--adb") == 1
+    assert "for_npu.onnx is made for an NPU" in capsys.readouterr().err
 
 
 def test_format_without_a_program_is_refused(

@@ -26,6 +26,7 @@ from tinyvit.export.tracing import Graph, trace
 from tinyvit.quant.calibration import CalibrationOptions, measure_tensors
 from tinyvit.quant.quantized_network import quantize_network, with_exact_arithmetic
 from tinyvit.quant.recipe import Recipe
+from tinyvit.runtimes import qualcomm
 from tinyvit.runtimes.qualcomm import CHIPS
 
 needs_package = pytest.mark.skipif(
@@ -144,6 +145,29 @@ def test_float16_is_refused_for_an_npu_without_it(demo_graph: Graph) -> None:
     (target,) = TARGET.with_options({"soc": "qcs6490"}).split()
     with pytest.raises(RequestError, match="qcs6490 does not compute in float16"):
         target.lower(demo_graph, None, "host", "float16")  # type: ignore[arg-type]
+
+
+def test_strict_refuses_a_network_that_stays_on_the_cpu_in_part(
+    demo_graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = list(demo_graph.to_onnx().graph)[-1].outputs[0].name
+    compiled = qualcomm.CompiledNetwork(b"", "QAIRT 2", {str(output): "Gemm"})
+    monkeypatch.setattr(qualcomm, "compile_network", lambda *_: compiled)
+    lowered = TARGET.lower(demo_graph, None, "host", "float16")  # type: ignore[arg-type]
+    assert "leaves 1 Gemm to the CPU" in lowered.notes("float16")[0]
+    strict = TARGET.with_options({"strict": "yes"})
+    with pytest.raises(RequestError, match=r"--strict was given, and QAIRT 2 .* leaves 1 Gemm"):
+        strict.lower(demo_graph, None, "host", "float16")  # type: ignore[arg-type]
+
+
+def test_8bit_activations_are_refused_for_a_float_network(demo_graph: Graph) -> None:
+    with pytest.raises(RequestError, match="--activations 8 was given for a float16 network"):
+        EIGHT_BITS.lower(demo_graph, None, "host", "float16")  # type: ignore[arg-type]
+
+
+def test_the_error_for_float32_names_the_precisions_of_the_target(demo_graph: Graph) -> None:
+    with pytest.raises(RequestError, match=r"or give --float16 or --int8$"):
+        TARGET.lower(demo_graph, None, "host", "float32")  # type: ignore[arg-type]
 
 
 @needs_package

@@ -114,6 +114,7 @@ def test_the_command_prints_text_and_json(
         ("m.pte", b"\x1c\x00\x00\x00ET12" + bytes(4096)),
         ("m.rknn", b"RKNN" + bytes(60)),
         ("m.engine", b"ftrt" + bytes(4096)),
+        ("m.xml", b'<?xml version="1.0"?><net name="m" version="11"><layers/></net>'),
     ],
 )
 def test_formats_whose_operators_are_not_read_are_refused(
