@@ -169,6 +169,6 @@ def read_unlabeled_set(source: str | Path, preprocess: Preprocess) -> Validation
         files = tuple(path.parent / name for name in sorted(set(names)))
     else:
         listing = read_listing(path)
-        files, notes = listing.images, listing.notes
+        files, notes = listing.make_paths(), listing.notes
     images = _UnlabeledImages(files, np.zeros(len(files), np.int64), notes)
     return ValidationSet(images, preprocess)

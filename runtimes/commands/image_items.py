@@ -95,7 +95,7 @@ def _list_arguments(arguments: Sequence[str], downloads: Path | None) -> list[Im
             else:
                 listing = read_listing(folder)
                 print_lines(f"{argument}: {listing.describe()}", stream=sys.stderr)
-                items += [ImageItem(str(file), file) for file in listing.images]
+                items += [ImageItem(str(path), path) for path in listing.make_paths()]
         except ImageError as error:
             items.append(ImageItem(argument, error))
     return items

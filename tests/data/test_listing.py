@@ -77,7 +77,7 @@ def test_everything_that_is_not_used_is_counted(tmp_path: Path) -> None:
     (data / "kitten").symlink_to(data / "cat")
     (data / "gone").symlink_to(tmp_path / "gone")
     listing = read_listing(data)
-    assert listing.images == (data / "cat" / "2.jfif", data / "dog" / "1.jpg")
+    assert listing.make_paths() == (data / "cat" / "2.jfif", data / "dog" / "1.jpg")
     assert (listing.ignored_count, listing.other_count) == (1, 1)
     assert listing.followed_links == (data / "dog",)
     assert listing.repeated_links == (data / "kitten",)
@@ -176,7 +176,7 @@ def test_a_broken_link_to_an_image_is_counted(tmp_path: Path) -> None:
     (tmp_path / "b.png").symlink_to(tmp_path / "missing.png")
     (tmp_path / "c.png").symlink_to(tmp_path / "c.png")
     listing = read_listing(tmp_path)
-    assert listing.images == (tmp_path / "a.png",)
+    assert listing.make_paths() == (tmp_path / "a.png",)
     assert listing.broken_links == (tmp_path / "b.png", tmp_path / "c.png")
     assert listing.describe() == "1 image; skipped 2 broken links (b.png)"
 
@@ -187,7 +187,7 @@ def test_links_to_all_files_or_to_the_kernel_are_not_followed(tmp_path: Path, ta
     touch(tmp_path, "cat/1.jpg")
     (tmp_path / "link").symlink_to(target)
     listing = read_listing(tmp_path)
-    assert listing.images == (tmp_path / "cat" / "1.jpg",)
+    assert listing.make_paths() == (tmp_path / "cat" / "1.jpg",)
     assert listing.broken_links == (tmp_path / "link",)
 
 
@@ -196,7 +196,16 @@ def test_folders_of_very_many_entries_are_refused(
 ) -> None:
     touch(tmp_path, "cat/1.jpg", "cat/2.jpg", "dog/3.jpg")
     monkeypatch.setattr(listing_module, "MAX_ENTRIES", 5)
-    assert len(read_listing(tmp_path).images) == 3
+    assert len(read_listing(tmp_path).keys) == 3
     monkeypatch.setattr(listing_module, "MAX_ENTRIES", 4)
     with pytest.raises(ImageError, match=r"cannot be read \(more than 4 entries\)"):
         read_listing(tmp_path)
+
+
+def test_images_are_sorted_folder_by_folder(tmp_path: Path) -> None:
+    """A folder comes before one whose name continues its name, as "a/..." before "a-b/..."."""
+    names = ("a/2.jpg", "a-b/1.jpg", "a/b/1.jpg", "a.jpg", "A/1.jpg", "a/b.jpg")
+    touch(tmp_path, *names)
+    listing = read_listing(tmp_path)
+    assert listing.make_paths() == tuple(sorted(tmp_path / name for name in names))
+    assert [tmp_path / key for key in listing.keys] == list(listing.make_paths())

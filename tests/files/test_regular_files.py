@@ -213,7 +213,7 @@ def test_a_pipe_in_a_folder_of_images_is_not_an_image(
     make_pipe("1.png")
     (tmp_path / "2.png").write_bytes(b"image")
     listing = read_listing(tmp_path)
-    assert listing.images == (tmp_path / "2.png",)
+    assert listing.make_paths() == (tmp_path / "2.png",)
     assert listing.other_count == 1
     with pytest.raises(ImageError, match=r"1\.png is not a file"):
         open_image(tmp_path / "1.png")

@@ -10,6 +10,7 @@ import math
 import os
 import posixpath
 import struct
+import sys
 import tokenize
 import zipfile
 import zlib
@@ -115,7 +116,7 @@ def list_calibration_images(data: Path) -> CalibrationListing:
     """
     if os.path.isdir(data):
         listing = read_listing(data)
-        images = tuple(make_calibration_image(path, data) for path in listing.images)
+        images = tuple(_describe_file_in_folder(key, data) for key in listing.keys)
         return CalibrationListing(images, listing.notes)
     if not os.path.exists(data):
         raise RequestError(f"{data} does not exist", _REMEDY)
@@ -138,6 +139,13 @@ def list_calibration_images(data: Path) -> CalibrationListing:
             )
         )
     raise RequestError(f"{data} is not a source of images", _REMEDY)
+
+
+def _describe_file_in_folder(key: str, folder: Path) -> CalibrationImage:
+    """Describe an image file whose path relative to a folder is known."""
+    # The images of a folder share the text of its name.
+    group = sys.intern(posixpath.dirname(key) or ".")
+    return CalibrationImage(name=key, group=group, get_source=make_path_getter(folder, key))
 
 
 def make_calibration_image(path: str | Path, base: str | Path) -> CalibrationImage:

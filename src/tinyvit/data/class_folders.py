@@ -190,7 +190,7 @@ def read_image_folder(folder: str | Path) -> ImageFolder:
             "give a folder of images, or one with a subfolder per class",
         )
     listing = read_listing(folder)
-    keys = tuple(sorted(file.relative_to(folder).as_posix() for file in listing.images))
+    keys = tuple(sorted(listing.keys))
     if not all("/" in key for key in keys):
         return ImageFolder(folder, keys, None, None, listing.notes)
     require_filled_class_folders(folder, keys, listing)
@@ -225,7 +225,7 @@ def read_labeled_images(folder: str | Path, labels: Sequence[Label]) -> LabeledI
             f"{folder} is not a folder", "give a folder with one subfolder per class"
         )
     listing = read_listing(folder)
-    keys = [file.relative_to(folder).as_posix() for file in listing.images]
+    keys = listing.keys
     require_filled_class_folders(folder, keys, listing)
     # For an image that is in no subfolder, this is the file name. It matches no label, so the
     # image is refused.
@@ -235,7 +235,7 @@ def read_labeled_images(folder: str | Path, labels: Sequence[Label]) -> LabeledI
     indices = match_class_names(names, labels, f"{description} in {folder}")
     class_indices = np.array([indices[name] for name in names], np.int64)
     notes = (*listing.notes, *note_inner_folders(keys))
-    return LabeledImages(listing.images, class_indices, notes)
+    return LabeledImages(listing.make_paths(), class_indices, notes)
 
 
 def class_folder_name(key: str) -> str:

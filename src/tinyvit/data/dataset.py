@@ -176,16 +176,18 @@ def _open_class_folders(folder: Path) -> Dataset:
     splits = list_splits(folder)
     split = next((splits[name] for name in _MEASURED_SPLITS if name in splits), folder)
     listing = read_listing(split)
-    keys = [path.relative_to(split).as_posix() for path in listing.images]
+    keys = listing.keys
     _require_class_folders(keys, split.name)
     require_filled_class_folders(split, keys, listing)
+    prefix = "" if split == folder else f"{split.relative_to(folder).as_posix()}/"
+    classes = _ClassTuples()
     samples = [
         Sample(
-            name=path.relative_to(folder).as_posix(),
-            classes=(class_folder_name(key),),
-            get_source=make_path_getter(path),
+            name=prefix + key,
+            classes=classes[class_folder_name(key)],
+            get_source=make_path_getter(split, key),
         )
-        for key, path in zip(keys, listing.images)
+        for key in keys
     ]
     unused = [path.name for path in splits.values() if path != split]
     notes = (*listing.notes, *note_inner_folders(keys))
@@ -209,6 +211,14 @@ def _open_class_folders_of_tar(path: Path) -> Dataset:
     ]
     unused = [name for name in splits.values() if name != split]
     return _make_dataset(samples, path.name, split, unused, listing.notes)
+
+
+class _ClassTuples(dict[str, tuple[str, ...]]):
+    """Name of a class -> the tuple of this name, which all images of the class share."""
+
+    def __missing__(self, name: str) -> tuple[str, ...]:
+        self[name] = (name,)
+        return self[name]
 
 
 def _require_class_folders(keys: Collection[str], data_name: str) -> None:
@@ -250,8 +260,7 @@ def _label_by_truth_file(path: Path, truth_path: Path) -> Dataset:
         folder_listing = read_listing(path)
         notes = folder_listing.notes
         getters: dict[str, SourceGetter] = {
-            file.relative_to(path).as_posix(): make_path_getter(file)
-            for file in folder_listing.images
+            key: make_path_getter(path, key) for key in folder_listing.keys
         }
     else:
         tar_listing = index_tar(path)

@@ -5,6 +5,7 @@ All code that looks for images uses these functions, in folders and in tar files
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 IMAGE_SUFFIXES = frozenset(
@@ -73,4 +74,14 @@ def is_image_path(path: Path) -> bool:
     Args:
         path: The file, which is not opened. Only its name matters: its folders may be hidden.
     """
-    return path.suffix.lower() in IMAGE_SUFFIXES and not is_ignored_name(path.name)
+    return is_image_name(path.name)
+
+
+def is_image_name(name: str) -> bool:
+    """Return whether a file name has the suffix of an image and is no hidden or system name.
+
+    Args:
+        name: The last component of a path.
+    """
+    suffix = os.path.splitext(name)[1]
+    return suffix.lower() in IMAGE_SUFFIXES and not is_ignored_name(name)

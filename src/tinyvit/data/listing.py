@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
-from tinyvit.data.image_names import IMAGE_SUFFIXES, is_ignored_name, is_image_path
+from tinyvit.data.image_names import IMAGE_SUFFIXES, is_ignored_name, is_image_name
 from tinyvit.errors import ImageError
 from tinyvit.images.decoding import ImageSource
 from tinyvit.text.plurals import format_count
@@ -38,7 +38,9 @@ class ImageListing:
     """The image files under a folder, and what else was found there.
 
     Attributes:
-        images: The sorted paths of the images, each beginning with the folder.
+        folder: The folder.
+        keys: The paths of the images relative to the folder, with "/" as separator, sorted folder
+            by folder. A text takes a quarter of the memory of a Path, and there may be a million.
         ignored_count: Number of hidden and system files and folders that were skipped.
         other_count: Number of other files that are not images by their names.
         followed_links: Links to folders that were followed.
@@ -46,16 +48,21 @@ class ImageListing:
         broken_links: Links that lead to nothing, to themselves, to "/" or to the kernel.
     """
 
-    images: tuple[Path, ...]
+    folder: Path
+    keys: tuple[str, ...]
     ignored_count: int
     other_count: int
     followed_links: tuple[Path, ...]
     repeated_links: tuple[Path, ...]
     broken_links: tuple[Path, ...]
 
+    def make_paths(self) -> tuple[Path, ...]:
+        """Return the sorted paths of the images, each beginning with the folder."""
+        return tuple(Path(self.folder, key) for key in self.keys)
+
     def describe(self) -> str:
         """Return the number of images and the notes, for messages."""
-        return "; ".join((format_count(len(self.images), "image"), *self.notes))
+        return "; ".join((format_count(len(self.keys), "image"), *self.notes))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -105,7 +112,7 @@ def list_images(folder: Path) -> list[Path]:
     Raises:
         ImageError: A folder cannot be read, or there are no images.
     """
-    return list(read_listing(folder).images)
+    return list(read_listing(folder).make_paths())
 
 
 def read_listing(folder: Path) -> ImageListing:
@@ -126,7 +133,7 @@ def read_listing(folder: Path) -> ImageListing:
         walk.run()
     except OSError as error:
         raise _make_unreadable_error(folder, error) from error
-    if not walk.images:
+    if not walk.keys:
         raise ImageError(
             f"the folder {folder} has no images{_format_notes(walk.listing().notes)}",
             f"put images in it, whose names end with one of {' '.join(sorted(IMAGE_SUFFIXES))}",
@@ -167,24 +174,26 @@ def list_subfolders(folder: Path) -> list[str]:
         raise _make_unreadable_error(folder, error) from error
 
 
-def make_path_getter(path: str | Path) -> SourceGetter:
+def make_path_getter(path: str | Path, relative_path: str = "") -> SourceGetter:
     """Return a function without arguments that returns the path of an image file.
 
     This is the `SourceGetter` of an image that is a file. An image inside an archive or a table
     needs a `SourceGetter` that returns bytes.
 
     Args:
-        path: The image file, which is not read.
+        path: The image file, which is not read, or a folder.
+        relative_path: If `path` is a folder, the path of the image file in it. The functions of
+            many images then share one text of the folder.
     """
     # A text takes a quarter of the memory of a Path, and a data set may have a million of them.
-    return partial(Path, os.fspath(path))
+    return partial(Path, os.fspath(path), relative_path)
 
 
 class _Walk:
     """Reads a folder and its subfolders. Linked folders are read after all others."""
 
     def __init__(self, folder: Path) -> None:
-        self.images: list[Path] = []
+        self.keys: list[str] = []
         self._ignored_count = 0
         self._other_count = 0
         self._followed_links: list[Path] = []
@@ -209,7 +218,8 @@ class _Walk:
     def listing(self) -> ImageListing:
         """Return the images and counts that were found."""
         return ImageListing(
-            images=tuple(sorted(self.images)),
+            folder=self._root,
+            keys=tuple(sorted(self.keys, key=_separate_folders)),
             ignored_count=self._ignored_count,
             other_count=self._other_count,
             followed_links=tuple(sorted(self._followed_links)),
@@ -231,28 +241,30 @@ class _Walk:
 
     def _read_folder(self, folder: Path) -> list[Path]:
         """Collect the files of one folder; return the folders in it that are not links."""
-        subfolders = []
+        subfolders: list[Path] = []
         entries = _scan(folder)
         self._entry_count += len(entries)
         if self._entry_count > MAX_ENTRIES:
             raise OSError(errno.E2BIG, f"more than {MAX_ENTRIES} entries", str(self._root))
+        prefix = "" if folder == self._root else f"{folder.relative_to(self._root).as_posix()}/"
         for entry in entries:
-            path = folder / entry.name
             if is_ignored_name(entry.name):
                 self._ignored_count += 1
             elif _is_folder(entry):
-                if entry.is_symlink():
-                    self._links.append(path)
-                else:
-                    subfolders.append(path)
-            elif entry.is_symlink() and not _leads_to_file(path):
-                self._broken_links.append(path)
+                (self._links if entry.is_symlink() else subfolders).append(folder / entry.name)
+            elif entry.is_symlink() and not _leads_to_file(folder / entry.name):
+                self._broken_links.append(folder / entry.name)
             # A pipe or a device can have the name of an image.
-            elif is_image_path(path) and entry.is_file():
-                self.images.append(path)
+            elif is_image_name(entry.name) and entry.is_file():
+                self.keys.append(f"{prefix}{entry.name}")
             else:
                 self._other_count += 1
         return subfolders
+
+
+def _separate_folders(key: str) -> str:
+    """Return a key whose order is that of the names of its folders, whatever they contain."""
+    return key.replace("/", "\0")
 
 
 def _scan(folder: Path) -> list[os.DirEntry[str]]:
