@@ -67,16 +67,15 @@ def match_dataset(
         classes: _find_correct_indices(classes, indices)
         for classes in {sample.classes for sample in dataset.samples}
     }
-    matches = [(sample, correct[sample.classes]) for sample in dataset.samples]
-    matched = [(sample, class_indices) for sample, class_indices in matches if class_indices]
-    if not matched:
+    samples = tuple(sample for sample in dataset.samples if correct[sample.classes])
+    if not samples:
         raise RequestError(
             "no image in the data shows a class of the model",
             f"check that the data and the model have the same classes; {list_classes(labels)}",
         )
-    samples, class_indices = zip(*matched)
+    class_indices = tuple(correct[sample.classes] for sample in samples)
     notes = [reading.note] if reading.note else []
-    left_out_count = len(matches) - len(matched)
+    left_out_count = len(dataset.samples) - len(samples)
     if left_out_count > 0:
         notes.append(
             f"left out {format_count(left_out_count, 'image')} of"
