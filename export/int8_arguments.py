@@ -84,7 +84,8 @@ def _add_calibration_arguments(group: argparse._ArgumentGroup) -> None:
         "--calib-count",
         type=int,
         metavar="N",
-        help="Number of calibration images (default: 256; 32 for synthetic images).",
+        help="Number of calibration images (default: 256; for synthetic images 32, or 64 if a "
+        "target quantizes every tensor).",
     )
     group.add_argument(
         "--calib-seed",

@@ -148,7 +148,7 @@ def measure_parity(runtime: Runtime, manifest: Manifest) -> Parity:
             remedy = f"calibrate with more images (--calib-count) or other ones; {remedy}"
         raise ArtifactError(
             f"the {manifest.target} artifact does not equal {reference}: in {engine}, {name} differ"
-            f" by {worst.max_abs_diff:.2g}, and {worst.tolerance:.2g} is allowed",
+            f" by {worst.max_abs_diff:.3g}, and {worst.tolerance:.3g} is allowed",
             remedy,
         )
     two_digits = float(f"{worst.max_abs_diff:.1e}")

@@ -34,7 +34,8 @@ class QuantizationConfig:
             file that exists), these images are used only to compare int8 with float32 and to find
             the layers that are most sensitive to int8. None selects synthetic images, which are
             made only if they are needed for calibration or if `needs_measurement` is true.
-        calib_count: Number of calibration images. None selects 256, or 32 if they are synthetic.
+        calib_count: Number of calibration images. None selects 256; if they are synthetic, 32, or
+            64 with `every_tensor`.
         calib_seed: Seed for the choice of images, or for making synthetic images.
         recipe: A recipe file (the scales of an earlier calibration). If the file exists, it is used
             and nothing is calibrated. Otherwise it is written after calibration.

@@ -30,6 +30,7 @@ from tinyvit.quant.config import QuantizationConfig
 from tinyvit.quant.image_counts import scale_image_count
 from tinyvit.quant.synthetic import (
     DEFAULT_COUNT,
+    EVERY_TENSOR_COUNT,
     ImageCache,
     SyntheticConfig,
     synthesize_images,
@@ -181,7 +182,10 @@ class QuantizationImages:
         nothing needs no calibration images.
         """
         config, count = self._config, self._config.calib_count or DEFAULT_COUNT
-        for_calibration = SyntheticConfig(count, seed=config.calib_seed)
+        default_count = EVERY_TENSOR_COUNT if config.every_tensor else DEFAULT_COUNT
+        for_calibration = SyntheticConfig(
+            config.calib_count or default_count, seed=config.calib_seed
+        )
         # With another seed, the images differ from those for calibration.
         for_measuring = SyntheticConfig(
             count,

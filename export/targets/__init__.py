@@ -89,7 +89,9 @@ def explain_unsupported(
             target,
             embedded_preprocessing,
             option=f"with --preprocess {embedded_preprocessing}",
-            alternative=", or use --preprocess normalize and resize images beforehand",
+            alternative=", or leave out --preprocess: the application then resizes and normalizes"
+            if "normalize" in target.unsupported
+            else ", or use --preprocess normalize and resize images beforehand",
         )
     if batch != 1 and target.batch_sizes == "one":
         return RequestError(

@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 
 from tests.helpers.recorded_progress import RecordedProgress
 from tinyvit.preprocess import sam_preprocess
-from tinyvit.quant import calibration_data
+from tinyvit.quant import calibration_data, quantization_images
 from tinyvit.quant.calibration_data import MIN_IMAGES
 from tinyvit.quant.config import QuantizationConfig
 from tinyvit.quant.image_decoding import decode_images
@@ -59,3 +59,28 @@ def test_no_image_is_held_out_if_others_are_measured_on(
     assert len(images.calibration.pixels) == calibration_count
     assert decoded_count == (40 if has_val_data else 52)
     assert len(images.make_sensitivity_images()) == SENSITIVITY_COUNT
+
+
+@pytest.mark.parametrize(
+    ("config", "counts"),
+    [
+        (QuantizationConfig(), [32, 32]),
+        (QuantizationConfig(every_tensor=True), [64, 32]),
+        (QuantizationConfig(every_tensor=True, calib_count=48), [48, 48]),
+    ],
+)
+def test_more_images_are_made_if_every_tensor_gets_a_range(
+    config: QuantizationConfig, counts: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+
+    def make_no_images(_network: Any, _preprocess: Any, synthetic: Any, *_: Any) -> Any:
+        made.append(synthetic.count)
+        return SimpleNamespace(pixels=np.zeros((1, 4, 4, 3), np.uint8))
+
+    monkeypatch.setattr(quantization_images, "synthesize_images", make_no_images)
+    network = cast(Any, SimpleNamespace(num_classes=2, feature_stages=None))
+    checkpoint = cast(Any, SimpleNamespace(preprocess=sam_preprocess(16), sha256="0"))
+    images = QuantizationImages(config, checkpoint, network, RecordedProgress())
+    assert images.count_measurement_images() == 1
+    assert made == counts

@@ -80,8 +80,9 @@ class RknnModel(LoweredModel):
         return (
             work,
             *largest,
-            "the network ran in Rockchip's simulator only, and no board has run it; a board needs"
-            " the .rknn file and its .json file",
+            "the network ran in Rockchip's simulator only, and no board has run it",
+            f"a board needs only the .rknn file ({len(self.compiled.data) / 1e6:.1f} MB) and its"
+            " .json file",
         )
 
     def describe_quantizer(self) -> str:

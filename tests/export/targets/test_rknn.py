@@ -282,7 +282,7 @@ def test_layers_belong_to_nodes() -> None:
 
 
 def make_model(layers: tuple[Layer, ...], ranges: dict[str, Range] | None = None) -> RknnModel:
-    compiled = CompiledNetwork(b"", "rknn-toolkit2 2.5.0", layers, "", "", 3, 4)
+    compiled = CompiledNetwork(bytes(1_500_000), "rknn-toolkit2 2.5.0", layers, "", "", 3, 4)
     request = ToolkitRequest(b"", CHIPS["rk3576"], ranges=ranges)
     return RknnModel(request, compiled, {"node_a": 3, "node_b": 1}, LargestValue("x", 2.0))
 
@@ -293,6 +293,9 @@ def test_what_stays_on_the_cpu_is_stated() -> None:
     assert model.cpu_share == 0.25
     assert "leaves 1 Gemm to the CPU (25.0% of" in model.notes("float16")[0]
     assert "takes the whole network" in make_model(layers[:1]).notes("float16")[0]
+    assert (
+        model.notes("int8")[-1] == "a board needs only the .rknn file (1.5 MB) and its .json file"
+    )
     assert "does not state" in make_model(()).notes("float16")[0]
     assert model.describe_quantizer() == ""
     assert "scales for 3 of 4 tensors" in make_model(layers, {"x": (0.0, 1.0)}).describe_quantizer()
