@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tinyvit.bench.machine import describe_cpu
+from tinyvit.export.targets import get_target
 
 if TYPE_CHECKING:
     from tinyvit.export.artifact_writer import ExportedArtifact
@@ -22,14 +23,23 @@ def describe_speed(artifact: ExportedArtifact) -> str:
 
     Returns:
         A text without a line break; that nothing was measured if the target's files do not run on
-        this machine.
+        this machine, or are for an NPU and run on its CPU.
     """
     speed = artifact.speed
     if speed is None:
-        return f"not measured: {artifact.manifest.target} files do not run on this machine"
+        return _explain_missing_speed(artifact)
     if artifact.candidate is None:
         return _describe_float_speed(artifact, speed)
     return _describe_int8_speed(artifact, speed)
+
+
+def _explain_missing_speed(artifact: ExportedArtifact) -> str:
+    manifest = artifact.manifest
+    if manifest.compilation is not None:
+        # A processor can run some of these files, and there are emulators for the others.
+        npu = get_target(manifest.target).engine_title
+        return f"not measured: a time on this machine says nothing about the time on {npu}"
+    return f"not measured: {manifest.target} files do not run on this machine"
 
 
 def _describe_float_speed(artifact: ExportedArtifact, speed: SpeedComparison) -> str:

@@ -17,7 +17,7 @@ from tinyvit.bench.latency.interleave import Timing
 from tinyvit.export import ExportedArtifact
 from tinyvit.export.baseline_timing import SpeedComparison
 from tinyvit.export.report import describe_use, format_report, format_summary
-from tinyvit.manifest_parts import Parity
+from tinyvit.manifest_parts import Compilation, Parity
 from tinyvit.runtimes.base import RuntimeInfo
 
 
@@ -73,6 +73,18 @@ def test_the_summary_says_which_engine_has_not_run_the_file(artifact: ExportedAr
     assert find_line(summary, "use").endswith(
         "inspect out/test.rtx.engine shows its description here; it runs on a machine with"
         " TensorRT: tinyvit-predict out/test.rtx.engine IMAGE"
+    )
+
+
+def test_the_summary_does_not_measure_an_npu_on_a_cpu(artifact: ExportedArtifact) -> None:
+    stand_in = make_stand_in(artifact)
+    assert find_line(format_summary(stand_in), "speed") == (
+        "not measured: tensorrt files do not run on this machine"
+    )
+    compilation = Compilation("", "sm8550", "QAIRT 2", "", 0.0)
+    manifest = replace(artifact.manifest, target="qnn", compilation=compilation)
+    assert find_line(format_summary(replace(stand_in, manifest=manifest)), "speed") == (
+        "not measured: a time on this machine says nothing about the time on a Hexagon NPU"
     )
 
 

@@ -58,10 +58,16 @@ class QnnModel(LoweredModel):
 
     def notes(self, precision: Precision) -> tuple[str, ...]:
         """Report what stays on the CPU; see `LoweredModel.notes`."""
+        operators = self.describe_cpu_operators()
+        if not self.stores_compiled:
+            operators += (
+                "; this chip is an example, because the file is compiled on the device"
+                " (--soc compiles it for a chip)"
+            )
         return (
-            self.describe_cpu_operators(),
+            operators,
             "tinyvit-verify FILE --runtime qnn-emulator checks the file in Qualcomm's emulator,"
-            " which takes seconds for each test input; no device has run it",
+            " which takes several seconds for each image; no device has run it",
         )
 
     @property

@@ -155,6 +155,10 @@ def test_strict_refuses_a_network_that_stays_on_the_cpu_in_part(
     monkeypatch.setattr(qualcomm, "compile_network", lambda *_: compiled)
     lowered = TARGET.lower(demo_graph, None, "host", "float16")  # type: ignore[arg-type]
     assert "leaves 1 Gemm to the CPU" in lowered.notes("float16")[0]
+    assert "; this chip is an example, because" in lowered.notes("float16")[0]
+    (for_chip,) = TARGET.with_options({"soc": "sm8650"}).split()
+    lowered = for_chip.lower(demo_graph, None, "host", "float16")  # type: ignore[arg-type]
+    assert "example" not in lowered.notes("float16")[0]
     strict = TARGET.with_options({"strict": "yes"})
     with pytest.raises(RequestError, match=r"--strict was given, and QAIRT 2 .* leaves 1 Gemm"):
         strict.lower(demo_graph, None, "host", "float16")  # type: ignore[arg-type]
