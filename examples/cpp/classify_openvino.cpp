@@ -9,6 +9,14 @@
 namespace {
 
 Classifier open_model(const std::string& model_path) {
+    const std::string suffix = ".xml";
+    if (model_path.size() < suffix.size() ||
+        model_path.compare(model_path.size() - suffix.size(), suffix.size(), suffix) != 0) {
+        throw std::runtime_error(
+            model_path +
+            " is not a file of OpenVINO (.xml): make one with tinyvit-export --target openvino"
+            " --preprocess full");
+    }
     ov::Core core;
     const auto model = core.read_model(model_path);
     if (!model->has_rt_info({"tinyvit", "manifest"})) {

@@ -169,6 +169,16 @@ def test_an_error_is_one_line(
         assert len(result.stderr.splitlines()) == 1
 
 
+def test_a_file_of_another_engine_is_named(
+    build: Path, artifacts: dict[str, Path], images: Path
+) -> None:
+    path = artifacts["onnx"]
+    command = [build / "classify_openvino", path, images / "coffee.jpg"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert f"{path} is not a file of OpenVINO (.xml): make one with" in result.stderr
+
+
 def test_no_usage_is_reported(
     program: Path, artifacts: dict[str, Path], images: Path, tmp_path: Path
 ) -> None:

@@ -247,6 +247,23 @@ def test_a_file_that_is_no_image_gets_a_message(page: Any, tmp_path: Path) -> No
     assert "notes.jpg is not an image" in page.inner_text("#status"), "replaced by the model's text"
 
 
+def test_the_next_image_replaces_the_message_by_the_models_description(
+    page: Any, images: Path, tmp_path: Path
+) -> None:
+    page.set_input_files("#file", images / "coffee.jpg")
+    wait_for_scores(page)
+    description = page.inner_text("#status")
+    assert "This is the demo model" in description
+    (tmp_path / "notes.jpg").write_text("not an image")
+    page.set_input_files("#file", tmp_path / "notes.jpg")
+    page.wait_for_selector("#status.error")
+    assert page.is_hidden("#image"), "the previous photograph beside the message"
+    page.set_input_files("#file", images / "cat.jpg")
+    page.wait_for_selector("#predictions", state="visible")
+    assert page.inner_text("#status") == description
+    assert page.is_visible("#image")
+
+
 def test_a_model_that_leaves_resizing_to_its_caller_is_refused(
     page: Any, demo: dict[str, Path]
 ) -> None:

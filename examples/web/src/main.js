@@ -77,13 +77,15 @@ function describeClasses({ model, labels: { names } }) {
 async function classifyAndShow(source, name) {
   const request = { source, name };
   currentRequest = request;
+  let bitmap;
   try {
     const startMs = performance.now();
-    const bitmap = await decodeImage(source, name);
+    bitmap = await decodeImage(source, name);
     const bitmapMs = performance.now() - startMs;
     if (request !== currentRequest) return bitmap.close();
     if (source instanceof Blob) showImage(source, name);
-    const classifier = await currentClassifier;
+    const opening = currentClassifier;
+    const classifier = await opening;
     const pixelsStartMs = performance.now();
     const { image, isReduced } = readPixels(bitmap, classifier.manifest);
     const decodeMs = bitmapMs + performance.now() - pixelsStartMs;
@@ -96,10 +98,13 @@ async function classifyAndShow(source, name) {
     byId("timings").textContent =
       `${decoding}: ${decodeMs.toFixed(0)} ms · Resizing and network: ${runMs.toFixed(0)} ms`;
     byId("predictions").hidden = false;
-    if (byId("status").classList.contains("error")) showStatus("");
+    // The description of the model returns in place of an earlier error.
+    const hasError = byId("status").classList.contains("error");
+    if (hasError && opening === currentClassifier) showStatus(describeClassifier(classifier));
   } catch (error) {
     if (request !== currentRequest) return;
     byId("predictions").hidden = true;
+    if (!bitmap) byId("image").hidden = true; // It is the previous image.
     showStatus(error.message, true);
     // A model that is loaded after this describes itself in place of the error.
     currentClassifier.then(
