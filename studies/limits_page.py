@@ -31,7 +31,8 @@ This page is written by `python -m tinyvit.studies.engine_limits`.
   longer. No engine can be faster with the same multiplications, if the peaks are the highest
   rates.
 - **traffic** is the time of reading the weights, and of writing and reading every activation, once
-  each, at the rate of the memory. It is not a bound, because activations stay in caches."""
+  each, at the rate of the memory. It is not a bound, because activations stay in caches. This rate
+  changes from run to run, so compare only rows of one run."""
 _COLUMNS = ("file", "engine", "int8 MACs", "ms", *KINDS, "dispatch", "bound", "time / bound")
 _COLUMNS_AFTER = ("traffic", "what is missing")
 
@@ -114,6 +115,8 @@ def format_page(record: LimitsRecord) -> list[str]:
         "",
         f"{describe_device(device)}; {record.date}; {PACKAGE_VERSION}.",
         "",
+        *filter(None, (_summarize_ratios(record, peaks.threads) for peaks in record.peaks)),
+        "",
         *_EXPLANATION.splitlines(),
         "",
         *(f"- {warning}" for warning in record.warnings),
@@ -127,6 +130,30 @@ def format_page(record: LimitsRecord) -> list[str]:
         rows = [row for row in record.rows if row.threads == peaks.threads]
         lines += _format_rows(rows, record)
     return lines
+
+
+def _summarize_ratios(record: LimitsRecord, threads: int) -> str:
+    """Return a sentence about how far the files are from the bound; "" if no time is known."""
+    ranges = []
+    for kind, is_integer in (("in float32", False), ("in int8", True)):
+        ratios = [
+            ratio
+            for row in record.rows
+            if row.threads == threads
+            and bool(row.integer_macs) == is_integer
+            and (ratio := _compute_ratio(row, record)) is not None
+        ]
+        if ratios:
+            ranges.append(f"{min(ratios):.2f} to {max(ratios):.2f} times the bound {kind}")
+    if not ranges:
+        return ""
+    return f"On {format_count(threads, 'thread')}, a run takes {', and '.join(ranges)}."
+
+
+def _compute_ratio(row: EngineTimes, record: LimitsRecord) -> float | None:
+    """Return the time of a run divided by its bound; None if either is unknown."""
+    lowest_ms = record.bound(row).lowest_ms
+    return None if lowest_ms is None or row.wall_ms is None else row.wall_ms / lowest_ms
 
 
 def _format_peaks(all_peaks: Sequence[MachinePeaks]) -> list[str]:
@@ -154,8 +181,7 @@ def _format_rows(rows: Sequence[EngineTimes], record: LimitsRecord) -> list[str]
     lines = [format_table_row(columns), "|---" * len(columns) + "|"]
     for row in rows:
         bounds = record.bound(row)
-        lowest_ms = bounds.lowest_ms
-        has_ratio = lowest_ms is not None and row.wall_ms is not None
+        ratio = _compute_ratio(row, record)
         cells = (
             row.file,
             row.engine,
@@ -163,8 +189,8 @@ def _format_rows(rows: Sequence[EngineTimes], record: LimitsRecord) -> list[str]
             _format_ms(row.wall_ms),
             *(_format_ms(row.kind_ms.get(kind)) for kind in KINDS),
             _format_ms(row.dispatch_ms),
-            _format_ms(lowest_ms),
-            f"{(row.wall_ms or 0) / (lowest_ms or 1):.2f}" if has_ratio else "",
+            _format_ms(bounds.lowest_ms),
+            "" if ratio is None else f"{ratio:.2f}",
             _format_ms(bounds.traffic_ms),
             row.note,
         )

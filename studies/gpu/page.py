@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tinyvit.bench.latency.percentiles import RatioInterval
+from tinyvit.bench.latency.percentiles import MIN_TURNS, RatioInterval
 from tinyvit.bench.report.console import format_table_row
 from tinyvit.bench.report.tables import format_ratio
 from tinyvit.cli import make_parser, run_guarded
@@ -21,6 +21,21 @@ from tinyvit.serialization import read_json
 
 _EXAMPLES = "  python -m tinyvit.studies.gpu.page gpu.json -o gpu.md"
 _MAX_RECORD_BYTES = 2**24
+_MARK = "\N{DAGGER}"
+"""Follows a ratio that has no interval."""
+_STEPS_TEXT = """\
+The student is the network that is trained. It learns from class labels alone ("no teacher"), from a
+teacher's predictions that were saved before the training ("store"), or from a teacher that runs in
+every step ("in the loop"). [Training](../reference/training.md) has the details."""
+_MARK_TEXT = f"{_MARK} No interval: it needs {MIN_TURNS} rounds or more."
+_LATENCY_TEXT = """\
+Compiled networks use `torch.compile(mode="reduce-overhead")`.
+Compare the compiled ones: at batch 1, most of the eager time is the time in which Python starts
+operations."""
+_SKIPPED_TEXT = "An empty cell was not measured, because the study has a time budget."
+_LOOPS_TEXT = """\
+Decoding the JPEG files limits these loops, unless their rate is close to that of the same training
+step above. So differences between the teachers say little here: compare the training steps."""
 
 _Row = dict[str, Any]
 
@@ -113,7 +128,10 @@ def _format_steps(rows: list[_Row]) -> str:
         "time / store",
         "peak GiB",
     )
-    return "## Training steps\n\n" + _format_table(header, body)
+    texts = [_STEPS_TEXT]
+    if any(_MARK in cell for cells in body for cell in cells):
+        texts.append(_MARK_TEXT)
+    return _format_section("Training steps", texts, header, body)
 
 
 def _format_latency(rows: list[_Row]) -> str:
@@ -136,8 +154,10 @@ def _format_latency(rows: list[_Row]) -> str:
             )
         )
     header = ("variant", "precision", "batch", "eager ms", "compiled ms", "compilation s")
-    intro = 'Compiled networks use `torch.compile(mode="reduce-overhead")`.\n\n'
-    return "## Latency in PyTorch\n\n" + intro + _format_table(header, body)
+    texts = [_LATENCY_TEXT]
+    if any("" in cells for cells in body):
+        texts.append(_SKIPPED_TEXT)
+    return _format_section("Latency in PyTorch", texts, header, body)
 
 
 def _format_storing(rows: list[_Row]) -> str:
@@ -151,7 +171,8 @@ def _format_storing(rows: list[_Row]) -> str:
         for batch, result in results.items():
             rate = f"{result['images_per_s']:,.0f}"
             body.append((row["step"], _shorten_variant(row.get("teacher", "")), batch, rate))
-    return "## Storing logits\n\n" + _format_table(("step", "teacher", "batch", "images/s"), body)
+    header = ("step", "teacher", "batch", "images/s")
+    return _format_section("Storing logits", [], header, body)
 
 
 def _format_loops(rows: list[_Row]) -> str:
@@ -166,7 +187,8 @@ def _format_loops(rows: list[_Row]) -> str:
         for row in _select_measured_rows(rows)
     ]
     header = ("student", "teacher", "worker processes", "images/s")
-    return "## Training loops that decode JPEG files\n\n" + _format_table(header, body)
+    title = "Training loops that decode JPEG files"
+    return _format_section(title, [_LOOPS_TEXT], header, body)
 
 
 def _format_checks(parts: Iterable[dict[str, Any]]) -> str:
@@ -176,7 +198,7 @@ def _format_checks(parts: Iterable[dict[str, Any]]) -> str:
         for part in parts
         for check in part["checks"]
     ]
-    return "## Checks\n\n" + _format_table(("check", "value", "limit", "passed"), body)
+    return _format_section("Checks", [], ("check", "value", "limit", "passed"), body)
 
 
 def _select_measured_rows(rows: list[_Row]) -> list[_Row]:
@@ -191,8 +213,11 @@ def _index_by_batch(row: _Row) -> dict[str, _Row]:
 
 
 def _format_ratio(ratio: dict[str, Any] | None) -> str:
-    """Format a ratio with its interval, or "" if there is no ratio."""
-    return format_ratio(RatioInterval(**ratio)) if ratio else ""
+    """Format a ratio with its interval, or with a mark if it has none; "" without a ratio."""
+    if not ratio:
+        return ""
+    interval = RatioInterval(**ratio)
+    return f"{interval.median:.2f}{_MARK}" if interval.low is None else format_ratio(interval)
 
 
 def _shorten_variant(name: str) -> str:
@@ -204,9 +229,12 @@ def _yes_no(value: bool) -> str:
     return "yes" if value else "no"
 
 
-def _format_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+def _format_section(
+    title: str, texts: Sequence[str], header: Sequence[str], body: Sequence[Sequence[str]]
+) -> str:
+    """Format a heading, paragraphs, and a table."""
     lines = [header, ["---"] * len(header), *body]
-    return "\n".join(map(format_table_row, lines))
+    return "\n\n".join((f"## {title}", *texts, "\n".join(map(format_table_row, lines))))
 
 
 if __name__ == "__main__":

@@ -130,6 +130,15 @@ def test_the_pages_of_the_documentation_are_those_of_their_records(
     )
 
 
+def test_a_ratio_without_an_interval_and_an_empty_cell_are_explained() -> None:
+    pages = {name: (RESULTS / f"gpu-{name}.md").read_text() for name in ("h100", "h200")}
+    assert "| 1.01\N{DAGGER} |" in pages["h100"]
+    assert pages["h100"].count("\N{DAGGER} No interval: it needs 6 rounds or more.") == 1
+    assert "\N{DAGGER}" not in pages["h200"]
+    for page in pages.values():
+        assert "An empty cell was not measured, because the study has a time budget." in page
+
+
 @pytest.mark.parametrize("content", ["{}", "[]", '{"machine": 1, "parts": {}}', "not JSON"])
 def test_a_file_that_is_no_record_is_refused(
     content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
