@@ -140,10 +140,12 @@ def describe_use(artifact: ExportedArtifact) -> str:
             f"{format_program('predict')} {path} IMAGE{options}   (in Python:"
             f" tinyvit.{class_name}({str(artifact.path)!r}).{method}(IMAGE))"
         )
+    # Other engines open some of these files too, and would run them on the CPU.
+    device = " --device npu" if artifact.manifest.compilation is not None else ""
     return (
         f"{format_program('inspect')} {path} shows its description here; it runs on a machine with"
         f" {get_target(artifact.manifest.target).engine_title}:"
-        f" tinyvit-predict {path} IMAGE{options}"
+        f" tinyvit-predict {path} IMAGE{options}{device}"
     )
 
 

@@ -83,9 +83,11 @@ def test_the_summary_does_not_measure_an_npu_on_a_cpu(artifact: ExportedArtifact
     )
     compilation = Compilation("", "sm8550", "QAIRT 2", "", 0.0)
     manifest = replace(artifact.manifest, target="qnn", compilation=compilation)
-    assert find_line(format_summary(replace(stand_in, manifest=manifest)), "speed") == (
+    summary = format_summary(replace(stand_in, manifest=manifest))
+    assert find_line(summary, "speed") == (
         "not measured: a time on this machine says nothing about the time on a Hexagon NPU"
     )
+    assert find_line(summary, "use").endswith(" IMAGE --device npu")
 
 
 def test_the_command_of_the_summary_classifies(
