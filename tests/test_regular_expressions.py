@@ -42,6 +42,8 @@ LENGTH_LIMITS = {
     "tinyvit.command_parser": 500,
     # Lines of TensorRT's builder about a network that tinyvit-export made.
     "tinyvit.export.targets.tensorrt.engine_builder": 4_000,
+    # TensorRT's message about a plan, of at most _MAX_REASON_CHARACTERS.
+    "tinyvit.runtimes.engines._tensorrt_plan": 500,
     # The charts that matplotlib drew, in which names are at most 60 characters long.
     "tinyvit.bench.report.chart_style": 1_000,
     # Lines and entries of at most MAX_LINE_CHARACTERS.
@@ -156,10 +158,12 @@ def test_the_expressions_are_found() -> None:
         "tinyvit.nn.transform_kinds",
         "tinyvit.bench.devices.adb",
     } < modules
-    # Names of downloads and model cards; the content of artifacts is read without expressions.
+    # Names of downloads, model cards and a message of TensorRT; the content of artifacts is read
+    # without expressions.
     assert {module for module in modules if module.startswith("tinyvit.runtimes")} == {
         "tinyvit.runtimes.commands.card_metadata",
         "tinyvit.runtimes.commands.image_download",
+        "tinyvit.runtimes.engines._tensorrt_plan",
     }
 
 

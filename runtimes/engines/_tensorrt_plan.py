@@ -104,6 +104,8 @@ _UNSUITABLE_GPU = re.compile(
 )
 """Pattern of TensorRT-RTX's message about a plan for other GPUs. TensorRT-RTX 1.7 wrote it on an
 NVIDIA H100 (compute capability 9.0)."""
+_MAX_REASON_CHARACTERS = 500
+"""Number of characters of TensorRT's message that are searched; the message depends on the plan."""
 
 
 def make_refusal_error(
@@ -121,7 +123,7 @@ def make_refusal_error(
     product = cuda.PRODUCTS[flavor].name
     file_name = artifact.path.name
     version = read_version(plan)
-    other_gpus = _UNSUITABLE_GPU.search(reason)
+    other_gpus = _UNSUITABLE_GPU.search(reason[:_MAX_REASON_CHARACTERS])
     if flavor == "rtx" and version != installed_version:
         return ArtifactError(
             f"{product} cannot open {file_name} (it was built by {product} {version}, and this is "
