@@ -163,8 +163,22 @@ def _choose_engine(artifact: Artifact, names: list[str], device: str) -> str:
     for name in made_for:
         if is_installed(name):
             return name
+    own_engine = find_own_engine(artifact, names)
+    return own_engine if own_engine in made_for else names[0]
+
+
+def find_own_engine(artifact: Artifact, names: list[str]) -> str | None:
+    """Find the engine that has the name of an artifact's target, such as "qnn".
+
+    Args:
+        artifact: The artifact.
+        names: The names of the engines that open it.
+
+    Returns:
+        The name of the engine; None if there is no such engine or no manifest.
+    """
     target = None if artifact.manifest is None else artifact.manifest.target
-    return target if target in made_for else names[0]
+    return target if target in names else None
 
 
 def _open_streams(engine: Engine, artifact: Artifact, options: RuntimeOptions) -> Runtime:

@@ -31,7 +31,7 @@ from tinyvit.privacy import ONNXRUNTIME_VARIABLE
 from tinyvit.progress import NullProgress, Progress
 from tinyvit.runtimes.artifact import detect_format, list_artifact_files, read_artifact
 from tinyvit.runtimes.base import RuntimeInfo
-from tinyvit.runtimes.registry import engines_for_format, get_engine
+from tinyvit.runtimes.registry import engines_for_format, find_own_engine, get_engine
 
 _PARENT_FOLDER = "/data/local/tmp"
 """Folder on the device in which commands of adb may write files and run programs."""
@@ -96,8 +96,8 @@ def find_runner(path: Path) -> AndroidRunner:
     """
     artifact = read_artifact(path)
     engine_names = engines_for_format(artifact.format)
-    target = None if artifact.manifest is None else artifact.manifest.target
-    if target in engine_names and get_engine(target).default_device != "cpu":
+    own_engine = find_own_engine(artifact, engine_names)
+    if own_engine is not None and get_engine(own_engine).default_device == "npu":
         raise RequestError(
             f"{path.name} is made for an NPU, and the benchmark programs for Android are run on"
             " the CPU",

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import fake_adb
+from tests.helpers.fake_tensorrt import make_manifest
 from tests.helpers.hostile_text import has_control_characters
 from tinyvit.bench import cli
 from tinyvit.bench.devices.adb import AdbDevice
@@ -25,6 +26,7 @@ from tinyvit.bench.record import read_record
 from tinyvit.errors import RequestError
 from tinyvit.manifest import MANIFEST_KEY
 from tinyvit.runtimes.artifact import read_artifact
+from tinyvit.runtimes.formats.sidecar import manifest_path
 
 PROGRAM_OUTPUTS = {
     "percentiles": "Total inference run time: 13.2 s\\nMin Latency: 0.0181 s\\n"
@@ -250,6 +252,16 @@ def test_a_file_for_an_npu_is_not_measured_on_the_cpu(
     onnx.save_model(model, path)
     assert measure(workspace, path, "--adb") == 1
     assert "for_npu.onnx is made for an NPU" in capsys.readouterr().err
+
+
+def test_a_file_for_a_gpu_is_not_called_one_for_an_npu(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = workspace / "demo.engine"
+    path.write_bytes(b"vtrt".ljust(256, b"\0"))
+    manifest_path(path).write_text(make_manifest().to_json(), encoding="utf-8")
+    assert measure(workspace, path, "--adb") == 1
+    assert "no benchmark program for Android is known for tensorrt files" in capsys.readouterr().err
 
 
 def test_format_without_a_program_is_refused(
