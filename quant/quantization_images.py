@@ -181,14 +181,14 @@ class QuantizationImages:
         With --val-data, no measurement images are needed. Without it, an export that calibrates
         nothing needs no calibration images.
         """
-        config, count = self._config, self._config.calib_count or DEFAULT_COUNT
-        default_count = EVERY_TENSOR_COUNT if config.every_tensor else DEFAULT_COUNT
+        config = self._config
+        calibration_count = EVERY_TENSOR_COUNT if config.every_tensor else DEFAULT_COUNT
         for_calibration = SyntheticConfig(
-            config.calib_count or default_count, seed=config.calib_seed
+            config.calib_count or calibration_count, seed=config.calib_seed
         )
         # With another seed, the images differ from those for calibration.
         for_measuring = SyntheticConfig(
-            count,
+            config.calib_count or DEFAULT_COUNT,
             seed=config.calib_seed + 1,
             # Without classes, images cannot be made for them.
             class_weight=CLASS_WEIGHT if self._original.num_classes else 0.0,

@@ -27,6 +27,15 @@ TENSORRT = SidecarFormat(
 # little-endian), and the version of TensorRT-RTX that built the plan at byte 24 (4 bytes).
 _SIZE_OFFSET, _VERSION_OFFSET, _HEADER_BYTES = 16, 24, 64
 
+_UNSUITABLE_GPU = re.compile(
+    r"has compute capability (?P<gpu>[\d.]+)\. Supported compute capabilities: "
+    r"(?P<plan>\d[\d. ]*)\. (?P<is_unknown>TensorRT-RTX does not support)?"
+)
+"""Pattern of TensorRT-RTX's message about a plan for other GPUs. TensorRT-RTX 1.7 wrote it on an
+NVIDIA H100 (compute capability 9.0)."""
+_MAX_REASON_CHARACTERS = 500
+"""Number of characters of TensorRT's message that are searched; the message depends on the plan."""
+
 
 def read_checked_plan(artifact: Artifact) -> bytes:
     """Read an engine file, and check that it is complete and unchanged.
@@ -96,16 +105,6 @@ def read_version(plan: bytes) -> str:
         plan: All bytes of a file that TensorRT-RTX wrote.
     """
     return ".".join(str(part) for part in plan[_VERSION_OFFSET : _VERSION_OFFSET + 4])
-
-
-_UNSUITABLE_GPU = re.compile(
-    r"has compute capability (?P<gpu>[\d.]+)\. Supported compute capabilities: "
-    r"(?P<plan>\d[\d. ]*)\. (?P<is_unknown>TensorRT-RTX does not support)?"
-)
-"""Pattern of TensorRT-RTX's message about a plan for other GPUs. TensorRT-RTX 1.7 wrote it on an
-NVIDIA H100 (compute capability 9.0)."""
-_MAX_REASON_CHARACTERS = 500
-"""Number of characters of TensorRT's message that are searched; the message depends on the plan."""
 
 
 def make_refusal_error(

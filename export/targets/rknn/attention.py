@@ -34,6 +34,8 @@ def transpose_scores(model: ir.Model) -> None:
 
 def _transpose_scores(model: ir.Model, softmax: ir.Node) -> None:
     """Compute transposed scores for a softmax; leave one that does not belong to attention."""
+    import onnx_ir as ir
+
     addition = _producer(softmax, 0, "Add")
     product = None if addition is None else _producer(addition, 0, "MatMul")
     if addition is None or product is None:
@@ -48,7 +50,7 @@ def _transpose_scores(model: ir.Model, softmax: ir.Node) -> None:
     product.replace_input_with(0, rows.outputs[0])
     product.replace_input_with(1, columns.outputs[0])
     addition.replace_input_with(1, added.outputs[0])
-    softmax.attributes.add(_make_axis())
+    softmax.attributes.add(ir.AttrInt64("axis", -2))
     result = _make_transpose(softmax.outputs[0])
     softmax.outputs[0].replace_all_uses_with(result.outputs[0])
     # The uses that were replaced include that of the Transpose.
@@ -63,13 +65,6 @@ def _producer(node: ir.Node, index: int, operator: str) -> ir.Node | None:
     value = node.inputs[index]
     producer = None if value is None else value.producer()
     return producer if producer is not None and producer.op_type == operator else None
-
-
-def _make_axis() -> ir.Attr:
-    """Make the attribute of a softmax over the rows."""
-    import onnx_ir as ir
-
-    return ir.AttrInt64("axis", -2)
 
 
 def _make_transpose(source: ir.Value) -> ir.Node:

@@ -116,7 +116,7 @@ def list_calibration_images(data: Path) -> CalibrationListing:
     """
     if os.path.isdir(data):
         listing = read_listing(data)
-        images = tuple(_describe_file_in_folder(key, data) for key in listing.keys)
+        images = tuple(_describe_file(key, make_path_getter(data, key)) for key in listing.keys)
         return CalibrationListing(images, listing.notes)
     if not os.path.exists(data):
         raise RequestError(f"{data} does not exist", _REMEDY)
@@ -141,13 +141,6 @@ def list_calibration_images(data: Path) -> CalibrationListing:
     raise RequestError(f"{data} is not a source of images", _REMEDY)
 
 
-def _describe_file_in_folder(key: str, folder: Path) -> CalibrationImage:
-    """Describe an image file whose path relative to a folder is known."""
-    # The images of a folder share the text of its name.
-    group = sys.intern(posixpath.dirname(key) or ".")
-    return CalibrationImage(name=key, group=group, get_source=make_path_getter(folder, key))
-
-
 def make_calibration_image(path: str | Path, base: str | Path) -> CalibrationImage:
     """Describe an image file for calibration. Its name is its path relative to a base folder.
 
@@ -155,10 +148,14 @@ def make_calibration_image(path: str | Path, base: str | Path) -> CalibrationIma
         path: The image file.
         base: The base folder. The file may be outside this folder.
     """
-    name = _find_relative_path(path, base)
-    return CalibrationImage(
-        name=name, group=posixpath.dirname(name) or ".", get_source=make_path_getter(path)
-    )
+    return _describe_file(_find_relative_path(path, base), make_path_getter(path))
+
+
+def _describe_file(name: str, get_source: SourceGetter) -> CalibrationImage:
+    """Describe an image file by its name, the path relative to a base folder."""
+    # The images of a folder share the text of its name.
+    group = sys.intern(posixpath.dirname(name) or ".")
+    return CalibrationImage(name=name, group=group, get_source=get_source)
 
 
 def _find_relative_path(path: str | Path, base: str | Path) -> str:

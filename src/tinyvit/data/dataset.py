@@ -164,8 +164,9 @@ def _refuse_truth(location: DatasetLocation) -> None:
 
 def _open_list(path: Path) -> Dataset:
     """Make a dataset of the images and classes in a list."""
+    classes = _ClassTuples()
     samples = [
-        Sample(name, (class_name,), make_path_getter(path.parent / name))
+        Sample(name, classes[class_name], make_path_getter(path.parent, name))
         for name, class_name in read_labeled_lines(path)
     ]
     return Dataset(f"{len(samples)} images in {path.name}", _sort_samples(samples))
@@ -204,8 +205,9 @@ def _open_class_folders_of_tar(path: Path) -> Dataset:
     has_inner_folders = all(name.count("/") > 1 for name in getters)
     splits = find_splits(first_folders, path.name) if has_inner_folders else {}
     split = next((splits[name] for name in _MEASURED_SPLITS if name in splits), "")
+    classes = _ClassTuples()
     samples = [
-        Sample(name, (class_folder_name(name),), get_source)
+        Sample(name, classes[class_folder_name(name)], get_source)
         for name, get_source in getters.items()
         if not split or name.startswith(f"{split}/")
     ]
