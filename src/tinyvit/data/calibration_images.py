@@ -153,7 +153,7 @@ def make_calibration_image(path: str | Path, base: str | Path) -> CalibrationIma
 
 def _describe_file(name: str, get_source: SourceGetter) -> CalibrationImage:
     """Describe an image file by its name, the path relative to a base folder."""
-    # The images of a folder share the text of its name.
+    # The images of a folder share the string of its name.
     group = sys.intern(posixpath.dirname(name) or ".")
     return CalibrationImage(name=name, group=group, get_source=get_source)
 

@@ -40,7 +40,7 @@ class ImageListing:
     Attributes:
         folder: The folder.
         keys: The paths of the images relative to the folder, with "/" as separator, sorted folder
-            by folder. A text takes a quarter of the memory of a Path, and there may be a million.
+            by folder. A string takes a quarter of the memory of a Path, and there may be a million.
         ignored_count: Number of hidden and system files and folders that were skipped.
         other_count: Number of other files that are not images by their names.
         followed_links: Links to folders that were followed.
@@ -183,9 +183,9 @@ def make_path_getter(path: str | Path, relative_path: str = "") -> SourceGetter:
     Args:
         path: The image file, which is not read, or a folder.
         relative_path: If `path` is a folder, the path of the image file in it. The functions of
-            many images then share one text of the folder.
+            many images then share the string of the folder.
     """
-    # A text takes a quarter of the memory of a Path, and a data set may have a million of them.
+    # A string takes a quarter of the memory of a Path, and a data set may have a million of them.
     return partial(Path, os.fspath(path), relative_path)
 
 
