@@ -27,6 +27,9 @@ EXTRA = "qnn"
 """Extra of tinyvit-edge that installs the package."""
 CONTEXT_OPERATOR = "EPContext"
 """Operator that contains a compiled network, in the domain com.microsoft."""
+NO_CPU_ENTRY = ("session.disable_cpu_ep_fallback", "1")
+"""Key and value of a session's entry with which operators on the CPU are an error. The execution
+provider then takes the conversions of the network's input and output to the NPU, too."""
 
 _FATAL_MESSAGES_ONLY = 4
 """Value of SessionOptions.log_severity_level with which only fatal errors are logged."""
@@ -111,6 +114,17 @@ def import_provider() -> tuple[ModuleType, ModuleType]:
     return onnxruntime, onnxruntime_qnn
 
 
+def make_provider_options(backend_path: str) -> dict[str, str]:
+    """Make the options of the execution provider on an NPU.
+
+    All others, such as htp_performance_mode, have their default values.
+
+    Args:
+        backend_path: Path of libQnnHtp.so, the part of Qualcomm's library for Hexagon NPUs.
+    """
+    return {"backend_path": backend_path}
+
+
 def create_session(
     model: bytes,
     chip: Chip | None,
@@ -135,12 +149,12 @@ def create_session(
     onnxruntime, package = import_provider()
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = _FATAL_MESSAGES_ONLY
-    options = {"backend_path": package.get_qnn_htp_path()}
+    options = make_provider_options(package.get_qnn_htp_path())
     if chip is not None:
         options |= {"soc_model": str(chip.soc_model), "htp_arch": str(chip.htp_arch)}
     settings.add_provider_for_devices([_find_device(onnxruntime, is_npu=chip is None)], options)
     if not allows_cpu:
-        settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        settings.add_session_config_entry(*NO_CPU_ENTRY)
     if context_path is not None:
         settings.add_session_config_entry("ep.context_enable", "1")
         settings.add_session_config_entry("ep.context_embed_mode", "1")

@@ -6,7 +6,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,8 @@ from tinyvit.progress import make_progress
 from tinyvit.text.safe_text import print_error, print_lines
 
 if TYPE_CHECKING:
-    from tinyvit.bench.devices.config import SessionConfig
+    from tinyvit.bench.devices.android_runners import AndroidRunner
+    from tinyvit.bench.devices.config import AndroidConfig, SessionConfig
     from tinyvit.bench.devices.session import DeviceResults
     from tinyvit.bench.devices.transport import Transport
     from tinyvit.bench.record import Record
@@ -28,6 +29,7 @@ EXAMPLES = """\
   tinyvit-bench device demo.onnx demo.int8.onnx --ssh pi@raspberrypi --data val/ -o results/
   tinyvit-bench device demo.onnx --ssh jetson --use-env /home/me/venv
   tinyvit-bench device demo.int8.tflite --adb --runner benchmark_model
+  tinyvit-bench device demo.int8.qnn.onnx --adb --runner onnxruntime_perf_test --runner-libs qnn/
   tinyvit-bench device demo.onnx --local"""
 _ANDROID_THREADS = 4
 """Number of CPU threads on an Android device if --threads is not given."""
@@ -93,11 +95,29 @@ def _make_transport(args: argparse.Namespace) -> Transport:
 def _run_android(args: argparse.Namespace) -> int:
     """Measure on an Android device, and return the exit code."""
     from tinyvit.bench.devices.adb import AdbDevice
-    from tinyvit.bench.devices.android import find_runner, measure_on_android
+    from tinyvit.bench.devices.android import measure_on_android
+
+    config = _make_android_config(args)
+    adb_device = AdbDevice(args.adb or None)  # "" for --adb without a serial number
+    record = measure_on_android(adb_device, config)
+    path = _write_record(args.output, _make_file_stem(adb_device.name), record)
+    return _print_outcome(
+        args,
+        written_files=[path],
+        problems=record.failures,
+        measured=(record,),
+        remaining_folder=None,
+    )
+
+
+def _make_android_config(args: argparse.Namespace) -> AndroidConfig:
+    """Convert the arguments to the options of a measurement on Android, and check them."""
+    from tinyvit.bench.devices.android import find_runner
     from tinyvit.bench.devices.config import AndroidConfig
     from tinyvit.bench.latency.percentiles import MIN_SAMPLES
 
-    runner_names = sorted({find_runner(path).name for path in args.files})
+    runners = {path: find_runner(path) for path in args.files}
+    runner_names = sorted({runner.name for runner in runners.values()})
     if len(runner_names) > 1:
         raise RequestError(
             "the artifacts need different benchmark programs for --runner:"
@@ -110,23 +130,48 @@ def _run_android(args: argparse.Namespace) -> int:
             f"give the path of {runner_names[0]}, built for the device; see"
             " docs/how-to/measure-on-a-device.md",
         )
-    adb_device = AdbDevice(args.adb or None)  # "" for --adb without a serial number
-    config = AndroidConfig(
+    return AndroidConfig(
         paths=tuple(args.files),
         runner=args.runner,
         threads=args.threads or _ANDROID_THREADS,
         runs=args.runs or MIN_SAMPLES[0.99],
         timeout_s=args.timeout,
+        libraries=_find_libraries(args, runners),
     )
-    record = measure_on_android(adb_device, config)
-    path = _write_record(args.output, _make_file_stem(adb_device.name), record)
-    return _print_outcome(
-        args,
-        written_files=[path],
-        problems=record.failures,
-        measured=(record,),
-        remaining_folder=None,
-    )
+
+
+def _find_libraries(
+    args: argparse.Namespace, runners: Mapping[Path, AndroidRunner]
+) -> tuple[Path, ...]:
+    """Return the libraries to copy to the Android device; check --runner-libs and --threads.
+
+    Args:
+        args: The command-line arguments.
+        runners: Path of each artifact -> its benchmark program.
+    """
+    from tinyvit.bench.devices.runner_libraries import find_libraries
+
+    for_npu = {path: runner for path, runner in runners.items() if runner.libraries}
+    if not for_npu:
+        if args.runner_libs is not None:
+            raise RequestError(
+                "--runner-libs has no effect for these files, which run on the CPU",
+                "omit --runner-libs, or give a .qnn.onnx file of --target qnn",
+            )
+        return ()
+    name, runner = next((path.name, runner) for path, runner in for_npu.items())
+    if args.runner_libs is None:
+        raise RequestError(
+            f"{name} runs on the NPU, for which {runner.name} needs libraries",
+            "give their folder with --runner-libs; docs/how-to/snapdragon-npu.md lists them",
+        )
+    if args.threads is not None:
+        raise RequestError(
+            f"--threads sets CPU threads, and {name} runs on the NPU",
+            "omit --threads, or measure the files for the CPU with another command",
+        )
+    required = dict.fromkeys(name for runner in for_npu.values() for name in runner.libraries)
+    return find_libraries(args.runner_libs, tuple(required))
 
 
 def _report_results(args: argparse.Namespace, file_stem: str, results: DeviceResults) -> int:

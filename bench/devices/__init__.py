@@ -10,4 +10,5 @@ session          sends the files, runs commands in the environment, reads result
 adb              accesses an Android device over adb
 android          measures on Android with an engine's benchmark program, since it has no Python
 android_runners  describes the benchmark programs for Android, and reads their output
+runner_libraries finds the shared libraries that such a program needs for an NPU
 """

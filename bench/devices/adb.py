@@ -94,7 +94,8 @@ class AdbDevice:
         command = [*self._command, "push", str(path.absolute()), remote_path]
         result = run_process(command, self.name, _PUSH_TIMEOUT_S)
         if result.exit_code:
-            raise make_device_error(self.name, result, f"{path.name} cannot be written")
+            description = f"{path.name} cannot be written"
+            raise make_device_error(self.name, result, description, uses_ssh=False)
 
     def read_device_info(self) -> DeviceInfo:
         """Read the facts about the device that a record contains."""

@@ -6,6 +6,7 @@ device's processor, which is mostly arm64-v8a:
 
     .tflite         benchmark_model of LiteRT (prebuilt binaries: ai.google.dev/edge/litert)
     .onnx, .ort     onnxruntime_perf_test, from a build of onnxruntime for Android
+    .qnn.onnx       the same program, with libraries of Qualcomm; it runs on the Hexagon NPU
 
 The record contains only the statistics that the runner prints, not the latency of each inference.
 """
@@ -31,11 +32,12 @@ from tinyvit.privacy import ONNXRUNTIME_VARIABLE
 from tinyvit.progress import NullProgress, Progress
 from tinyvit.runtimes.artifact import detect_format, list_artifact_files, read_artifact
 from tinyvit.runtimes.base import RuntimeInfo
+from tinyvit.runtimes.engines.qnn import require_suitable_file
 from tinyvit.runtimes.registry import engines_for_format, find_own_engine, get_engine
 
 _PARENT_FOLDER = "/data/local/tmp"
 """Folder on the device in which commands of adb may write files and run programs."""
-_WARMUP_RUNS = 20
+_FOLDER_PREFIX = f"{_PARENT_FOLDER}/tinyvit-"
 
 
 def measure_on_android(
@@ -61,6 +63,10 @@ def measure_on_android(
         progress.message(f"{adb_device.name}: sending {config.runner.name} to {folder}")
         adb_device.push(config.runner, f"{folder}/runner")
         adb_device.run(["chmod", "755", f"{folder}/runner"])
+        if config.libraries:
+            progress.message(f"{adb_device.name}: sending {len(config.libraries)} libraries")
+        for path in config.libraries:
+            adb_device.push(path, f"{folder}/{path.name}")
         for path in config.paths:
             progress.message(f"{adb_device.name}: measuring {path.name}")
             try:
@@ -92,20 +98,26 @@ def find_runner(path: Path) -> AndroidRunner:
         path: Path of the artifact.
 
     Raises:
-        RequestError: No program is known for the artifact's format, or it is made for an NPU.
+        RequestError: No program is known for the artifact's format or for the NPU that it is made
+            for, or no Hexagon NPU runs it.
+        ArtifactError: The artifact's network is compiled, and has no manifest or was changed.
     """
     artifact = read_artifact(path)
     engine_names = engines_for_format(artifact.format)
     own_engine = find_own_engine(artifact, engine_names)
     if own_engine is not None and get_engine(own_engine).default_device == "npu":
-        raise RequestError(
-            f"{path.name} is made for an NPU, and the benchmark programs for Android are run on"
-            " the CPU",
-            "measure it over --ssh with --use-env, or with the vendor's tools",
-        )
-    for engine_name in engine_names:
-        if engine_name in RUNNERS:
-            return RUNNERS[engine_name]
+        if own_engine not in RUNNERS:
+            raise RequestError(
+                f"{path.name} is made for an NPU, for which no benchmark program for Android is"
+                " known",
+                "measure it over --ssh with --use-env, or with the vendor's tools",
+            )
+        engine_names = [own_engine]
+    for runner in (RUNNERS[name] for name in engine_names if name in RUNNERS):
+        if runner.device == "npu":
+            manifest = artifact.manifest
+            require_suitable_file(artifact, None if manifest is None else manifest.precision)
+        return runner
     raise RequestError(
         f"no benchmark program for Android is known for {artifact.format.name} files",
         "export with --target litert, onnx or ort",
@@ -115,8 +127,10 @@ def find_runner(path: Path) -> AndroidRunner:
 @contextmanager
 def _temporary_folder(adb_device: AdbDevice) -> Iterator[str]:
     """Create a folder on the device, and delete it at the end, even after an error."""
-    folder = adb_device.run(["mktemp", "-d", f"{_PARENT_FOLDER}/tinyvit-XXXXXX"]).stdout.strip()
-    if not folder.startswith(_PARENT_FOLDER + "/"):
+    folder = adb_device.run(["mktemp", "-d", f"{_FOLDER_PREFIX}XXXXXX"]).stdout.strip()
+    random_part = folder.removeprefix(_FOLDER_PREFIX)
+    # The name becomes a part of arguments that spaces and bars separate.
+    if not (random_part.isascii() and random_part.isalnum()):
         raise RequestError(
             f"no folder can be created in {_PARENT_FOLDER} on {adb_device.name}",
             f"run 'mktemp -d {_PARENT_FOLDER}/x-XXXXXX' there with adb shell to find the cause",
@@ -137,20 +151,22 @@ def _measure_artifact(
             f"{path} consists of several files", "give an artifact that is a single file"
         )
     # The file gets a fixed name, so that no command on the device depends on the user's file name.
-    remote_path = f"{folder}/model{detect_format(path).suffix}"
+    artifact_format = detect_format(path)
+    remote_path = f"{folder}/model{artifact_format.suffix}"
     adb_device.push(path, remote_path)
     command = runner.make_command(
         "./runner",
+        artifact_format.name,
         file=remote_path,
+        folder=folder,
         threads=config.threads,
         runs=config.runs,
-        warmup=_WARMUP_RUNS,
     )
-    # The package tinyvit has set this variable, unless the user had set it.
-    telemetry = f"{ONNXRUNTIME_VARIABLE}={os.environ.get(ONNXRUNTIME_VARIABLE, '1')}"
-    result = adb_device.run(["env", telemetry, *command], config.timeout_s, cwd=folder)
+    variables = _make_variables(folder, bool(config.libraries))
+    result = adb_device.run(["env", *variables, *command], config.timeout_s, cwd=folder)
     if result.exit_code:
-        raise make_device_error(adb_device.name, result, f"{runner.name} failed")
+        description = f"{runner.name} failed"
+        raise make_device_error(adb_device.name, result, description, runner.remedy, uses_ssh=False)
     times_ms = read_times(runner, result.stdout + result.stderr)
     if not times_ms.get("median"):
         raise RequestError(
@@ -158,6 +174,16 @@ def _measure_artifact(
             f"use a newer version: {runner.source}",
         )
     return _make_result(path, runner, times_ms, config)
+
+
+def _make_variables(folder: str, has_libraries: bool) -> list[str]:
+    """Make the environment variables of the runner, as words such as "NAME=VALUE"."""
+    # The package tinyvit has set this variable, unless the user had set it.
+    variables = [f"{ONNXRUNTIME_VARIABLE}={os.environ.get(ONNXRUNTIME_VARIABLE, '1')}"]
+    if has_libraries:
+        # The second variable is that of the NPU, which loads libQnnHtpV...Skel.so itself.
+        variables += [f"LD_LIBRARY_PATH={folder}", f"ADSP_LIBRARY_PATH={folder}"]
+    return variables
 
 
 def _make_result(
@@ -168,8 +194,8 @@ def _make_result(
     info = RuntimeInfo(
         engine=runner.engine_name,
         version="",  # the runner prints neither its version nor its precision
-        device="cpu",
-        threads=config.threads,
+        device=runner.device,
+        threads=config.threads if runner.device == "cpu" else None,
         precision="unstated",
     )
     return LatencyResult(
@@ -177,7 +203,7 @@ def _make_result(
         scenario="single-stream",
         batch=1,
         sample_count=runs,
-        warmup_queries=_WARMUP_RUNS,
+        warmup_queries=runner.warmup_runs,
         is_steady=None,
         min_ms=times_ms.get("min"),
         median_ms=median_ms,

@@ -12,10 +12,11 @@ DEFAULT_PYTHON = "python3"
 """Default of --python."""
 
 _SSH_OPTIONS = ("port", "identity", "ssh_config")
+_ANDROID_OPTIONS = ("runner", "runner_libs")
 _UNUSED_OPTIONS = {
     "--adb": (*_SSH_OPTIONS, "use_env", "wheels", "keep", "data", "runtime"),
-    "--ssh": ("runner",),
-    "--local": (*_SSH_OPTIONS, "runner"),
+    "--ssh": _ANDROID_OPTIONS,
+    "--local": (*_SSH_OPTIONS, *_ANDROID_OPTIONS),
 }
 """Option that chooses the device -> options that have no effect with it."""
 
@@ -30,13 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_data_arguments(parser)
     _add_ssh_arguments(parser.add_argument_group("options of --ssh"))
     _add_environment_arguments(parser.add_argument_group("options of --ssh and --local"))
-    parser.add_argument_group("options of --adb").add_argument(
-        "--runner",
-        type=Path,
-        metavar="FILE",
-        help="The engine's benchmark program, built for the device: benchmark_model (.tflite) or"
-        " onnxruntime_perf_test (.onnx, .ort).",
-    )
+    _add_android_arguments(parser.add_argument_group("options of --adb"))
 
 
 def _add_ssh_arguments(group: argparse._ArgumentGroup) -> None:
@@ -48,6 +43,25 @@ def _add_ssh_arguments(group: argparse._ArgumentGroup) -> None:
         type=Path,
         metavar="FILE",
         help="Configuration file of ssh (default: ~/.ssh/config).",
+    )
+
+
+def _add_android_arguments(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add(
+        "--runner",
+        type=Path,
+        metavar="FILE",
+        help="The engine's benchmark program, built for the device: benchmark_model (.tflite) or"
+        " onnxruntime_perf_test (.onnx, .ort, .qnn.onnx).",
+    )
+    add(
+        "--runner-libs",
+        type=Path,
+        metavar="DIR",
+        help="Folder on this machine with the shared libraries that the program needs for an NPU"
+        " (.qnn.onnx): onnxruntime's provider for QNN, and Qualcomm's libraries. Its .so files are"
+        " copied to the device.",
     )
 
 
@@ -116,7 +130,8 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "--threads",
         type=positive_int,
         metavar="N",
-        help="Number of CPU threads (default: the engine's default; 4 with --adb).",
+        help="Number of CPU threads, for files that run on the CPU (default: the engine's default;"
+        " 4 with --adb).",
     )
     add(
         "--runs",

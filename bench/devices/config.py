@@ -47,9 +47,11 @@ class AndroidConfig:
     Attributes:
         paths: Paths of the artifacts on this machine.
         runner: Path of the benchmark program on this machine; it is built for the device.
-        threads: Number of CPU threads.
+        threads: Number of CPU threads for artifacts that run on the CPU.
         runs: Number of inferences to time per artifact.
         timeout_s: Time limit per artifact.
+        libraries: Shared libraries that are copied beside the program, from
+            `runner_libraries.find_libraries`.
     """
 
     paths: tuple[Path, ...]
@@ -57,3 +59,4 @@ class AndroidConfig:
     threads: int
     runs: int
     timeout_s: float
+    libraries: tuple[Path, ...] = ()

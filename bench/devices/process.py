@@ -152,7 +152,13 @@ def run_process(
     )
 
 
-def make_device_error(device_name: str, result: CompletedCommand, description: str) -> RequestError:
+def make_device_error(
+    device_name: str,
+    result: CompletedCommand,
+    description: str,
+    remedy: str = "run the command there by hand to find the cause",
+    uses_ssh: bool = True,
+) -> RequestError:
     """Make the error for a command that failed on a device.
 
     Args:
@@ -161,6 +167,8 @@ def make_device_error(device_name: str, result: CompletedCommand, description: s
             remedy.
         description: A clause that describes the failure, such as "the files cannot be written".
             It is used if the cause is not recognized.
+        remedy: What the user can do if the cause is not recognized.
+        uses_ssh: Whether ssh ran the command, so that its exit code 255 is that of ssh.
     """
     stderr = result.stderr.lower()
     if any(message in stderr for message in _DISK_FULL_MESSAGES):
@@ -168,11 +176,11 @@ def make_device_error(device_name: str, result: CompletedCommand, description: s
             f"{device_name} has no space left",
             "free some space there, or set TMPDIR there to a larger disk",
         )
-    if result.exit_code == SSH_FAILURE_CODE:
+    if uses_ssh and result.exit_code == SSH_FAILURE_CODE:
         for failure in _SSH_FAILURES:
             if failure.message in stderr:
                 return RequestError(f"{device_name} {failure.cause}", failure.remedy)
     return RequestError(
         f"{description} on {device_name} ({result.last_line[:_MAX_REASON_CHARACTERS]})",
-        "run the command there by hand to find the cause",
+        remedy,
     )

@@ -72,14 +72,8 @@ def open_on_npu(
         MissingDependencyError: onnxruntime-qnn is not installed.
     """
     precision = read_stated_precision(artifact, options, engine_name)
-    if precision == "float32":
-        raise RequestError(
-            f"{artifact.path.name} is float32, and Hexagon NPUs compute in float16 or in integers",
-            "export it with --target qnn and --float16 or --int8",
-        )
+    require_suitable_file(artifact, precision)
     is_compiled = artifact.format is QNN_CONTEXT
-    if is_compiled:
-        _check_content(artifact)
     try:
         # A compiled network states its operators on the CPU: they convert the input and the output.
         allows_cpu = is_compiled or chip is not None
@@ -98,6 +92,26 @@ def open_on_npu(
         precision=precision or describe_unstated_precision(outputs),
     )
     return OnnxSession(session, inputs, outputs, info)
+
+
+def require_suitable_file(artifact: Artifact, precision: str | None) -> None:
+    """Refuse a file that no Hexagon NPU runs, or whose compiled network was changed.
+
+    Args:
+        artifact: The file.
+        precision: Precision of its network; None if it is not stated.
+
+    Raises:
+        RequestError: The file is float32.
+        ArtifactError: A compiled network has no manifest, or was changed.
+    """
+    if precision == "float32":
+        raise RequestError(
+            f"{artifact.path.name} is float32, and Hexagon NPUs compute in float16 or in integers",
+            "export it with --target qnn and --float16 or --int8",
+        )
+    if artifact.format is QNN_CONTEXT:
+        _check_content(artifact)
 
 
 def _check_content(artifact: Artifact) -> None:

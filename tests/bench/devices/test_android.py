@@ -6,15 +6,15 @@ No Android device was available.
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
-import sys
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.helpers import fake_adb
+from tests.helpers.android_workspace import device_folder, make_workspace
+from tests.helpers.fake_perf_test import write_perf_test
 from tests.helpers.fake_tensorrt import make_manifest
 from tests.helpers.hostile_text import has_control_characters
 from tinyvit.bench import cli
@@ -22,10 +22,9 @@ from tinyvit.bench.devices.adb import AdbDevice
 from tinyvit.bench.devices.android import measure_on_android
 from tinyvit.bench.devices.android_runners import RUNNERS, read_times
 from tinyvit.bench.devices.config import AndroidConfig
+from tinyvit.bench.devices.process import CompletedCommand
 from tinyvit.bench.record import read_record
 from tinyvit.errors import RequestError
-from tinyvit.manifest import MANIFEST_KEY
-from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.formats.sidecar import manifest_path
 
 PROGRAM_OUTPUTS = {
@@ -41,22 +40,7 @@ PROGRAM_OUTPUTS = {
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a fake adb on PATH in "bin", and the fake device's file system in "root"."""
-    (tmp_path / "bin").mkdir()
-    adb = tmp_path / "bin" / "adb"
-    command = shlex.join([sys.executable, "-I", "-S", str(Path(fake_adb.__file__))])  # starts fast
-    # A device does not have the environment of this machine.
-    adb.write_text(f'#!/bin/sh\nexec env -u ORT_DISABLE_TELEMETRY {command} "$@"\n')
-    adb.chmod(0o755)
-    device_folder(tmp_path).mkdir(parents=True)
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
-    monkeypatch.setenv("FAKE_ADB_ROOT", str(tmp_path / "root"))
-    monkeypatch.setenv("FAKE_ADB_DEVICES", "R5CT device")
-    return tmp_path
-
-
-def device_folder(workspace: Path) -> Path:
-    """Return the folder on the fake device that all files are sent to."""
-    return workspace / "root" / "data" / "local" / "tmp"
+    return make_workspace(tmp_path, monkeypatch)
 
 
 def write_runner(workspace: Path, kind: str) -> str:
@@ -88,7 +72,9 @@ def test_record_contains_the_printed_statistics(workspace: Path, small_classifie
     times_ms = (result.median_ms, result.p90_ms, result.p99_ms, result.min_ms, result.max_ms)
     assert times_ms == pytest.approx((19.9, 20.7, 23.1, 18.1, 25.3))
     assert (result.sample_count, result.p99_bound_ms) == (662, None)
-    assert result.benchmark_tool == "onnxruntime_perf_test"
+    assert (result.benchmark_tool, result.warmup_queries) == ("onnxruntime_perf_test", 1)
+    engine = result.artifact.engine
+    assert (engine.engine, engine.device, engine.threads) == ("onnxruntime", "cpu", 2)
     arguments = (workspace / "arguments").read_text().split()
     assert arguments[:8] == ["-I", "-e", "cpu", "-m", "times", "-r", "662", "-x"]
     assert not list(device_folder(workspace).iterdir())
@@ -240,18 +226,16 @@ def test_output_of_litert_is_read_without_its_warmup() -> None:
     )
 
 
-def test_a_file_for_an_npu_is_not_measured_on_the_cpu(
-    workspace: Path, small_classifier: Path, capsys: pytest.CaptureFixture[str]
+def test_a_file_for_another_npu_is_not_measured_on_the_cpu(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    onnx = pytest.importorskip("onnx")
-    model = onnx.load_model(small_classifier)
-    manifest = read_artifact(small_classifier).manifest
-    assert manifest is not None
-    onnx.helper.set_model_props(model, {MANIFEST_KEY: replace(manifest, target="qnn").to_json()})
-    path = workspace / "for_npu.onnx"
-    onnx.save_model(model, path)
+    path = workspace / "demo.rknn"
+    path.write_bytes(b"RKNN" + bytes(60))
+    manifest_path(path).write_text(make_manifest(target="rknn").to_json(), encoding="utf-8")
     assert measure(workspace, path, "--adb") == 1
-    assert "for_npu.onnx is made for an NPU" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "demo.rknn is made for an NPU, for which no benchmark program for Android" in error
+    assert "measure it over --ssh with --use-env" in error
 
 
 def test_a_file_for_a_gpu_is_not_called_one_for_an_npu(
@@ -262,6 +246,35 @@ def test_a_file_for_a_gpu_is_not_called_one_for_an_npu(
     manifest_path(path).write_text(make_manifest().to_json(), encoding="utf-8")
     assert measure(workspace, path, "--adb") == 1
     assert "no benchmark program for Android is known for tensorrt files" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("folder", ["", "/data/local/tmp/tinyvit-a b|c", "/data/local/tmp/x"])
+def test_an_odd_temporary_folder_is_refused(
+    folder: str, workspace: Path, small_classifier: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, commands = AdbDevice.run, []
+
+    def answer(device: AdbDevice, command: Sequence[str], *options: Any) -> CompletedCommand:
+        commands.append(command[0])
+        is_mktemp = command[0] == "mktemp"
+        return CompletedCommand(0, folder, "") if is_mktemp else run(device, command, *options)
+
+    monkeypatch.setattr(AdbDevice, "run", answer)
+    config = AndroidConfig((small_classifier,), small_classifier, threads=1, runs=1, timeout_s=60)
+    with pytest.raises(RequestError, match="no folder can be created in /data/local/tmp"):
+        measure_on_android(AdbDevice(), config)
+    assert commands[-1] == "mktemp"
+
+
+def test_an_exit_code_of_ssh_is_not_one_of_adb(
+    workspace: Path, small_classifier: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runner = write_perf_test(workspace / "perf_test", workspace, failure="Permission denied")
+    command = ["device", str(small_classifier), "-o", str(workspace), "--adb", "--runner"]
+    assert cli.main([*command, str(runner)]) == 1
+    error = capsys.readouterr().err
+    assert "onnxruntime_perf_test failed on R5CT (Permission denied)" in error
+    assert "key" not in error
 
 
 def test_format_without_a_program_is_refused(
