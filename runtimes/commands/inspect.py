@@ -58,8 +58,9 @@ def make_inspect_parser(prog: str) -> CommandParser:
         action="store_true",
         help="List the operators that NPUs and other accelerators refuse, by the rules that most of"
         " them share: tensors of more than four dimensions, unknown sizes, unusual operators, and"
-        " floats in a quantized network. For .onnx, .ort and .tflite files; the device is not"
-        " needed.",
+        " floats in a quantized network. For a .pte file, also the operators outside of its"
+        " delegates; for a file that is compiled for an NPU or a GPU, what its compiler left to the"
+        " CPU. The device is not needed.",
     )
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument(

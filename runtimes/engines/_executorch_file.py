@@ -14,8 +14,8 @@ from tinyvit.errors import ArtifactError
 from tinyvit.files.regular_files import read_bounded
 from tinyvit.runtimes.artifact import Artifact, content_sha256
 from tinyvit.runtimes.engine_helpers import load_error
-from tinyvit.runtimes.engines._pte import PteProgram, read_pte_program
 from tinyvit.runtimes.formats import MAX_FILE_BYTES
+from tinyvit.runtimes.formats.pte_program import PteProgram, read_pte_program
 
 METHOD = "forward"
 """Name of the method of an ExecuTorch program that runs the network."""

@@ -21,6 +21,8 @@ TENSORRT = SidecarFormat(
     name="tensorrt",
     suffix=".engine",
     magics=tuple(magic for product in cuda.PRODUCTS.values() for magic in product.magics),
+    placement_rule="TensorRT placed every operator on the GPU: it refuses to build an engine from a"
+    " network with an operator that the GPU does not run",
 )
 
 # In the header of a plan of TensorRT-RTX 1.7, the size of the file begins at byte 16 (8 bytes,

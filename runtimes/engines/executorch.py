@@ -37,7 +37,7 @@ from tinyvit.runtimes.engine_helpers import (
     run_error,
 )
 from tinyvit.runtimes.engines._executorch_file import METHOD, read_checked_file
-from tinyvit.runtimes.formats.trailer import TrailerFormat
+from tinyvit.runtimes.formats.executorch import EXECUTORCH
 from tinyvit.runtimes.tensor_limits import check_tensor_sizes
 from tinyvit.runtimes.trial import TRIAL_MEMORY_BYTES, TRIAL_REPORT, run_trial
 
@@ -55,7 +55,7 @@ class ExecuTorchEngine(Engine):
     """ExecuTorch on the CPU, called through its Python package."""
 
     name = "executorch"
-    formats = (TrailerFormat(name="executorch", suffix=".pte", magic=b"ET12", magic_offset=4),)
+    formats = (EXECUTORCH,)
     package = "executorch"
     extra = "executorch"
 

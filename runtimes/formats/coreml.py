@@ -19,6 +19,7 @@ from tinyvit.files.file_io import update_hash
 from tinyvit.manifest import MANIFEST_KEY, MAX_BYTES
 from tinyvit.runtimes.formats import MAX_FILE_BYTES
 from tinyvit.runtimes.formats.file_errors import damaged_error, unreadable_error
+from tinyvit.runtimes.formats.mil_network import read_network
 from tinyvit.runtimes.formats.network_graph import NetworkGraph
 from tinyvit.runtimes.formats.protobuf import (
     BYTES,
@@ -28,6 +29,7 @@ from tinyvit.runtimes.formats.protobuf import (
     iterate_fields,
     open_file_bytes,
 )
+from tinyvit.runtimes.formats.stated_operators import StatedNetwork
 from tinyvit.serialization import read_json
 
 if TYPE_CHECKING:
@@ -87,6 +89,14 @@ class CoreMlFormat:
     def read_graph(self, path: Path) -> NetworkGraph:
         """Return an empty graph: the engines check the operations and their cost themselves."""
         return NetworkGraph()
+
+    def read_stated_network(self, path: Path) -> StatedNetwork:
+        """Read the operations of a package; see `StatesOperators`."""
+        with open_file_bytes(find_model_file(path)) as data:
+            try:
+                return read_network(data)
+            except ValueError as error:
+                raise damaged_error(path, error) from error
 
     def update_hash(self, path: Path, digest: hashlib._Hash) -> None:
         """Update a hash with the path and content of every file, sorted by path.

@@ -123,6 +123,22 @@ def read_bytes(table: Table, field: int) -> bytes:
     return _slice(table, *_find_vector(table, field))
 
 
+def read_view(table: Table, field: int) -> memoryview:
+    """Return a field that is a vector of bytes, of any length, without copying it.
+
+    Args:
+        table: The table with the field.
+        field: Number of the field, in the order of the schema.
+    """
+    offset = _find_field(table, field)
+    if not offset:
+        return memoryview(b"")
+    start, length = table.Vector(offset), table.VectorLen(offset)
+    if start + length > len(table.Bytes):
+        raise ValueError("one of its values reaches beyond the file")
+    return memoryview(table.Bytes)[start : start + length]
+
+
 def _slice(table: Table, start: int, length: int) -> bytes:
     """Return bytes of the file; raise ValueError if they reach beyond it, or are too many."""
     if start + length > len(table.Bytes) or length > 8 * MAX_LENGTH:

@@ -1,8 +1,7 @@
 """The format OpenVINO IR: an .xml file with the graph, and a .bin file with the weights next to it.
 
 The manifest is the element net/rt_info/tinyvit/manifest of the .xml file, which OpenVINO's
-`Model.set_rt_info(text, ["tinyvit", "manifest"])` writes. Because files may be hostile, size and
-nesting depth are limited, and document type declarations are refused.
+`Model.set_rt_info(text, ["tinyvit", "manifest"])` writes.
 """
 
 from __future__ import annotations
@@ -11,22 +10,21 @@ import hashlib
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from tinyvit.errors import ArtifactError
 from tinyvit.files.file_io import update_hash
-from tinyvit.files.regular_files import check_regular_file, open_regular_file
-from tinyvit.manifest import MANIFEST_KEY, MAX_BYTES
+from tinyvit.files.regular_files import check_regular_file
+from tinyvit.manifest import MANIFEST_KEY
 from tinyvit.runtimes.formats import MAX_FILE_BYTES
-from tinyvit.runtimes.formats.file_errors import damaged_error, unreadable_error
+from tinyvit.runtimes.formats.file_errors import unreadable_error
 from tinyvit.runtimes.formats.network_graph import NetworkGraph
 from tinyvit.runtimes.formats.openvino_layers import name_if_foreign
+from tinyvit.runtimes.formats.openvino_network import read_network
+from tinyvit.runtimes.formats.openvino_xml import XmlVisitor, parse_xml, parser_errors
+from tinyvit.runtimes.formats.stated_operators import StatedNetwork
 
 _MANIFEST_PATH = ["net", "rt_info", MANIFEST_KEY, "manifest"]
 """Names of the nested elements that lead to the manifest."""
-
-_ENCODINGS = ("utf-8", "us-ascii")
-"""Encodings, in lower case, that the XML declaration of a model may name."""
 
 _NETWORK_NAME = "tinyvit"
 """Name of the network in every .xml file that tinyvit-export writes."""
@@ -36,8 +34,6 @@ _MODEL_INFO_PATH = ["net", "rt_info", "model_info"]
 
 _MAX_FOREIGN_LAYERS = 100
 """Number of types of layers that are remembered for a message."""
-
-_MAX_XML_BYTES, _MAX_DEPTH = 4 * MAX_BYTES, 256
 
 
 class OpenVinoIrFormat:
@@ -75,6 +71,10 @@ class OpenVinoIrFormat:
         out.
         """
         return NetworkGraph(foreign_operators=set(_parse_xml(path).foreign_layers))
+
+    def read_stated_network(self, path: Path) -> StatedNetwork:
+        """Read the operators of a file; see `StatesOperators`."""
+        return read_network(path)
 
     def update_hash(self, path: Path, digest: hashlib._Hash) -> None:
         """Update a hash with all bytes of the .xml except the manifest, then with the .bin."""
@@ -141,22 +141,15 @@ def _find_root(head: bytes) -> str:
     # refuses the model because of its encoding.
     for parser in (expat.ParserCreate(), expat.ParserCreate("utf-8")):
         parser.StartElementHandler = lambda name, _attributes: names.append(name)
-        with suppress(*_parser_errors()):
+        with suppress(*parser_errors()):
             parser.Parse(head, False)
         if names:
             return names[0]
     return ""
 
 
-def _parser_errors() -> tuple[type[Exception], ...]:
-    """Return the errors that expat raises for a damaged file, or for an encoding it cannot read."""
-    from xml.parsers import expat
-
-    return expat.ExpatError, ValueError, LookupError
-
-
-class _XmlDescription:
-    """Handles the XML parser's events, and collects what this module needs to know about a file.
+class _XmlDescription(XmlVisitor):
+    """Collects what this module needs to know about a file.
 
     Attributes:
         manifests: JSON texts of the manifests.
@@ -166,54 +159,28 @@ class _XmlDescription:
         foreign_layers: Types of layers that are not allowed, at most `_MAX_FOREIGN_LAYERS`.
     """
 
-    def __init__(self, path: Path, parser: Any) -> None:
+    def __init__(self) -> None:
+        """Begin without any elements."""
+        super().__init__()
         self.manifests: list[str] = []
         self.manifest_starts: list[int] = []
         self.network_name = ""
         self.has_model_info = False
         self.foreign_layers: set[str] = set()
-        self._path, self._parser = path, parser
-        self._open_elements: list[str] = []
-        parser.StartElementHandler = self._start_element
-        parser.EndElementHandler = self._end_element
-        parser.StartDoctypeDeclHandler = self._refuse_document_type
-        parser.XmlDeclHandler = self._check_declaration
 
-    def _start_element(self, name: str, attributes: dict[str, str]) -> None:
-        self._open_elements.append(name)
-        if len(self._open_elements) > _MAX_DEPTH:
-            raise ArtifactError(
-                f"{self._path} is nested more than {_MAX_DEPTH} elements deep",
-                "the file is damaged or hostile: export it again",
-            )
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        """Collect what an element states; see `XmlVisitor.start`."""
         if name == "layer" and len(self.foreign_layers) < _MAX_FOREIGN_LAYERS:
             foreign_layer = name_if_foreign(attributes.get("type", ""))
             if foreign_layer:
                 self.foreign_layers.add(foreign_layer)
-        if self._open_elements == ["net"]:
+        if self.open_elements == ["net"]:
             self.network_name = attributes.get("name", "")
-        elif self._open_elements == _MODEL_INFO_PATH:
+        elif self.open_elements == _MODEL_INFO_PATH:
             self.has_model_info = True
-        elif self._open_elements == _MANIFEST_PATH:
+        elif self.open_elements == _MANIFEST_PATH:
             self.manifests.append(attributes.get("value", ""))
-            self.manifest_starts.append(self._parser.CurrentByteIndex)
-
-    def _end_element(self, _name: str) -> None:
-        self._open_elements.pop()
-
-    def _check_declaration(self, _version: str, encoding: str | None, _standalone: int) -> None:
-        # The parser would decode other encodings with Python's codecs, of which many fail.
-        if encoding is not None and encoding.lower() not in _ENCODINGS:
-            raise ArtifactError(
-                f"{self._path} is in the encoding {encoding[:40]}, not in UTF-8",
-                "the file is damaged or hostile: export it again",
-            )
-
-    def _refuse_document_type(self, *_: object) -> None:
-        raise ArtifactError(
-            f"{self._path} declares a document type, which no OpenVINO model does",
-            "the file is hostile: export it again",
-        )
+            self.manifest_starts.append(self.position)
 
 
 def _parse_xml(path: Path) -> _XmlDescription:
@@ -229,20 +196,8 @@ def _parse_xml(path: Path) -> _XmlDescription:
 
 
 @lru_cache(maxsize=1)
-def _parse_xml_version(path: Path, size_bytes: int, _modified_ns: int) -> _XmlDescription:
+def _parse_xml_version(path: Path, _size_bytes: int, _modified_ns: int) -> _XmlDescription:
     """Read an .xml file that has a size and a time of its last change."""
-    from xml.parsers import expat
-
-    parser = expat.ParserCreate()
-    description = _XmlDescription(path, parser)
-    try:
-        if size_bytes > _MAX_XML_BYTES:
-            raise ArtifactError(
-                f"{path} is larger than {_MAX_XML_BYTES >> 20} MiB",
-                "an OpenVINO model's .xml is small: export it again",
-            )
-        with open_regular_file(path) as file:
-            parser.ParseFile(file)
-    except _parser_errors() as error:
-        raise damaged_error(path, error) from error
+    description = _XmlDescription()
+    parse_xml(path, description)
     return description

@@ -30,11 +30,13 @@ class SidecarFormat:
         name: Name of the format for messages and JSON.
         suffix: Usual suffix of the files, with its dot.
         magics: Magic numbers; every file begins with one of them.
+        placement_rule: See `stated_operators.StatesPlacement`.
     """
 
     name: str
     suffix: str
     magics: tuple[bytes, ...]
+    placement_rule: str = ""
 
     def recognizes(self, path: Path, head: bytes) -> bool:
         """Return whether a file begins with one of `magics`."""

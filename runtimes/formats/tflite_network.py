@@ -97,6 +97,7 @@ def read_network(model: Table) -> StatedNetwork:
     rows = [_read_row(table, names, tensors) for table in read_tables(graph, _GRAPH_OPERATORS)]
     computed = {index for *_, outputs in rows for index in outputs} | set(inputs)
     return StatedNetwork(
+        "tflite",
         tuple(
             _describe_operator(table, name, sources, outputs, tensors, computed)
             for table, name, sources, outputs in rows

@@ -24,9 +24,9 @@ from tinyvit.preprocess import Preprocess
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Runtime, RuntimeInfo, RuntimeOptions
 from tinyvit.runtimes.engines import _executorch_file, executorch
-from tinyvit.runtimes.engines._pte import PteProgram, read_pte_program
 from tinyvit.runtimes.engines.executorch import ENGINE
 from tinyvit.runtimes.formats import flatbuffer_tables
+from tinyvit.runtimes.formats.pte_program import PteProgram, read_pte_program
 
 SHAPE = (2, 3, 32, 32)
 

@@ -47,8 +47,8 @@ from tinyvit.preprocess import Preprocess
 from tinyvit.quant.quantized_network import QuantizedLayer, quantize_network
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import RuntimeOptions
-from tinyvit.runtimes.engines._pte import read_pte_program
 from tinyvit.runtimes.engines.executorch import ENGINE
+from tinyvit.runtimes.formats.pte_program import read_pte_program
 
 ATTENTIONS = 3
 GATHER = "aten::index_select.out"

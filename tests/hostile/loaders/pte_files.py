@@ -23,7 +23,7 @@ from tests.hostile.signed_samples import (
 from tests.hostile.trailer_attacks import craft_trailers
 from tinyvit.manifest import Manifest
 from tinyvit.runtimes.artifact import read_manifest
-from tinyvit.runtimes.engines._pte import read_pte_program
+from tinyvit.runtimes.formats.pte_program import read_pte_program
 
 _INTEGERS = (0, 1, -1, 2, 4, 255, 2**15, 2**20, 2**24, 2**30, 2**31 - 1, 2**32 - 1)
 _HEADER_FIELDS = (0, 4, 8, 12, 16, 24, 32, 40)

@@ -22,7 +22,8 @@ from tinyvit.runtimes.cli import inspect
 from tinyvit.runtimes.formats import tflite_network
 from tinyvit.runtimes.formats.stated_operators import StatedNetwork, StatedOperator
 from tinyvit.runtimes.formats.tflite import TFLITE
-from tinyvit.runtimes.network_analysis.coverage import Coverage, RefusedOperator, check_coverage
+from tinyvit.runtimes.network_analysis.coverage import check_coverage
+from tinyvit.runtimes.network_analysis.coverage_result import Coverage, RefusedOperator
 
 
 def write(folder: Path, model: Any) -> Path:

@@ -20,7 +20,8 @@ from tinyvit.errors import RequestError
 from tinyvit.manifest import Compilation
 from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.cli import inspect
-from tinyvit.runtimes.network_analysis.coverage import Coverage, RefusedOperator, check_coverage
+from tinyvit.runtimes.network_analysis.coverage import check_coverage
+from tinyvit.runtimes.network_analysis.coverage_result import Coverage, RefusedOperator
 
 
 def write_model(path: Path, nodes: list[Any], sizes: list[Any], constants: dict[str, Any]) -> Path:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from flatbuffers import number_types
 from flatbuffers.table import Table
@@ -38,17 +39,17 @@ their segments extend to the end of the file."""
 
 # Numbers of the fields in their tables, in the order of program.fbs. A plan (ExecutionPlan) is one
 # method of the program.
-_PROGRAM_PLANS = 1
-_PLAN_NAME, _PLAN_CHAINS, _PLAN_OPERATORS, _PLAN_DELEGATES = 0, 5, 6, 7
-_CHAIN_INSTRUCTIONS = 2
-_INSTRUCTION_KIND = 0
-_DELEGATE_ID = 0
+PROGRAM_PLANS = 1
+PLAN_NAME, PLAN_CHAINS, PLAN_OPERATORS, PLAN_DELEGATES = 0, 5, 6, 7
+CHAIN_INSTRUCTIONS = 2
+INSTRUCTION_KIND = 0
+DELEGATE_ID = 0
 _OPERATOR_NAME, _OPERATOR_OVERLOAD = 0, 1
 
 _JUMP_FALSE_CALL = 4
-"""Value of the field `_INSTRUCTION_KIND` for an instruction that jumps to another one."""
+"""Value of the field `INSTRUCTION_KIND` for an instruction that jumps to another one."""
 
-_MAX_PLANS, _MAX_CHAINS = 16, 4
+MAX_PLANS, MAX_CHAINS = 16, 4
 """Largest number of methods, and of lists of instructions in a method. tinyvit-export writes two
 methods with one list each. Many entries of a vector may lead to one table, so these numbers limit
 how often its contents are read."""
@@ -102,34 +103,56 @@ def read_pte_program(data: bytes) -> PteProgram:
     if not is_pte(data):
         raise ValueError("it does not begin like a .pte file")
     try:
-        program_end, file_end = _read_header(data)
-        root = read_root_table(data[:program_end])
-        plans = _read_few_tables(root, _PROGRAM_PLANS, _MAX_PLANS)
+        header = read_header(data)
+        root = read_root_table(data[: header.program_end])
+        plans = read_few_tables(root, PROGRAM_PLANS, MAX_PLANS)
         has_jumps = any(map(_has_jumps, plans))
         delegates = {
-            read_string(delegate, _DELEGATE_ID)
+            read_string(delegate, DELEGATE_ID)
             for plan in plans
-            for delegate in read_tables(plan, _PLAN_DELEGATES)
+            for delegate in read_tables(plan, PLAN_DELEGATES)
         }
         operators = {
-            _read_operator(operator)
+            read_operator(operator)
             for plan in plans
-            for operator in read_tables(plan, _PLAN_OPERATORS)
+            for operator in read_tables(plan, PLAN_OPERATORS)
         }
-        methods = tuple(read_string(plan, _PLAN_NAME) for plan in plans)
+        methods = tuple(read_string(plan, PLAN_NAME) for plan in plans)
     except (struct.error, TypeError, UnicodeDecodeError, IndexError) as error:
         # flatbuffers raises TypeError for a negative offset.
         raise ValueError("one of its tables points outside of the file") from error
     return PteProgram(
-        methods, tuple(sorted(delegates)), tuple(sorted(operators)), has_jumps, file_end
+        methods, tuple(sorted(delegates)), tuple(sorted(operators)), has_jumps, header.file_end
     )
 
 
-def _read_header(data: bytes) -> tuple[int, int]:
-    """Read where the program (the flatbuffer) ends, and where ExecuTorch's part of the file ends.
+class PteHeader(NamedTuple):
+    """The positions of the parts of a file.
 
-    ExecuTorch's part ends with the last segment, or with the program if there are no segments.
-    Raises ValueError if the file is shorter than that, or if the parts overlap.
+    Attributes:
+        program_end: Where the program (the flatbuffer) ends.
+        segments_start: Where the first segment begins; 0 if there are none.
+        file_end: Where ExecuTorch's part of the file ends: with the last segment, or with the
+            program if there are no segments.
+    """
+
+    program_end: int
+    segments_start: int
+    file_end: int
+
+
+def read_header(data: bytes) -> PteHeader:
+    """Read the header of a file.
+
+    Args:
+        data: All bytes of a file.
+
+    Returns:
+        The positions that it states.
+
+    Raises:
+        ValueError: If the file is shorter than that, or if the parts overlap.
+        struct.error: If the file is shorter than a header.
     """
     header_bytes, program_end, segments_start = struct.unpack_from(
         "<IQQ", data, _HEADER_FIELDS_OFFSET
@@ -142,11 +165,23 @@ def _read_header(data: bytes) -> tuple[int, int]:
             file_end = segments_start + segment_bytes
     if not _MIN_PROGRAM_END <= program_end <= file_end <= len(data):
         raise ValueError("it is shorter than its header states, or its parts overlap")
-    return program_end, file_end
+    return PteHeader(program_end, segments_start, file_end)
 
 
-def _read_few_tables(table: Table, field: int, limit: int) -> list[Table]:
-    """Read a vector of tables; raise ValueError if it has too many entries."""
+def read_few_tables(table: Table, field: int, limit: int) -> list[Table]:
+    """Read a vector of tables that may have few entries.
+
+    Args:
+        table: The table with the vector.
+        field: Number of the field, in the order of the schema.
+        limit: Largest number of entries.
+
+    Returns:
+        The tables.
+
+    Raises:
+        ValueError: If there are more entries.
+    """
     tables = list(read_tables(table, field))
     if len(tables) > limit:
         raise ValueError(f"one of its tables has {len(tables)} entries, more than {limit}")
@@ -156,13 +191,17 @@ def _read_few_tables(table: Table, field: int, limit: int) -> list[Table]:
 def _has_jumps(plan: Table) -> bool:
     """Return whether an instruction of a method can jump to another one."""
     return any(
-        read_scalar(instruction, _INSTRUCTION_KIND, number_types.Uint8Flags) == _JUMP_FALSE_CALL
-        for chain in _read_few_tables(plan, _PLAN_CHAINS, _MAX_CHAINS)
-        for instruction in read_tables(chain, _CHAIN_INSTRUCTIONS)
+        read_scalar(instruction, INSTRUCTION_KIND, number_types.Uint8Flags) == _JUMP_FALSE_CALL
+        for chain in read_few_tables(plan, PLAN_CHAINS, MAX_CHAINS)
+        for instruction in read_tables(chain, CHAIN_INSTRUCTIONS)
     )
 
 
-def _read_operator(operator: Table) -> str:
-    """Join an operator's name and overload, such as "aten::index_select.out"."""
+def read_operator(operator: Table) -> str:
+    """Join an operator's name and overload, such as "aten::index_select.out".
+
+    Args:
+        operator: A table of the type Operator.
+    """
     parts = (read_string(operator, _OPERATOR_NAME), read_string(operator, _OPERATOR_OVERLOAD))
     return ".".join(filter(None, parts))
