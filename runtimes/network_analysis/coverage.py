@@ -31,8 +31,8 @@ def check_coverage(artifact: Artifact) -> Coverage:
         The operators that accelerators refuse.
 
     Raises:
-        RequestError: The file is compiled, and has no manifest that states what its compiler
-            decided.
+        RequestError: The file contains no operators, or is compiled and has no manifest that
+            states what its compiler decided.
         ArtifactError: The file is damaged or hostile.
     """
     coverage = _check_network(artifact)
@@ -44,10 +44,10 @@ def check_coverage(artifact: Artifact) -> Coverage:
             return describe_placement(artifact.format.placement_rule)
     if coverage is None:
         raise RequestError(
-            f"{artifact.path.name} is compiled, and has no manifest that states what its compiler"
-            " left to the CPU",
-            "give the file that tinyvit-export wrote together with its .json file, or the .onnx"
-            " file of the same model",
+            f"{artifact.path.name} contains no operators that can be read, and no manifest that"
+            " states what a compiler left to the CPU",
+            "give the file that tinyvit-export wrote, together with its .json file if there is one,"
+            " or the .onnx file of the same model",
         )
     if manifest is not None and manifest.compilation is not None:
         note = describe_outcome(manifest.compilation)
@@ -56,8 +56,10 @@ def check_coverage(artifact: Artifact) -> Coverage:
 
 
 def _check_network(artifact: Artifact) -> Coverage | None:
-    """Check the network in a file by the rules; None if the file is compiled."""
+    """Check the network in a file by the rules; None if the file has no operators to read."""
     if isinstance(artifact.format, StatesOperators):
-        return check_stated(artifact.format.read_stated_network(artifact.path))
+        network = artifact.format.read_stated_network(artifact.path)
+        is_empty = not network.operators and not network.has_unread_parts
+        return None if is_empty else check_stated(network)
     graph = artifact.format.read_graph(artifact.path)
     return check_graph(graph, artifact.path.name) if graph.nodes else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -51,7 +52,9 @@ def verify_artifact(path: Path) -> None:
 
 def check_operators(path: Path) -> None:
     """Find the operators that accelerators refuse."""
-    print_lines(*check_coverage(read_artifact(path)).describe())
+    coverage = check_coverage(read_artifact(path))
+    print_lines(*coverage.describe())
+    json.dumps(dataclasses.asdict(coverage), allow_nan=False)
 
 
 def inspect(path: Path) -> None:

@@ -26,6 +26,7 @@ from tests.hostile.loaders import (
     records,
     rknn_files,
     sensitivity_files,
+    stated_networks,
     tflite_files,
     truth_files,
 )
@@ -41,6 +42,7 @@ LOADERS: tuple[Loader, ...] = (
     *engine_files.LOADERS,
     *qnn_files.LOADERS,
     *rknn_files.LOADERS,
+    *stated_networks.LOADERS,
     *manifests.LOADERS,
     *label_files.LOADERS,
     *image_files.LOADERS,

@@ -181,6 +181,11 @@ def _set_index(value: Any, files: Mapping[str, bytes]) -> Mapping[str, bytes]:
     return {**files, _INDEX: json.dumps(index).encode()}
 
 
+def write_edited(folder: Path, edit: Callable[[Any], Any]) -> Path:
+    """Write a package whose model was changed, and return its path."""
+    return _save(folder / "a.mlpackage", _edit(_build("float32"), edit))
+
+
 def _edit(files: Mapping[str, bytes], edit: Callable[[Any], Any]) -> Mapping[str, bytes]:
     model = _parse(files)
     edit(model)

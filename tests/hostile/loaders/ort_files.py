@@ -132,16 +132,16 @@ def craft_all(generator: random.Random) -> Iterator[HostileFile]:
     yield from craft(generator)
 
 
-_MEMORY = onnx_files.MEMORY_BYTES
+MEMORY = onnx_files.MEMORY_BYTES
 
 LOADERS = (
-    Loader("ORT: predict", predict, make_samples, craft_all, memory_bytes=_MEMORY),
+    Loader("ORT: predict", predict, make_samples, craft_all, memory_bytes=MEMORY),
     Loader(
         "ORT: batch",
         predict_batch,
         make_samples,
         craft_signed,
-        memory_bytes=_MEMORY,
+        memory_bytes=MEMORY,
     ),
     Loader(
         "ORT: verify",
@@ -149,7 +149,7 @@ LOADERS = (
         make_samples_with_manifests,
         craft,
         must_refuse=True,
-        memory_bytes=_MEMORY,
+        memory_bytes=MEMORY,
     ),
-    Loader("ORT: inspect", inspect, make_samples, craft_all, memory_bytes=_MEMORY),
+    Loader("ORT: inspect", inspect, make_samples, craft_all, memory_bytes=MEMORY),
 )
