@@ -239,7 +239,7 @@ def _list_operators(visitor: _LayerVisitor) -> Iterator[tuple[_Layer, TensorUse]
         if layer.kind in ("Parameter", "Result"):
             continue
         sources = [_find_source(layer, port, visitor.sources) for port in layer.inputs]
-        if constants.issuperset(sources) and layer.kind in (*ALLOWED_LAYERS, "Const"):
+        if constants.issuperset(sources) and layer.kind in ALLOWED_LAYERS:
             constants.update(layer.output_names)
             continue
         inputs = tuple(source for source in sources if source not in constants)

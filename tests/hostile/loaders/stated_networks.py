@@ -79,6 +79,8 @@ def _list_openvino() -> Iterator[tuple[str, Callable[[], str]]]:
     for kind in ("MatMul", "Convolution", "GroupConvolutionBackpropData"):
         yield f"a {kind} without tensors", partial(_make_chain, kind, 3)
     yield "a type of 10 MB", lambda: _make_chain("A" * 10_000_000, 2)
+    yield "a type of 120 MB", lambda: _make_chain("A" * 120_000_000, 2)
+    yield "a type of 200 MB", lambda: _make_chain("A" * 200_000_000, 2)
     yield "200 nested layers", lambda: _wrap('<layer type="Add">' * 200 + "</layer>" * 200)
 
 
