@@ -37,9 +37,8 @@ from tinyvit.runtimes.formats.pte_program import (
     PLAN_DELEGATES,
     PLAN_OPERATORS,
     PROGRAM_PLANS,
-    is_pte,
+    find_parts,
     read_few_tables,
-    read_header,
     read_operator,
 )
 from tinyvit.runtimes.formats.stated_operators import StatedNetwork, StatedOperator, find_depth
@@ -95,8 +94,6 @@ def read_network(data: bytes) -> StatedNetwork:
     Raises:
         ValueError, struct.error, TypeError: If the file is damaged, or larger than a limit.
     """
-    if not is_pte(data):
-        raise ValueError("it does not begin like a .pte file")
     reader = _PteReader(data)
     plans = read_few_tables(reader.program, PROGRAM_PLANS, MAX_PLANS)
     for plan in plans:
@@ -128,7 +125,7 @@ class _PteReader:
         Args:
             data: All bytes of the file.
         """
-        self._data, self._header = memoryview(data), read_header(data)
+        self._data, self._header = memoryview(data), find_parts(data)
         self.program = read_root_table(self._data[: self._header.program_end])
         self._segments = list(read_tables(self.program, _PROGRAM_SEGMENTS))
         self._inline_parts = list(read_tables(self.program, _PROGRAM_INLINE_PARTS))

@@ -141,8 +141,23 @@ class PteHeader(NamedTuple):
     file_end: int
 
 
+def find_parts(data: bytes) -> PteHeader:
+    """Find the parts of a file, which has no extended header if it has no segments.
+
+    Args:
+        data: All bytes of a file.
+
+    Returns:
+        The positions that the header states; without a header, the program is the whole file.
+
+    Raises:
+        ValueError, struct.error: As in `read_header`.
+    """
+    return read_header(data) if is_pte(data) else PteHeader(len(data), 0, len(data))
+
+
 def read_header(data: bytes) -> PteHeader:
-    """Read the header of a file.
+    """Read the extended header of a file.
 
     Args:
         data: All bytes of a file.
