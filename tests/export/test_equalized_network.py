@@ -21,6 +21,9 @@ from tinyvit.quant.config import QuantizationConfig
 from tinyvit.quant.equalization import Equalization, equalize_network
 from tinyvit.quant.observers import METHOD
 from tinyvit.quant.recipe import Recipe
+from tinyvit.runtimes.artifact import read_artifact
+from tinyvit.runtimes.network_analysis.accelerator_rules import FLOATS
+from tinyvit.runtimes.network_analysis.coverage import check_coverage
 
 SIZE = 64
 EQUALIZATION = Equalization(
@@ -73,6 +76,10 @@ def recipe_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+FLOATS_BETWEEN_LAYERS = ("coreml", "executorch", "litert", "onnx", "openvino", "ort")
+"""Targets whose int8 files have layers that return floats."""
+
+
 @pytest.mark.parametrize("target", target_names())
 def test_an_equalized_network_is_exported(recipe_path: Path, target: str, tmp_path: Path) -> None:
     """The export compares the artifact's logits with those of the network."""
@@ -97,3 +104,9 @@ def test_an_equalized_network_is_exported(recipe_path: Path, target: str, tmp_pa
     } <= names
     share = artifact.candidate.integer_kernel_share
     assert share is None or share > 0.85
+    coverage = check_coverage(read_artifact(artifact.path))  # Every target states it in int8, too.
+    assert coverage.refused_share is not None
+    if target in FLOATS_BETWEEN_LAYERS:
+        assert FLOATS in {item.reason for item in coverage.refused}
+    elif coverage.decided_by == "rules":
+        assert coverage.refused == ()

@@ -24,6 +24,7 @@ from tinyvit.outputs import IMAGE_EMBEDDINGS
 from tinyvit.quant.config import QuantizationConfig
 from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.cli import predict
+from tinyvit.runtimes.network_analysis.coverage import check_coverage
 from tinyvit.runtimes.verify import verify
 from tinyvit.studies.hard_checkpoints.rescaling import rescale_keys, rescale_norms, rescale_values
 
@@ -135,6 +136,8 @@ def test_every_target_returns_the_image_embeddings(
     artifact = export(config)
     (output,) = artifact.manifest.outputs
     assert (output.name, output.shape) == ("image_embeddings", (1, 256, 4, 4))
+    coverage = check_coverage(read_artifact(artifact.path))
+    assert coverage.refused_share is not None
     if get_target(target).parity_method == "graph":
         return  # Its engine does not run here.
     image = make_photograph()

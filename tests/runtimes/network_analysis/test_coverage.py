@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from tests.helpers.fake_tensorrt import make_manifest
 from tests.helpers.qnn_models import make_gelu_model
 from tinyvit.errors import RequestError
 from tinyvit.manifest import Compilation
-from tinyvit.runtimes.artifact import read_artifact
+from tinyvit.runtimes.artifact import Artifact, known_formats, read_artifact
 from tinyvit.runtimes.cli import inspect
+from tinyvit.runtimes.formats.stated_operators import StatesOperators
 from tinyvit.runtimes.network_analysis.coverage import check_coverage
 from tinyvit.runtimes.network_analysis.coverage_result import Coverage, RefusedOperator
 
@@ -109,31 +111,85 @@ def test_the_command_prints_text_and_json(
     ]
 
 
+COMPILED_FORMATS = {"qnn-context", "rknn", "tensorrt"}
+"""Formats of compiled files, whose manifest states what the compiler decided."""
+
+
+def test_every_format_states_its_operators_or_is_compiled() -> None:
+    """A new format must give its operators, or be added to the formats of compiled files."""
+    with_graph = {"onnx", "ort"}
+    stated = {item.name for item in known_formats() if isinstance(item, StatesOperators)}
+    assert stated | with_graph | COMPILED_FORMATS == {item.name for item in known_formats()}
+    assert not stated & with_graph
+    assert not (stated | with_graph) & COMPILED_FORMATS
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("m.pte", b"\x1c\x00\x00\x00ET12" + bytes(4096)),
         ("m.rknn", b"RKNN" + bytes(60)),
         ("m.engine", b"ftrt" + bytes(4096)),
         ("m.xml", b'<?xml version="1.0"?><net name="m" version="11"><layers/></net>'),
     ],
 )
-def test_formats_whose_operators_are_not_read_are_refused(
+def test_files_without_operators_and_without_a_manifest_are_refused(
     name: str, content: bytes, tmp_path: Path
 ) -> None:
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(RequestError, match="are not read by --coverage") as error:
+    with pytest.raises(RequestError, match=f"{name} contains no operators") as error:
         coverage_of(path)
-    assert error.value.remedy == "give the .onnx or .tflite file of the same model"
+    assert "together with its .json file" in error.value.remedy
+
+
+def make_artifact(path: Path, content: bytes, **changes: Any) -> Artifact:
+    path.write_bytes(content)
+    return dataclasses.replace(read_artifact(path), manifest=make_manifest(**changes))
 
 
 def test_the_manifest_of_a_compiled_file_states_what_stays_on_the_cpu(tmp_path: Path) -> None:
-    path = tmp_path / "m.rknn"
-    path.write_bytes(b"RKNN" + bytes(60))
-    manifest = dataclasses.replace(
-        make_manifest(), compilation=Compilation("rk3588", "rk3588", "", "", 0)
+    compilation = Compilation("rk3588", "rk3588", "rknn-toolkit2 2.5.0", "2 Gemm, 1 Softmax", 0.25)
+    artifact = make_artifact(
+        tmp_path / "m.rknn", b"RKNN" + bytes(60), target="rknn", compilation=compilation
     )
-    with pytest.raises(RequestError) as error:
-        check_coverage(dataclasses.replace(read_artifact(path), manifest=manifest))
-    assert "shows what the compiler left to the CPU" in error.value.remedy
+    coverage = check_coverage(artifact)
+    assert coverage.decided_by == "compiler"
+    assert coverage.describe() == [
+        "coverage: the compiler left 3 operators to the CPU, with 25.0% of the multiplications",
+        "  2 Gemm: the compiler left it to the CPU",
+        "  1 Softmax: the compiler left it to the CPU",
+        "  decided by rknn-toolkit2 2.5.0 for rk3588, by the manifest",
+    ]
+
+
+def test_tensorrt_places_every_operator_on_the_gpu(tmp_path: Path) -> None:
+    coverage = check_coverage(make_artifact(tmp_path / "m.engine", b"ftrt" + bytes(4096)))
+    assert (coverage.refused, coverage.refused_share) == ((), 0.0)
+    lines = coverage.describe()
+    assert lines[0] == "coverage: the compiler left no operator to the CPU"
+    assert lines[1].startswith("  TensorRT placed every operator on the GPU: it refuses")
+
+
+def test_a_file_that_the_device_compiles_states_the_rules_and_the_compiler(tmp_path: Path) -> None:
+    compilation = Compilation("", "sm8650", "QAIRT 2.51.0", "", 0.0)
+    artifact = make_artifact(
+        tmp_path / "m.qnn.onnx", make_gelu_model(), target="qnn", compilation=compilation
+    )
+    assert check_coverage(artifact).describe() == [
+        "coverage: accelerators accept all 5 operators",
+        "  QAIRT 2.51.0 for sm8650 left no operator to the CPU, by the manifest",
+    ]
+
+
+def test_the_json_has_one_shape(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever decided, the object has the fields that docs/how-to/npu.md lists."""
+    nodes = [helper.make_node("Erf", ["x"], ["y"])]
+    path = write_model(tmp_path / "m.onnx", nodes, [1, 16], {})
+    assert inspect([str(path), "--coverage", "--json"]) == 0
+    fields = list(json.loads(capsys.readouterr().out))
+    page = Path(__file__).parents[3] / "docs" / "how-to" / "npu.md"
+    if page.is_file():
+        rows = re.findall(r"^\| `(\w+)` \|", page.read_text("utf-8"), re.MULTILINE)
+        assert rows == fields
+    compiled = check_coverage(make_artifact(tmp_path / "m.engine", b"ftrt" + bytes(4096)))
+    assert ["artifact", *dataclasses.asdict(compiled)] == fields
