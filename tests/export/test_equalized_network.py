@@ -75,11 +75,11 @@ def recipe_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.slow
 FLOATS_BETWEEN_LAYERS = ("coreml", "executorch", "litert", "onnx", "openvino", "ort")
 """Targets whose int8 files have layers that return floats."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", target_names())
 def test_an_equalized_network_is_exported(recipe_path: Path, target: str, tmp_path: Path) -> None:
     """The export compares the artifact's logits with those of the network."""
