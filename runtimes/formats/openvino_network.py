@@ -30,8 +30,8 @@ _PORT_DEPTH = len(_LAYER_PATH) + 2
 
 _MAX_ELEMENTS = 1_000_000
 """Largest number of layers, ports, sizes and edges together. A TinyViT has fewer than 30,000."""
-_MAX_SIZE_CHARACTERS = 20
-"""Largest number of characters of a size; the largest 64-bit integer has 19 digits."""
+_MAX_NUMBER_CHARACTERS = 20
+"""Largest number of characters of a size or an id; the largest 64-bit integer has 19 digits."""
 _MAX_NAME_LENGTH = 200
 """Number of characters of a layer's name that are kept."""
 
@@ -115,9 +115,7 @@ class _LayerVisitor(XmlVisitor):
         elif path == _LAYER_PATH:
             self._count_element()
             layer_name = attributes.get("name", "")[:_MAX_NAME_LENGTH]
-            self.layers.append(
-                _Layer(attributes.get("id", ""), attributes.get("type", ""), layer_name)
-            )
+            self.layers.append(_Layer(_read_id(attributes), attributes.get("type", ""), layer_name))
         elif path == _EDGE_PATH:
             self._count_element()
             ends = [attributes.get(key, "") for key in ("from-layer", "from-port")]
@@ -131,7 +129,7 @@ class _LayerVisitor(XmlVisitor):
 
     def add_text(self, text: str) -> None:
         """Add digits to a size; see `XmlVisitor.add_text`."""
-        if self._is_size() and len(self._size) <= _MAX_SIZE_CHARACTERS:
+        if self._is_size() and len(self._size) <= _MAX_NUMBER_CHARACTERS:
             self._size += text
 
     def _start_part(self, name: str, attributes: dict[str, str]) -> None:
@@ -141,7 +139,7 @@ class _LayerVisitor(XmlVisitor):
             layer.has_open_rank |= attributes.get("shape") == _OPEN_RANK
         elif name == "port" and len(self.open_elements) == _PORT_DEPTH:
             self._count_element()
-            ports.append(_Port(attributes.get("id", ""), attributes.get("precision", "")))
+            ports.append(_Port(_read_id(attributes), attributes.get("precision", "")))
         elif self._is_size():
             self._count_element()
             check_rank(ports[-1].sizes)
@@ -170,9 +168,17 @@ class _LayerVisitor(XmlVisitor):
             raise ValueError(f"it has more than {_MAX_ELEMENTS} layers, sizes and edges")
 
 
+def _read_id(attributes: dict[str, str]) -> str:
+    """Return the number of a layer or port, of which the names of all outputs are made."""
+    number = attributes.get("id", "")
+    if len(number) > _MAX_NUMBER_CHARACTERS:
+        raise ValueError("a layer or a port has an id that is no number")
+    return number
+
+
 def _parse_size(text: str) -> int:
     """Parse a size; raise ValueError unless it is a number from -1."""
-    if len(text) > _MAX_SIZE_CHARACTERS:
+    if len(text) > _MAX_NUMBER_CHARACTERS:
         raise ValueError("a tensor has a size that is no number")
     size = int(text)
     if size < _OPEN_SIZE:

@@ -54,6 +54,12 @@ def _make_chain(kind: str, count: int) -> str:
     return _wrap(source + "".join(layers), edges)
 
 
+def _make_long_id(length: int) -> str:
+    """Make a layer with a long id and many outputs."""
+    ports = "".join(map(_PORT.format, range(100_000)))
+    return _wrap(_layer("1" * length, "Split", f"<output>{ports}</output>"))
+
+
 def _make_size(text: str) -> str:
     port = f'<port id="0" precision="FP32"><dim>{text}</dim></port>'
     return _wrap(_layer(0, "Parameter", f"<output>{port}</output>"))
@@ -78,6 +84,8 @@ def _list_openvino() -> Iterator[tuple[str, Callable[[], str]]]:
         yield f"a layer with {body}", partial(lambda body: _wrap(_layer(0, "Add", body)), body)
     for kind in ("MatMul", "Convolution", "GroupConvolutionBackpropData"):
         yield f"a {kind} without tensors", partial(_make_chain, kind, 3)
+    for length in (1000, 10**6):
+        yield f"an id of {length} characters", partial(_make_long_id, length)
     yield "a type of 10 MB", lambda: _make_chain("A" * 10_000_000, 2)
     yield "a type of 120 MB", lambda: _make_chain("A" * 120_000_000, 2)
     yield "a type of 200 MB", lambda: _make_chain("A" * 200_000_000, 2)

@@ -174,6 +174,10 @@ def test_damaged_layers_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     edge = '<edge from-layer="0" from-port="0" to-layer="1" to-port="0"/>'
     with pytest.raises(ArtifactError, match="too few inputs or outputs"):
         OPENVINO_IR.read_stated_network(write(tmp_path, source + product, edge))
+    for number in ('id="1"', 'id="0"'):
+        long = relu.replace(number, f'id="{"1" * 21}"')
+        with pytest.raises(ArtifactError, match="an id that is no number"):
+            OPENVINO_IR.read_stated_network(write(tmp_path, source + long))
     monkeypatch.setattr(openvino_network, "_MAX_ELEMENTS", 4)
     with pytest.raises(ArtifactError, match="more than 4 layers, sizes and edges"):
         OPENVINO_IR.read_stated_network(write(tmp_path, source + relu, edge))
