@@ -61,9 +61,9 @@ def _describe_delegates(network: StatedNetwork) -> list[str]:
     """Return a note about the delegates that the network calls."""
     if not network.delegate_calls:
         return []
-    calls = ", ".join(f"{name} {count}x" for name, count in network.delegate_calls.items())
+    calls = ", ".join(f"{count} of {name}" for name, count in network.delegate_calls.items())
     outside = sum(bool(operator.refusal) for operator in network.operators)
-    notes = [f"parts for delegates: {calls}; operators outside of them, on the CPU: {outside}"]
+    notes = [f"delegate calls: {calls}; operators outside of them: {outside}"]
     if network.has_unread_parts:
-        notes.append("the operators inside of some of these parts are compiled, and are not read")
+        notes.append("some of these delegates run compiled parts, whose operators are not read")
     return notes

@@ -49,7 +49,7 @@ def test_the_coverage_names_the_delegate(tmp_path: Path) -> None:
     assert coverage.describe() == [
         "coverage: accelerators refuse 1 of 2 operators, with 0.0% of the multiplications",
         f"  1 aten::erf.out: {OUTSIDE}",
-        "  parts for delegates: XnnpackBackend 1x; operators outside of them, on the CPU: 1",
+        "  delegate calls: 1 of XnnpackBackend; operators outside of them: 1",
     ]
 
 

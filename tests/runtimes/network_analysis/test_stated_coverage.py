@@ -35,6 +35,4 @@ def test_the_reason_of_the_file_comes_first() -> None:
     network = StatedNetwork("xnnpack", (make_operator("Gelu", 0, "why"),), True, True, {"X": 2})
     coverage = check_stated(network)
     assert [item.reason for item in coverage.refused] == ["why"]
-    assert coverage.notes == (
-        "parts for delegates: X 2x; operators outside of them, on the CPU: 1",
-    )
+    assert coverage.notes == ("delegate calls: 2 of X; operators outside of them: 1",)
