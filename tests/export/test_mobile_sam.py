@@ -16,6 +16,7 @@ from PIL import Image
 
 from tests.helpers.mobile_sam import name_as_released, save_mobile_sam
 from tinyvit import Encoder
+from tinyvit.errors import MissingDependencyError
 from tinyvit.export import ExportConfig, export
 from tinyvit.export.cli import main
 from tinyvit.export.targets import get_target, target_names
@@ -131,9 +132,12 @@ def test_every_target_returns_the_image_embeddings(
         targets=(target,),
         img_size=SIZE,
         output_path=tmp_path / f"m{get_target(target).suffix}",
-        float16=target == "tensorrt",
+        float16="float32" in get_target(target).unsupported,
     )
-    artifact = export(config)
+    try:
+        artifact = export(config)
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
     (output,) = artifact.manifest.outputs
     assert (output.name, output.shape) == ("image_embeddings", (1, 256, 4, 4))
     coverage = check_coverage(read_artifact(artifact.path))
@@ -144,7 +148,8 @@ def test_every_target_returns_the_image_embeddings(
     expected = compute_in_torch(checkpoint_file, image)[0]
     with Encoder(artifact.path, get_target(target).reference_engine) as encoder:
         embeddings = encoder.features(image)["image_embeddings"]
-    assert np.abs(embeddings - expected).max() < 1e-3 * np.abs(expected).max()
+    allowed = 1e-3 if artifact.manifest.precision == "float32" else 5e-3
+    assert np.abs(embeddings - expected).max() < allowed * np.abs(expected).max()
 
 
 @pytest.fixture(scope="module")
