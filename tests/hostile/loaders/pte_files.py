@@ -30,9 +30,17 @@ _HEADER_FIELDS = (0, 4, 8, 12, 16, 24, 32, 40)
 """Positions of the root offset, the magic numbers and the fields of the header."""
 
 
-@cache
 def export_network(marked: bool = False) -> bytes:
-    """Export a convolution and a linear layer with XNNPACK, and a gather outside of it."""
+    """Export a convolution and a linear layer with XNNPACK, and a gather outside of it.
+
+    Only the first call exports, whether `marked` is given by name or not: torch.export does not
+    run in several threads at once, as the files of the campaign are written.
+    """
+    return _export_network(marked)
+
+
+@cache
+def _export_network(marked: bool) -> bytes:
     torch = pytest.importorskip("torch")
     pytest.importorskip("executorch")
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
