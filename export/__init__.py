@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tinyvit.export.artifact_writer import ExportedArtifact as ExportedArtifact
     from tinyvit.export.config import ExportConfig as ExportConfig
-    from tinyvit.export.pipeline import ExportReport as ExportReport
-    from tinyvit.export.pipeline import FailedTarget as FailedTarget
+    from tinyvit.export.export_results import ExportReport as ExportReport
+    from tinyvit.export.export_results import FailedTarget as FailedTarget
     from tinyvit.export.pipeline import export as export
     from tinyvit.export.pipeline import export_all as export_all
 
 _MODULES = {
     "ExportConfig": "config",
-    "ExportReport": "pipeline",
+    "ExportReport": "export_results",
     "ExportedArtifact": "artifact_writer",
-    "FailedTarget": "pipeline",
+    "FailedTarget": "export_results",
     "export": "pipeline",
     "export_all": "pipeline",
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from tinyvit.checkpoint_paths import CHECKPOINT_SUFFIXES
-from tinyvit.cli import make_parser
+from tinyvit.cli import make_parser, positive_int
 from tinyvit.command_parser import CommandParser
 from tinyvit.export.config import MAX_BATCH, ExportConfig
 from tinyvit.export.int8_arguments import (
@@ -57,6 +57,14 @@ def make_export_parser(prog: str = "tinyvit-export") -> CommandParser:
     parser.add_argument("--overwrite", action="store_true", help="Replace existing files.")
     add_threads_argument(parser)
     parser.add_argument(
+        "--processes",
+        type=positive_int,
+        metavar="N",
+        help="Largest number of processes that make files of different targets at the same time"
+        " (default: one for each thread, as far as the free memory suffices). While one of them"
+        " measures latency, the others are paused.",
+    )
+    parser.add_argument(
         "--json",
         action="store_true",
         help="Print one JSON object to standard output, and show no progress.",
@@ -104,7 +112,7 @@ def _make_float_config(arguments: argparse.Namespace) -> ExportConfig:
     return ExportConfig(
         model=arguments.model,
         checkpoint=arguments.checkpoint,
-        targets=tuple(arguments.target),
+        targets=tuple(arguments.target or ExportConfig.targets),
         img_size=arguments.img_size,
         windows=arguments.windows,
         batch=None if arguments.dynamic_batch else arguments.batch,
@@ -119,6 +127,7 @@ def _make_float_config(arguments: argparse.Namespace) -> ExportConfig:
         output_path=arguments.output_path,
         opset=arguments.opset,
         overwrite=arguments.overwrite,
+        processes=arguments.processes,
         float16=arguments.float16,
         target_options=read_target_options(arguments),
     )
@@ -166,7 +175,7 @@ def _add_artifact_arguments(parser: argparse.ArgumentParser) -> None:
         "--target",
         "--format",
         nargs="+",
-        default=["onnx"],
+        action="extend",
         metavar="TARGET",
         help="Kinds of file to make: one or more targets, or all for every target whose tools are "
         f"installed (default: onnx). The targets, with aliases in parentheses: {names}.",

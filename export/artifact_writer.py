@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 
 from tinyvit import __version__
-from tinyvit.export.baseline_timing import SpeedComparison, compare_with_torch
+from tinyvit.export.baseline_timing import QuietPeriod, SpeedComparison, compare_with_torch
 from tinyvit.export.network_preparation import PreparedNetwork
 from tinyvit.export.parity import measure_parity, open_for_parity
-from tinyvit.export.quantized_candidate import QuantizedCandidate
+from tinyvit.export.search_outcome import SearchOutcome
 from tinyvit.export.targets import LoweredModel, Target, adapt_input_to_target
 from tinyvit.export.tracing import explain_tool_errors
 from tinyvit.files.file_io import publish_files, refuse_existing, size_bytes
@@ -43,7 +44,7 @@ class ExportedArtifact:
         speed: Latency of one batch, and of the baseline, on one thread each. The baseline is the
             same network in eager torch for float32, and the float32 artifact in the same engine for
             other precisions. None if the target's engine does not run on this machine.
-        candidate: How the int8 network was found; None for other precisions.
+        search: How the int8 network was found; None for other precisions.
         notes: Facts that a user should know; see `Checkpoint.notes` and `LoweredModel.notes`.
     """
 
@@ -53,7 +54,7 @@ class ExportedArtifact:
     size_bytes: int
     engine: RuntimeInfo
     speed: SpeedComparison | None
-    candidate: QuantizedCandidate | None = field(default=None, repr=False)
+    search: SearchOutcome | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
 
 
@@ -63,6 +64,7 @@ def write_artifact(
     path: Path,
     overwrite: bool,
     progress: Progress = NullProgress(),
+    quiet: QuietPeriod = nullcontext,
 ) -> ExportedArtifact:
     """Write an artifact, and check it before it is published.
 
@@ -75,6 +77,7 @@ def write_artifact(
         path: The file to write.
         overwrite: Whether existing files are replaced.
         progress: Receives the number of finished stages.
+        quiet: Makes the context in which latency is measured.
 
     Returns:
         The artifact.
@@ -100,7 +103,7 @@ def write_artifact(
             manifest = replace(manifest, parity=measure_parity(runtime, manifest))
             report_stage("checked")
             engine = runtime.describe()
-            speed = _measure_speed(target, network, runtime, manifest)
+            speed = _measure_speed(target, network, runtime, manifest, quiet)
         report_stage("timed")
         files = _save(lowered, staged, manifest)
         total_bytes = sum(map(size_bytes, files))
@@ -115,7 +118,7 @@ def write_artifact(
         size_bytes=total_bytes,
         engine=engine,
         speed=speed,
-        candidate=network.candidate,
+        search=None if network.candidate is None else network.candidate.outcome,
         notes=(*network.notes, *lowered.notes(manifest.precision)),
     )
 
@@ -153,7 +156,7 @@ def _lower(target: Target, network: PreparedNetwork) -> LoweredModel:
 def _complete_manifest(target: Target, network: PreparedNetwork) -> Manifest:
     """Add the target, the tools' versions and the target's input layout to the manifest."""
     candidate, tools = network.candidate, list(target.tools)
-    if candidate is not None and not candidate.recipe.weights_only:
+    if candidate is not None and not candidate.outcome.recipe.weights_only:
         tools.append(_CALIBRATION_TOOL)
     versions = {name: metadata.version(name) for name in tools}
     return replace(
@@ -170,7 +173,11 @@ def _save(lowered: LoweredModel, path: Path, manifest: Manifest) -> list[Path]:
 
 
 def _measure_speed(
-    target: Target, network: PreparedNetwork, runtime: Runtime, manifest: Manifest
+    target: Target,
+    network: PreparedNetwork,
+    runtime: Runtime,
+    manifest: Manifest,
+    quiet: QuietPeriod,
 ) -> SpeedComparison | None:
     """Compare a float32 artifact with eager torch.
 
@@ -182,4 +189,5 @@ def _measure_speed(
         return network.speed
     assert manifest.golden is not None
     batch = make_golden_batch(manifest, manifest.golden, index=0)
-    return compare_with_torch(runtime, batch, network.torch_baseline)
+    with quiet():
+        return compare_with_torch(runtime, batch, network.torch_baseline)

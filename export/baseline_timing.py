@@ -8,8 +8,9 @@ twice as long. On one thread, both slow down alike (docs/lab-notes/performance.m
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy.typing as npt
 
@@ -27,6 +28,10 @@ from tinyvit.runtimes.registry import open_runtime
 
 if TYPE_CHECKING:
     from tinyvit.nn.model import TinyViT
+
+QuietPeriod: TypeAlias = "Callable[[], AbstractContextManager[object]]"
+"""A function that returns a context in which other work of the same export is paused, so that it
+does not disturb measurements of latency."""
 
 ONE_THREAD = RuntimeOptions(threads=1)
 """Options with which an artifact is opened to be timed."""

@@ -10,13 +10,15 @@ last, numbers of units between the last two are tried, because fewer units may b
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
 from tinyvit.bench.kernel_profile import can_profile_kernels, profile_kernels
 from tinyvit.bench.record import UnitSensitivity
 from tinyvit.errors import RequestError
-from tinyvit.export.baseline_timing import compare_with_float32
-from tinyvit.export.quantized_candidate import BudgetTrial, QuantizedCandidate
+from tinyvit.export.baseline_timing import QuietPeriod, compare_with_float32
+from tinyvit.export.quantized_candidate import QuantizedCandidate
+from tinyvit.export.search_outcome import BudgetTrial, SearchOutcome
 from tinyvit.export.shared_measurements import SharedMeasurements, make_image_reporter
 from tinyvit.export.workspace import Workspace
 from tinyvit.manifest_parts import Precision
@@ -68,10 +70,10 @@ def search_within_budget(
     recipe = quantization.recipe
     float32 = workspace.save(workspace.lower(workspace.graph, "float32"), "float32")
     if not quantization.is_measured:
-        candidate = _build_candidate(workspace, recipe, quantization.config.precision)
         int8_share = _compute_int8_share(workspace, recipe)
         trial = BudgetTrial(recipe.float_units, int8_share, comparison=None)
-        return replace(candidate, trials=(trial,))
+        candidate = _build_candidate(workspace, recipe, quantization.config.precision)
+        return _with_trials(candidate, (trial,))
     image_count = quantization.count_images()
     reference = measurements.run_float32(
         workspace, float32, quantization.make_batches, image_count, progress
@@ -148,9 +150,9 @@ class _BudgetSearch:
                 too_few = middle
         if last_trial is not accepted_trial:
             # The artifact in the workspace is that of a network that missed the budget.
-            candidate = self._build(candidate.recipe)
+            candidate = self._build(candidate.outcome.recipe)
         others = [trial for trial in self.trials if trial is not accepted_trial]
-        return replace(candidate, trials=(*others, accepted_trial))
+        return _with_trials(candidate, (*others, accepted_trial))
 
     def _try(self, recipe: Recipe) -> QuantizedCandidate:
         """Quantize the network with a recipe, and compare its artifact with float32."""
@@ -236,7 +238,10 @@ def describe_coarse_budget(image_count: int, max_drop: float) -> str:
 
 
 def measure_candidate(
-    workspace: Workspace, candidate: QuantizedCandidate, precision: Precision
+    workspace: Workspace,
+    candidate: QuantizedCandidate,
+    precision: Precision,
+    quiet: QuietPeriod = nullcontext,
 ) -> QuantizedCandidate:
     """Measure the share of integer kernels and the speed of a candidate in its target's engine.
 
@@ -244,6 +249,7 @@ def measure_candidate(
         workspace: The workspace that `search_within_budget` used.
         candidate: The network that `search_within_budget` returned.
         precision: Precision of its artifact.
+        quiet: Makes the context in which latency is measured.
 
     Returns:
         The candidate with its measurements.
@@ -252,8 +258,10 @@ def measure_candidate(
     integer_kernel_share = None
     if can_profile_kernels(artifact.path):
         integer_kernel_share = profile_kernels(artifact.path).integer_share
-    speed = compare_with_float32(artifact, workspace.locate_artifact("float32"))
-    return replace(candidate, integer_kernel_share=integer_kernel_share, speed=speed)
+    with quiet():
+        speed = compare_with_float32(artifact, workspace.locate_artifact("float32"))
+    outcome = replace(candidate.outcome, integer_kernel_share=integer_kernel_share, speed=speed)
+    return replace(candidate, outcome=outcome)
 
 
 def _build_candidate(
@@ -264,7 +272,14 @@ def _build_candidate(
     graph = workspace.graph.retrace(network)
     lowered = workspace.lower(graph, precision)
     workspace.save(lowered, precision)
-    return QuantizedCandidate(network, graph, recipe, trials=(), lowered=lowered)
+    return QuantizedCandidate(network, graph, lowered, SearchOutcome(recipe, trials=()))
+
+
+def _with_trials(
+    candidate: QuantizedCandidate, trials: tuple[BudgetTrial, ...]
+) -> QuantizedCandidate:
+    """Return a candidate with the steps of the search."""
+    return replace(candidate, outcome=replace(candidate.outcome, trials=trials))
 
 
 def _compute_int8_share(workspace: Workspace, recipe: Recipe) -> float:

@@ -24,7 +24,7 @@ from tinyvit.text.safe_text import print_lines, print_traceback
 from tinyvit.variants import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from tinyvit.export.pipeline import ExportReport
+    from tinyvit.export.export_results import ExportReport
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "tinyvit-export") -> int:
@@ -160,7 +160,8 @@ def _write_sensitivity_record(path: Path, config: ExportConfig, report: ExportRe
 
 def _export(config: ExportConfig, progress: Progress) -> ExportReport:
     """Export to one target and raise its error, or to several and collect their errors."""
-    from tinyvit.export.pipeline import ExportReport, export, export_all
+    from tinyvit.export.export_results import ExportReport
+    from tinyvit.export.pipeline import export, export_all
 
     if requests_several(config):
         return export_all(config, progress)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tinyvit.export.artifact_writer import ExportedArtifact
     from tinyvit.export.baseline_timing import SpeedComparison
-    from tinyvit.export.pipeline import FailedTarget
+    from tinyvit.export.export_results import FailedTarget
 
 
 def make_artifact_record(artifact: ExportedArtifact) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def make_artifact_record(artifact: ExportedArtifact) -> dict[str, Any]:
     """
     manifest, parity = artifact.manifest, artifact.manifest.parity
     assert parity is not None
-    sensitivity = None if artifact.candidate is None else artifact.candidate.sensitivity
+    sensitivity = None if artifact.search is None else artifact.search.sensitivity
     return {
         "artifact": str(artifact.path),
         "files": [str(file) for file in artifact.files],

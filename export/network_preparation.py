@@ -7,13 +7,14 @@ accuracy budget.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from tinyvit.bench.machine import describe_cpu
 from tinyvit.bench.sensitivity.measure import measure_sensitivity
 from tinyvit.errors import RequestError
-from tinyvit.export.baseline_timing import SpeedComparison, compare_with_float32
+from tinyvit.export.baseline_timing import QuietPeriod, SpeedComparison, compare_with_float32
 from tinyvit.export.budget_search import measure_candidate, search_within_budget
 from tinyvit.export.config import ExportConfig
 from tinyvit.export.manifest_builder import build_manifest, make_golden_vectors
@@ -83,11 +84,13 @@ class FloatPreparer:
         source: The network to export.
         manifest: The manifest that all artifacts share, with golden vectors and the precision.
         progress: Receives a message for each measurement.
+        quiet: Makes the context in which latency is measured.
     """
 
     source: SourceNetwork
     manifest: Manifest
     progress: Progress
+    quiet: QuietPeriod = nullcontext
 
     def prepare(self, target: Target) -> PreparedNetwork:
         """Prepare the network for a target; see `NetworkPreparer.prepare`."""
@@ -110,7 +113,8 @@ class FloatPreparer:
         with open_workspace(self.source, target) as workspace:
             artifact = workspace.save(workspace.lower(workspace.graph, precision), precision)
             float32 = workspace.save(workspace.lower(workspace.graph, "float32"), "float32")
-            return compare_with_float32(artifact, float32)
+            with self.quiet():
+                return compare_with_float32(artifact, float32)
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,7 @@ class QuantizedPreparer:
         quantization: The recipe, and the images on which int8 is compared with float32.
         progress: Receives a message for each step.
         measurements: Measurements that several targets share.
+        quiet: As in `FloatPreparer`.
     """
 
     config: ExportConfig
@@ -130,6 +135,7 @@ class QuantizedPreparer:
     quantization: PreparedQuantization
     progress: Progress
     measurements: SharedMeasurements = field(default_factory=SharedMeasurements)
+    quiet: QuietPeriod = nullcontext
 
     def prepare(self, target: Target) -> PreparedNetwork:
         """Prepare the network for a target; see `NetworkPreparer.prepare`."""
@@ -148,7 +154,7 @@ class QuantizedPreparer:
             self.source.graph.outputs,
         )
         exact_network = with_exact_arithmetic(candidate.network)
-        entry = candidate.make_manifest_entry(self.quantization.config, describe_cpu())
+        entry = candidate.outcome.make_manifest_entry(self.quantization.config, describe_cpu())
         weight_bits = target.scheme.choose_weight_bits(entry.weight_bits)
         manifest = replace(
             manifest,
@@ -158,7 +164,7 @@ class QuantizedPreparer:
         return PreparedNetwork(
             candidate.graph,
             manifest,
-            speed=candidate.speed,
+            speed=candidate.outcome.speed,
             candidate=candidate,
             notes=self.source.checkpoint.notes,
         )
@@ -168,12 +174,15 @@ class QuantizedPreparer:
     ) -> QuantizedCandidate:
         """Measure the error that int8 causes in each unit of the network for a target."""
         images = self.quantization.make_sensitivity_images()
-        network = SimulatedNetwork(self.source.folded, candidate.recipe, target.scheme, images)
+        network = SimulatedNetwork(
+            self.source.folded, candidate.outcome.recipe, target.scheme, images
+        )
         self.progress.message(
             f"measuring in PyTorch how sensitive the {len(network.units)} units of the"
             f" {target.name} network are to int8"
         )
-        return replace(candidate, sensitivity=measure_sensitivity(network, self.progress))
+        sensitivity = measure_sensitivity(network, self.progress)
+        return replace(candidate, outcome=replace(candidate.outcome, sensitivity=sensitivity))
 
     def _search(self, target: Target) -> QuantizedCandidate:
         """Search for an int8 network in the target's own engine, and check --min-speedup."""
@@ -182,11 +191,12 @@ class QuantizedPreparer:
             candidate = search_within_budget(
                 workspace, self.quantization, self.measurements, self.progress
             )
-            candidate = measure_candidate(workspace, candidate, config.precision)
-        assert candidate.speed is not None
-        if config.min_speedup is not None and candidate.speed.speedup < config.min_speedup:
+            candidate = measure_candidate(workspace, candidate, config.precision, self.quiet)
+        speed = candidate.outcome.speed
+        assert speed is not None
+        if config.min_speedup is not None and speed.speedup < config.min_speedup:
             raise RequestError(
-                f"int8 is {candidate.speed.speedup:.2f} times as fast as float32 on this machine "
+                f"int8 is {speed.speedup:.2f} times as fast as float32 on this machine "
                 f"({describe_cpu()}), and --min-speedup {config.min_speedup} was requested",
                 "export float32, or leave out --min-speedup if the device has another processor",
             )

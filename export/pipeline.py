@@ -7,14 +7,14 @@ PyTorch (in `artifact_writer`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
 from pathlib import Path
 
-from tinyvit.errors import MissingDependencyError, RequestError, TinyViTError
-from tinyvit.export.artifact_writer import ExportedArtifact, write_artifact
+from tinyvit.errors import RequestError
+from tinyvit.export.artifact_writer import ExportedArtifact
 from tinyvit.export.config import ExportConfig
-from tinyvit.export.network_preparation import NetworkPreparer, make_preparer
+from tinyvit.export.export_results import ExportReport, FailedTarget, make_artifact
+from tinyvit.export.network_preparation import make_preparer
 from tinyvit.export.plan import (
     ExportPlan,
     PlannedArtifact,
@@ -24,40 +24,11 @@ from tinyvit.export.plan import (
 )
 from tinyvit.export.request_checks import check_label_count, explain_impossible
 from tinyvit.export.run_cost import explain_run_cost
+from tinyvit.export.side_by_side import make_artifacts
 from tinyvit.export.source_network import SourceNetwork, load_source_network
 from tinyvit.nn.weight_files import check_format
 from tinyvit.processes.stop_signals import restore_interrupt
 from tinyvit.progress import NullProgress, Progress
-
-
-@dataclass(frozen=True)
-class FailedTarget:
-    """A requested target without an artifact.
-
-    Attributes:
-        target: Name of the target.
-        error: Why there is no artifact.
-        is_skipped: True if the target does not offer what was requested, if its tools are not
-            installed, or if this machine cannot make its artifacts; False if making the artifact
-            failed.
-    """
-
-    target: str
-    error: TinyViTError
-    is_skipped: bool
-
-
-@dataclass(frozen=True)
-class ExportReport:
-    """The outcome of an export to several targets.
-
-    Attributes:
-        artifacts: The artifacts that were written.
-        failures: The targets without an artifact.
-    """
-
-    artifacts: tuple[ExportedArtifact, ...]
-    failures: tuple[FailedTarget, ...]
 
 
 def export(config: ExportConfig, progress: Progress = NullProgress()) -> ExportedArtifact:
@@ -92,7 +63,7 @@ def export(config: ExportConfig, progress: Progress = NullProgress()) -> Exporte
             raise cost_error
         preparer = make_preparer(config, source, [planned.target], progress)
         try:
-            return _make_artifact(planned, preparer, config.overwrite, progress)
+            return make_artifact(planned, preparer, config.overwrite, progress)
         except OSError as error:
             raise make_write_error(planned.path, error) from error
 
@@ -125,16 +96,14 @@ def export_all(config: ExportConfig, progress: Progress = NullProgress()) -> Exp
             return ExportReport(artifacts=(), failures=tuple(failures))
         targets = [planned.target for planned in remaining]
         preparer = make_preparer(config, source, targets, progress)
-        for planned in remaining:
-            try:
-                with restore_interrupt():
-                    written = _make_artifact(planned, preparer, config.overwrite, progress)
-                artifacts.append(written)
-            except TinyViTError as error:
-                is_skipped = isinstance(error, MissingDependencyError)
-                failures.append(FailedTarget(planned.target.name, error, is_skipped))
-            except OSError as error:
-                raise make_write_error(planned.path, error) from error
+        with closing(make_artifacts(plan, remaining, source, preparer, progress)) as results:
+            for result in results:
+                if isinstance(result, ExportedArtifact):
+                    artifacts.append(result)
+                else:
+                    failures.append(result)
+        order = [planned.path for planned in remaining]
+        artifacts.sort(key=lambda artifact: order.index(artifact.path))
     return ExportReport(tuple(artifacts), tuple(failures))
 
 
@@ -216,12 +185,3 @@ def _leave_out_too_large(
         else:
             failures.append(FailedTarget(artifact.target.name, error, is_skipped=False))
     return remaining
-
-
-def _make_artifact(
-    planned: PlannedArtifact, preparer: NetworkPreparer, overwrite: bool, progress: Progress
-) -> ExportedArtifact:
-    """Prepare the network for one target, and write and check its artifact."""
-    progress.message(f"making and checking {planned.target.name}")
-    network = preparer.prepare(planned.target)
-    return write_artifact(planned.target, network, planned.path, overwrite, progress)

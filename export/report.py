@@ -18,7 +18,7 @@ from tinyvit.text.safe_text import quote_argument
 
 if TYPE_CHECKING:
     from tinyvit.export.artifact_writer import ExportedArtifact
-    from tinyvit.export.quantized_candidate import QuantizedCandidate
+    from tinyvit.export.search_outcome import SearchOutcome
     from tinyvit.manifest import Manifest
 
 SENSITIVITY_ROWS = 20
@@ -63,7 +63,7 @@ def format_report(artifacts: Sequence[ExportedArtifact]) -> list[str]:
         f"wrote {len(artifacts)} artifacts to {first.path.parent} ({total_mb:.1f} MB)",
         *_describe_network(first.manifest),
         *_format_table(artifacts),
-        *(f"  int8:   {line}" for line in map(_describe_candidate, artifacts) if line),
+        *(f"  int8:   {line}" for line in map(_describe_search, artifacts) if line),
         *(f"  note:   {note}" for note in shared_notes),
         *(
             f"  note:   {artifact.path.name}: {note}"
@@ -97,11 +97,11 @@ def _name_outputs(manifest: Manifest) -> str:
     return "logits" if manifest.output_kind == "logits" else "outputs"
 
 
-def _describe_candidate(artifact: ExportedArtifact) -> str:
+def _describe_search(artifact: ExportedArtifact) -> str:
     """Return the name of an int8 artifact and its accuracy; "" for other precisions."""
-    if artifact.candidate is None:
+    if artifact.search is None:
         return ""
-    return f"{artifact.path.name}: {_describe_int8_accuracy(artifact.candidate, artifact.manifest)}"
+    return f"{artifact.path.name}: {_describe_int8_accuracy(artifact.search, artifact.manifest)}"
 
 
 def _choose_usable(artifacts: Sequence[ExportedArtifact]) -> ExportedArtifact:
@@ -164,7 +164,7 @@ def format_summary(artifact: ExportedArtifact) -> list[str]:
     return [
         f"wrote {' and '.join(map(str, artifact.files))} ({artifact.size_bytes / 1e6:.1f} MB)",
         *_describe_network(manifest),
-        *(_describe_quantization(artifact.candidate, manifest) if artifact.candidate else []),
+        *(_describe_quantization(artifact.search, manifest) if artifact.search else []),
         f"  speed:  {describe_speed(artifact)}",
         f"  parity: the file's {name} differ by at most {parity.max_abs_diff:.1e} from those of "
         f"{parity.reference}",
@@ -187,9 +187,9 @@ def _describe_outputs(manifest: Manifest) -> str:
 
 def _describe_sensitivity(artifact: ExportedArtifact) -> list[str]:
     """Return the table of the most sensitive units; no lines if it was not requested."""
-    if artifact.candidate is None or artifact.candidate.sensitivity is None:
+    if artifact.search is None or artifact.search.sensitivity is None:
         return []
-    sensitivity = artifact.candidate.sensitivity
+    sensitivity = artifact.search.sensitivity
     return [
         "",
         f"sensitivity of the units of {artifact.path.name} to int8, simulated in PyTorch with the"
@@ -215,19 +215,19 @@ def _describe_network(manifest: Manifest) -> list[str]:
     return lines
 
 
-def _describe_quantization(candidate: QuantizedCandidate, manifest: Manifest) -> list[str]:
+def _describe_quantization(search: SearchOutcome, manifest: Manifest) -> list[str]:
     """Return the lines about an int8 network; its trials are left out if there is only one."""
     trial_lines = []
-    if len(candidate.trials) > 1:
-        trial_lines = [f"  trial:  {trial}" for trial in candidate.trials]
+    if len(search.trials) > 1:
+        trial_lines = [f"  trial:  {trial}" for trial in search.trials]
     kernels = "the engine does not report its kernels here"
-    if candidate.integer_kernel_share is not None:
+    if search.integer_kernel_share is not None:
         kernels = (
-            f"{candidate.integer_kernel_share:.0%} of the multiply-accumulates in integer kernels"
+            f"{search.integer_kernel_share:.0%} of the multiply-accumulates in integer kernels"
         )
     assert manifest.quantization is not None
     bits = manifest.quantization.weight_bits
-    float_units = candidate.recipe.float_units
+    float_units = search.recipe.float_units
     moved = ""
     if float_units:
         singular, plural = "unit (layer or attention module)", "units (layers or attention modules)"
@@ -235,17 +235,17 @@ def _describe_quantization(candidate: QuantizedCandidate, manifest: Manifest) ->
         moved = f"; for the accuracy, {units} stayed in float32"
     return [
         *trial_lines,
-        f"  int8:   {_describe_int8_accuracy(candidate, manifest)}",
+        f"  int8:   {_describe_int8_accuracy(search, manifest)}",
         f"  layers: {kernels}{moved}; {bits}-bit weights",
     ]
 
 
-def _describe_int8_accuracy(candidate: QuantizedCandidate, manifest: Manifest) -> str:
+def _describe_int8_accuracy(search: SearchOutcome, manifest: Manifest) -> str:
     """Compare the int8 network with the float32 network; say if the images are synthetic."""
     quantization = manifest.quantization
     accuracy = _NOT_MEASURED
-    if candidate.comparison is not None:
-        accuracy = candidate.comparison.describe(FLOAT32_NETWORK)
+    if search.comparison is not None:
+        accuracy = search.comparison.describe(FLOAT32_NETWORK)
     if quantization is not None and quantization.has_synthetic_evaluation:
         accuracy += _SYNTHETIC_EVALUATION
     return accuracy

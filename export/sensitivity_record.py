@@ -29,14 +29,14 @@ def make_sensitivity_record(
     """
     results = []
     for artifact in artifacts:
-        assert artifact.candidate is not None
-        assert artifact.candidate.sensitivity is not None
+        assert artifact.search is not None
+        assert artifact.search.sensitivity is not None
         results.append(
             SensitivityResult(
                 artifact=read_artifact_info(str(artifact.path), artifact.engine),
                 reference=artifact.manifest.source.name,
                 is_simulated=True,
-                network=artifact.candidate.sensitivity,
+                network=artifact.search.sensitivity,
             )
         )
     return make_record(tuple(results), _describe_images(config, results[0]))

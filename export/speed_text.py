@@ -28,7 +28,7 @@ def describe_speed(artifact: ExportedArtifact) -> str:
     speed = artifact.speed
     if speed is None:
         return _explain_missing_speed(artifact)
-    if artifact.candidate is None:
+    if artifact.search is None:
         return _describe_float_speed(artifact, speed)
     return _describe_int8_speed(artifact, speed)
 

@@ -30,6 +30,10 @@ from tinyvit.quant.validation_data import ValidationSet, read_unlabeled_set, rea
 __all__ = ["PreparedQuantization", "QuantizationConfig", "prepare_quantization"]
 
 
+def _do_nothing() -> None:
+    """Do nothing."""
+
+
 @dataclass(frozen=True)
 class PreparedQuantization:
     """The recipe and the images that every target uses to make its int8 artifact.
@@ -44,6 +48,7 @@ class PreparedQuantization:
             ranking layers by sensitivity. The first call may take minutes.
         is_measured: Whether int8 is compared with float32; see
             `QuantizationConfig.needs_measurement`.
+        forget_pixels: Function that frees memory in which pixels of `make_batches` are kept.
     """
 
     config: QuantizationConfig
@@ -52,6 +57,7 @@ class PreparedQuantization:
     count_images: Callable[[], int]
     make_sensitivity_images: Callable[[], Tensor]
     is_measured: bool = True
+    forget_pixels: Callable[[], None] = _do_nothing
 
 
 def prepare_quantization(
@@ -100,11 +106,18 @@ def prepare_quantization(
         recipe = _read_or_calibrate(config, checkpoint, images, folded, progress)
     make_batches: BatchFactory = images.measurement_batches
     count_images = images.count_measurement_images
+    forget_pixels = _do_nothing
     if validation is not None:
         make_batches = ReportingBatches(validation, progress)
-        count_images = validation.__len__
+        count_images, forget_pixels = validation.__len__, validation.forget_pixels
     return PreparedQuantization(
-        config, recipe, make_batches, count_images, images.make_sensitivity_images, is_measured
+        config,
+        recipe,
+        make_batches,
+        count_images,
+        images.make_sensitivity_images,
+        is_measured,
+        forget_pixels,
     )
 
 

@@ -90,6 +90,10 @@ class ValidationSet:
                 cached.append(batch)
         self._cached_batches = cached
 
+    def forget_pixels(self) -> None:
+        """Free the memory of the decoded pixels. The next iteration decodes the images again."""
+        self._cached_batches = []
+
     def _decode_batches(self) -> Iterator[LabeledBatch]:
         """Decode all images and yield the readable ones in batches."""
         pixels: list[Pixels] = []

@@ -88,11 +88,16 @@ TORCH_FOLDERS = (
 TORCH_MODULES = {
     "tinyvit.export.artifact_writer",
     "tinyvit.export.budget_search",
+    "tinyvit.export.export_results",
     "tinyvit.export.network_preparation",
     "tinyvit.export.pipeline",
     "tinyvit.export.quantized_candidate",
+    "tinyvit.export.search_outcome",
     "tinyvit.export.shared_measurements",
+    "tinyvit.export.side_by_side",
     "tinyvit.export.source_network",
+    "tinyvit.export.target_processes",
+    "tinyvit.export.target_worker",
     "tinyvit.export.workspace",
     "tinyvit.export.targets.coreml.preprocess",
 }

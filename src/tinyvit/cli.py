@@ -180,7 +180,7 @@ def run_guarded(command: Callable[[], int]) -> int:
         _flush_or_discard_output()
         if os.environ.get(_DEBUG_VARIABLE):
             print_traceback()
-        print_error(_explain_error(error))
+        print_error(explain_error(error))
         return 1
 
 
@@ -202,8 +202,12 @@ def _replace_closed_streams() -> None:
             setattr(sys, name, null)
 
 
-def _explain_error(error: Exception) -> TinyViTError:
-    """Return a TinyViTError unchanged, or a TinyViTError that explains any other error."""
+def explain_error(error: Exception) -> TinyViTError:
+    """Return a TinyViTError unchanged, or a TinyViTError that explains any other error.
+
+    Args:
+        error: The error.
+    """
     if isinstance(error, TinyViTError):
         return error
     if isinstance(error, OSError) and error.strerror:

@@ -210,14 +210,14 @@ class CheckpointComparison:
             ),
             self._progress,
         )
-        assert artifact.candidate is not None
-        comparison = artifact.candidate.comparison
+        assert artifact.search is not None
+        comparison = artifact.search.comparison
         assert isinstance(comparison, PairedComparison)
-        float_units = len(artifact.candidate.recipe.float_units)
+        float_units = len(artifact.search.recipe.float_units)
         return QuantizationResult(
             f"tinyvit, {target}, {kind}",
             artifact.engine.engine,
             comparison,
-            artifact.candidate.integer_kernel_share or 0.0,
+            artifact.search.integer_kernel_share or 0.0,
             note=f"{float_units} units in float32" if float_units else "",
         )

@@ -18,8 +18,8 @@ from tinyvit.bench.latency.interleave import Timing
 from tinyvit.errors import RequestError
 from tinyvit.export import ExportConfig, ExportedArtifact, ExportReport, export, export_all
 from tinyvit.export.baseline_timing import SpeedComparison
-from tinyvit.export.quantized_candidate import BudgetTrial, QuantizedCandidate
 from tinyvit.export.report import format_summary
+from tinyvit.export.search_outcome import BudgetTrial, SearchOutcome
 from tinyvit.metrics import PairedComparison
 from tinyvit.quant.accuracy_budget import AccuracyBudget
 from tinyvit.quant.quantizer import QuantizationConfig
@@ -123,11 +123,11 @@ def test_a_slower_artifact_is_called_slower(float16_artifact, latency_ms, baseli
 def test_the_summary_says_that_images_were_synthetic(float16_artifact, val_data, is_synthetic):
     recipe = Recipe("checkpoint", 64, {"a:in": 1.0}, 7, (), "method", "images", 32)
     trials = (BudgetTrial((), 1.0, PairedComparison(32, 100.0)),)
-    candidate = QuantizedCandidate(None, None, recipe, trials, None)
-    entry = candidate.make_manifest_entry(QuantizationConfig(val_data=val_data), "a processor")
+    outcome = SearchOutcome(recipe, trials)
+    entry = outcome.make_manifest_entry(QuantizationConfig(val_data=val_data), "a processor")
     assert entry.has_synthetic_evaluation is is_synthetic
     manifest = replace(float16_artifact.manifest, quantization=entry)
-    artifact = replace(float16_artifact, manifest=manifest, candidate=candidate)
+    artifact = replace(float16_artifact, manifest=manifest, search=outcome)
     (line,) = [line for line in format_summary(artifact) if line.startswith("  int8:   100.0% of")]
     assert is_synthetic == line.endswith(
         "; these images are synthetic (made from the network itself), so only --val-data shows how"

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from tinyvit.distill.training.network.drop_path import DropPath
 from tinyvit.errors import RequestError
 from tinyvit.nn.layers import MBConv
 from tinyvit.nn.model import Block
+from tinyvit.processes.free_memory import measure_free_memory
 from tinyvit.text.plurals import format_count
 
 _PROBE_IMAGES = 2
@@ -25,8 +25,6 @@ _BYTES_PER_PARAMETER = 12
 _USED_FRACTION = 0.6
 """Fraction of the free memory that saved activations may use. The rest is for intermediate results,
 the next batches and other programs."""
-_MEMINFO = Path("/proc/meminfo")
-_CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass
@@ -173,8 +171,8 @@ def explain_out_of_memory(device: str, part_size: int, part_count: int) -> Itera
 def measure_free_bytes(device: str) -> int:
     """Return the free memory of a device in bytes, as far as this process may use it.
 
-    On a CPU, the processes of this machine that train together share the free memory, and a limit
-    of the container applies. If the system does not state its free memory, 4 GiB are assumed.
+    On a CPU, the processes of this machine that train together share the free memory
+    (`tinyvit.processes.free_memory`).
 
     Args:
         device: torch's name of the device.
@@ -182,27 +180,4 @@ def measure_free_bytes(device: str) -> int:
     if device.startswith("cuda"):
         free_bytes, _ = torch.cuda.mem_get_info(device)
         return int(free_bytes)
-    limits = [value for value in (_read_available_bytes(), _read_container_bytes()) if value]
-    process_count = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return min(limits, default=4 * 2**30) // process_count
-
-
-def _read_available_bytes() -> int | None:
-    """Return the system's available memory; None if it is not stated."""
-    try:
-        for line in _MEMINFO.read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
-    return None
-
-
-def _read_container_bytes() -> int | None:
-    """Return the memory that the control group (version 2) still allows; None without a limit."""
-    try:
-        limit = (_CGROUP / "memory.max").read_text(encoding="ascii").strip()
-        used = (_CGROUP / "memory.current").read_text(encoding="ascii")
-        return None if limit == "max" else max(1, int(limit) - int(used))
-    except (OSError, ValueError):
-        return None
+    return measure_free_memory() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
