@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
+import command_pages
 import pytest
 import reference_pages
 from command_epilog import escape_markdown, format_epilog, wrap_command
@@ -195,3 +196,28 @@ def test_a_long_command_is_continued_before_an_option() -> None:
 
 def test_markup_in_a_help_text_is_shown() -> None:
     assert escape_markdown("a|b `c` [d] <e> & #f") == r"a\|b \`c\` \[d\] &lt;e&gt; &amp; \#f"
+
+
+def walk_parsers(
+    entry_point: str, parser: argparse.ArgumentParser, words: tuple[str, ...] = ()
+) -> Iterator[argparse.ArgumentParser]:
+    """Yield the parser of a command, and those of its subcommands."""
+    yield parser
+    for name, subparser in command_pages._find_subparsers(parser).items():
+        arguments = (*words, name)
+        completed = command_pages._complete_subparser(entry_point, subparser, arguments)
+        yield from walk_parsers(entry_point, completed, arguments)
+
+
+def test_options_with_several_values_can_be_repeated() -> None:
+    """Otherwise the values of all but the last one would be ignored silently."""
+    options = {
+        (parser.prog, action.option_strings[0]): type(action).__name__
+        for entry_point in list_entry_points(ROOT / "setup.cfg").values()
+        for parser in walk_parsers(entry_point, command_pages.capture_parser(entry_point))
+        for action in parser._actions
+        if action.option_strings and action.nargs in ("+", "*")
+    }
+    assert ("tinyvit-export", "--target") in options
+    assert ("tinyvit-bench latency", "--threads") in options
+    assert set(options.values()) == {"_ExtendAction"}
