@@ -33,7 +33,7 @@ With more images, most of the time is spent on measuring accuracy, for which one
 uses all cores."""
 
 _BASE_BYTES = 2**30
-_BYTES_PER_PARAMETER = 40
+_BYTES_PER_PARAMETER = 60
 _BYTES_PER_PIXEL = 2000
 """Memory of a process that makes artifacts (docs/lab-notes/engines.md, "Duration of the command").
 """

@@ -19,7 +19,7 @@ from PIL import Image
 from tests.helpers.demo_network import load_demo
 from tests.helpers.recorded_progress import RecordedProgress
 from tinyvit import Encoder
-from tinyvit.errors import RequestError
+from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.export import ExportConfig, export
 from tinyvit.export.cli import main
 from tinyvit.export.plan import choose_file_stem
@@ -86,15 +86,19 @@ def test_an_onnx_file_returns_the_embedding_of_an_image_that_is_not_square(tmp_p
 def test_every_target_returns_what_torch_computes(target: str, kind: str, tmp_path: Path) -> None:
     """The export itself compares the golden vectors; this is another image."""
     suffix = get_target(target).suffix
+    has_float32 = "float32" not in get_target(target).unsupported
     config = ExportConfig(
         model="demo",
         targets=(target,),
         img_size=(HEIGHT, WIDTH),
         output=kind,  # type: ignore[arg-type]
         output_path=tmp_path / f"demo{suffix}",
-        float16=target == "tensorrt",
+        float16=not has_float32 or target == "tensorrt",
     )
-    artifact = export(config)
+    try:
+        artifact = export(config)
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
     names = ["embedding"] if kind == "embedding" else ["stage0", "stage1", "stage2", "stage3"]
     assert [spec.name for spec in artifact.manifest.outputs] == names
     if get_target(target).parity_method == "graph":
@@ -108,7 +112,8 @@ def test_every_target_returns_what_torch_computes(target: str, kind: str, tmp_pa
             outputs = list(encoder.features(make_pixels()).values())
     for output, expected in zip(outputs, compute_in_torch(kind)):
         assert output.shape == expected.shape
-        assert np.abs(output - expected).max() < 1e-3 * max(1, np.abs(expected).max())
+        tolerance = 1e-3 if has_float32 else 1e-2
+        assert np.abs(output - expected).max() < tolerance * max(1, np.abs(expected).max())
 
 
 @pytest.mark.slow
