@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ pytest.importorskip("onnx")
 pytest.importorskip("openvino")
 
 from tests.helpers.exports import full_demo
-from tinyvit.export import pipeline
+from tinyvit.export import ExportedArtifact, pipeline
 from tinyvit.export.cli import main
 from tinyvit.nn.hub import load_released
 
@@ -260,18 +259,24 @@ def test_an_interrupted_export_names_the_files_that_remain(
 ) -> None:
     """The calibration writes the recipe; the command is interrupted in the last target."""
     recipe = tmp_path / "rec.json"
-    artifacts = iter(targets)
+    unknown: Any = None
+    artifact = ExportedArtifact(tmp_path / "demo.onnx", unknown, (), 0, unknown, None)
 
     def calibrate(*arguments: object) -> None:
         recipe.write_text("{}")
 
-    def make_artifact(*arguments: object) -> Any:
-        if next(artifacts) == targets[-1]:
-            raise KeyboardInterrupt
-        return types.SimpleNamespace(path=tmp_path / "demo.onnx")
+    def interrupt(*arguments: object) -> Any:
+        raise KeyboardInterrupt
 
+    def make_artifacts(*arguments: object) -> Iterator[ExportedArtifact]:
+        if is_second:
+            yield artifact
+        raise KeyboardInterrupt
+
+    is_second = True
     monkeypatch.setattr(pipeline, "make_preparer", calibrate)
-    monkeypatch.setattr(pipeline, "_make_artifact", make_artifact)
+    monkeypatch.setattr(pipeline, "make_artifact", interrupt)
+    monkeypatch.setattr(pipeline, "make_artifacts", make_artifacts)
     output = tmp_path / ("out.onnx" if len(targets) == 1 else "out")
     arguments = ["--model", "demo", "--int8", "-o", str(output), "--target", *targets]
     assert main([*arguments, "--recipe", str(recipe)]) == 1
@@ -280,6 +285,6 @@ def test_an_interrupted_export_names_the_files_that_remain(
     expected = f"interrupted: only finished files were left behind: {', '.join(remaining)}\n"
     assert capsys.readouterr().err.endswith(expected)
     # Without files, the message stays as it is for all commands.
-    artifacts = iter(targets[-1:])
+    is_second = False
     assert main([*arguments, "--recipe", str(tmp_path / "other.json")]) == 1
     assert capsys.readouterr().err.endswith("interrupted: nothing was left behind\n")
