@@ -1,8 +1,8 @@
 """Passes that replace operators by ones that XNNPACK supports, and that make the file smaller.
 
-XNNPACK is a delegate: a library that runs parts of a network for LiteRT. The first pass,
-`expand_layer_norm`, changes the traced torch graph before it is converted; the others change the
-converted model (see `flatbuffer`). docs/lab-notes/engines.md ("LiteRT") has measurements.
+XNNPACK is a delegate: a library that runs parts of a network for LiteRT. `expand_layer_norm` and
+`fold_gathers` change the traced torch graph before it is converted; the others change the converted
+model (see `flatbuffer`). docs/lab-notes/engines.md ("LiteRT") has measurements.
 """
 
 from __future__ import annotations
@@ -55,6 +55,36 @@ def expand_layer_norm(network: GraphModule) -> None:
             scale = editor.call("rsqrt.default", shifted)
             normalized = editor.call("mul.Tensor", centered, scale)
             result = call.apply_affine(editor, normalized)
+        replace_node(node, result)
+        network.graph.erase_node(node)
+    network.recompile()
+
+
+def fold_gathers(network: GraphModule) -> None:
+    """Replace gathers from constants, such as attention biases, by their results.
+
+    Requires: nothing; a gather from anything else is left as it is.
+    Changes: each index_select of constants becomes a constant.
+    Why: the converter guards each gather with a check of its indices. It computes small gathers
+        itself, but keeps the checks of large ones, such as those of 1024 tokens in an attention
+        window, as operators that XNNPACK does not have.
+
+    Args:
+        network: The traced network to change in place.
+    """
+    import torch
+
+    editor = GraphEditor(network)
+    for node in list(network.graph.nodes):
+        if node.target is not torch.ops.aten.index_select.default:
+            continue
+        arguments: tuple[Any, ...] = node.args
+        source, axis, indices = arguments
+        table, index = editor.read_constant(source), editor.read_constant(indices)
+        if table is None or index is None:
+            continue
+        with network.graph.inserting_before(node):
+            result = editor.add_constant(table.index_select(axis, index))
         replace_node(node, result)
         network.graph.erase_node(node)
     network.recompile()

@@ -16,6 +16,7 @@ from tinyvit.export.targets import Feature, Target, check_supported
 from tinyvit.export.targets.litert.flatbuffer import parse_model
 from tinyvit.export.targets.litert.passes import (
     expand_layer_norm,
+    fold_gathers,
     optimize_model,
     store_constants_as_float16,
 )
@@ -105,6 +106,7 @@ class LiteRtTarget(Target):
 
         network = graph.program.module()
         expand_layer_norm(network)
+        fold_gathers(network)
         dtype = torch.float32 if preprocess is None else torch.uint8
         example = torch.zeros(graph.batch or 1, *height_and_width(graph.img_size), 3, dtype=dtype)
         converted = litert_torch.convert(

@@ -33,7 +33,11 @@ from tests.helpers.tflite_metadata import read_tflite_metadata
 from tinyvit.errors import RequestError
 from tinyvit.export.targets.litert.flatbuffer import BUFFER_ALIGNMENT, find_operator_kind
 from tinyvit.export.targets.litert.metadata import METADATA_NAME
-from tinyvit.export.targets.litert.passes import expand_layer_norm, store_constants_as_float16
+from tinyvit.export.targets.litert.passes import (
+    expand_layer_norm,
+    fold_gathers,
+    store_constants_as_float16,
+)
 from tinyvit.export.targets.litert.target import TARGET
 from tinyvit.export.targets.litert.writer import LiteRtModel
 from tinyvit.export.tracing import Graph, trace
@@ -203,6 +207,31 @@ def test_layer_norms_become_seven_operators() -> None:
     assert not any(node.target is torch.ops.aten.layer_norm.default for node in calls)
     # Two norms, one weight and one bias, and the multiplication between the norms.
     assert sum("aten" in str(node.target) for node in calls) == 2 * 7 + 2 + 1
+
+
+class Gathers(torch.nn.Module):
+    """Gathers columns of a constant, as attention does with its biases, and of the input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = torch.nn.Parameter(torch.randn(3, 8))
+        self.register_buffer("index", torch.tensor([7, 0, 0, 3]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the sum of both gathers."""
+        assert isinstance(self.index, torch.Tensor)
+        return self.table.index_select(1, self.index) + x.index_select(1, self.index)
+
+
+def test_gathers_of_constants_become_constants() -> None:
+    gathers, x = Gathers().eval(), torch.randn(3, 8)
+    network = torch.export.export(gathers, (x,)).module()
+    fold_gathers(network)
+    assert torch.equal(network(x), gathers(x))
+    (remaining,) = [
+        node for node in network.graph.nodes if node.target is torch.ops.aten.index_select.default
+    ]
+    assert remaining.args[0].op == "placeholder"
 
 
 @pytest.mark.slow
