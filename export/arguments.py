@@ -61,8 +61,8 @@ def make_export_parser(prog: str = "tinyvit-export") -> CommandParser:
         type=positive_int,
         metavar="N",
         help="Largest number of processes that make files of different targets at the same time"
-        " (default: one for each thread, as far as the free memory suffices). While one of them"
-        " measures latency, the others are paused.",
+        " (default: one for each thread, as far as the free memory suffices; one if there is little"
+        " to do). While one of them measures latency, the others are paused.",
     )
     parser.add_argument(
         "--json",

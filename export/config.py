@@ -64,8 +64,8 @@ class ExportConfig:
         opset: ONNX opset of the traced network, for the targets that read or contain ONNX.
         overwrite: Whether existing files are replaced.
         processes: Largest number of processes that make artifacts of different targets at the same
-            time; None for one on each core, as far as the free memory suffices, which is the
-            default of tinyvit-export.
+            time. None for one on each core, as far as the free memory suffices and several are
+            faster, which is the default of tinyvit-export.
         float16: Whether weights are stored as float16.
         quantization: How the network is quantized to int8; None leaves it unquantized.
         target_options: Options that only some targets have, as name -> value; see

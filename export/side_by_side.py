@@ -32,6 +32,10 @@ MAX_SHARED_BYTES = 2**29
 With more images, most of the time is spent on measuring accuracy, for which one process already
 uses all cores."""
 
+MIN_GROUPS = 4
+"""Number of groups of artifacts from which several processes are faster, if int8 is not measured: a
+process takes as long to start as some targets take to make a file."""
+
 _BASE_BYTES = 2**30
 _BYTES_PER_PARAMETER = 60
 _BYTES_PER_PIXEL = 2000
@@ -64,7 +68,10 @@ def make_artifacts(
         TinyViTError: A process had an unexpected error.
     """
     groups = group_artifacts(artifacts)
-    count = choose_process_count(plan.config.processes, len(groups), source.folded)
+    requested = plan.config.processes
+    if requested is None and len(groups) < MIN_GROUPS and not _measures_int8(preparer):
+        requested = 1
+    count = choose_process_count(requested, len(groups), source.folded)
     if count == 1 or not _fits_into_shared_files(preparer, source):
         for planned in artifacts:
             yield try_artifact(planned, preparer, plan.config.overwrite, progress)
@@ -146,6 +153,11 @@ def estimate_process_bytes(network: TinyViT) -> int:
     parameters = sum(parameter.numel() for parameter in network.parameters())
     height, width = height_and_width(network.img_size)
     return _BASE_BYTES + _BYTES_PER_PARAMETER * parameters + _BYTES_PER_PIXEL * height * width
+
+
+def _measures_int8(preparer: NetworkPreparer) -> bool:
+    """Return whether each artifact is compared with float32 on images, which takes long."""
+    return isinstance(preparer, QuantizedPreparer) and preparer.quantization.is_measured
 
 
 def _fits_into_shared_files(preparer: NetworkPreparer, source: SourceNetwork) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from tinyvit.export.side_by_side import (
     choose_process_count,
     estimate_process_bytes,
     group_artifacts,
+    make_artifacts,
 )
 from tinyvit.export.targets import get_target
 from tinyvit.quant.quantizer import QuantizationConfig
@@ -130,6 +132,27 @@ def test_several_processes_are_refused_where_they_cannot_be_paused(
     assert choose_process_count(None, 7, network) == 1
     with pytest.raises(RequestError, match="--processes 2 is not possible on Windows"):
         choose_process_count(2, 7, network)
+
+
+@posix_only
+@pytest.mark.parametrize(("count", "expected"), [(3, 1), (4, 2)])
+def test_several_processes_start_by_themselves_only_for_many_targets_without_int8(
+    network: Any, count: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Chosen(Exception):
+        """The number of processes has been chosen."""
+
+    def choose(requested: int | None, group_count: int, _network: Any) -> int:
+        raise Chosen(1 if requested == 1 else 2, group_count)
+
+    monkeypatch.setattr(side_by_side, "choose_process_count", choose)
+    names = ("openvino", "onnx", "ort", "litert")[:count]
+    plan: Any = SimpleNamespace(config=replace(CONFIG, processes=None))
+    source: Any = SimpleNamespace(folded=network)
+    preparer: Any = None
+    with pytest.raises(Chosen) as chosen:
+        list(make_artifacts(plan, plan_artifacts(*names), source, preparer, RecordedProgress()))
+    assert chosen.value.args == (expected, count)
 
 
 def test_a_larger_network_needs_more_memory(network: Any) -> None:
