@@ -12,7 +12,7 @@ from pathlib import Path
 from tinyvit.bench.machine import count_cores
 from tinyvit.errors import RequestError
 from tinyvit.studies.before_after.builds import build_cpp, build_web_page
-from tinyvit.studies.before_after.inputs import Inputs
+from tinyvit.studies.before_after.inputs import COMPARED_IMAGES, Inputs
 
 _PSS_FILE = Path("/proc/self/smaps_rollup")
 _DEMO = ("export", "--model", "demo")
@@ -127,7 +127,8 @@ def calibrate(inputs: Inputs, _: State) -> list[str]:
     """Export in int8, calibrated on many pictures."""
     _require_memory_counters()
     count = inputs.plan.calibration_pictures
-    data = ["--calib-data", str(inputs.make_small_photographs(count)), "--calib-count", str(count)]
+    photographs = str(inputs.make_small_photographs(count + COMPARED_IMAGES))
+    data = ["--calib-data", photographs, "--calib-count", str(count)]
     options = [*_quick_options(inputs), "--min-agreement", "0"]
     return [*_DEMO, "--int8", *data, *options, "-o", "demo.onnx"]
 

@@ -29,6 +29,8 @@ _MEMORY_FOLDER = Path("/dev/shm")
 """A file system in memory, where a million names can be deleted within seconds."""
 _CALIBRATION_IMAGES = 32
 """Number of photographs with which the artifacts are calibrated, whose labels do not matter."""
+COMPARED_IMAGES = 32
+"""Number of further photographs, on which an export compares int8 with float32."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ class Inputs:
         if path.exists():
             return path
         if "int8" in name:
-            photographs = self.make_small_photographs(_CALIBRATION_IMAGES)
+            photographs = self.make_small_photographs(_CALIBRATION_IMAGES + COMPARED_IMAGES)
             count = str(_CALIBRATION_IMAGES)
             options += ("--int8", "--calib-data", str(photographs), "--calib-count", count)
             options += ("--min-agreement", "0")
@@ -232,8 +234,9 @@ def make_photograph(size: tuple[int, int], seed: int) -> Image.Image:
 
     def make_smooth_noise() -> np.ndarray[tuple[int, ...], np.dtype[np.floating]]:
         spectrum = np.fft.rfft2(rng.standard_normal((height, width), np.float32))
-        noise = np.fft.irfft2(spectrum / frequencies**_POWER, (height, width))
-        return noise / noise.std()
+        noise = np.asarray(np.fft.irfft2(spectrum / frequencies**_POWER, (height, width)))
+        noise /= noise.std()
+        return noise
 
     shared = make_smooth_noise()
     sensor_noise = _SENSOR_NOISE * rng.standard_normal((height, width), np.float32)

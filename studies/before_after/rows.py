@@ -118,7 +118,7 @@ ROWS = (
     Row(
         "web-first",
         "the web page runs a model once when it is loaded",
-        ("816f4af6c4a696c68ae65722a05c143f1f458597",),
+        ("816f4af6a4c696b68ae65722a05c143f1f458597",),
         (Quantity("first_image_ms", "first image of 400 x 400, float32, ms"),),
         "measure_web.py",
         arguments.measure_page_first,
