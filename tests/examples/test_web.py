@@ -6,8 +6,10 @@ a phone are checked.
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -62,10 +64,8 @@ def models(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def url(
-    screenshot: ModuleType, models: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    """The address of the built page, served with the headers that threads need."""
+def built(screenshot: ModuleType, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the built page."""
     web = tmp_path_factory.mktemp("examples") / "web"
     shutil.copytree(WEB, web, ignore=shutil.ignore_patterns("node_modules", "dist", "public"))
     shutil.copytree(WEB.parent / "images", web.parent / "images")
@@ -77,7 +77,13 @@ def url(
         pytest.skip("npm ci did not reach the registry")
     assert install.returncode == 0, install.stderr
     subprocess.run(["npm", "run", "build"], cwd=web, check=True, capture_output=True)
-    with screenshot.serve_page(web) as address:
+    return web
+
+
+@pytest.fixture(scope="module")
+def url(screenshot: ModuleType, built: Path) -> Iterator[str]:
+    """The address of the built page, served with the headers that threads need."""
+    with screenshot.serve_page(built) as address:
         yield address
 
 
@@ -293,3 +299,16 @@ def test_the_camera_is_classified_until_it_is_stopped(page: Any) -> None:
     assert page.is_visible("#video")
     page.click("#camera")
     page.wait_for_selector("#video", state="hidden")
+
+
+def test_the_times_of_a_page_in_another_folder_are_measured(built: Path, images: Path) -> None:
+    options = ["--page", built, "--runs", "1", "--browsers", "1", "--json"]
+    command = [sys.executable, WEB / "measure.py", images / "coffee.jpg", *options]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    times = json.loads(result.stdout)
+    (photograph,) = times["photographs"]
+    assert photograph["name"] == "coffee.jpg"
+    assert photograph["network_ms"] > 0
+    assert times["first_image_ms"] > 0
+    assert times["first_prediction_s"] > 0
