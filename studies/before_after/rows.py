@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from tinyvit.bench.machine import count_cores
 from tinyvit.studies.before_after import arguments
 from tinyvit.studies.before_after.arguments import State
-from tinyvit.studies.before_after.inputs import Inputs
+from tinyvit.studies.before_after.inputs import Inputs, Plan
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Row:
 
     Attributes:
         name: Name for the option --rows.
-        change: The change, in a few words.
+        change: The change, in a few words; names of sizes of the plan are in braces.
         commits: The commits that made it. The state before it is the parent of the first, unless
             `before` names another.
         quantities: What is measured.
@@ -58,6 +58,14 @@ class Row:
     def earlier_commit(self) -> str:
         """The commit of the state before the change, as git understands it."""
         return self.before or f"{self.commits[0]}^"
+
+    def describe(self, plan: Plan) -> str:
+        """Return the change, with the sizes with which it is measured.
+
+        Args:
+            plan: The sizes.
+        """
+        return self.change.format_map(asdict(plan))
 
 
 _RATIO = (Quantity("ratio", "`predict` / network alone, one thread", 2),)
@@ -136,7 +144,7 @@ ROWS = (
     Row(
         "export-all",
         "pictures are decoded once, float32 is predicted once, int8 is measured in streams:"
-        " `--target all --int8`, 1,000 validation pictures",
+        " `--target all --int8`, {validation_pictures:,} validation pictures",
         (
             _REDUCED_DECODING,
             "d21cc5c811aee8f4399f246dfb0480299a41f796",
@@ -160,7 +168,7 @@ ROWS = (
     ),
     Row(
         "listing",
-        "lists of images hold strings, and images of a class share its name: 1,000,000 images",
+        "lists of images hold strings, and images of a class share its name: {names:,} images",
         (
             "77ae3a86b461be4dc4ff17eae928ad3d21aadb7f",
             "694d5aa8805ec19b89e68d95153b53ed00004381",
@@ -172,7 +180,7 @@ ROWS = (
     ),
     Row(
         "accuracy",
-        "predictions are kept in arrays: accuracy on 100,000 pictures",
+        "predictions are kept in arrays: accuracy on {tiny_pictures:,} pictures",
         (),
         _MEMORY,
         "measure_command.py",
@@ -182,7 +190,7 @@ ROWS = (
     ),
     Row(
         "calibration",
-        "calibration keeps at most 512 MiB of its images: 2,000 pictures",
+        "calibration keeps at most 512 MiB of its images: {calibration_pictures:,} pictures",
         (),
         _MEMORY,
         "measure_command.py",

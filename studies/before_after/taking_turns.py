@@ -73,8 +73,9 @@ def measure_rows(
         try:
             for row, commit in zip(rows, commits):
                 progress.message(f"measuring {row.name}")
+                change = row.describe(options.plan)
                 result = RowResult(
-                    row.name, row.change, current_time(), commit, after_state, row.commits
+                    row.name, change, current_time(), commit, after_state, row.commits
                 )
                 states = (
                     State(history.check_out(commit), options.root, is_before=True),

@@ -382,6 +382,13 @@ def test_each_row_names_a_program_and_commits() -> None:
         assert row.earlier_commit
 
 
+def test_a_change_states_the_sizes() -> None:
+    (row,) = [row for row in ROWS if row.name == "calibration"]
+    assert row.describe(Plan()).endswith(" of its images: 2,000 pictures")
+    assert row.describe(QUICK).endswith(" of its images: 40 pictures")
+    assert "{" not in "".join(row.describe(QUICK) for row in ROWS)
+
+
 def test_the_commits_are_in_the_history() -> None:
     try:
         is_shallow = run_git(ROOT, "rev-parse", "--is-shallow-repository") == "true"
