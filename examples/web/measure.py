@@ -39,8 +39,8 @@ Times = dict[Path, list[tuple[int, int]]]
 """Photograph -> for each run, the milliseconds of decoding, and of resizing with the network."""
 
 
-def main() -> int:
-    """Run the command and return its exit code."""
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("photographs", type=Path, nargs="+", metavar="IMAGE")
     parser.add_argument("--runs", type=int, default=30, help="predictions for each photograph")
@@ -50,11 +50,15 @@ def main() -> int:
     )
     parser.add_argument("--page", type=Path, default=HERE, help="folder of the built page")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    arguments = parser.parse_args()
-    with serve_page(arguments.page) as address:
-        result = measure_in_new_browsers(
-            address, arguments.photographs[0].resolve(), arguments.browsers
-        )
+    return parser
+
+
+def main() -> int:
+    """Run the command and return its exit code."""
+    arguments = make_parser().parse_args()
+    with serve_page(arguments.page.resolve()) as address:
+        photograph = arguments.photographs[0]
+        result = measure_in_new_browsers(address, photograph, arguments.browsers)
         times: Times = {}
         if arguments.runs:
             with open_page(*VIEWPORT) as page:
@@ -74,10 +78,10 @@ def main() -> int:
             f" {result['first_prediction_s']:.2f} s after opening the page, first image"
             f" {result['first_image_ms']:.0f} ms after choosing it"
         )
-    for photograph in photographs:
+    for times_of_one in photographs:
         print(
-            f"{photograph['name']}: decoding {photograph['decoding_ms']:.0f} ms, resizing and "
-            f"network {photograph['network_ms']:.0f} ms ({arguments.precision}, medians of "
+            f"{times_of_one['name']}: decoding {times_of_one['decoding_ms']:.0f} ms, resizing and "
+            f"network {times_of_one['network_ms']:.0f} ms ({arguments.precision}, medians of "
             f"{arguments.runs} runs)"
         )
     return 0

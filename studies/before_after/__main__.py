@@ -61,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     add = parser.add_argument
     names = [row.name for row in ROWS]
     add(
@@ -77,6 +78,21 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="runs of each state (default: 5 for short measurements, 1 to 3 for long ones)",
     )
+    _add_data_arguments(parser)
+    add("--quick", action="store_true", help="measure little, to try the program")
+    add(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("docs/results"),
+        metavar="DIR",
+        help="folder for the page and the record (default: docs/results)",
+    )
+
+
+def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name or count the pictures of long measurements."""
+    add = parser.add_argument
     add(
         "--calib-data",
         type=Path,
@@ -94,15 +110,6 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive_int,
         metavar="N",
         help="pictures of the row calibration, 32 to 10,000 (default: 2,000)",
-    )
-    add("--quick", action="store_true", help="measure little, to try the program")
-    add(
-        "-o",
-        "--output",
-        type=Path,
-        default=Path("docs/results"),
-        metavar="DIR",
-        help="folder for the page and the record (default: docs/results)",
     )
 
 

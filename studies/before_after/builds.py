@@ -57,6 +57,23 @@ def build_web_page(tree: Path, root: Path, folder: Path, models: Sequence[Path])
     Raises:
         MissingDependencyError: npm, Chromium, Playwright or the packages of the page are missing.
     """
+    packages = _find_web_packages(root)
+    web = folder / "web"
+    if not (web / "dist").is_dir():
+        shutil.rmtree(folder, ignore_errors=True)
+        ignored = shutil.ignore_patterns("node_modules", "dist", "public")
+        shutil.copytree(tree / "examples" / "web", web, ignore=ignored)
+        shutil.copytree(tree / "examples" / "images", folder / "images")
+        (web / "node_modules").symlink_to(packages.resolve())
+        (web / "public").mkdir()
+        for model, name in zip(models, ("model.onnx", "model.int8.onnx")):
+            shutil.copyfile(model, web / "public" / name)
+        _build(["npm", "run", "build"], web)
+    return web
+
+
+def _find_web_packages(root: Path) -> Path:
+    """Return the folder of the packages of the page, if all other tools are there too."""
     for name in ("npm", "chromium"):
         _require_program(name)
     try:
@@ -70,18 +87,7 @@ def build_web_page(tree: Path, root: Path, folder: Path, models: Sequence[Path])
         raise MissingDependencyError(
             "the packages of the web page are not installed", "run npm ci in examples/web"
         )
-    web = folder / "web"
-    if not (web / "dist").is_dir():
-        shutil.rmtree(folder, ignore_errors=True)
-        ignored = shutil.ignore_patterns("node_modules", "dist", "public")
-        shutil.copytree(tree / "examples" / "web", web, ignore=ignored)
-        shutil.copytree(tree / "examples" / "images", folder / "images")
-        (web / "node_modules").symlink_to(packages.resolve())
-        (web / "public").mkdir()
-        for model, name in zip(models, ("model.onnx", "model.int8.onnx")):
-            shutil.copyfile(model, web / "public" / name)
-        _build(["npm", "run", "build"], web)
-    return web
+    return packages
 
 
 def _require_program(name: str) -> None:

@@ -77,12 +77,10 @@ def measure_rows(
                 result = RowResult(
                     row.name, change, current_time(), commit, after_state, row.commits
                 )
-                states = (
-                    State(history.check_out(commit), options.root, is_before=True),
-                    State(options.root, options.root, is_before=False),
-                )
+                earlier = State(history.check_out(commit), options.root, is_before=True)
+                present = State(options.root, options.root, is_before=False)
                 rounds = options.rounds or row.rounds
-                report(_measure_row(row, result, states, inputs, rounds))
+                report(_measure_row(row, result, (earlier, present), inputs, rounds))
         finally:
             inputs.remove_names()
 
