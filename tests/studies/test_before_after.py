@@ -77,7 +77,14 @@ def repository(tmp_path: Path) -> Path:
     for speed in (10, 5):
         (package / "__init__.py").write_text(f"SPEED = {speed}\n")
         run_git(root, "add", "src/tinyvit/__init__.py")
-        names = ("-c", "user.name=test", "-c", "user.email=test@example.com")
+        names = (
+            "-c",
+            "user.name=test",
+            "-c",
+            "user.email=test@example.com",
+            "-c",
+            "commit.gpgsign=no",
+        )
         run_git(root, *names, "commit", "--quiet", "-m", f"speed {speed}")
     return root
 
