@@ -96,16 +96,17 @@ def classify_many(inputs: Inputs, state: State) -> list[str]:
 
 def export_all(inputs: Inputs, _: State) -> list[str]:
     """Export to several targets in int8, with validation data."""
-    validation = str(inputs.sample_validation())
+    plan, validation = inputs.plan, str(inputs.sample_validation())
     _require_memory_counters()
-    data = ["--calib-data", str(inputs.calib_data), "--val-data", validation, "--max-drop", "100"]
-    targets = ["--target", *inputs.plan.targets]
-    return [*_DEMO, *targets, "--int8", *data, *_quick_options(inputs), "-o", "out/"]
+    data = ["--calib-data", str(inputs.calib_data), "--val-data", validation]
+    options = [*plan.export_options, *plan.validation_options]
+    return [*_DEMO, "--target", *plan.targets, "--int8", *data, *options, "-o", "out/"]
 
 
 def export_synthetic(inputs: Inputs, _: State) -> list[str]:
     """Export in int8, calibrated on synthetic images."""
-    return [*_DEMO, "--int8", *inputs.plan.export_options, "-o", "demo.onnx"]
+    options = [*inputs.plan.export_options, *inputs.plan.synthetic_options]
+    return [*_DEMO, "--int8", *options, "-o", "demo.onnx"]
 
 
 def list_names(inputs: Inputs, _: State) -> list[str]:
@@ -129,13 +130,8 @@ def calibrate(inputs: Inputs, _: State) -> list[str]:
     count = inputs.plan.calibration_pictures
     photographs = str(inputs.make_small_photographs(count + COMPARED_IMAGES))
     data = ["--calib-data", photographs, "--calib-count", str(count)]
-    options = [*_quick_options(inputs), "--min-agreement", "0"]
+    options = [*inputs.plan.export_options, "--min-agreement", "0"]
     return [*_DEMO, "--int8", *data, *options, "-o", "demo.onnx"]
-
-
-def _quick_options(inputs: Inputs) -> list[str]:
-    """Return the options of a trial that do not concern the calibration images."""
-    return list(inputs.plan.export_options[:2])
 
 
 def _require_memory_counters() -> None:

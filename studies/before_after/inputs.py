@@ -47,7 +47,9 @@ class Plan:
         names: Number of names of images that are listed.
         tiny_pictures: Number of pictures whose accuracy is measured.
         calibration_pictures: Number of pictures for which the memory of calibration is measured.
-        export_options: Options of the measured exports.
+        export_options: Options of all measured exports.
+        synthetic_options: Options of the export that is calibrated on synthetic images.
+        validation_options: Options of the export with validation data.
         targets: Values of the option --target of the export to several targets.
     """
 
@@ -61,6 +63,8 @@ class Plan:
     tiny_pictures: int = 100_000
     calibration_pictures: int = 2000
     export_options: tuple[str, ...] = ()
+    synthetic_options: tuple[str, ...] = ()
+    validation_options: tuple[str, ...] = ()
     targets: tuple[str, ...] = ("all",)
 
 
@@ -73,7 +77,9 @@ QUICK = Plan(
     names=3000,
     tiny_pictures=40,
     calibration_pictures=40,
-    export_options=("--img-size", "64", "--calib-count", "32", "--min-agreement", "0"),
+    export_options=("--img-size", "64"),
+    synthetic_options=("--calib-count", "32", "--min-agreement", "0"),
+    validation_options=("--max-drop", "100"),
     targets=("onnx",),
 )
 """Sizes that only show that the program works."""
