@@ -125,8 +125,9 @@ def _make_android_config(args: argparse.Namespace) -> AndroidConfig:
             "give artifacts of one format",
         )
     if not args.runner.is_file():
+        problem = "is not a file" if args.runner.exists() else "does not exist"
         raise RequestError(
-            f"--runner {args.runner} does not exist",
+            f"--runner {args.runner} {problem}",
             f"give the path of {runner_names[0]}, built for the device; see"
             " docs/how-to/measure-on-a-device.md",
         )

@@ -9,9 +9,9 @@ from typing import Literal
 from tinyvit.runtimes.network_analysis.accelerator_rules import FLOATS
 
 _FLOATS_REMARK = (
-    "  layers of an int8 file may take integers and return floats, which an NPU that computes in"
-    " float16 too accepts; one that computes only in integers needs every tensor in integers, as in"
-    " the files of --target qnn and --target rknn"
+    "  a layer of an int8 file may take integers and return floats: an NPU that also computes in"
+    " float16 accepts this; an NPU that computes only in integers needs every tensor in integers,"
+    " as in the files of --target qnn and --target rknn"
 )
 
 

@@ -10,6 +10,7 @@ from tinyvit.runtimes.network_analysis.accelerator_rules import (
 )
 from tinyvit.runtimes.network_analysis.coverage_result import Coverage, RefusedOperator
 from tinyvit.runtimes.network_analysis.inference_cost import CostWalk, InferenceCost
+from tinyvit.runtimes.network_analysis.node_order import sort_nodes
 from tinyvit.runtimes.network_analysis.tensor_facts import Shape, UnknownCostError
 
 
@@ -21,7 +22,7 @@ def check_graph(graph: NetworkGraph, file_name: str) -> Coverage:
         file_name: Name of the file for messages.
 
     Returns:
-        The operators that accelerators refuse.
+        The operators that accelerators refuse; what depends only on constants is not counted.
 
     Raises:
         ArtifactError: The network needs too much memory or time.
@@ -32,8 +33,9 @@ def check_graph(graph: NetworkGraph, file_name: str) -> Coverage:
     except UnknownCostError:
         walk.is_complete = False
     quantized = _find_quantized_tensors(graph)
+    nodes = _leave_out_constants(graph, file_name)
     refused = []
-    for node in graph.nodes:
+    for node in nodes:
         reason = _find_reason(node, graph, walk.shapes, quantized)
         if reason:
             refused.append(RefusedOperator(node.operator, _first_output(node), reason))
@@ -42,7 +44,16 @@ def check_graph(graph: NetworkGraph, file_name: str) -> Coverage:
         total = sum(walk.operations.values())
         on_cpu = sum(walk.operations.get(item.output, 0) for item in refused)
         share = on_cpu / max(1, total)
-    return Coverage(len(graph.nodes), tuple(refused), share)
+    return Coverage(len(nodes), tuple(refused), share)
+
+
+def _leave_out_constants(graph: NetworkGraph, file_name: str) -> list[Node]:
+    """Return the operators without those whose inputs are all constants: a compiler runs them."""
+    known = set(graph.constants)
+    for node in sort_nodes(graph.nodes, known.union(graph.inputs), file_name):
+        if node.operator == "Constant" or (node.inputs and known.issuperset(node.inputs)):
+            known.update(node.outputs)
+    return [node for node in graph.nodes if not node.outputs or not known.issuperset(node.outputs)]
 
 
 class _RecordingWalk(CostWalk):

@@ -208,6 +208,21 @@ def test_an_impossible_latency_is_an_error(
     assert "printed no median latency" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "cause"), [("", "is not a file"), ("absent", "does not exist")]
+)
+def test_a_runner_that_is_no_file_is_refused(
+    name: str,
+    cause: str,
+    workspace: Path,
+    small_classifier: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = workspace / name
+    assert cli.main(["device", str(small_classifier), "--adb", "--runner", str(path)]) == 1
+    assert f"--runner {path} {cause}: give the path of" in capsys.readouterr().err
+
+
 def test_a_long_line_of_output_takes_no_long_time() -> None:
     output = "count=1 " * 500_000 + "\ncount=1 median=2000\n"
     assert read_times(RUNNERS["litert"], output) == pytest.approx({"median": 2.0})

@@ -81,6 +81,16 @@ def test_unusual_operators_and_open_sizes_are_refused(tmp_path: Path) -> None:
     assert open_size.refused[1].reason == "sizes are only known at run time"
 
 
+def test_what_depends_only_on_constants_is_not_counted(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Erf", ["cast"], ["e"]),
+        helper.make_node("Add", ["x", "e"], ["y"]),
+        helper.make_node("Cast", ["c"], ["cast"], to=TensorProto.FLOAT),
+    ]
+    coverage = coverage_of(write_model(tmp_path / "m.onnx", nodes, [1, 16], {"c": [1] * 16}))
+    assert (coverage.operator_count, coverage.refused) == (1, ())
+
+
 def test_an_operator_of_floats_in_a_quantized_network_is_refused(tmp_path: Path) -> None:
     import onnx
 
