@@ -208,9 +208,7 @@ def test_an_impossible_latency_is_an_error(
     assert "printed no median latency" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("name", "cause"), [("", "is not a file"), ("absent", "does not exist")]
-)
+@pytest.mark.parametrize(("name", "cause"), [("", "is not a file"), ("absent", "does not exist")])
 def test_a_runner_that_is_no_file_is_refused(
     name: str,
     cause: str,
