@@ -119,8 +119,8 @@ def find_runner(path: Path) -> AndroidRunner:
             require_suitable_file(artifact, None if manifest is None else manifest.precision)
         return runner
     raise RequestError(
-        f"no benchmark program for Android is known for {artifact.format.name} files",
-        "export with --target litert, onnx or ort",
+        f"no benchmark program for Android is known for {path.suffix} files",
+        "export with --target litert, onnx, ort or qnn",
     )
 
 

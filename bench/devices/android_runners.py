@@ -66,7 +66,10 @@ class AndroidRunner:
     device: str = "cpu"
     format_arguments: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     libraries: tuple[str, ...] = ()
-    remedy: str = "run the command there by hand to find the cause"
+    remedy: str = (
+        "check that --runner is this program, built for this device; if it is, run it there by hand"
+        " to find the cause"
+    )
 
     def make_command(self, program: str, format_name: str, **values: str | int) -> list[str]:
         """Make the words of a command that runs the program.

@@ -34,7 +34,7 @@ def describe_compilation(compilation: Compilation) -> Coverage:
         decided_by="compiler",
         notes=(
             f"decided by {compilation.compiler} for"
-            f" {compilation.chip or compilation.checked_chip}, by the manifest",
+            f" {compilation.chip or compilation.checked_chip}, as the manifest states",
         ),
     )
 
@@ -48,7 +48,7 @@ def describe_outcome(compilation: Compilation) -> str:
     operators = compilation.cpu_operators or "no operator"
     return (
         f"{compilation.compiler} for {compilation.chip or compilation.checked_chip} left"
-        f" {operators} to the CPU, by the manifest"
+        f" {operators} to the CPU, as the manifest states"
     )
 
 

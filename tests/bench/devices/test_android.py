@@ -258,7 +258,7 @@ def test_a_file_for_a_gpu_is_not_called_one_for_an_npu(
     path.write_bytes(b"vtrt".ljust(256, b"\0"))
     manifest_path(path).write_text(make_manifest().to_json(), encoding="utf-8")
     assert measure(workspace, path, "--adb") == 1
-    assert "no benchmark program for Android is known for tensorrt files" in capsys.readouterr().err
+    assert "no benchmark program for Android is known for .engine files" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("folder", ["", "/data/local/tmp/tinyvit-a b|c", "/data/local/tmp/x"])
@@ -295,7 +295,7 @@ def test_format_without_a_program_is_refused(
 ) -> None:
     assert measure(workspace, small_openvino_classifier, "--adb") == 1
     err = capsys.readouterr().err
-    assert "no benchmark program for Android is known for openvino-ir files" in err
+    assert "no benchmark program for Android is known for .xml files" in err
 
 
 @pytest.mark.parametrize("number", ["0", "9e99", "1e-99", "...", "1.2.3", "nan", "-1"])

@@ -168,7 +168,7 @@ def test_the_manifest_of_a_compiled_file_states_what_stays_on_the_cpu(tmp_path: 
         "coverage: the compiler left 3 operators to the CPU, with 25.0% of the multiplications",
         "  2 Gemm: the compiler left it to the CPU",
         "  1 Softmax: the compiler left it to the CPU",
-        "  decided by rknn-toolkit2 2.5.0 for rk3588, by the manifest",
+        "  decided by rknn-toolkit2 2.5.0 for rk3588, as the manifest states",
     ]
 
 
@@ -187,7 +187,7 @@ def test_a_file_that_the_device_compiles_states_the_rules_and_the_compiler(tmp_p
     )
     assert check_coverage(artifact).describe() == [
         "coverage: accelerators accept all 5 operators",
-        "  QAIRT 2.51.0 for sm8650 left no operator to the CPU, by the manifest",
+        "  QAIRT 2.51.0 for sm8650 left no operator to the CPU, as the manifest states",
     ]
 
 
