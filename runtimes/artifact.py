@@ -153,8 +153,8 @@ def read_manifest(path: str | Path) -> Manifest | None:
         raise ArtifactError(
             f"{path} was written by tinyvit-export, but its manifest is missing or incomplete, so"
             " its preprocessing and labels are not known",
-            "copy the whole file again, or export it again; tools that rewrite a file may remove"
-            " the manifest",
+            "copy the whole file again, with the .json file beside it if there is one, or export it"
+            " again; tools that rewrite a file may remove the manifest",
         )
     return Manifest.from_json(texts[0]) if texts else None
 

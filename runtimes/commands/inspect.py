@@ -49,6 +49,7 @@ def make_inspect_parser(prog: str) -> CommandParser:
         "No inference engine is needed.",
         f"  {prog} tinyvit_5m.onnx\n"
         f"  {prog} tinyvit_5m.onnx --labels\n"
+        f"  {prog} tinyvit_5m.onnx --coverage\n"
         f"  {prog} tinyvit_5m.onnx --card -o model/README.md",
     )
     add_file_argument(parser)
@@ -67,7 +68,7 @@ def make_inspect_parser(prog: str) -> CommandParser:
         "--json",
         action="store_true",
         help='Print one JSON object: the whole manifest, and the field "intact", which states'
-        " whether the manifest is unchanged.",
+        " whether the manifest is unchanged. With --coverage, the operators instead.",
     )
     kind.add_argument(
         "--card",
@@ -91,8 +92,10 @@ def make_inspect_parser(prog: str) -> CommandParser:
 def _run_inspect(arguments: argparse.Namespace) -> int:
     if arguments.output is not None and not arguments.card:
         raise RequestError("-o was given without --card", "add --card, or leave -o out")
-    if arguments.coverage and arguments.card:
-        raise RequestError("--coverage and --card cannot be given together", "give one of them")
+    for option in ("card", "labels"):
+        if arguments.coverage and getattr(arguments, option):
+            cause = f"--coverage and --{option} cannot be given together"
+            raise RequestError(cause, "give one of them")
     file = resolve_model(arguments.file, make_progress(json_output=arguments.json))
     artifact = read_artifact(file)
     if arguments.coverage:

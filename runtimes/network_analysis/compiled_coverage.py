@@ -34,7 +34,8 @@ def describe_compilation(compilation: Compilation) -> Coverage:
         decided_by="compiler",
         notes=(
             f"decided by {compilation.compiler} for"
-            f" {compilation.chip or compilation.checked_chip}, as the manifest states",
+            f" {compilation.chip or compilation.checked_chip}, as the manifest states; what"
+            " converts the input and the output is not counted",
         ),
     )
 

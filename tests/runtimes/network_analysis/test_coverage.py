@@ -121,6 +121,14 @@ def test_the_command_prints_text_and_json(
     ]
 
 
+@pytest.mark.parametrize("option", ["--labels", "--card"])
+def test_an_option_for_the_manifest_is_refused(
+    option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert inspect(["m.onnx", "--coverage", option]) == 1
+    assert f"--coverage and {option} cannot be given together" in capsys.readouterr().err
+
+
 COMPILED_FORMATS = {"qnn-context", "rknn", "tensorrt"}
 """Formats of compiled files, whose manifest states what the compiler decided."""
 
@@ -168,7 +176,8 @@ def test_the_manifest_of_a_compiled_file_states_what_stays_on_the_cpu(tmp_path: 
         "coverage: the compiler left 3 operators to the CPU, with 25.0% of the multiplications",
         "  2 Gemm: the compiler left it to the CPU",
         "  1 Softmax: the compiler left it to the CPU",
-        "  decided by rknn-toolkit2 2.5.0 for rk3588, as the manifest states",
+        "  decided by rknn-toolkit2 2.5.0 for rk3588, as the manifest states; what converts the"
+        " input and the output is not counted",
     ]
 
 
