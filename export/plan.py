@@ -190,10 +190,12 @@ def _name_paths(config: ExportConfig, targets: Sequence[Target]) -> tuple[Path, 
     output = Path(".") if config.output_path is None else Path(config.output_path)
     stem = choose_file_stem(config)  # Called even if unused, because it refuses unknown models.
     if _output_is_folder(config, output, targets[0].suffix):
-        if output.exists() and not output.is_dir():
+        suffixes = tuple(get_target(name).suffix for name in target_names())
+        is_file_name = not output.exists() and str(config.output_path).endswith(suffixes)
+        if is_file_name or (output.exists() and not output.is_dir()):
             raise RequestError(
-                f"-o {output} is a file, and the artifacts of several targets go into a folder",
-                "give -o a folder",
+                f"-o {output} names a file, and the artifacts of several targets go into a folder",
+                "give -o a folder, such as out/",
             )
         return tuple(output / f"{stem}{target.suffix}" for target in targets)
     suffix = targets[0].suffix  # Only one target is requested.

@@ -169,7 +169,7 @@ def _find_libraries(
     if args.threads is not None:
         raise RequestError(
             f"--threads sets CPU threads, and {name} runs on the NPU",
-            "omit --threads, or measure the files for the CPU with another command",
+            "omit --threads, or measure the files for the CPU with another command and -o",
         )
     required = dict.fromkeys(name for runner in for_npu.values() for name in runner.libraries)
     return find_libraries(args.runner_libs, tuple(required))

@@ -66,6 +66,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ({"output_path": "file/x.onnx"}, "a part of this path is a file, not a folder"),
         ({"output_path": "file/new/x.onnx"}, "a part of this path is a file, not a folder"),
         ({"output_path": "file", "targets": ("all",)}, "give -o a folder"),
+        ({"output_path": "x.xml", "targets": ("onnx", "openvino")}, "x.xml names a file, and the"),
         ({"output_path": "x" * 300 + ".onnx"}, "shorter name"),
         ({"output_path": "x" * 252 + ".onnx"}, "shorter name"),
     ],
