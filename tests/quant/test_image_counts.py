@@ -9,7 +9,7 @@ from tinyvit.quant.image_counts import choose_batch_size, scale_image_count
 
 @pytest.mark.parametrize(
     ("height", "width", "batch"),
-    [(224, 224, 8), (512, 512, 8), (512, 1024, 4), (1024, 1024, 2), (2048, 4096, 1)],
+    [(224, 224, 8), (256, 256, 8), (384, 384, 3), (512, 512, 2), (512, 1024, 1), (2048, 4096, 1)],
 )
 def test_fewer_large_images_pass_through_the_network_together(
     height: int, width: int, batch: int
