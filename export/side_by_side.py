@@ -38,7 +38,7 @@ process takes as long to start as some targets take to make a file."""
 
 _BASE_BYTES = 2**30
 _BYTES_PER_PARAMETER = 60
-_BYTES_PER_PIXEL = 2000
+_BYTES_PER_PIXEL = 8000
 """Memory of a process that makes artifacts (docs/lab-notes/engines.md, "Duration of the command").
 """
 
