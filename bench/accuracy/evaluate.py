@@ -14,6 +14,7 @@ from tinyvit.bench.accuracy.class_numbering import check_class_numbering
 from tinyvit.bench.accuracy.cluster import predict_on_cluster
 from tinyvit.bench.accuracy.journal import Journal, PredictionLimits, open_journal
 from tinyvit.bench.accuracy.options import EvaluationOptions, open_classifier
+from tinyvit.bench.accuracy.prediction_table import PredictionTable
 from tinyvit.bench.accuracy.predictions import ImagePrediction, predict_samples
 from tinyvit.bench.artifact_info import hash_artifact
 from tinyvit.data.dataset import Dataset, Sample
@@ -56,7 +57,7 @@ class Evaluation:
     labels: tuple[Label, ...]
     samples: tuple[Sample, ...]
     truths: tuple[tuple[int, ...], ...]
-    predictions: tuple[ImagePrediction, ...]
+    predictions: Sequence[ImagePrediction]
     seconds: float
     engine: RuntimeInfo
     preprocess: Preprocess
@@ -148,7 +149,7 @@ def make_evaluation(
         labels=classifier.labels,
         samples=matched.samples,
         truths=matched.class_indices,
-        predictions=tuple(predictions),
+        predictions=predictions,
         seconds=seconds,
         engine=classifier.describe().runtime,
         preprocess=classifier.preprocess,
@@ -172,7 +173,7 @@ class _PredictionCollector:
 
     def collect(
         self, new_predictions: Iterator[ImagePrediction], journal: Journal | None
-    ) -> list[ImagePrediction]:
+    ) -> PredictionTable:
         """Collect the predictions of an earlier run from the journal, then the new ones.
 
         Args:
@@ -184,7 +185,7 @@ class _PredictionCollector:
             The prediction for every image.
         """
         earlier_predictions = journal.initial_predictions if journal else []
-        predictions: list[ImagePrediction] = []
+        predictions = PredictionTable()
         total = len(self._truths)
         try:
             with restore_interrupt():

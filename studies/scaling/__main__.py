@@ -3,8 +3,9 @@
     python -m tinyvit.studies.scaling [-o docs/results] [--quick] [--part NAME ...]
 
 The command writes a Markdown page, a JSON record and pictures, which are named after the kind of
-machine. It takes less than 25 minutes on two cores that do nothing else. The end of the page, after
-a comment that says so, is written by hand, and kept.
+machine. It takes less than 25 minutes on two cores that do nothing else, without the parts with
+very many pictures, which run only when --part names them: each takes about half an hour more, and
+5 GB of the disk. The end of the page, after a comment that says so, is written by hand, and kept.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from tinyvit.progress import Progress, make_progress
 from tinyvit.serialization import read_json
 from tinyvit.studies.figures import name_machine_kind
 from tinyvit.studies.scaling.curves import Part
+from tinyvit.studies.scaling.long_parts import LONG_PARTS
 from tinyvit.studies.scaling.network_parts import NETWORK_PARTS
 from tinyvit.studies.scaling.page import (
     ScalingRecord,
@@ -41,8 +43,10 @@ from tinyvit.studies.scaling.page import (
 from tinyvit.studies.scaling.picture_parts import PICTURE_PARTS
 from tinyvit.studies.scaling.plan import FULL, QUICK, Budget, ScalingPlan
 
-PART_NAMES = (*NETWORK_PARTS, *PICTURE_PARTS)
-"""Names of the parts, in the order of the page."""
+USUAL_PARTS = (*NETWORK_PARTS, *PICTURE_PARTS)
+"""Names of the parts that are measured unless --part names others."""
+PART_NAMES = (*USUAL_PARTS, *LONG_PARTS)
+"""Names of all parts, in the order of the page."""
 _PROGRAM = "python -m tinyvit.studies.scaling"
 _EXAMPLES = f"""\
   {_PROGRAM} -o docs/results --pictures docs/images
@@ -64,9 +68,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--part",
         nargs="+",
         choices=PART_NAMES,
-        default=list(PART_NAMES),
+        default=list(USUAL_PARTS),
         metavar="NAME",
-        help=f"parts to measure: {', '.join(PART_NAMES)} (default: all)",
+        help=f"parts to measure: {', '.join(USUAL_PARTS)} (default: all of these), and"
+        f" {', '.join(LONG_PARTS)}, each of which takes about half an hour and 5 GB of the disk",
     )
     add("--quick", action="store_true", help="measure a few small networks, to try the program")
     add(
@@ -141,7 +146,7 @@ def _measure_part(name: str, plan: ScalingPlan, folder: Path, progress: Progress
     if name in NETWORK_PARTS:
         part = NETWORK_PARTS[name].measure(name, plan, folder, progress)
     else:
-        part = PICTURE_PARTS[name](plan, folder, progress)
+        part = {**PICTURE_PARTS, **LONG_PARTS}[name](plan, folder, progress)
     disturbances = detect_interference(before, take_snapshot())
     return replace(part, date=date, notes=(*part.notes, *disturbances))
 

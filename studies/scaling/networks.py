@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tinyvit.image_sizes import compute_window_sizes
 from tinyvit.studies.scaling.plan import BASE_VARIANT
 from tinyvit.variants import IMAGENET_1K, VARIANTS
+
+if TYPE_CHECKING:
+    from tinyvit.nn.model import TinyViT
 
 _PRODUCER = "tinyvit.studies.scaling"
 """Name of the program that wrote a file."""
@@ -41,6 +45,20 @@ class Network:
         batch = "-any-batch" if self.has_dynamic_batch else ""
         return f"{self.variant}-{self.classes}-{self.img_size}-{window}{batch}.onnx"
 
+    def build(self) -> TinyViT:
+        """Make the network, always with the same random weights."""
+        import torch
+
+        from tinyvit.nn.model import TinyViT
+
+        variant = VARIANTS[self.variant]
+        if self.depths is not None:
+            variant = replace(variant, depths=self.depths)
+        windows = compute_window_sizes(self.window_img_size or self.img_size)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return TinyViT(variant, self.classes, self.img_size, windows).eval()
+
     def save(self, folder: Path) -> tuple[Path, int]:
         """Write the network as the target "onnx" does, unless the file exists.
 
@@ -55,21 +73,13 @@ class Network:
             ArtifactError: The network cannot be traced.
         """
         import onnx_ir as ir
-        import torch
 
         from tinyvit.export.tracing import trace
         from tinyvit.nn.cost import count_macs
         from tinyvit.nn.fold import fold_model
-        from tinyvit.nn.model import TinyViT
 
-        variant = VARIANTS[self.variant]
-        if self.depths is not None:
-            variant = replace(variant, depths=self.depths)
-        windows = compute_window_sizes(self.window_img_size or self.img_size)
         path = folder / self.file_name
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            model = TinyViT(variant, self.classes, self.img_size, windows).eval()
+        model = self.build()
         if not path.exists():
             graph = trace(fold_model(model), batch=None if self.has_dynamic_batch else 1)
             onnx_model = graph.to_onnx()

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
-from PIL import Image
 
 from tinyvit.bench.accuracy.cluster import SHARD_IMAGES
 from tinyvit.bench.ray_cluster import require_ray
 from tinyvit.errors import ArtifactError, MissingDependencyError
 from tinyvit.labels import Label
 from tinyvit.progress import Progress
-from tinyvit.quant.calibration_data import MAX_IMAGES
 from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.studies.export_process import run_export
 from tinyvit.studies.scaling.curves import MEMORY, SECONDS, Curve, Part, Point, extrapolate
+from tinyvit.studies.scaling.generated_pictures import link_pictures, save_pictures
 from tinyvit.studies.scaling.plan import Budget, ScalingPlan
 from tinyvit.studies.scaling.processes import (
     RunCost,
@@ -30,13 +26,8 @@ from tinyvit.studies.scaling.processes import (
     measure_listing,
 )
 
-_PICTURE_SIDE = 64
-"""Width and height of the generated pictures in pixels."""
-_LINKS_OF_A_FILE = 50_000
-"""Number of names that one picture gets. File systems allow 65,000, for example."""
 _EXTRAPOLATED_PICTURES = 1_000_000
-"""Number of pictures to which the last two points of accuracy are continued. Those of a calibration
-are continued to the largest number that it accepts."""
+"""Number of pictures to which the last two points are continued."""
 _CLUSTER_PICTURES, _CLUSTER_MACHINES = 50_000, 100
 """A validation set of the size of ImageNet's, and a cluster, for which a time is computed."""
 
@@ -63,57 +54,6 @@ def export_demo(folder: Path, img_size: int) -> Path:
     return path
 
 
-def save_pictures(folder: Path, count: int, labels: tuple[Label, ...]) -> Path:
-    """Generate different pictures of noise, in one folder for each class.
-
-    Args:
-        folder: Folder that contains the folder of each number of pictures.
-        count: Number of pictures, at least as many as classes.
-        labels: The classes, of which as many are used as there are pictures.
-
-    Returns:
-        The folder of these pictures.
-    """
-    root = folder / f"pictures-{count}"
-    if root.is_dir():
-        return root
-    rng = np.random.default_rng(0)
-    names = [label.wnid or label.name for label in labels[:count]]
-    for name in names:
-        (root / name).mkdir(parents=True)
-    shape = (_PICTURE_SIDE, _PICTURE_SIDE, 3)
-    for index in range(count):
-        picture = Image.fromarray(rng.integers(0, 256, shape, np.uint8))
-        picture.save(root / names[index % len(names)] / f"{index:07}.jpg")
-    return root
-
-
-def link_pictures(folder: Path, count: int, labels: tuple[Label, ...]) -> Path:
-    """Make many names of few pictures, in one folder for each class.
-
-    Args:
-        folder: Folder that contains the folder of each number of pictures.
-        count: Number of names, at least as many as classes.
-        labels: The classes, of which as many are used as there are names.
-
-    Returns:
-        The folder of these names.
-    """
-    root = folder / f"names-{count}"
-    classes = save_pictures(folder, min(count, len(labels)), labels)
-    sources = sorted(classes.glob("*/*.jpg"))
-    for index in range(count):
-        number = index % len(sources)
-        path = root / sources[number].parent.name / f"{index:07}.jpg"
-        if index // len(sources) % _LINKS_OF_A_FILE:
-            os.link(sources[number], path)
-            continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(sources[number], path)
-        sources[number] = path
-    return root
-
-
 def measure_listings(plan: ScalingPlan, folder: Path, progress: Progress) -> Part:
     """Measure how the time and memory of a list of pictures grow with their number."""
     path = export_demo(folder, plan.img_size)
@@ -127,7 +67,7 @@ def measure_listings(plan: ScalingPlan, folder: Path, progress: Progress) -> Par
             shutil.rmtree(pictures)
 
     part = Part("listing", "Number of pictures: their list", "pictures")
-    return _measure_counts(part, plan.listing_counts, measure, plan, progress)
+    return measure_counts(part, plan.listing_counts, measure, plan, progress)
 
 
 def measure_pictures(plan: ScalingPlan, folder: Path, progress: Progress) -> Part:
@@ -140,8 +80,8 @@ def measure_pictures(plan: ScalingPlan, folder: Path, progress: Progress) -> Par
         return call_in_process(measure_accuracy, path, pictures)
 
     part = Part("pictures", "Number of pictures: accuracy", "pictures")
-    measured = _measure_counts(part, plan.picture_counts, measure, plan, progress)
-    return _add_extrapolation(measured, _EXTRAPOLATED_PICTURES, " and the list of the pictures")
+    measured = measure_counts(part, plan.picture_counts, measure, plan, progress)
+    return _add_extrapolation(measured, _EXTRAPOLATED_PICTURES, "many-pictures")
 
 
 def measure_calibrations(plan: ScalingPlan, folder: Path, progress: Progress) -> Part:
@@ -153,8 +93,8 @@ def measure_calibrations(plan: ScalingPlan, folder: Path, progress: Progress) ->
         return call_in_process(measure_calibration, pictures, count, plan.img_size)
 
     part = Part("calibration", "Number of pictures: calibration", "pictures")
-    measured = _measure_counts(part, plan.calibration_counts, measure, plan, progress)
-    return _add_extrapolation(measured, MAX_IMAGES)
+    measured = measure_counts(part, plan.calibration_counts, measure, plan, progress)
+    return _add_extrapolation(measured, _EXTRAPOLATED_PICTURES, "many-calibration")
 
 
 def measure_workers(plan: ScalingPlan, folder: Path, progress: Progress) -> Part:
@@ -171,7 +111,7 @@ def measure_workers(plan: ScalingPlan, folder: Path, progress: Progress) -> Part
     def measure(workers: int) -> RunCost:
         return call_in_process(measure_accuracy, path, pictures, workers)
 
-    measured = _measure_counts(part, plan.workers, measure, plan, progress)
+    measured = measure_counts(part, plan.workers, measure, plan, progress)
     curves = tuple(
         replace(curve, name="accuracy") for curve in measured.curves if curve.quantity == SECONDS
     )
@@ -218,17 +158,29 @@ def _read_labels(path: Path) -> tuple[Label, ...]:
     return tuple(manifest.labels)
 
 
-def _measure_counts(
+def measure_counts(
     part: Part,
     counts: tuple[int, ...],
     measure: Callable[[int], RunCost],
     plan: ScalingPlan,
     progress: Progress,
 ) -> Part:
-    """Measure ascending numbers, as long as the next one is expected to end within the time."""
+    """Measure ascending numbers, as long as the next one is expected to end within the time.
+
+    Args:
+        part: The part without its curves.
+        counts: The numbers, in ascending order.
+        measure: Function that measures one number.
+        plan: The plan, which states the time of the part.
+        progress: Receives messages.
+
+    Returns:
+        The part with its curves.
+    """
     budget = Budget(plan.part_seconds)
     seconds: list[Point] = []
     memory: list[Point] = []
+    with_list: list[Point] = []
     notes: list[str] = []
     for count in counts:
         if not budget.allows(extrapolate(seconds, count) or 0.0):
@@ -239,28 +191,32 @@ def _measure_counts(
         seconds.append((count, cost.seconds))
         if cost.grown_bytes is not None:
             memory.append((count, cost.grown_bytes / 2**20))
-    points = {SECONDS: seconds, MEMORY: memory}
+        if cost.with_list_bytes is not None:
+            with_list.append((count, cost.with_list_bytes / 2**20))
+    points = (
+        ("one thread", SECONDS, seconds),
+        ("one thread", MEMORY, memory),
+        ("one thread, with the list of pictures", MEMORY, with_list),
+    )
     curves = tuple(
-        Curve("one thread", quantity, tuple(values))
-        for quantity, values in points.items()
-        if values
+        Curve(name, quantity, tuple(values)) for name, quantity, values in points if values
     )
     return replace(part, curves=curves, notes=tuple(notes), seconds=budget.elapsed_s)
 
 
-def _add_extrapolation(part: Part, count: int, left_out: str = "") -> Part:
-    """Add a note that continues the line through the last two points.
+def _add_extrapolation(part: Part, count: int, measured_in: str) -> Part:
+    """Add a note that continues the line of the time through its last two points.
 
-    `left_out` names what the memory does not contain, besides imported packages.
+    `measured_in` names the part that measures the memory of so many pictures.
     """
-    totals = {curve.quantity: extrapolate(curve.points, count) for curve in part.curves}
-    total_s, total_mib = totals.get(SECONDS), totals.get(MEMORY)
-    if total_s is None or total_mib is None:
+    times = [curve for curve in part.curves if curve.quantity == SECONDS]
+    total_s = extrapolate(times[0].points, count) if times else None
+    if total_s is None:
         return part
     note = (
         f"Extrapolated from the last two points, not run: {count:,} pictures would take"
-        f" {total_s / 3600:.1f} hours, and {total_mib / 1024:.1f} GiB more than the imported"
-        f" packages{left_out}."
+        f" {total_s / 3600:.1f} hours. The part {measured_in} measures the memory for so many"
+        " pictures."
     )
     return replace(part, notes=(*part.notes, note))
 

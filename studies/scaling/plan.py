@@ -29,9 +29,13 @@ class ScalingPlan:
         workers: Numbers of Ray workers.
         worker_pictures: Number of pictures that the Ray workers classify together.
         depths: Blocks of the four stages, to make networks small; None for those of the variant.
+        long_counts: Numbers of pictures for the parts that run only when named, at least 32.
+        long_img_size: Size of the pictures, and of the images of the network, in these parts.
+        long_depths: Blocks of the four stages of the network in these parts.
+        long_part_seconds: Time of each of these parts, after which no further point of it begins.
         run_seconds: Time for the runs of one point, of which at least three are made.
         part_seconds: Time of a part, after which no further point of it begins.
-        total_seconds: Time of all parts, after which no further point begins.
+        total_seconds: Time of all other parts, after which no further point of them begins.
     """
 
     img_size: int = 224
@@ -47,6 +51,10 @@ class ScalingPlan:
     workers: tuple[int, ...] = (1, 2, 4)
     worker_pictures: int = 1024
     depths: tuple[int, int, int, int] | None = None
+    long_counts: tuple[int, ...] = (10_000, 100_000, 1_000_000)
+    long_img_size: int = 32
+    long_depths: tuple[int, int, int, int] = (1, 1, 1, 1)
+    long_part_seconds: float = 7200.0
     run_seconds: float = 2.0
     part_seconds: float = 400.0
     total_seconds: float = 1440.0
@@ -64,6 +72,7 @@ QUICK = ScalingPlan(
     listing_counts=(8, 16),
     picture_counts=(8, 16),
     calibration_counts=(32, 40),
+    long_counts=(32, 40),
     workers=(1, 2),
     worker_pictures=16,
     depths=(1, 1, 1, 1),

@@ -6,7 +6,7 @@ import multiprocessing
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TypeVar
@@ -41,11 +41,13 @@ class RunCost:
     Attributes:
         seconds: Median time of a run, or time of the piece of work.
         grown_bytes: How much the largest memory of the process grew since it had imported what it
-            needs; None where the system does not report it.
+            needs, and had listed the pictures; None where the system does not report it.
+        with_list_bytes: The same, since it began to list the pictures; None if it lists none.
     """
 
     seconds: float
     grown_bytes: int | None
+    with_list_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -67,27 +69,31 @@ class Run:
     seconds: float = 2.0
 
 
-def call_in_process(function: Callable[..., Result], *arguments: object) -> Result:
+def call_in_process(
+    function: Callable[..., Result], *arguments: object, limit_s: float | None = None
+) -> Result:
     """Call a function in a new process.
 
     Args:
         function: A function of a module.
         *arguments: Its arguments, which must be picklable.
+        limit_s: Longest duration of the process; None for ten minutes.
 
     Returns:
         What the function returned.
 
     Raises:
-        ArtifactError: The process did not answer within ten minutes, for example because the system
+        ArtifactError: The process did not answer within this time, for example because the system
             killed it.
     """
+    limit_s = _LIMIT_S if limit_s is None else limit_s
     context = multiprocessing.get_context("spawn")
     with protect_worker_processes(), context.Pool(1) as pool:
         try:
-            return pool.apply_async(function, arguments).get(_LIMIT_S)
+            return pool.apply_async(function, arguments).get(limit_s)
         except multiprocessing.TimeoutError as error:
             raise ArtifactError(
-                f"a process did not end within {_LIMIT_S} s",
+                f"a process did not end within {limit_s:g} s",
                 "check whether the machine has enough memory, or measure less",
             ) from error
 
@@ -131,9 +137,13 @@ def measure_accuracy(path: Path, pictures: Path, ray_workers: int | None = None)
         ray_workers: Number of Ray workers on this machine, of one thread each; None for this
             process alone.
     """
-    dataset = open_dataset(DatasetLocation(str(pictures)))
     if ray_workers is None:
-        return _time_evaluation(path, dataset, EvaluationOptions(threads=1))
+        before_list = _read_memory_after_reset()
+        dataset = open_dataset(DatasetLocation(str(pictures)))
+        listing_bytes = _measure_growth(before_list)
+        cost = _time_evaluation(path, dataset, EvaluationOptions(threads=1))
+        return _add_list(cost, before_list, listing_bytes)
+    dataset = open_dataset(DatasetLocation(str(pictures)))
     import ray
 
     ray.init(num_cpus=ray_workers, include_dashboard=False, log_to_driver=False)
@@ -180,6 +190,14 @@ def _read_memory_after_reset() -> int | None:
     with suppress(OSError):
         _CLEAR_REFS.write_text("5", encoding="ascii")  # man 5 proc_pid_clear_refs
     return machine.read_peak_memory_bytes()
+
+
+def _add_list(cost: RunCost, before_list: int | None, listing_bytes: int | None) -> RunCost:
+    """Add the memory since the list of pictures was begun, with the largest one of its making."""
+    total = _measure_growth(before_list)
+    if total is None or listing_bytes is None:
+        return cost
+    return replace(cost, with_list_bytes=max(total, listing_bytes))
 
 
 def _measure_growth(before: int | None) -> int | None:

@@ -1,0 +1,69 @@
+"""The parts of the study with very many pictures. They run only when they are named.
+
+The pictures and the network are small, because only the number of pictures matters here.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from tinyvit.labels import imagenet_labels
+from tinyvit.progress import Progress
+from tinyvit.studies.scaling.curves import Part
+from tinyvit.studies.scaling.generated_pictures import save_pictures
+from tinyvit.studies.scaling.networks import Network
+from tinyvit.studies.scaling.picture_parts import measure_counts
+from tinyvit.studies.scaling.plan import ScalingPlan
+from tinyvit.studies.scaling.processes import RunCost, call_in_process, measure_accuracy
+
+
+def measure_many_pictures(plan: ScalingPlan, folder: Path, progress: Progress) -> Part:
+    """Measure how the time and memory of accuracy grow up to very many pictures."""
+    path = _make_network(plan).save(folder)[0]
+    part = Part("many-pictures", "Very many pictures: accuracy", "pictures")
+
+    def measure(pictures: Path, _: int) -> RunCost:
+        return call_in_process(measure_accuracy, path, pictures, limit_s=plan.long_part_seconds)
+
+    return _measure_part(part, measure, plan, folder, progress)
+
+
+def _make_network(plan: ScalingPlan) -> Network:
+    return Network(plan.long_img_size, depths=plan.long_depths)
+
+
+def _measure_part(
+    part: Part,
+    measure: Callable[[Path, int], RunCost],
+    plan: ScalingPlan,
+    folder: Path,
+    progress: Progress,
+) -> Part:
+    """Measure a part. `measure` gets the folder and the number of pictures."""
+    network = _make_network(plan)
+    macs = network.save(folder)[1]
+    labels = imagenet_labels(network.classes)
+    assert labels is not None  # `Network.classes` is that of ImageNet-1k unless it is given
+
+    def measure_count(count: int) -> RunCost:
+        pictures = save_pictures(folder, count, labels, plan.long_img_size)
+        try:
+            return measure(pictures, count)
+        finally:
+            shutil.rmtree(pictures)  # A million pictures take 4 GB.
+
+    limited = replace(plan, part_seconds=plan.long_part_seconds)
+    measured = measure_counts(part, plan.long_counts, measure_count, limited, progress)
+    side = plan.long_img_size
+    note = (
+        f"Pictures of {side} x {side} pixels and a network of {sum(plan.long_depths)} blocks,"
+        f" {macs / 1e6:.0f} million multiply-accumulates for each picture."
+    )
+    return replace(measured, notes=(note, *measured.notes))
+
+
+LONG_PARTS = {"many-pictures": measure_many_pictures}
+"""Name -> function that measures the part."""
