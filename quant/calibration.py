@@ -25,11 +25,11 @@ from tinyvit.quant.observers import (
     EIGHT_BIT_LIMIT,
     METHOD,
     OBSERVER,
+    StateWriter,
     create_observers,
     load_observers,
     observe_tensors,
     read_range,
-    save_observers,
 )
 from tinyvit.quant.quantized_network import (
     attention_modules,
@@ -44,10 +44,11 @@ class CalibrationOptions:
     """How a calibration is done.
 
     Attributes:
-        state_file: A file that stores the state of the calibration. It is written after every batch
-            and removed at the end. If the file exists, calibration continues from it, with the same
-            result. Its name must be different for every network, set of images, observer and value
-            of `every_tensor`. If None, no state is stored.
+        state_file: A file that stores the state of the calibration. It is written after the first
+            batch, and then after a batch whenever some time has passed (`MAX_SAVING_SHARE` of
+            `quant.observers`), and removed at the end. If the file exists, calibration continues
+            from it, with the same result. Its name must be different for every network, set of
+            images, observer and value of `every_tensor`. If None, no state is stored.
         observer: The name of an observer class in `torchao.quantization.pt2e`.
         every_tensor: Whether every tensor of the network is observed, for targets that quantize all
             (`QuantScheme.every_tensor`), instead of those that any other target quantizes.
@@ -192,11 +193,11 @@ def measure_tensors(
         if finished_images == 0:
             # The file is damaged, and some observers may have been loaded from it.
             observers = create_observers(tensors, options.observer)
+    writer = StateWriter(observers, state_file)
     with torch.inference_mode(), observe_tensors(tensors, observers):
         for start in range(finished_images, len(images), batch_size):
             folded(images[start : start + batch_size])
-            if state_file is not None:
-                save_observers(observers, start + batch_size, state_file)
+            writer.write(start + batch_size)
             progress.advance("calibrating", min(start + batch_size, len(images)), len(images))
     scales = {}
     for point, point_observer in observers.items():

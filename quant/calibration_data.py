@@ -7,27 +7,26 @@ equal, only the first is used.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from tinyvit.data.calibration_images import (
-    CalibrationImage,
-    Pixels,
-    list_calibration_images,
-    order_calibration_images,
-)
-from tinyvit.errors import ImageError, RequestError
+from tinyvit.data.calibration_images import Pixels
+from tinyvit.errors import RequestError
 from tinyvit.preprocess import Preprocess
-from tinyvit.quant.image_decoding import check_unreadable, decode_images
+from tinyvit.quant.distinct_images import (
+    DistinctImages,
+    begin_hash,
+    list_in_order,
+    read_distinct_images,
+    update_hash,
+)
+from tinyvit.quant.pixel_source import PixelSource
 
 MIN_IMAGES = 32
 """Smallest number of calibration images. Fewer do not cover the range of the activations."""
-MAX_IMAGES = 10_000
-"""Largest number of calibration images. More only take longer."""
+MAX_IMAGES = 1_000_000
+"""Largest number of calibration images. Hundreds are enough; more take longer, and the memory for
+the list of their names."""
 CALIBRATION_COUNT = 256
 """Default number of calibration images of up to 512 x 512 pixels (see `quant.image_counts`), except
 for synthetic images (`synthetic.DEFAULT_COUNT`)."""
@@ -42,13 +41,14 @@ class CalibrationSet:
     """Images for calibration.
 
     Attributes:
-        pixels: RGB pixels, uint8 (N, H, W, 3), resized and cropped to the input size.
+        pixels: RGB pixels, uint8 (N, H, W, 3), resized and cropped to the input size. Not all of
+            them are in memory if there are many.
         source: Description of where the images come from, on one line.
         sha256: Hex digest of the preprocessing settings and of the pixels, in this order.
         skipped: Number of image files that could not be read.
     """
 
-    pixels: Pixels
+    pixels: PixelSource
     source: str
     sha256: str
     skipped: int = 0
@@ -65,41 +65,9 @@ class CalibrationSet:
             preprocess: The preprocessing that was applied to the images.
             skipped: Number of files that could not be read.
         """
-        digest = hashlib.sha256(json.dumps(asdict(preprocess), sort_keys=True).encode())
-        digest.update(np.ascontiguousarray(pixels).data)
+        digest = begin_hash(preprocess)
+        update_hash(digest, pixels)
         return cls(pixels, source, digest.hexdigest(), skipped)
-
-
-@dataclass(frozen=True)
-class _DistinctImages:
-    """The different images of a source, and the numbers of images that were left out.
-
-    Attributes:
-        pixels: RGB pixels, uint8 (N, H, W, 3).
-        available: Number of images in the source.
-        unreadable: Number of images that could not be read.
-        copies: Number of images whose pixels equal those of an earlier one.
-        notes: Clauses about what else the source contains, such as hidden files and links.
-    """
-
-    pixels: Pixels
-    available: int
-    unreadable: int
-    copies: int
-    notes: tuple[str, ...]
-
-    def describe(self, data: Path, seed: int) -> str:
-        """Describe where the images come from and how many were left out.
-
-        The text follows the number of images in use, as in "64 of 900 images in photos, seed 0".
-        """
-        facts = [f"of {self.available} images in {data.name}", f"seed {seed}"]
-        if self.unreadable:
-            facts.append(f"{self.unreadable} unreadable")
-        if self.copies:
-            facts.append(f"{self.copies} copies")
-        facts += self.notes
-        return ", ".join(facts)
 
 
 def read_calibration_set(
@@ -126,9 +94,10 @@ def read_calibration_set(
         ImageError: The folder cannot be read, or has no images.
     """
     check_calibration_count(count)
-    images = _read_distinct_images(Path(data), preprocess, count, seed)
+    images = _read_images(Path(data), preprocess, count, seed)
     source = f"{len(images.pixels)} {images.describe(Path(data), seed)}"
-    return CalibrationSet.from_pixels(images.pixels, source, preprocess, images.unreadable)
+    sha256, _ = images.hold_out(0)
+    return CalibrationSet(images.pixels, source, sha256, images.unreadable)
 
 
 def read_calibration_split(
@@ -162,7 +131,7 @@ def read_calibration_split(
         ImageError: The folder cannot be read, or has no images.
     """
     check_calibration_count(count)
-    images = _read_distinct_images(Path(data), preprocess, count + max_held_out, seed)
+    images = _read_images(Path(data), preprocess, count + max_held_out, seed, max_held_out)
     distinct_count = len(images.pixels)
     desired_count = max(distinct_count // 5, MIN_AGREEMENT_IMAGES, distinct_count - count)
     held_out_count = min(max_held_out, desired_count, distinct_count - MIN_IMAGES)
@@ -171,11 +140,10 @@ def read_calibration_split(
             f"{data} has only {distinct_count} different images, all of which calibration needs",
             f"give {2 * MIN_IMAGES} or more images, or labeled images with --val-data",
         )
-    calibration_count = distinct_count - held_out_count
-    pixels = images.pixels[:calibration_count]
-    source = f"{len(pixels)} {images.describe(Path(data), seed)}, {held_out_count} held out"
-    calibration = CalibrationSet.from_pixels(pixels, source, preprocess, images.unreadable)
-    return calibration, images.pixels[calibration_count:]
+    sha256, held_out = images.hold_out(held_out_count)
+    description = f"{images.describe(Path(data), seed)}, {held_out_count} held out"
+    source = f"{len(images.pixels)} {description}"
+    return CalibrationSet(images.pixels, source, sha256, images.unreadable), held_out
 
 
 def check_calibration_count(count: int) -> None:
@@ -194,56 +162,17 @@ def check_calibration_count(count: int) -> None:
         )
 
 
-def _read_distinct_images(
-    data: Path, preprocess: Preprocess, count: int, seed: int
-) -> _DistinctImages:
+def _read_images(
+    data: Path, preprocess: Preprocess, count: int, seed: int, max_held_out: int = 0
+) -> DistinctImages:
     """Read images in an order that depends on the seed, until `count` different ones are found."""
-    listing = list_calibration_images(data)
-    images = order_calibration_images(listing.images, seed)
-    shape = (min(count, len(images)), preprocess.height, preprocess.width, 3)
-    pixels = np.empty(shape, np.uint8)
-    digests: set[bytes] = set()
-    errors: list[ImageError] = []
-    copies = 0
-    decoded_images = decode_images((image.get_source for image in images), preprocess)
-    for image, decoded in zip(images, decoded_images):
-        if isinstance(decoded, ImageError):
-            errors.append(decoded)
-            # A source with too many unreadable images is refused before all have been decoded.
-            check_unreadable(errors, len(images), readable_count=len(digests) + copies)
-            continue
-        _check_not_single_color(decoded, image, data)
-        digest = hashlib.sha256(decoded.data).digest()
-        if digest in digests:
-            copies += 1
-            continue
-        pixels[len(digests)] = decoded
-        digests.add(digest)
-        if len(digests) == count:
-            break
-    distinct = _DistinctImages(
-        pixels=pixels[: len(digests)],
-        available=len(images),
-        unreadable=len(errors),
-        copies=copies,
-        notes=listing.notes,
-    )
-    decoded_count = len(digests) + copies + len(errors)
-    check_unreadable(errors, image_count=decoded_count)
-    _check_enough_images(distinct, data)
-    return distinct
+    listing = list_in_order(data, seed)
+    images = read_distinct_images(data, listing, preprocess, count, max_held_out)
+    _check_enough_images(images, data)
+    return images
 
 
-def _check_not_single_color(pixels: Pixels, image: CalibrationImage, data: Path) -> None:
-    """Refuse an image, uint8 (H, W, 3), in which all pixels are equal."""
-    if (pixels == pixels[0, 0]).all():
-        raise RequestError(
-            f"the image {image.name} of {data} has only one color",
-            "remove it, because it would distort the ranges of the activations",
-        )
-
-
-def _check_enough_images(images: _DistinctImages, data: Path) -> None:
+def _check_enough_images(images: DistinctImages, data: Path) -> None:
     """Refuse fewer than `MIN_IMAGES` different images."""
     if len(images.pixels) >= MIN_IMAGES:
         return

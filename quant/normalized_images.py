@@ -8,8 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from tinyvit.data.calibration_images import Pixels
 from tinyvit.preprocess import Preprocess
+from tinyvit.quant.pixel_source import PixelSource
 
 
 class NetworkInputs(Protocol):
@@ -31,14 +31,14 @@ class NetworkInputs(Protocol):
 
 @dataclass(frozen=True)
 class NormalizedImages:
-    """Images as `NetworkInputs`. They need a quarter of the memory of a tensor.
+    """Images as `NetworkInputs`. They need at most a quarter of the memory of a tensor.
 
     Attributes:
         pixels: RGB pixels, uint8 (N, H, W, 3), resized and cropped to the input size.
         preprocess: The preprocessing, which states the mean and the standard deviation.
     """
 
-    pixels: Pixels
+    pixels: PixelSource
     preprocess: Preprocess
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +23,8 @@ OBSERVER = "HistogramObserver"
 """Name of the observer class of torchao that is used by default. It keeps a histogram of all values
 and chooses the range with the least mean square error. docs/lab-notes/int8.md compares it with
 others."""
+MAX_SAVING_SHARE = 0.02
+"""Largest share of the time of a calibration in which its state is written."""
 METHOD = f"torchao {OBSERVER}"
 """The value of `Recipe.method` for the default observer."""
 EIGHT_BIT_LIMIT = 127
@@ -122,6 +125,34 @@ def load_observers(observers: dict[str, Any], state_file: Path) -> int:
         return int(state["observed"])
     except Exception:  # observers raise unrelated exceptions for damaged states.
         return 0
+
+
+class StateWriter:
+    """Writes the state of observers to a file, so seldom that it takes little of the time."""
+
+    def __init__(self, observers: dict[str, Any], state_file: Path | None) -> None:
+        """Store the arguments.
+
+        Args:
+            observers: Name of the quantization point -> its observer.
+            state_file: The file to write or replace; None to write nothing.
+        """
+        self._observers = observers
+        self._state_file = state_file
+        self._next_s = 0.0
+
+    def write(self, finished_images: int) -> None:
+        """Write the state, unless too little time has passed since it was written.
+
+        Args:
+            finished_images: Number of images that the observers have seen.
+        """
+        start_s = time.monotonic()
+        if self._state_file is None or start_s < self._next_s:
+            return
+        save_observers(self._observers, finished_images, self._state_file)
+        end_s = time.monotonic()
+        self._next_s = end_s + (end_s - start_s) / MAX_SAVING_SHARE
 
 
 def save_observers(observers: dict[str, Any], finished_images: int, state_file: Path) -> None:

@@ -28,6 +28,7 @@ from tinyvit.quant.calibration_data import (
 )
 from tinyvit.quant.config import QuantizationConfig
 from tinyvit.quant.image_counts import scale_image_count
+from tinyvit.quant.pixel_source import PixelSource
 from tinyvit.quant.synthetic import (
     DEFAULT_COUNT,
     EVERY_TENSOR_COUNT,
@@ -68,7 +69,7 @@ class _ImageSets:
     """
 
     calibration: CalibrationSet
-    measurement: Pixels
+    measurement: PixelSource
 
 
 class QuantizationImages:
@@ -128,7 +129,7 @@ class QuantizationImages:
 
         The method is an `accuracy_budget.BatchFactory`.
         """
-        yield self._sets.measurement, None
+        yield self._sets.measurement[:], None
 
     def count_measurement_images(self) -> int:
         """Return the number of measurement images."""
@@ -137,7 +138,7 @@ class QuantizationImages:
     def make_sensitivity_images(self) -> Tensor:
         """Return normalized images for ranking layers by sensitivity, float32 (N, 3, H, W)."""
         if self._config.val_data is None:
-            pixels = self._sets.measurement
+            pixels: PixelSource = self._sets.measurement
         else:
             # With --val-data, there may be no separate measurement images.
             pixels = self._sets.calibration.pixels

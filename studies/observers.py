@@ -220,7 +220,7 @@ def _prepare_demo_model(calib_data: Path, val_data: Path, count: int) -> Observe
     preprocess = checkpoint.preprocess
     assert checkpoint.labels is not None
     validation = read_validation_set(val_data, preprocess, checkpoint.labels)
-    pixels = read_calibration_set(calib_data, preprocess, count).pixels
+    pixels = read_calibration_set(calib_data, preprocess, count).pixels[:]
     return ObserverComparison(
         name="demo model (TinyViT-5M)",
         network=fold_model(checkpoint.build()),

@@ -167,7 +167,7 @@ def _run(options: argparse.Namespace) -> int:
     progress = make_progress()
     pixels = read_calibration_set(
         options.train_data, checkpoint.preprocess, options.calib_count
-    ).pixels
+    ).pixels[:]
     images = torch.from_numpy(checkpoint.preprocess.normalize(pixels))
     maker = MemberMaker(checkpoint, images, options.steps, options.seed, progress)
     config = QuantizerConfig(

@@ -14,10 +14,15 @@ from tinyvit.labels import imagenet_labels
 from tinyvit.progress import Progress
 from tinyvit.studies.scaling.curves import Part
 from tinyvit.studies.scaling.generated_pictures import save_pictures
-from tinyvit.studies.scaling.networks import Network
+from tinyvit.studies.scaling.networks import SMALL_VARIANT, Network
 from tinyvit.studies.scaling.picture_parts import measure_counts
 from tinyvit.studies.scaling.plan import ScalingPlan
-from tinyvit.studies.scaling.processes import RunCost, call_in_process, measure_accuracy
+from tinyvit.studies.scaling.processes import (
+    RunCost,
+    call_in_process,
+    measure_accuracy,
+    measure_streamed_calibration,
+)
 
 
 def measure_many_pictures(plan: ScalingPlan, folder: Path, progress: Progress) -> Part:
@@ -31,8 +36,24 @@ def measure_many_pictures(plan: ScalingPlan, folder: Path, progress: Progress) -
     return _measure_part(part, measure, plan, folder, progress)
 
 
+def measure_many_calibrations(plan: ScalingPlan, folder: Path, progress: Progress) -> Part:
+    """Measure how the time and memory of a calibration grow up to very many pictures."""
+    part = Part("many-calibration", "Very many pictures: calibration", "pictures")
+
+    def measure(pictures: Path, count: int) -> RunCost:
+        return call_in_process(
+            measure_streamed_calibration,
+            _make_network(plan),
+            pictures,
+            count,
+            limit_s=plan.long_part_seconds,
+        )
+
+    return _measure_part(part, measure, plan, folder, progress)
+
+
 def _make_network(plan: ScalingPlan) -> Network:
-    return Network(plan.long_img_size, depths=plan.long_depths)
+    return Network(plan.long_img_size, SMALL_VARIANT)
 
 
 def _measure_part(
@@ -59,11 +80,14 @@ def _measure_part(
     measured = measure_counts(part, plan.long_counts, measure_count, limited, progress)
     side = plan.long_img_size
     note = (
-        f"Pictures of {side} x {side} pixels and a network of {sum(plan.long_depths)} blocks,"
-        f" {macs / 1e6:.0f} million multiply-accumulates for each picture."
+        f"Pictures of {side} x {side} pixels, and a network of four blocks and few channels:"
+        f" {macs / 1e6:.1f} million multiply-accumulates for each picture."
     )
     return replace(measured, notes=(note, *measured.notes))
 
 
-LONG_PARTS = {"many-pictures": measure_many_pictures}
+LONG_PARTS = {
+    "many-pictures": measure_many_pictures,
+    "many-calibration": measure_many_calibrations,
+}
 """Name -> function that measures the part."""

@@ -16,6 +16,19 @@ if TYPE_CHECKING:
 _PRODUCER = "tinyvit.studies.scaling"
 """Name of the program that wrote a file."""
 
+SMALL_VARIANT = "small"
+"""Name of a variant of four blocks and few channels, which is not among the released ones."""
+_VARIANTS = {
+    **VARIANTS,
+    SMALL_VARIANT: replace(
+        VARIANTS[BASE_VARIANT],
+        name=SMALL_VARIANT,
+        embed_dims=(16, 32, 32, 64),
+        depths=(1, 1, 1, 1),
+        num_heads=(1, 1, 1, 2),
+    ),
+}
+
 
 @dataclass(frozen=True)
 class Network:
@@ -23,7 +36,7 @@ class Network:
 
     Attributes:
         img_size: Size of the images in pixels.
-        variant: Name of the variant.
+        variant: Name of a released variant, or `SMALL_VARIANT`.
         classes: Number of classes.
         window_img_size: Size of the images, a multiple of 32, that the attention windows are for;
             None for `img_size`. Feature maps are padded if their windows are for another size.
@@ -51,7 +64,7 @@ class Network:
 
         from tinyvit.nn.model import TinyViT
 
-        variant = VARIANTS[self.variant]
+        variant = _VARIANTS[self.variant]
         if self.depths is not None:
             variant = replace(variant, depths=self.depths)
         windows = compute_window_sizes(self.window_img_size or self.img_size)

@@ -31,7 +31,6 @@ class ScalingPlan:
         depths: Blocks of the four stages, to make networks small; None for those of the variant.
         long_counts: Numbers of pictures for the parts that run only when named, at least 32.
         long_img_size: Size of the pictures, and of the images of the network, in these parts.
-        long_depths: Blocks of the four stages of the network in these parts.
         long_part_seconds: Time of each of these parts, after which no further point of it begins.
         run_seconds: Time for the runs of one point, of which at least three are made.
         part_seconds: Time of a part, after which no further point of it begins.
@@ -53,7 +52,6 @@ class ScalingPlan:
     depths: tuple[int, int, int, int] | None = None
     long_counts: tuple[int, ...] = (10_000, 100_000, 1_000_000)
     long_img_size: int = 32
-    long_depths: tuple[int, int, int, int] = (1, 1, 1, 1)
     long_part_seconds: float = 7200.0
     run_seconds: float = 2.0
     part_seconds: float = 400.0

@@ -25,6 +25,7 @@ from tinyvit.processes.python_process import protect_worker_processes
 from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.base import RuntimeOptions
 from tinyvit.runtimes.registry import get_engine
+from tinyvit.studies.scaling.networks import Network
 
 Result = TypeVar("Result")
 
@@ -183,6 +184,40 @@ def measure_calibration(pictures: Path, count: int, img_size: int) -> RunCost:
     images = read_calibration_set(pictures, checkpoint.preprocess, count)
     calibrate_recipe(checkpoint, folded, images, weight_bits=7)
     return RunCost(time.perf_counter() - start_s, _measure_growth(before))
+
+
+def measure_streamed_calibration(network: Network, pictures: Path, count: int) -> RunCost:
+    """Calibrate a network with random weights on many pictures, in this process.
+
+    As many of the pictures are kept in memory as would be kept of pictures of 224 x 224 pixels.
+
+    Args:
+        network: The network.
+        pictures: Folder of different pictures.
+        count: Number of pictures.
+    """
+    import torch
+
+    from tinyvit.nn.fold import fold_model
+    from tinyvit.preprocess import timm_preprocess
+    from tinyvit.quant import pixel_source
+    from tinyvit.quant.calibration import measure_tensors
+    from tinyvit.quant.distinct_images import list_in_order, read_distinct_images
+    from tinyvit.quant.normalized_images import NormalizedImages
+
+    torch.set_num_threads(1)
+    pixel_source.MAX_CACHED_BYTES = pixel_source.MAX_CACHED_BYTES * network.img_size**2 // 224**2
+    folded = fold_model(network.build())
+    preprocess = timm_preprocess(network.img_size)
+    before_list = _read_memory_after_reset()
+    start_s = time.perf_counter()
+    listing = list_in_order(pictures, seed=0)
+    listing_bytes = _measure_growth(before_list)
+    before = _read_memory_after_reset()
+    images = read_distinct_images(pictures, listing, preprocess, count)
+    measure_tensors(folded, NormalizedImages(images.pixels, preprocess))
+    cost = RunCost(time.perf_counter() - start_s, _measure_growth(before))
+    return _add_list(cost, before_list, listing_bytes)
 
 
 def _read_memory_after_reset() -> int | None:

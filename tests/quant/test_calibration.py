@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ import torch
 
 from tests.helpers.recorded_progress import InterruptingProgress, RecordedProgress
 from tinyvit.nn.model import TinyViT
+from tinyvit.quant import observers
 from tinyvit.quant.calibration import calibrate
 from tinyvit.quant.image_counts import BATCH_SIZE
 from tinyvit.quant.quantized_network import attention_modules
@@ -59,7 +62,9 @@ def test_interrupted_calibration_continues(
     recipe: Recipe,
     tmp_path: Path,
     finished_batches: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(observers, "MAX_SAVING_SHARE", math.inf)
     state_file = tmp_path / "state.pt"
     with pytest.raises(KeyboardInterrupt):
         calibrate(
@@ -72,6 +77,19 @@ def test_interrupted_calibration_continues(
     assert calibrate(folded_network, noise_images, progress, state_file) == recipe.scales
     assert progress.done[0] == (finished_batches + 1) * BATCH_SIZE
     assert not state_file.exists()
+
+
+def test_the_state_is_written_seldom(
+    folded_network: TinyViT, noise_images: torch.Tensor, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """With a share of almost 0, the state of the first batch is not replaced."""
+    monkeypatch.setattr(observers, "MAX_SAVING_SHARE", 1e-9)
+    state_file = tmp_path / "state.pt"
+    with pytest.raises(KeyboardInterrupt):
+        calibrate(folded_network, noise_images, InterruptingProgress(2 * BATCH_SIZE), state_file)
+    progress = RecordedProgress()
+    calibrate(folded_network, noise_images, progress, state_file)
+    assert progress.done[0] == 2 * BATCH_SIZE  # the second batch runs again
 
 
 def test_a_damaged_state_is_ignored(

@@ -45,8 +45,8 @@ def test_a_folder_is_read_in_the_models_preprocessing(tmp_path: Path) -> None:
     folder = save_random_images(tmp_path / "photos", range(40))
     calibration = read_calibration_set(folder, PREPROCESS, 32)
     assert calibration.pixels.shape == (32, 16, 16, 3)
-    assert calibration.pixels.dtype == np.uint8
-    assert pixels_of(calibration.pixels) <= {expected_pixels(number) for number in range(40)}
+    assert calibration.pixels[:].dtype == np.uint8
+    assert pixels_of(calibration.pixels[:]) <= {expected_pixels(number) for number in range(40)}
     assert calibration.source == "32 of 40 images in photos, seed 0"
     assert calibration.skipped == 0
 
@@ -93,7 +93,7 @@ def test_classes_contribute_equally_as_far_as_they_go(tmp_path: Path) -> None:
         save_random_images(tmp_path / "in" / name, numbers)
         class_of_pixels.update({expected_pixels(number): name for number in numbers})
     calibration = read_calibration_set(tmp_path / "in", PREPROCESS, 32)
-    counts = Counter(class_of_pixels[image.tobytes()] for image in calibration.pixels)
+    counts = Counter(class_of_pixels[image.tobytes()] for image in calibration.pixels[:])
     assert counts == {"a": 4, "b": 14, "c": 14}
 
 
@@ -101,7 +101,9 @@ def test_more_classes_than_images_are_drawn_by_the_seed(tmp_path: Path) -> None:
     for number in range(50):
         save_random_images(tmp_path / "in" / f"class{number:02}", [number])
     first_by_name = {expected_pixels(number) for number in range(32)}
-    assert pixels_of(read_calibration_set(tmp_path / "in", PREPROCESS, 32).pixels) != first_by_name
+    assert (
+        pixels_of(read_calibration_set(tmp_path / "in", PREPROCESS, 32).pixels[:]) != first_by_name
+    )
 
 
 def test_all_images_are_used_where_there_are_fewer(tmp_path: Path) -> None:
@@ -115,14 +117,14 @@ def test_a_list_of_paths_is_read(tmp_path: Path) -> None:
     lines = [f"deep/{number:03}.png" for number in range(33)]
     (tmp_path / "list.txt").write_text("\n".join(lines))
     calibration = read_calibration_set(tmp_path / "list.txt", PREPROCESS)
-    assert pixels_of(calibration.pixels) == {expected_pixels(number) for number in range(33)}
+    assert pixels_of(calibration.pixels[:]) == {expected_pixels(number) for number in range(33)}
 
 
 def test_an_array_goes_through_the_preprocessing(tmp_path: Path) -> None:
     images = np.stack([np.asarray(make_random_image(number, (30, 50))) for number in range(36)])
     np.savez(tmp_path / "images.npz", images)
     calibration = read_calibration_set(tmp_path / "images.npz", PREPROCESS)
-    assert pixels_of(calibration.pixels) == {
+    assert pixels_of(calibration.pixels[:]) == {
         PREPROCESS.resize_and_crop(Image.fromarray(image)).tobytes() for image in images
     }
 
@@ -134,8 +136,8 @@ def test_the_exif_rotation_is_ignored(tmp_path: Path) -> None:
     make_random_image(99).save(folder / "rotated.png", exif=exif)
     calibration = read_calibration_set(folder, PREPROCESS)
     rotated = PREPROCESS.resize_and_crop(open_image(folder / "rotated.png")).tobytes()
-    assert rotated not in pixels_of(calibration.pixels)
-    assert expected_pixels(99) in pixels_of(calibration.pixels)
+    assert rotated not in pixels_of(calibration.pixels[:])
+    assert expected_pixels(99) in pixels_of(calibration.pixels[:])
 
 
 def test_few_unreadable_files_are_left_out(tmp_path: Path) -> None:
@@ -174,7 +176,7 @@ def test_copies_count_once(tmp_path: Path) -> None:
     for number in range(20):
         make_random_image(3).save(folder / f"copy{number}.png")
     calibration = read_calibration_set(folder, PREPROCESS)
-    assert len(calibration.pixels) == len(pixels_of(calibration.pixels)) == 34
+    assert len(calibration.pixels) == len(pixels_of(calibration.pixels[:])) == 34
     assert "20 copies" in calibration.source
 
 
@@ -197,14 +199,14 @@ def test_an_image_of_one_color_is_refused_by_name(tmp_path: Path) -> None:
         read_calibration_set(folder, PREPROCESS)
 
 
-@pytest.mark.parametrize("count", [31, 10_001, -1])
+@pytest.mark.parametrize("count", [31, 1_000_001, -1])
 def test_counts_outside_the_range_are_refused(tmp_path: Path, count: int) -> None:
     with pytest.raises(
-        RequestError, match=f"{count} calibration.*--calib-count a number from 32 to 10000"
+        RequestError, match=f"{count} calibration.*--calib-count a number from 32 to 1000000"
     ):
         read_calibration_set(tmp_path, PREPROCESS, count)
     with pytest.raises(
-        RequestError, match=f"{count} calibration.*--calib-count a number from 32 to 10000"
+        RequestError, match=f"{count} calibration.*--calib-count a number from 32 to 1000000"
     ):
         read_calibration_split(tmp_path, PREPROCESS, count)
 
@@ -223,7 +225,7 @@ def test_held_out_images_are_not_calibrated_on(tmp_path: Path) -> None:
         make_random_image(number).save(tmp_path / "in" / "b" / f"copy{number}.png")
     calibration, held_out = read_calibration_split(tmp_path / "in", PREPROCESS, 40, 50)
     assert (len(calibration.pixels), len(held_out)) == (40, 50)
-    assert not pixels_of(calibration.pixels) & pixels_of(held_out)
+    assert not pixels_of(calibration.pixels[:]) & pixels_of(held_out)
     assert calibration.sha256 == read_calibration_set(tmp_path / "in", PREPROCESS, 40).sha256
     assert "50 held out" in calibration.source
 

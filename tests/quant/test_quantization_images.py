@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 
 from tests.helpers.recorded_progress import RecordedProgress
 from tinyvit.preprocess import sam_preprocess
-from tinyvit.quant import calibration_data, quantization_images
+from tinyvit.quant import distinct_images, quantization_images
 from tinyvit.quant.calibration_data import MIN_IMAGES
 from tinyvit.quant.config import QuantizationConfig
 from tinyvit.quant.image_decoding import decode_images
@@ -54,7 +54,7 @@ def test_no_image_is_held_out_if_others_are_measured_on(
             decoded_count += 1
             yield image
 
-    monkeypatch.setattr(calibration_data, "decode_images", count_images)
+    monkeypatch.setattr(distinct_images, "decode_images", count_images)
     images = QuantizationImages(config, checkpoint, cast(Any, None), RecordedProgress())
     assert len(images.calibration.pixels) == calibration_count
     assert decoded_count == (40 if has_val_data else 52)
