@@ -7,7 +7,7 @@ belong to the first ones, which are kept.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from itertools import islice
 from typing import Protocol
 
@@ -109,6 +109,7 @@ class StreamedPixels:
         Args:
             count: How many images remain, at most as many as there are.
         """
+        self._close_stream()
         self._count = count
         further_count = max(0, count - len(self._cached))
         del self._further[further_count:]
@@ -135,7 +136,10 @@ class StreamedPixels:
         """Decode an image. That is faster if it follows the image of the last call."""
         if self._stream is None or index != self._next_index:
             self._close_stream()
-            self._stream = self._decode_from(index)
+            start = index - len(self._cached)
+            # A function, because a generator of a method would keep this object alive.
+            self._stream = _decode_unchanged(self._further, self._digests, self._preprocess, start)
+        self._next_index = -1  # After an error, the next call begins again.
         pixels = next(self._stream)
         self._next_index = index + 1
         if self._next_index == self._count:
@@ -148,18 +152,19 @@ class StreamedPixels:
             self._stream.close()
             self._stream = None
 
-    def _decode_from(self, index: int) -> Generator[Pixels]:
-        """Decode the images from an index on, and check that they have not changed."""
-        start = index - len(self._cached)
-        getters = (image.get_source for image in islice(self._further, start, None))
-        expected = zip(islice(self._further, start, None), islice(self._digests, start, None))
-        decoded_images = decode_images(getters, self._preprocess)
-        for (image, digest), decoded in zip(expected, decoded_images):
-            if isinstance(decoded, ImageError):
-                raise _make_changed_error(image, decoded.cause)
-            if compute_digest(decoded) != digest:
-                raise _make_changed_error(image, "its pixels are others than before")
-            yield decoded
+
+def _decode_unchanged(
+    images: Sequence[CalibrationImage], digests: Sequence[int], preprocess: Preprocess, start: int
+) -> Generator[Pixels]:
+    """Decode the images from an index on, and check that they have not changed."""
+    getters = (image.get_source for image in islice(images, start, None))
+    expected = zip(islice(images, start, None), islice(digests, start, None))
+    for (image, digest), decoded in zip(expected, decode_images(getters, preprocess)):
+        if isinstance(decoded, ImageError):
+            raise _make_changed_error(image, decoded.cause)
+        if compute_digest(decoded) != digest:
+            raise _make_changed_error(image, "its pixels are others than before")
+        yield decoded
 
 
 def _make_changed_error(image: CalibrationImage, reason: str) -> RequestError:

@@ -13,10 +13,13 @@ pytest.importorskip("torch")
 
 import torch
 
+from tests.helpers.random_images import make_random_image, save_random_images
 from tests.helpers.recorded_progress import InterruptingProgress, RecordedProgress
+from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.model import TinyViT
-from tinyvit.quant import observers
-from tinyvit.quant.calibration import calibrate
+from tinyvit.quant import observers, pixel_source
+from tinyvit.quant.calibration import CalibrationOptions, calibrate, equalize_and_calibrate
+from tinyvit.quant.calibration_data import read_calibration_set
 from tinyvit.quant.image_counts import BATCH_SIZE
 from tinyvit.quant.quantized_network import attention_modules
 from tinyvit.quant.recipe import Recipe
@@ -98,3 +101,40 @@ def test_a_damaged_state_is_ignored(
     state_file = tmp_path / "state.pt"
     state_file.write_bytes(b"not a zip file")
     assert calibrate(folded_network, noise_images, state_file=state_file) == recipe.scales
+
+
+def test_images_that_do_not_fit_into_memory_give_the_same_recipe(
+    small_checkpoint: Checkpoint,
+    folded_network: TinyViT,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The calibration is also interrupted, and continues in the middle of the images."""
+    folder = save_random_images(tmp_path / "photos", range(40), size=(64, 64))
+    make_random_image(3, (64, 64)).save(folder / "copy.png")
+    preprocess = small_checkpoint.preprocess
+    expected_set = read_calibration_set(folder, preprocess)
+    expected = equalize_and_calibrate(small_checkpoint, folded_network, expected_set, 7)
+    monkeypatch.setattr(pixel_source, "MAX_CACHED_BYTES", 5 * 64 * 64 * 3)
+    monkeypatch.setattr(observers, "MAX_SAVING_SHARE", math.inf)
+    images = read_calibration_set(folder, preprocess)
+    assert (images.sha256, images.source) == (expected_set.sha256, expected_set.source)
+    options = CalibrationOptions(tmp_path / "state.pt")
+    interruption = InterruptOfCalibration(2 * BATCH_SIZE)
+    with pytest.raises(KeyboardInterrupt):
+        equalize_and_calibrate(small_checkpoint, folded_network, images, 7, interruption, options)
+    again = read_calibration_set(folder, preprocess)
+    progress = RecordedProgress()
+    recipe = equalize_and_calibrate(small_checkpoint, folded_network, again, 7, progress, options)
+    assert recipe == expected
+    steps = [done for description, done, _ in progress.steps if description == "calibrating"]
+    assert steps[0] == 3 * BATCH_SIZE
+
+
+class InterruptOfCalibration(InterruptingProgress):
+    """Interrupts the calibration, and not the measurements before it."""
+
+    def advance(self, description: str, done: int, total: int) -> None:
+        """Interrupt only the calibration."""
+        if description == "calibrating":
+            super().advance(description, done, total)
