@@ -3,7 +3,7 @@
     python -m tinyvit.studies.scaling [-o docs/results] [--quick] [--part NAME ...]
 
 The command writes a Markdown page, a JSON record and pictures, which are named after the kind of
-machine. It takes less than 25 minutes on two cores that do nothing else, without the parts with
+machine. It takes less than 45 minutes on two cores that do nothing else, without the parts with
 very many pictures, which run only when --part names them: each takes about half an hour more, and
 5 GB of the disk. The end of the page, after a comment that says so, is written by hand, and kept.
 """
@@ -134,8 +134,11 @@ def measure(plan: ScalingPlan, names: Sequence[str], progress: Progress) -> list
     with tempfile.TemporaryDirectory() as folder:
         for name in PART_NAMES:
             if name in names:
-                seconds = min(plan.part_seconds, budget.remaining_s)
-                limited = replace(plan, part_seconds=seconds)
+                limited = replace(
+                    plan,
+                    part_seconds=min(plan.part_seconds, budget.remaining_s),
+                    calibration_seconds=min(plan.calibration_seconds, budget.remaining_s),
+                )
                 parts.append(_measure_part(name, limited, Path(folder), progress))
     return parts
 

@@ -31,7 +31,7 @@ def measure_many_pictures(plan: ScalingPlan, folder: Path, progress: Progress) -
     part = Part("many-pictures", "Very many pictures: accuracy", "pictures")
 
     def measure(pictures: Path, _: int) -> RunCost:
-        return call_in_process(measure_accuracy, path, pictures, limit_s=plan.long_part_seconds)
+        return call_in_process(measure_accuracy, path, pictures, limit_s=2 * plan.long_part_seconds)
 
     return _measure_part(part, measure, plan, folder, progress)
 
@@ -46,7 +46,7 @@ def measure_many_calibrations(plan: ScalingPlan, folder: Path, progress: Progres
             _make_network(plan),
             pictures,
             count,
-            limit_s=plan.long_part_seconds,
+            limit_s=2 * plan.long_part_seconds,
         )
 
     return _measure_part(part, measure, plan, folder, progress)

@@ -90,10 +90,12 @@ def measure_calibrations(plan: ScalingPlan, folder: Path, progress: Progress) ->
 
     def measure(count: int) -> RunCost:
         pictures = save_pictures(folder, count, labels)
-        return call_in_process(measure_calibration, pictures, count, plan.img_size)
+        limit_s = 2 * plan.calibration_seconds
+        return call_in_process(measure_calibration, pictures, count, plan.img_size, limit_s=limit_s)
 
     part = Part("calibration", "Number of pictures: calibration", "pictures")
-    measured = measure_counts(part, plan.calibration_counts, measure, plan, progress)
+    limited = replace(plan, part_seconds=plan.calibration_seconds)
+    measured = measure_counts(part, plan.calibration_counts, measure, limited, progress)
     return _add_extrapolation(measured, _EXTRAPOLATED_PICTURES, "many-calibration")
 
 

@@ -34,6 +34,7 @@ class ScalingPlan:
         long_part_seconds: Time of each of these parts, after which no further point of it begins.
         run_seconds: Time for the runs of one point, of which at least three are made.
         part_seconds: Time of a part, after which no further point of it begins.
+        calibration_seconds: The same, for the part that calibrates.
         total_seconds: Time of all other parts, after which no further point of them begins.
     """
 
@@ -46,7 +47,7 @@ class ScalingPlan:
     classes: tuple[int, ...] = (10, 100, IMAGENET_1K, 5000, 10_000, IMAGENET_22K)
     listing_counts: tuple[int, ...] = (10_000, 100_000, 1_000_000)
     picture_counts: tuple[int, ...] = (100, 300, 1000, 3000, 10_000)
-    calibration_counts: tuple[int, ...] = (32, 100, 300, 1000)
+    calibration_counts: tuple[int, ...] = (32, 100, 300, 1000, 10_000)
     workers: tuple[int, ...] = (1, 2, 4)
     worker_pictures: int = 1024
     depths: tuple[int, int, int, int] | None = None
@@ -55,7 +56,8 @@ class ScalingPlan:
     long_part_seconds: float = 7200.0
     run_seconds: float = 2.0
     part_seconds: float = 400.0
-    total_seconds: float = 1440.0
+    calibration_seconds: float = 1800.0
+    total_seconds: float = 3000.0
 
 
 FULL = ScalingPlan()

@@ -21,8 +21,8 @@ from tinyvit.errors import ArtifactError, MissingDependencyError
 from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.registry import open_runtime
 from tinyvit.studies.figures import name_machine_kind
-from tinyvit.studies.scaling import picture_parts, processes
-from tinyvit.studies.scaling.__main__ import main, measure
+from tinyvit.studies.scaling import generated_pictures, processes
+from tinyvit.studies.scaling.__main__ import PART_NAMES, USUAL_PARTS, main, measure
 from tinyvit.studies.scaling.curves import (
     MEMORY,
     SECONDS,
@@ -33,6 +33,8 @@ from tinyvit.studies.scaling.curves import (
     fit_exponent,
     list_local_exponents,
 )
+from tinyvit.studies.scaling.generated_pictures import link_pictures, save_pictures
+from tinyvit.studies.scaling.long_parts import LONG_PARTS
 from tinyvit.studies.scaling.network_parts import list_size_steps, list_variant_steps
 from tinyvit.studies.scaling.networks import Network
 from tinyvit.studies.scaling.page import (
@@ -44,11 +46,7 @@ from tinyvit.studies.scaling.page import (
     read_handwritten,
     read_parts,
 )
-from tinyvit.studies.scaling.picture_parts import (
-    describe_workers,
-    link_pictures,
-    save_pictures,
-)
+from tinyvit.studies.scaling.picture_parts import describe_workers
 from tinyvit.studies.scaling.plan import FULL, QUICK, Budget
 from tinyvit.studies.scaling.processes import call_in_process
 from tinyvit.variants import VARIANTS
@@ -100,6 +98,8 @@ def test_the_full_plan_reaches_what_the_page_promises() -> None:
     assert (FULL.img_sizes[0], FULL.img_sizes[-1]) == (128, 1024)
     assert (FULL.classes[0], FULL.classes[-1]) == (10, 21841)
     assert FULL.workers == (1, 2, 4)
+    assert FULL.calibration_counts[-1] == 10_000
+    assert FULL.long_counts == (10_000, 100_000, 1_000_000)
     assert all(size % 32 == 0 for size in (*FULL.img_sizes, *FULL.scaled_sizes))
     assert len(list_variant_steps(FULL)) == 3
     sizes = [step.x or 0 for step in list_size_steps(FULL)]
@@ -170,7 +170,7 @@ def test_many_names_of_a_picture_are_shared_by_few_files(
 ) -> None:
     from tinyvit.labels import Label
 
-    monkeypatch.setattr(picture_parts, "_LINKS_OF_A_FILE", 2)
+    monkeypatch.setattr(generated_pictures, "_LINKS_OF_A_FILE", 2)
     labels = (Label("a", "n00000001"), Label("b", "n00000002"))
     files = sorted(link_pictures(tmp_path, 7, labels).rglob("*.jpg"))
     assert [file.parent.name for file in files] == ["n00000001"] * 4 + ["n00000002"] * 3
@@ -216,6 +216,28 @@ def test_what_the_time_does_not_allow_is_said() -> None:
     ]
 
 
+def test_parts_with_very_many_pictures_run_only_when_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert not set(LONG_PARTS) & set(USUAL_PARTS)
+    assert set(PART_NAMES) == {*LONG_PARTS, *USUAL_PARTS}
+    assert main(["--quick", "--part", *LONG_PARTS, "-o", str(tmp_path)]) == 0
+    page = Path(capsys.readouterr().out.strip())
+    parts = json.loads(page.with_suffix(".json").read_text())["parts"]
+    assert [part["name"] for part in parts] == list(LONG_PARTS)
+    for part in parts:
+        for curve in part["curves"]:
+            assert [x for x, _ in curve["points"]] == list(QUICK.long_counts)
+        memory = {
+            curve["name"]: dict(curve["points"])
+            for curve in part["curves"]
+            if curve["quantity"] == MEMORY
+        }
+        with_list = memory.get("one thread, with the list of pictures", {})
+        assert set(with_list) == set(memory.get("one thread", {}))
+        assert "Pictures of 32 x 32 pixels" in part["notes"][0]
+
+
 def test_pictures_and_workers_are_measured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -228,8 +250,10 @@ def test_pictures_and_workers_are_measured(
     assert [x for x, _ in listing["curves"][0]["points"]] == list(QUICK.listing_counts)
     seconds = next(curve for curve in pictures["curves"] if curve["quantity"] == SECONDS)
     assert [x for x, _ in seconds["points"]] == list(QUICK.picture_counts)
+    names = [curve["name"] for curve in pictures["curves"] if curve["quantity"] == MEMORY]
+    assert names in ([], ["one thread", "one thread, with the list of pictures"])
     assert "1,000,000 pictures would take" in " ".join(pictures["notes"])
-    assert "and the list of the pictures" in " ".join(pictures["notes"])
+    assert "The part many-pictures measures the memory" in " ".join(pictures["notes"])
     assert (page.parent / f"{page.stem}-pictures.svg").exists()
     try:
         require_ray()
