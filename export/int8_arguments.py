@@ -84,8 +84,8 @@ def _add_calibration_arguments(group: argparse._ArgumentGroup) -> None:
         "--calib-count",
         type=int,
         metavar="N",
-        help="Number of calibration images (default: 256; for synthetic images 32, or 64 if a "
-        "target quantizes every tensor).",
+        help="Number of calibration images, 32 to 1000000 (default: 256), or of synthetic images, "
+        "32 to 10000 (default: 32, or 64 if a target quantizes every tensor).",
     )
     group.add_argument(
         "--calib-seed",

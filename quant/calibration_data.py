@@ -27,6 +27,8 @@ MIN_IMAGES = 32
 MAX_IMAGES = 1_000_000
 """Largest number of calibration images. Hundreds are enough; more take longer, and the memory for
 the list of their names."""
+MAX_SYNTHETIC_IMAGES = 10_000
+"""Largest number of synthetic images, which are all in memory and take seconds each."""
 CALIBRATION_COUNT = 256
 """Default number of calibration images of up to 512 x 512 pixels (see `quant.image_counts`), except
 for synthetic images (`synthetic.DEFAULT_COUNT`)."""
@@ -146,19 +148,20 @@ def read_calibration_split(
     return CalibrationSet(images.pixels, source, sha256, images.unreadable), held_out
 
 
-def check_calibration_count(count: int) -> None:
+def check_calibration_count(count: int, largest: int = MAX_IMAGES) -> None:
     """Refuse a number of calibration images that is out of range.
 
     Args:
         count: Number of calibration images.
+        largest: Largest number that is allowed; `MAX_SYNTHETIC_IMAGES` for synthetic images.
 
     Raises:
-        RequestError: The number is below `MIN_IMAGES` or above `MAX_IMAGES`.
+        RequestError: The number is below `MIN_IMAGES` or above `largest`.
     """
-    if not MIN_IMAGES <= count <= MAX_IMAGES:
+    if not MIN_IMAGES <= count <= largest:
         raise RequestError(
             f"{count} calibration images are not allowed",
-            f"give --calib-count a number from {MIN_IMAGES} to {MAX_IMAGES}",
+            f"give --calib-count a number from {MIN_IMAGES} to {largest}",
         )
 
 

@@ -9,7 +9,11 @@ from tinyvit.errors import RequestError
 from tinyvit.manifest_parts import Precision
 from tinyvit.outputs import OutputKind
 from tinyvit.quant.accuracy_budget import AccuracyBudget
-from tinyvit.quant.calibration_data import check_calibration_count
+from tinyvit.quant.calibration_data import (
+    MAX_IMAGES,
+    MAX_SYNTHETIC_IMAGES,
+    check_calibration_count,
+)
 from tinyvit.quant.recipe import Recipe, read_recipe
 
 SYNTHETIC = "synthetic"
@@ -133,7 +137,8 @@ class QuantizationConfig:
         """
         self._check_cpu()
         if self.calib_count is not None:
-            check_calibration_count(self.calib_count)
+            largest = MAX_SYNTHETIC_IMAGES if self.uses_synthetic_images else MAX_IMAGES
+            check_calibration_count(self.calib_count, largest)
         self._check_budget()
         self._check_paths()
         if self.recipe is not None and self.recipe.exists():

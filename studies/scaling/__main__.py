@@ -15,7 +15,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -102,9 +102,12 @@ def _run(args: argparse.Namespace) -> int:
     record_path = args.output / f"{stem}.json"
     parts = {part.name: part for part in _read_earlier_parts(record_path, device, args.quick)}
     plan = QUICK if args.quick else FULL
-    parts |= {part.name: part for part in measure(plan, args.part, make_progress())}
-    ordered = tuple(parts[name] for name in PART_NAMES if name in parts)
-    _write(ScalingRecord(device, ordered, args.quick), record_path, args.pictures)
+    for part in measure(plan, args.part, make_progress()):
+        parts[part.name] = part
+        ordered = tuple(parts[name] for name in PART_NAMES if name in parts)
+        # After each part, because a later one may take an hour, and be interrupted.
+        _write(ScalingRecord(device, ordered, args.quick), record_path, args.pictures)
+    print(record_path.with_suffix(".md"))
     return 0
 
 
@@ -121,16 +124,18 @@ def _read_earlier_parts(path: Path, device: DeviceInfo, is_quick: bool) -> list[
         ) from error
 
 
-def measure(plan: ScalingPlan, names: Sequence[str], progress: Progress) -> list[Part]:
+def measure(plan: ScalingPlan, names: Sequence[str], progress: Progress) -> Iterator[Part]:
     """Measure parts of the study.
 
     Args:
         plan: What each part varies.
         names: Names of parts, from `PART_NAMES`.
         progress: Receives messages.
+
+    Yields:
+        Each part as soon as it is measured.
     """
     budget = Budget(plan.total_seconds)
-    parts = []
     with tempfile.TemporaryDirectory() as folder:
         for name in PART_NAMES:
             if name in names:
@@ -139,8 +144,7 @@ def measure(plan: ScalingPlan, names: Sequence[str], progress: Progress) -> list
                     part_seconds=min(plan.part_seconds, budget.remaining_s),
                     calibration_seconds=min(plan.calibration_seconds, budget.remaining_s),
                 )
-                parts.append(_measure_part(name, limited, Path(folder), progress))
-    return parts
+                yield _measure_part(name, limited, Path(folder), progress)
 
 
 def _measure_part(name: str, plan: ScalingPlan, folder: Path, progress: Progress) -> Part:
@@ -170,7 +174,6 @@ def _write(record: ScalingRecord, record_path: Path, pictures: Path | None) -> N
     handwritten = read_handwritten(page.read_text()) if page.exists() else ""
     relative = Path(os.path.relpath(pictures, folder)).as_posix()
     page.write_text(format_page(record, stem, relative, handwritten))
-    print(page)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ The pictures and the network are small, because only the number of pictures matt
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -70,11 +69,8 @@ def _measure_part(
     assert labels is not None  # `Network.classes` is that of ImageNet-1k unless it is given
 
     def measure_count(count: int) -> RunCost:
-        pictures = save_pictures(folder, count, labels, plan.long_img_size)
-        try:
-            return measure(pictures, count)
-        finally:
-            shutil.rmtree(pictures)  # A million pictures take 4 GB.
+        # The pictures are kept for the other part, because a million take minutes to make.
+        return measure(save_pictures(folder, count, labels, plan.long_img_size), count)
 
     limited = replace(plan, part_seconds=plan.long_part_seconds)
     measured = measure_counts(part, plan.long_counts, measure_count, limited, progress)

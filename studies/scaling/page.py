@@ -29,7 +29,8 @@ HANDWRITTEN = "<!-- Written by hand: what explains the kinks. Kept when the page
 _EXPLANATION = """\
 This page is written by `python -m tinyvit.studies.scaling`, except for its last part. Each point is
 measured in a new process. The time is the median of its runs on one thread, unless threads are
-varied; the memory is the growth of the process's peak memory after the engine was imported.
+varied; the memory is the growth of the process's peak memory after the engine was imported, and
+after the pictures were listed unless the list is named.
 Networks have random weights, which take the same time as trained ones. Both axes of the pictures
 are logarithmic. An exponent n means that a quantity grows as x to the power of n: it is fitted to
 all points, and the number in parentheses is that of a point and the one before it."""

@@ -244,7 +244,15 @@ def test_a_recipe_for_another_input_is_refused(
         (QuantizationConfig(weights_only=True, recipe=Path("r")), "leave out --recipe and --cpu"),
         (
             QuantizationConfig(calib_count=3),
-            "3 calibration .* --calib-count a number from 32 to 1000000",
+            "3 calibration .* --calib-count a number from 32 to 10000$",
+        ),
+        (
+            QuantizationConfig(calib_count=10_001),  # of synthetic images
+            "10001 calibration .* --calib-count a number from 32 to 10000$",
+        ),
+        (
+            QuantizationConfig(calib_data="photos", calib_count=1_000_001),
+            "1000001 calibration .* --calib-count a number from 32 to 1000000$",
         ),
         (QuantizationConfig(calib_data="nowhere"), "--calib-data nowhere does not exist"),
         (QuantizationConfig(val_data=Path("nowhere")), "--val-data nowhere does not exist"),

@@ -16,7 +16,7 @@ from tinyvit.labels import Label
 
 MAX_LINES = 1_500_000
 """Lists of more images are refused. ImageNet-1k has 1.28 million. All of them are put in order,
-which takes ten seconds, before calibration uses at most 10,000."""
+which takes ten seconds, before calibration uses the first ones."""
 
 MAX_LIST_BYTES = 64 * 2**20
 """Larger lists are refused."""

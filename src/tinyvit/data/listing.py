@@ -12,7 +12,6 @@ import os
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -185,8 +184,25 @@ def make_path_getter(path: str | Path, relative_path: str = "") -> SourceGetter:
         relative_path: If `path` is a folder, the path of the image file in it. The functions of
             many images then share the string of the folder.
     """
-    # A string takes a quarter of the memory of a Path, and a data set may have a million of them.
-    return partial(Path, os.fspath(path), relative_path)
+    return _PathGetter(os.fspath(path), relative_path)
+
+
+class _PathGetter:
+    """A function that returns a path.
+
+    A data set may have a million images. This object takes 48 bytes, a `functools.partial` four
+    times as many; and a string takes a quarter of the memory of a `Path`.
+    """
+
+    __slots__ = ("_folder", "_relative_path")
+
+    def __init__(self, folder: str, relative_path: str) -> None:
+        self._folder = folder
+        self._relative_path = relative_path
+
+    def __call__(self) -> Path:
+        """Return the path."""
+        return Path(self._folder, self._relative_path)
 
 
 class _Walk:
