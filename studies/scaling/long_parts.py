@@ -23,6 +23,12 @@ from tinyvit.studies.scaling.processes import (
     measure_streamed_calibration,
 )
 
+KEPT_NOTE = (
+    "The network runs on each picture once. As many decoded pictures stay in memory as would of"
+    " pictures of 224 x 224 pixels; the others are decoded twice."
+)
+"""What the page says about the calibration."""
+
 
 def measure_many_pictures(plan: ScalingPlan, folder: Path, progress: Progress) -> Part:
     """Measure how the time and memory of accuracy grow up to very many pictures."""
@@ -48,7 +54,8 @@ def measure_many_calibrations(plan: ScalingPlan, folder: Path, progress: Progres
             limit_s=2 * plan.long_part_seconds,
         )
 
-    return _measure_part(part, measure, plan, folder, progress)
+    measured = _measure_part(part, measure, plan, folder, progress)
+    return replace(measured, notes=(*measured.notes, KEPT_NOTE))
 
 
 def _make_network(plan: ScalingPlan) -> Network:
