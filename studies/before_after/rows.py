@@ -145,13 +145,25 @@ ROWS = (
         threads=2,
     ),
     Row(
+        "processes",
+        "files of several targets are made in several processes: `--target all --int8`,"
+        " {validation_pictures:,} validation pictures",
+        ("de520916b90822ad9dd757e1c00fe33ad50937b6",),
+        _COSTS,
+        "measure_command.py",
+        arguments.export_all,
+        threads=count_cores(),
+        rounds=1,
+    ),
+    Row(
         "export-all",
-        "pictures are decoded once, float32 is predicted once, int8 is measured in streams:"
-        " `--target all --int8`, {validation_pictures:,} validation pictures",
+        "the same, and before: pictures are decoded once, float32 is predicted once, int8 is"
+        " measured in streams",
         (
             _REDUCED_DECODING,
             "d21cc5c811aee8f4399f246dfb0480299a41f796",
             "112f3ceefae50f15615be6d58dc4ea7750736cbf",
+            "de520916b90822ad9dd757e1c00fe33ad50937b6",
         ),
         _COSTS,
         "measure_command.py",
@@ -175,6 +187,7 @@ ROWS = (
         (
             "77ae3a86b461be4dc4ff17eae928ad3d21aadb7f",
             "694d5aa8805ec19b89e68d95153b53ed00004381",
+            "a46661be35fc559308a3cd3cbba3104b9c049296",
         ),
         (Quantity("seconds", "time, s", 1), Quantity("mib", "growth of the memory, MiB")),
         "measure_listing.py",
@@ -184,7 +197,7 @@ ROWS = (
     Row(
         "accuracy",
         "predictions are kept in arrays: accuracy on {tiny_pictures:,} pictures",
-        (),
+        ("8acc546190730ce14ba02dea3915ea852699c19e",),
         _MEMORY,
         "measure_command.py",
         arguments.measure_accuracy,
@@ -194,7 +207,7 @@ ROWS = (
     Row(
         "calibration",
         "calibration keeps at most 512 MiB of its images: {calibration_pictures:,} pictures",
-        (),
+        ("3bd5620cba75613afa18d90b40a35824ea82b6a1",),
         _MEMORY,
         "measure_command.py",
         arguments.calibrate,
