@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 from tinyvit.errors import ArtifactError
@@ -28,4 +29,8 @@ def damaged_error(path: Path, error: Exception) -> ArtifactError:
         path: Path of the file.
         error: The error of the reader, whose message is the reason.
     """
-    return ArtifactError(f"{path} is damaged or incomplete ({error})", "export it again")
+    reason: object = error
+    if isinstance(error, struct.error):
+        # Its message is about functions of Python's module struct.
+        reason = "a position in it is outside of the file"
+    return ArtifactError(f"{path} is damaged or incomplete ({reason})", "export it again")
