@@ -110,7 +110,7 @@ def search(
 
 def test_the_recipe_is_kept_if_it_is_within_the_budget(ranked_recipes: list[Recipe]) -> None:
     candidate, _ = search(min_agreement=90)
-    assert [trial.float_units for trial in candidate.trials] == [()]
+    assert [trial.float_units for trial in candidate.outcome.trials] == [()]
     assert ranked_recipes == []
 
 
@@ -120,10 +120,10 @@ def test_one_then_two_then_four_units_return_to_float32(
     monkeypatch.setattr(budget_search, "MIN_INT8_SHARE", 0.0)
     monkeypatch.setattr(budget_search, "MIN_SHARE_GAIN", 0.5)
     candidate, workspace = search(min_agreement=94)
-    assert [len(trial.float_units) for trial in candidate.trials] == [0, 1, 2, 4]
-    assert [trial.int8_share for trial in candidate.trials] == [1.0, 0.875, 0.75, 0.5]
-    assert candidate.recipe.float_units == UNITS[:4]
-    assert candidate.comparison.agreement == 94
+    assert [len(trial.float_units) for trial in candidate.outcome.trials] == [0, 1, 2, 4]
+    assert [trial.int8_share for trial in candidate.outcome.trials] == [1.0, 0.875, 0.75, 0.5]
+    assert candidate.outcome.recipe.float_units == UNITS[:4]
+    assert candidate.outcome.comparison.agreement == 94
     assert workspace.artifacts["int8"].float_units == UNITS[:4]
     assert len(ranked_recipes) == 1
 
@@ -149,9 +149,9 @@ def test_numbers_between_the_last_two_are_tried(
     monkeypatch.setattr(budget_search, "MIN_INT8_SHARE", 0.0)
     candidate, workspace = search(min_agreement=90 + needed_units)
     expected_counts = [min(count, 7) for count in tried_unit_counts]
-    assert [len(trial.float_units) for trial in candidate.trials] == expected_counts
-    assert candidate.recipe.float_units == UNITS[:needed_units]
-    assert candidate.comparison.agreement == 90 + needed_units
+    assert [len(trial.float_units) for trial in candidate.outcome.trials] == expected_counts
+    assert candidate.outcome.recipe.float_units == UNITS[:needed_units]
+    assert candidate.outcome.comparison.agreement == 90 + needed_units
     assert workspace.artifacts["int8"].float_units == UNITS[:needed_units]
 
 
@@ -173,5 +173,5 @@ def test_the_search_ends_when_no_unit_is_harmful(
 
 def test_force_keeps_the_recipe(ranked_recipes: list[Recipe]) -> None:
     candidate, _ = search(min_agreement=99, force=True)
-    assert candidate.recipe.float_units == ()
-    assert len(candidate.trials) == 1
+    assert candidate.outcome.recipe.float_units == ()
+    assert len(candidate.outcome.trials) == 1

@@ -128,8 +128,18 @@ def test_no_process_is_started_without_limits() -> None:
         ("src/tinyvit/processes/limited_program.py", "Popen"),
         # Its output is not read: it goes to the terminal.
         ("runtimes/limited_verification.py", "run with timeout"),
-        # These three kill the process themselves after a time.
+        # Workers of an export, which print nothing. The export may take any time, and ends them.
+        ("export/target_processes.py", "Popen"),
+        # These kill the process themselves after a time.
         ("runtimes/rockchip/simulator.py", "Popen"),
         ("studies/faults.py", "Popen"),
+        ("studies/before_after/measurement.py", "Popen"),
+        ("studies/before_after/programs/measure_command.py", "Popen"),
+        # These run the project's own programs and git, and have a limit of time.
+        ("studies/before_after/builds.py", "run with timeout"),
+        ("studies/before_after/history.py", "run with timeout"),
+        # These are in a group of processes that measurement.py kills after a time.
+        ("studies/before_after/programs/measure_cpp.py", "run"),
+        ("studies/before_after/programs/measure_web.py", "run"),
         ("examples/web/screenshot.py", "Popen"),
     }
