@@ -112,7 +112,7 @@ def _make_float_config(arguments: argparse.Namespace) -> ExportConfig:
     return ExportConfig(
         model=arguments.model,
         checkpoint=arguments.checkpoint,
-        targets=tuple(arguments.target or ExportConfig.targets),
+        targets=tuple(arguments.target),
         img_size=arguments.img_size,
         windows=arguments.windows,
         batch=None if arguments.dynamic_batch else arguments.batch,
@@ -175,7 +175,7 @@ def _add_artifact_arguments(parser: argparse.ArgumentParser) -> None:
         "--target",
         "--format",
         nargs="+",
-        action="extend",
+        default=["onnx"],
         metavar="TARGET",
         help="Kinds of file to make: one or more targets, or all for every target whose tools are "
         f"installed (default: onnx). The targets, with aliases in parentheses: {names}.",

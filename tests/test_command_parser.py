@@ -155,3 +155,23 @@ def test_training_refuses_a_url(option: str, capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().err.startswith(
         f"error: {option} https://a.org/b is a URL, and a path is needed: give the path of a local"
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "values"),
+    [
+        ("x", ["usual"]),
+        ("x --names a", ["a"]),
+        ("x --names a b --names c", ["a", "b", "c"]),
+        ("x --names usual --names usual", ["usual", "usual"]),
+    ],
+)
+def test_values_of_repeated_options_add_up(
+    parser: CommandParser, arguments: str, values: list[str]
+) -> None:
+    parser.add_argument("--names", nargs="+", default=["usual"])
+    parser.add_argument("--numbers", nargs="+", type=int)
+    for _ in range(2):  # The default is not changed by the first call.
+        assert parser.parse_args(arguments.split()).names == values
+    assert parser.parse_args(["x", "--numbers", "1", "--numbers=2"]).numbers == [1, 2]
+    assert parser.parse_args(["x", "-o", "a", "-o", "b"]).output == "b"

@@ -53,7 +53,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--match",
         nargs="+",
-        action="extend",
         type=_parse_match,
         default=[],
         metavar="BEFORE=AFTER",

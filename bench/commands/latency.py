@@ -55,7 +55,6 @@ def _add_analysis_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--compare-to",
         nargs="+",
-        action="extend",
         choices=BASELINES,
         default=[],
         metavar="BASELINE",
@@ -78,14 +77,12 @@ def _add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--runtime",
         nargs="+",
-        action="extend",
         metavar="ENGINE",
         help="One or more engines, which are all measured (default: the best installed one).",
     )
     add(
         "--threads",
         nargs="+",
-        action="extend",
         type=positive_int,
         metavar="N",
         help="One or more numbers of CPU threads, which are all measured (default: the engine's"
@@ -94,7 +91,6 @@ def _add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--batch",
         nargs="+",
-        action="extend",
         type=positive_int,
         metavar="N",
         help="One or more numbers of images per query, which are all measured (default: 1, or 8 for"

@@ -63,17 +63,48 @@ _MAX_MESSAGE_LENGTH = 500
 Matching them would take a time that is not linear in their length."""
 
 
+class _StoreAction(argparse._StoreAction):
+    """Stores a value. An option with several values that is given again adds to the earlier ones.
+
+    argparse's own action would keep only the last values, without a word.
+    """
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        earlier_values = getattr(namespace, self.dest, self.default)
+        if self.nargs in ("+", "*") and earlier_values is not self.default:
+            values = [*earlier_values, *values]
+        setattr(namespace, self.dest, values)
+
+
 class CommandParser(argparse.ArgumentParser):
     """A parser whose errors are one line on standard error, and whose exit code then is 2.
 
     The parsers of its subcommands are of this class too. A URL is refused as the value of every
-    argument that is a path or has no type. An argument with `type=str` may be a URL.
+    argument that is a path or has no type. An argument with `type=str` may be a URL. The values of
+    an option that takes several (`nargs="+"`) add up if it is given several times.
 
     Attributes:
         suggest_option: Returns the option that a word without an option belongs to, or None.
     """
 
     suggest_option: Callable[[str], str | None] | None = None
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        """Create a parser.
+
+        Args:
+            *arguments: Arguments of `argparse.ArgumentParser`.
+            **options: Its keyword arguments.
+        """
+        super().__init__(*arguments, **options)
+        # `add_argument` looks up its parameter `action`, which is None by default.
+        self.register("action", None, _StoreAction)
 
     def parse_known_args(  # type: ignore[override]  # the overloads only differ in the namespace
         self, args: Sequence[str] | None = None, namespace: Any = None
