@@ -1,8 +1,9 @@
 """Finds which tensors of a network are quantized, if operators quantize them.
 
-In some formats (OpenVINO IR, Core ML) tensors between the layers of an int8 network are declared as
-floats, and separate operators round them to the values that integers can have. A compiler for an
-NPU computes a layer in integers if its input and its output are rounded in this way.
+In some formats (ONNX, OpenVINO IR, Core ML) tensors between the layers of an int8 network are
+declared as floats, and separate operators round them to the values that integers can have. A
+compiler for an NPU computes a layer in integers if its input and its output are rounded in this
+way.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tinyvit.runtimes.network_analysis.accelerator_rules import FLOATS
+from tinyvit.text.plurals import format_count
 
 _FLOATS_REMARK = (
     "  a layer of an int8 file may take integers and return floats: an NPU that also computes in"
@@ -66,12 +67,13 @@ class Coverage:
     def _summarize(self) -> str:
         """Return how many operators are refused, as a clause."""
         count = len(self.refused)
+        operators = format_count(count, "operator")
         if self.decided_by == "compiler":
             if not count:
                 return "the compiler left no operator to the CPU"
-            return f"the compiler left {_count_operators(count)} to the CPU{self._describe_share()}"
+            return f"the compiler left {operators} to the CPU{self._describe_share()}"
         if self.operator_count is None:
-            return f"accelerators refuse {_count_operators(count)} of those that are known"
+            return f"accelerators refuse {operators} of those that are known"
         if not count:
             return f"accelerators accept all {self.operator_count} operators"
         return (
@@ -83,7 +85,3 @@ class Coverage:
         if self.refused_share is None:
             return ""
         return f", with {self.refused_share:.1%} of the multiplications"
-
-
-def _count_operators(count: int) -> str:
-    return "1 operator" if count == 1 else f"{count} operators"

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from tinyvit.runtimes.formats.network_graph import NetworkGraph, Node
+from tinyvit.runtimes.formats.quantized_tensors import (
+    TensorRole,
+    TensorUse,
+    computes_in_floats,
+    find_quantized_tensors,
+)
 from tinyvit.runtimes.network_analysis.accelerator_rules import (
     COMMON_ONNX_OPERATORS,
     CONVERSIONS,
@@ -12,6 +18,12 @@ from tinyvit.runtimes.network_analysis.coverage_result import Coverage, RefusedO
 from tinyvit.runtimes.network_analysis.inference_cost import CostWalk, InferenceCost
 from tinyvit.runtimes.network_analysis.node_order import sort_nodes
 from tinyvit.runtimes.network_analysis.tensor_facts import Shape, UnknownCostError
+
+_ROLES = {
+    "QuantizeLinear": TensorRole.QUANTIZES,
+    "DequantizeLinear": TensorRole.DEQUANTIZES,
+}
+"""Name of an operator -> what it does to its tensors; the others compute new values."""
 
 
 def check_graph(graph: NetworkGraph, file_name: str) -> Coverage:
@@ -32,7 +44,7 @@ def check_graph(graph: NetworkGraph, file_name: str) -> Coverage:
         walk.run()
     except UnknownCostError:
         walk.is_complete = False
-    quantized = _find_quantized_tensors(graph)
+    quantized = find_quantized_tensors([_find_use(node, graph) for node in graph.nodes])
     nodes = _leave_out_constants(graph, file_name)
     refused = []
     for node in nodes:
@@ -87,25 +99,18 @@ def _find_reason(
     node: Node, graph: NetworkGraph, shapes: dict[str, Shape], quantized: set[str]
 ) -> str:
     """Return why an operator is refused, as a clause; "" if it is accepted."""
-    is_float = False
-    if quantized and node.operator not in CONVERSIONS:
-        tensors = [name for name in node.inputs[:1] if name not in graph.constants]
-        is_float = not quantized.issuperset((*tensors, *node.outputs))
+    is_float = bool(quantized) and computes_in_floats(_find_use(node, graph), quantized)
     ranks = [len(shapes[name]) for name in (*node.inputs, *node.outputs) if name in shapes]
     return explain_refusal(
         node.domain in ("", "ai.onnx") and node.operator in COMMON_ONNX_OPERATORS,
         any(None in sizes[1:] for sizes in graph.inputs.values()),
         max(ranks, default=0),
-        is_float,
+        is_float and node.operator not in CONVERSIONS,
     )
 
 
-def _find_quantized_tensors(graph: NetworkGraph) -> set[str]:
-    """Return the tensors that are read from integers or converted to integers."""
-    quantized: set[str] = set()
-    for node in graph.nodes:
-        if node.operator == "QuantizeLinear":
-            quantized.add(node.inputs[0])
-        elif node.operator == "DequantizeLinear":
-            quantized.add(node.outputs[0])
-    return quantized
+def _find_use(node: Node, graph: NetworkGraph) -> TensorUse:
+    """Return what an operator does to its first input, unless that is a constant, and outputs."""
+    role = _ROLES.get(node.operator, TensorRole.COMPUTES)
+    inputs = tuple(name for name in node.inputs[:1] if name not in graph.constants)
+    return TensorUse(role, inputs, tuple(node.outputs))
