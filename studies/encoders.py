@@ -33,6 +33,7 @@ from tinyvit.studies.encoder_rows import (
 )
 from tinyvit.studies.figures import name_machine_kind, run_shown_export
 from tinyvit.studies.figures_page import SUFFIXES, describe_device
+from tinyvit.studies.output_argument import add_output_argument
 
 _VARIANT: Final = "tiny_vit_5m_224"
 """The variant of the demo model."""
@@ -86,14 +87,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="Folder for the exported files. Files that it contains are used again (default: a"
         " temporary folder).",
     )
-    add(
-        "-o",
-        "--output",
-        type=Path,
-        default=Path("docs/results"),
-        metavar="DIR",
-        help="Folder for the page (default: docs/results).",
-    )
+    add_output_argument(parser, "Folder for the page (default: docs/results).")
 
 
 def _add_mobile_sam_arguments(parser: argparse.ArgumentParser) -> None:

@@ -36,6 +36,7 @@ from tinyvit.studies.figures import name_machine_kind
 from tinyvit.studies.kernel_kinds import add_times, count_output_bytes
 from tinyvit.studies.limits_page import LimitsRecord, format_page, make_record
 from tinyvit.studies.machine_peaks import MATRIX_SIZES, measure_machine_peaks
+from tinyvit.studies.output_argument import add_output_argument
 
 _ONE_THREAD_PROFILERS = ("litert",)
 """Engines whose profiler always runs on one thread."""
@@ -90,14 +91,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="sides of the matrices of which the peaks are measured (default: 256 512 1024)",
     )
-    add(
-        "-o",
-        "--output",
-        type=Path,
-        default=Path("docs/results"),
-        metavar="DIR",
-        help="folder for the page and the record (default: docs/results)",
-    )
+    add_output_argument(parser, "folder for the page and the record (default: docs/results)")
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -34,6 +34,7 @@ from tinyvit.studies.figures_page import (
     FigureRecords,
     format_page,
 )
+from tinyvit.studies.output_argument import add_output_argument
 from tinyvit.studies.peers import convert_with_executorch, convert_with_litert_torch, export_pair
 
 _BASELINES = {"peers-timm": ("timm", "timm-compiled"), "peers-tools": ("tool",)}
@@ -87,14 +88,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="Labeled images of the demo model's classes, with one folder per class.",
     )
-    add(
-        "-o",
-        "--output",
-        type=Path,
-        default=Path("docs/results"),
-        metavar="DIR",
-        help="Folder for the page (default: docs/results).",
-    )
+    add_output_argument(parser, "Folder for the page (default: docs/results).")
     add(
         "--artifacts",
         type=Path,

@@ -19,11 +19,9 @@ from functools import partial
 from pathlib import Path
 
 from tinyvit.bench import machine
-from tinyvit.bench.record import DeviceInfo
 from tinyvit.cli import make_parser, positive_int, run_guarded
 from tinyvit.errors import RequestError
 from tinyvit.progress import make_progress
-from tinyvit.serialization import read_json
 from tinyvit.studies.before_after.inputs import QUICK, Plan
 from tinyvit.studies.before_after.page import (
     BeforeAfterRecord,
@@ -34,7 +32,9 @@ from tinyvit.studies.before_after.page import (
 )
 from tinyvit.studies.before_after.rows import ROWS
 from tinyvit.studies.before_after.taking_turns import FAILED, StudyOptions, measure_rows
+from tinyvit.studies.earlier_records import read_earlier_items
 from tinyvit.studies.figures import name_machine_kind
+from tinyvit.studies.output_argument import add_output_argument
 
 ROOT = Path(__file__).resolve().parents[2]
 """The working tree with the present code."""
@@ -80,14 +80,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_data_arguments(parser)
     add("--quick", action="store_true", help="measure little, to try the program")
-    add(
-        "-o",
-        "--output",
-        type=Path,
-        default=Path("docs/results"),
-        metavar="DIR",
-        help="folder for the page and the record (default: docs/results)",
-    )
+    add_output_argument(parser, "folder for the page and the record (default: docs/results)")
 
 
 def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -119,7 +112,8 @@ def _run(args: argparse.Namespace) -> int:
         plan = replace(plan, calibration_pictures=args.calibration_pictures)
     device = machine.read_device_info()
     path = args.output / f"{name_machine_kind(device)}-before-after.json"
-    results = {row.name: row for row in _read_earlier_rows(path, device, args.quick)}
+    read = partial(read_rows, device=device, is_quick=args.quick)
+    results = {row.name: row for row in read_earlier_items(path, read)}
 
     def report(result: RowResult) -> None:
         results[result.name] = result
@@ -148,19 +142,6 @@ def _find_folder(path: Path | None) -> Path | None:
     if not path.is_dir():
         raise RequestError(f"{path} is not a folder", "give a folder of class folders")
     return path.resolve()
-
-
-def _read_earlier_rows(path: Path, device: DeviceInfo, is_quick: bool) -> list[RowResult]:
-    """Read the rows that an earlier run measured on this kind of machine."""
-    if not path.exists():
-        return []
-    try:
-        return read_rows(read_json(path), device, is_quick)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise RequestError(
-            f"{path} is not a record of this study ({type(error).__name__})",
-            "move it away, or give another folder with -o",
-        ) from error
 
 
 def _write(record: BeforeAfterRecord, path: Path) -> None:

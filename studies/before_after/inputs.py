@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ import numpy as np
 from PIL import Image
 
 from tinyvit.errors import ArtifactError, RequestError
-from tinyvit.runtimes.artifact import read_artifact
+from tinyvit.labels import Label
 from tinyvit.studies.export_process import run_export
+from tinyvit.studies.scaling.generated_pictures import link_pictures, read_class_labels
 
 _POWER = 1.5
 """The amplitude falls with this power of the frequency. JPEG files then have the size of those of a
@@ -23,8 +23,6 @@ _CONTRAST, _SENSOR_NOISE = 55.0, 2.0
 _COLOR_SHARE = 0.3
 """How much the color channels differ, beside what they have in common."""
 _QUALITY = 90
-_LINKS_OF_A_FILE = 50_000
-"""Number of names that one file gets. File systems allow 65,000, for example."""
 _MEMORY_FOLDER = Path("/dev/shm")
 """A file system in memory, where a million names can be deleted within seconds."""
 _CALIBRATION_IMAGES = 32
@@ -158,22 +156,7 @@ class Inputs:
         Returns:
             The folder, which is in memory if the system has such a file system.
         """
-        root = self._choose_links_folder() / f"names-{count}"
-        if root.exists():
-            return root
-        names = self._list_class_names()
-        picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
-        sources: dict[str, Path] = {}
-        for index in range(count):
-            name = names[index % len(names)]
-            path = root / name / f"{index:07}.jpg"
-            if index // len(names) % _LINKS_OF_A_FILE:
-                os.link(sources[name], path)
-                continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            picture.save(path, quality=_QUALITY)
-            sources[name] = path
-        return root
+        return link_pictures(self._choose_links_folder(), count, self._read_labels())
 
     def sample_validation(self) -> Path:
         """Copy as many pictures of the validation data as the plan says, of all classes.
@@ -212,10 +195,8 @@ class Inputs:
         folder.mkdir(mode=0o700, exist_ok=True)
         return folder
 
-    def _list_class_names(self) -> list[str]:
-        manifest = read_artifact(self.export_demo("demo-64.onnx", "--img-size", "64")).manifest
-        assert manifest is not None  # tinyvit-export wrote the file
-        return [label.wnid or label.name for label in manifest.labels]
+    def _read_labels(self) -> tuple[Label, ...]:
+        return read_class_labels(self.export_demo("demo-64.onnx", "--img-size", "64"))
 
     def _save_photograph(self, name: str, size: tuple[int, int], seed: int) -> Path:
         path = self.folder / name

@@ -11,6 +11,7 @@ from tinyvit.bench.record import PACKAGE_VERSION, DeviceInfo
 from tinyvit.bench.report.console import format_table_row
 from tinyvit.serialization import parse_dataclass
 from tinyvit.studies.before_after.history import SHORT_HASH_DIGITS
+from tinyvit.studies.earlier_records import list_comparable_items
 from tinyvit.studies.figures_page import describe_device, make_device_record
 
 _EXPLANATION = """\
@@ -117,11 +118,10 @@ def read_rows(record: Any, device: DeviceInfo, is_quick: bool) -> list[RowResult
     Raises:
         ValueError: The record has another form.
     """
-    if not isinstance(record, dict) or record.get("quick") is not is_quick:
-        return []
-    if record.get("device", {}).get("cpu") != device.cpu:
-        return []
-    return [parse_dataclass(RowResult, row) for row in record["rows"]]
+    return [
+        parse_dataclass(RowResult, row)
+        for row in list_comparable_items(record, "rows", device, is_quick)
+    ]
 
 
 def format_page(record: BeforeAfterRecord) -> list[str]:

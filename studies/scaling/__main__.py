@@ -22,12 +22,13 @@ from pathlib import Path
 
 from tinyvit.bench import machine
 from tinyvit.bench.latency.interference import detect_interference, take_snapshot
-from tinyvit.bench.record import DeviceInfo, current_time
+from tinyvit.bench.record import current_time
 from tinyvit.cli import make_parser, run_guarded
-from tinyvit.errors import MissingDependencyError, RequestError
+from tinyvit.errors import MissingDependencyError
 from tinyvit.progress import Progress, make_progress
-from tinyvit.serialization import read_json
+from tinyvit.studies.earlier_records import read_earlier_items
 from tinyvit.studies.figures import name_machine_kind
+from tinyvit.studies.output_argument import add_output_argument
 from tinyvit.studies.scaling.curves import Part
 from tinyvit.studies.scaling.long_parts import LONG_PARTS
 from tinyvit.studies.scaling.network_parts import NETWORK_PARTS
@@ -74,14 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f" {', '.join(LONG_PARTS)}, each of which takes about half an hour and 5 GB of the disk",
     )
     add("--quick", action="store_true", help="measure a few small networks, to try the program")
-    add(
-        "-o",
-        "--output",
-        type=Path,
-        default=Path("docs/results"),
-        metavar="DIR",
-        help="folder for the page and the record (default: docs/results)",
-    )
+    add_output_argument(parser, "folder for the page and the record (default: docs/results)")
     add(
         "--pictures",
         type=Path,
@@ -100,7 +94,8 @@ def _run(args: argparse.Namespace) -> int:
     device = machine.read_device_info()
     stem = f"{name_machine_kind(device)}-scaling"
     record_path = args.output / f"{stem}.json"
-    parts = {part.name: part for part in _read_earlier_parts(record_path, device, args.quick)}
+    read = partial(read_parts, device=device, is_quick=args.quick)
+    parts = {part.name: part for part in read_earlier_items(record_path, read)}
     plan = QUICK if args.quick else FULL
     for part in measure(plan, args.part, make_progress()):
         parts[part.name] = part
@@ -109,19 +104,6 @@ def _run(args: argparse.Namespace) -> int:
         _write(ScalingRecord(device, ordered, args.quick), record_path, args.pictures)
     print(record_path.with_suffix(".md"))
     return 0
-
-
-def _read_earlier_parts(path: Path, device: DeviceInfo, is_quick: bool) -> list[Part]:
-    """Read the parts that an earlier run measured on this kind of machine."""
-    if not path.exists():
-        return []
-    try:
-        return read_parts(read_json(path), device, is_quick)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise RequestError(
-            f"{path} is not a record of this study ({type(error).__name__})",
-            "move it away, or give another folder with -o",
-        ) from error
 
 
 def measure(plan: ScalingPlan, names: Sequence[str], progress: Progress) -> Iterator[Part]:

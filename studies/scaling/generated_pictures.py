@@ -10,11 +10,23 @@ import numpy as np
 from PIL import Image
 
 from tinyvit.labels import Label
+from tinyvit.runtimes.artifact import read_artifact
 
 _PICTURE_SIDE = 64
 """Usual width and height of the generated pictures in pixels."""
 _LINKS_OF_A_FILE = 50_000
 """Number of names that one picture gets. File systems allow 65,000, for example."""
+
+
+def read_class_labels(path: Path) -> tuple[Label, ...]:
+    """Read the labels of an artifact, which become names of folders.
+
+    Args:
+        path: A file that tinyvit-export wrote.
+    """
+    manifest = read_artifact(path).manifest
+    assert manifest is not None  # tinyvit-export wrote the file
+    return tuple(manifest.labels)
 
 
 def save_pictures(
@@ -56,6 +68,8 @@ def link_pictures(folder: Path, count: int, labels: tuple[Label, ...]) -> Path:
         The folder of these names.
     """
     root = folder / f"names-{count}"
+    if root.is_dir():
+        return root
     classes = save_pictures(folder, min(count, len(labels)), labels)
     sources = sorted(classes.glob("*/*.jpg"))
     for index in range(count):

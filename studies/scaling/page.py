@@ -9,6 +9,7 @@ from typing import Any
 from tinyvit.bench.record import PACKAGE_VERSION, DeviceInfo
 from tinyvit.bench.report.console import format_table_row
 from tinyvit.serialization import parse_dataclass
+from tinyvit.studies.earlier_records import list_comparable_items
 from tinyvit.studies.figures_page import describe_device, make_device_record
 from tinyvit.studies.line_pictures import (
     COLORS,
@@ -81,12 +82,8 @@ def read_parts(record: Any, device: DeviceInfo, is_quick: bool) -> list[Part]:
     Raises:
         ValueError: The record has another form.
     """
-    if not isinstance(record, dict) or record.get("quick") is not is_quick:
-        return []
-    if record.get("device", {}).get("cpu") != device.cpu:
-        return []
     parts = []
-    for part in record["parts"]:
+    for part in list_comparable_items(record, "parts", device, is_quick):
         curves = [
             {key: value for key, value in curve.items() if key != "exponent"}
             for curve in part["curves"]

@@ -11,12 +11,14 @@ from pathlib import Path
 from tinyvit.bench.accuracy.cluster import SHARD_IMAGES
 from tinyvit.bench.ray_cluster import require_ray
 from tinyvit.errors import ArtifactError, MissingDependencyError
-from tinyvit.labels import Label
 from tinyvit.progress import Progress
-from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.studies.export_process import run_export
 from tinyvit.studies.scaling.curves import MEMORY, SECONDS, Curve, Part, Point, extrapolate
-from tinyvit.studies.scaling.generated_pictures import link_pictures, save_pictures
+from tinyvit.studies.scaling.generated_pictures import (
+    link_pictures,
+    read_class_labels,
+    save_pictures,
+)
 from tinyvit.studies.scaling.plan import Budget, ScalingPlan
 from tinyvit.studies.scaling.processes import (
     RunCost,
@@ -57,7 +59,7 @@ def export_demo(folder: Path, img_size: int) -> Path:
 def measure_listings(plan: ScalingPlan, folder: Path, progress: Progress) -> Part:
     """Measure how the time and memory of a list of pictures grow with their number."""
     path = export_demo(folder, plan.img_size)
-    labels = _read_labels(path)
+    labels = read_class_labels(path)
 
     def measure(count: int) -> RunCost:
         pictures = link_pictures(folder, count, labels)
@@ -73,7 +75,7 @@ def measure_listings(plan: ScalingPlan, folder: Path, progress: Progress) -> Par
 def measure_pictures(plan: ScalingPlan, folder: Path, progress: Progress) -> Part:
     """Measure how the time and memory of accuracy grow with the number of pictures."""
     path = export_demo(folder, plan.img_size)
-    labels = _read_labels(path)
+    labels = read_class_labels(path)
 
     def measure(count: int) -> RunCost:
         pictures = save_pictures(folder, count, labels)
@@ -86,7 +88,7 @@ def measure_pictures(plan: ScalingPlan, folder: Path, progress: Progress) -> Par
 
 def measure_calibrations(plan: ScalingPlan, folder: Path, progress: Progress) -> Part:
     """Measure how the time and memory of a calibration grow with the number of pictures."""
-    labels = _read_labels(export_demo(folder, plan.img_size))
+    labels = read_class_labels(export_demo(folder, plan.img_size))
 
     def measure(count: int) -> RunCost:
         pictures = save_pictures(folder, count, labels)
@@ -107,7 +109,7 @@ def measure_workers(plan: ScalingPlan, folder: Path, progress: Progress) -> Part
     except MissingDependencyError as error:
         return replace(part, notes=(f"Not run: {error}.",))
     path = export_demo(folder, plan.img_size)
-    pictures = save_pictures(folder, plan.worker_pictures, _read_labels(path))
+    pictures = save_pictures(folder, plan.worker_pictures, read_class_labels(path))
     alone = call_in_process(measure_accuracy, path, pictures)
 
     def measure(workers: int) -> RunCost:
@@ -152,12 +154,6 @@ def describe_workers(points: Sequence[Point], alone_s: float, pictures: int) -> 
             f" because a machine has up to {shards} shards."
         )
     return notes
-
-
-def _read_labels(path: Path) -> tuple[Label, ...]:
-    manifest = read_artifact(path).manifest
-    assert manifest is not None  # tinyvit-export wrote the file
-    return tuple(manifest.labels)
 
 
 def measure_counts(

@@ -22,6 +22,7 @@ from tests.helpers.recorded_progress import RecordedProgress
 from tests.helpers.records import DESK
 from tinyvit.bench import machine
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
+from tinyvit.labels import Label
 from tinyvit.studies.before_after import __main__ as command
 from tinyvit.studies.before_after import inputs as inputs_module
 from tinyvit.studies.before_after.arguments import State
@@ -39,6 +40,7 @@ from tinyvit.studies.before_after.page import (
 )
 from tinyvit.studies.before_after.rows import ROWS, Quantity, Row
 from tinyvit.studies.before_after.taking_turns import FAILED, StudyOptions, measure_rows
+from tinyvit.studies.scaling import generated_pictures
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("git") is None, reason="needs git"),
@@ -455,9 +457,9 @@ def test_names_share_few_files_and_are_removed(
     memory = tmp_path / "memory"
     memory.mkdir()
     monkeypatch.setattr(inputs_module, "_MEMORY_FOLDER", memory)
-    monkeypatch.setattr(inputs_module, "_LINKS_OF_A_FILE", 3)
+    monkeypatch.setattr(generated_pictures, "_LINKS_OF_A_FILE", 3)
     inputs = make_inputs(tmp_path)
-    monkeypatch.setattr(inputs, "_list_class_names", lambda: ["cat", "dog"])
+    monkeypatch.setattr(inputs, "_read_labels", lambda: (Label("cat"), Label("dog")))
     paths = sorted(inputs.make_names(10).glob("*/*.jpg"))
     assert len(paths) == 10
     assert len({path.stat().st_ino for path in paths}) == 4
