@@ -70,9 +70,9 @@ def search_within_budget(
     recipe = quantization.recipe
     float32 = workspace.save(workspace.lower(workspace.graph, "float32"), "float32")
     if not quantization.is_measured:
+        candidate = _build_candidate(workspace, recipe, quantization.config.precision)
         int8_share = _compute_int8_share(workspace, recipe)
         trial = BudgetTrial(recipe.float_units, int8_share, comparison=None)
-        candidate = _build_candidate(workspace, recipe, quantization.config.precision)
         return _with_trials(candidate, (trial,))
     image_count = quantization.count_images()
     reference = measurements.run_float32(

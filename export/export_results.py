@@ -44,34 +44,6 @@ class ExportReport:
     failures: tuple[FailedTarget, ...]
 
 
-def make_artifact(
-    planned: PlannedArtifact,
-    preparer: NetworkPreparer,
-    overwrite: bool,
-    progress: Progress,
-    quiet: QuietPeriod = nullcontext,
-) -> ExportedArtifact:
-    """Prepare the network for one target, and write and check its artifact.
-
-    Args:
-        planned: The target, and the file to write.
-        preparer: Prepares the network.
-        overwrite: Whether existing files are replaced.
-        progress: Receives messages and counts.
-        quiet: Makes the context in which latency is measured.
-
-    Returns:
-        The artifact.
-
-    Raises:
-        TinyViTError: The artifact cannot be made.
-        OSError: A file cannot be written.
-    """
-    progress.message(f"making and checking {planned.target.name}")
-    network = preparer.prepare(planned.target)
-    return write_artifact(planned.target, network, planned.path, overwrite, progress, quiet)
-
-
 def try_artifact(
     planned: PlannedArtifact,
     preparer: NetworkPreparer,
@@ -79,7 +51,7 @@ def try_artifact(
     progress: Progress,
     quiet: QuietPeriod = nullcontext,
 ) -> ExportedArtifact | FailedTarget:
-    """Make an artifact as `make_artifact` does, so that other targets follow if it fails.
+    """Prepare the network for one target, and write and check its artifact.
 
     Args:
         planned: The target, and the file to write.
@@ -96,7 +68,9 @@ def try_artifact(
     """
     try:
         with restore_interrupt():
-            return make_artifact(planned, preparer, overwrite, progress, quiet)
+            progress.message(f"making and checking {planned.target.name}")
+            network = preparer.prepare(planned.target)
+            return write_artifact(planned.target, network, planned.path, overwrite, progress, quiet)
     except TinyViTError as error:
         is_skipped = isinstance(error, MissingDependencyError)
         return FailedTarget(planned.target.name, error, is_skipped)

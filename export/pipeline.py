@@ -13,13 +13,12 @@ from pathlib import Path
 from tinyvit.errors import RequestError
 from tinyvit.export.artifact_writer import ExportedArtifact
 from tinyvit.export.config import ExportConfig
-from tinyvit.export.export_results import ExportReport, FailedTarget, make_artifact
+from tinyvit.export.export_results import ExportReport, FailedTarget, try_artifact
 from tinyvit.export.network_preparation import make_preparer
 from tinyvit.export.plan import (
     ExportPlan,
     PlannedArtifact,
     make_plan,
-    make_write_error,
     requests_several,
 )
 from tinyvit.export.request_checks import check_label_count, explain_impossible
@@ -62,10 +61,10 @@ def export(config: ExportConfig, progress: Progress = NullProgress()) -> Exporte
         if cost_error is not None:
             raise cost_error
         preparer = make_preparer(config, source, [planned.target], progress)
-        try:
-            return make_artifact(planned, preparer, config.overwrite, progress)
-        except OSError as error:
-            raise make_write_error(planned.path, error) from error
+        result = try_artifact(planned, preparer, config.overwrite, progress)
+    if isinstance(result, FailedTarget):
+        raise result.error
+    return result
 
 
 def export_all(config: ExportConfig, progress: Progress = NullProgress()) -> ExportReport:

@@ -26,11 +26,7 @@ from tinyvit.nn.model import TinyViT
 from tinyvit.processes.allocator import release_freed_memory
 from tinyvit.processes.free_memory import measure_free_memory
 from tinyvit.progress import Progress
-
-MAX_SHARED_BYTES = 2**29
-"""Largest size of the pixels that several processes share, as `validation_data.MAX_CACHED_BYTES`.
-With more images, most of the time is spent on measuring accuracy, for which one process already
-uses all cores."""
+from tinyvit.quant.pixel_source import MAX_CACHED_BYTES
 
 MIN_GROUPS = 4
 """Number of groups of artifacts from which several processes are faster, if int8 is not measured: a
@@ -68,25 +64,19 @@ def make_artifacts(
         TinyViTError: A process had an unexpected error.
     """
     groups = group_artifacts(artifacts)
+    measured = _find_measured(preparer)
     requested = plan.config.processes
-    if requested is None and len(groups) < MIN_GROUPS and not _measures_int8(preparer):
+    if requested is None and len(groups) < MIN_GROUPS and measured is None:
         requested = 1
     count = choose_process_count(requested, len(groups), source.folded)
-    if count == 1 or not _fits_into_shared_files(preparer, source):
+    if count == 1 or not _fits_into_shared_files(measured):
         for planned in artifacts:
             yield try_artifact(planned, preparer, plan.config.overwrite, progress)
         return
     progress.message(f"making {len(artifacts)} files in {count} processes")
     with temporary_folder() as folder:
-        manifest = preparer.manifest if isinstance(preparer, FloatPreparer) else None
-        quantization = None
-        if isinstance(preparer, QuantizedPreparer):
-            images = None
-            if preparer.quantization.is_measured:
-                images = _share_images(preparer, folder, progress)
-            prepared = preparer.quantization
-            quantization = QuantizationSetup(prepared.config, prepared.recipe, images)
-        setup = WorkerSetup(plan, source.checkpoint.sha256, manifest, quantization)
+        images = None if measured is None else _share_images(measured, folder, progress)
+        setup = _make_setup(plan, source, preparer, images)
         gc.collect()
         release_freed_memory()
         threads = max(1, torch.get_num_threads() // count)
@@ -155,17 +145,36 @@ def estimate_process_bytes(network: TinyViT) -> int:
     return _BASE_BYTES + _BYTES_PER_PARAMETER * parameters + _BYTES_PER_PIXEL * height * width
 
 
-def _measures_int8(preparer: NetworkPreparer) -> bool:
-    """Return whether each artifact is compared with float32 on images, which takes long."""
-    return isinstance(preparer, QuantizedPreparer) and preparer.quantization.is_measured
+def _find_measured(preparer: NetworkPreparer) -> QuantizedPreparer | None:
+    """Return the preparer if artifacts are compared with float32 on images, which takes long."""
+    if isinstance(preparer, QuantizedPreparer) and preparer.quantization.is_measured:
+        return preparer
+    return None
 
 
-def _fits_into_shared_files(preparer: NetworkPreparer, source: SourceNetwork) -> bool:
-    """Return whether the images on which int8 is measured are few enough to be shared."""
-    if not isinstance(preparer, QuantizedPreparer) or not preparer.quantization.is_measured:
+def _fits_into_shared_files(measured: QuantizedPreparer | None) -> bool:
+    """Return whether the images on which int8 is measured are few enough to be shared.
+
+    With more images, most of the time is spent on measuring accuracy, for which one process already
+    uses all cores.
+    """
+    if measured is None:
         return True
-    height, width = height_and_width(source.folded.img_size)
-    return preparer.quantization.count_images() * height * width * 3 <= MAX_SHARED_BYTES
+    height, width = height_and_width(measured.source.folded.img_size)
+    return measured.quantization.count_images() * height * width * 3 <= MAX_CACHED_BYTES
+
+
+def _make_setup(
+    plan: ExportPlan, source: SourceNetwork, preparer: NetworkPreparer, images: SharedImages | None
+) -> WorkerSetup:
+    """Make the first message to the workers."""
+    manifest = quantization = None
+    if isinstance(preparer, FloatPreparer):
+        manifest = preparer.manifest
+    if isinstance(preparer, QuantizedPreparer):
+        prepared = preparer.quantization
+        quantization = QuantizationSetup(prepared.config, prepared.recipe, images)
+    return WorkerSetup(plan, source.checkpoint.sha256, manifest, quantization)
 
 
 def _share_images(preparer: QuantizedPreparer, folder: Path, progress: Progress) -> SharedImages:

@@ -30,8 +30,8 @@ from tinyvit.quant.validation_data import ValidationSet, read_unlabeled_set, rea
 __all__ = ["PreparedQuantization", "QuantizationConfig", "prepare_quantization"]
 
 
-def _do_nothing() -> None:
-    """Do nothing."""
+def _keep_pixels() -> None:
+    """Free no memory; the pixels of these images are kept as long as the export runs."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class PreparedQuantization:
     count_images: Callable[[], int]
     make_sensitivity_images: Callable[[], Tensor]
     is_measured: bool = True
-    forget_pixels: Callable[[], None] = _do_nothing
+    forget_pixels: Callable[[], None] = _keep_pixels
 
 
 def prepare_quantization(
@@ -106,7 +106,7 @@ def prepare_quantization(
         recipe = _read_or_calibrate(config, checkpoint, images, folded, progress)
     make_batches: BatchFactory = images.measurement_batches
     count_images = images.count_measurement_images
-    forget_pixels = _do_nothing
+    forget_pixels = _keep_pixels
     if validation is not None:
         make_batches = ReportingBatches(validation, progress)
         count_images, forget_pixels = validation.__len__, validation.forget_pixels

@@ -23,12 +23,11 @@ from tinyvit.errors import ImageError, RequestError
 from tinyvit.labels import Label
 from tinyvit.preprocess import Preprocess
 from tinyvit.quant.image_decoding import check_unreadable, decode_images
+from tinyvit.quant.pixel_source import MAX_CACHED_BYTES
 from tinyvit.text.plurals import format_count
 
 BATCH_SIZE = 32
 """Number of images in a batch of `ValidationSet.batches`."""
-MAX_CACHED_BYTES = 2**29
-"""Largest size of the decoded pixels that are kept in memory: about 3,500 images of 224 x 224."""
 
 LabeledBatch: TypeAlias = "tuple[Pixels, npt.NDArray[np.int64]]"
 """RGB pixels, uint8 (B, H, W, 3), and the class index of each image, int64 (B,)."""

@@ -275,7 +275,7 @@ def test_an_interrupted_export_names_the_files_that_remain(
 
     is_second = True
     monkeypatch.setattr(pipeline, "make_preparer", calibrate)
-    monkeypatch.setattr(pipeline, "make_artifact", interrupt)
+    monkeypatch.setattr(pipeline, "try_artifact", interrupt)
     monkeypatch.setattr(pipeline, "make_artifacts", make_artifacts)
     output = tmp_path / ("out.onnx" if len(targets) == 1 else "out")
     arguments = ["--model", "demo", "--int8", "-o", str(output), "--target", *targets]
