@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 from tinyvit.checkpoint_paths import CHECKPOINT_SUFFIXES
 from tinyvit.cli import make_parser, positive_int
 from tinyvit.command_parser import CommandParser
-from tinyvit.export.config import MAX_BATCH, ExportConfig
+from tinyvit.export.config import ExportConfig
+from tinyvit.export.input_arguments import add_input_arguments, add_preprocess_arguments
 from tinyvit.export.int8_arguments import (
     add_int8_arguments,
     check_int8_arguments,
@@ -20,11 +20,9 @@ from tinyvit.export.request_checks import check_request
 from tinyvit.export.target_arguments import add_target_arguments, read_target_options
 from tinyvit.export.targets import get_target, target_names
 from tinyvit.export.tracing import DEFAULT_OPSET, IR_VERSIONS
-from tinyvit.image_sizes import Windows, parse_size
 from tinyvit.manifest_parts import Precision
 from tinyvit.openmp import add_threads_argument
 from tinyvit.outputs import parse_stages
-from tinyvit.preprocess import FILTER_NAMES
 from tinyvit.text.safe_text import quote_argument
 from tinyvit.variants import DEFAULT_MODEL, RELEASED_NAMES
 
@@ -196,8 +194,8 @@ def _add_artifact_arguments(parser: argparse.ArgumentParser) -> None:
         "are printed (default: the checkpoint's own labels).",
     )
     _add_output_arguments(parser)
-    _add_input_arguments(parser)
-    _add_preprocess_arguments(parser)
+    add_input_arguments(parser)
+    add_preprocess_arguments(parser)
     _add_format_arguments(parser)
 
 
@@ -221,82 +219,6 @@ def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that determine the input of the artifact."""
-    parser.add_argument(
-        "--img-size",
-        "--imgsz",
-        type=parse_size,
-        metavar="SIZE",
-        help="Size of the network's input in pixels, 32 to 1024: the side of a square (224), or "
-        "height x width, in this order as in timm and PyTorch (320x256) (default: the checkpoint's "
-        "own size).",
-    )
-    parser.add_argument(
-        "--windows",
-        choices=get_args(Windows),
-        help="What happens to the attention windows at another image size. checkpoint: they keep "
-        "their sizes, and feature maps are padded, as in timm. scaled: attention biases are "
-        "interpolated to windows in proportion to the image size, as in the paper; the image must "
-        "be a square with a side that is a multiple of 32 (default: what the checkpoint's training "
-        "used if that is known and possible, else checkpoint).",
-    )
-    batch = parser.add_mutually_exclusive_group()
-    batch.add_argument(
-        "--batch",
-        type=int,
-        default=1,
-        metavar="N",
-        help=f"Number of images per call, 1 to {MAX_BATCH} (default: 1).",
-    )
-    batch.add_argument(
-        "--dynamic-batch",
-        action="store_true",
-        help="Allow any number of images per call.",
-    )
-    parser.add_argument(
-        "--preprocess",
-        choices=("host", "normalize", "full"),
-        default="host",
-        help="Preprocessing that becomes part of the file. host: none; the caller resizes, crops "
-        "and normalizes (default). normalize: subtracting the mean and dividing by the standard "
-        "deviation. full: resizing and cropping too.",
-    )
-
-
-def _add_preprocess_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that replace the preprocessing of the training."""
-    group = parser.add_argument_group(
-        "preprocessing",
-        "How an image becomes the input. The defaults are the settings of the training: those in "
-        "the checkpoint, in config.json beside it, or the defaults of timm or of the paper's code.",
-    )
-    group.add_argument(
-        "--mean",
-        type=_parse_numbers,
-        metavar="R,G,B",
-        help="Mean of each channel, for pixel values from 0 to 1.",
-    )
-    group.add_argument(
-        "--std",
-        type=_parse_numbers,
-        metavar="R,G,B",
-        help="Standard deviation of each channel, for pixel values from 0 to 1.",
-    )
-    group.add_argument(
-        "--crop-pct",
-        type=float,
-        metavar="P",
-        help="Side of the input divided by the length to which the shorter side of the image is "
-        "resized; then the center is cropped.",
-    )
-    group.add_argument(
-        "--interpolation",
-        metavar="NAME",
-        help=f"Resampling filter: {', '.join(FILTER_NAMES)}.",
-    )
-
-
 def _add_format_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that determine how the network is stored."""
     parser.add_argument(
@@ -313,13 +235,3 @@ def _add_format_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"ONNX opset, {opsets} (default: {DEFAULT_OPSET}).",
     )
-
-
-def _parse_numbers(text: str) -> tuple[float, ...]:
-    """Parse numbers separated by commas or spaces."""
-    try:
-        return tuple(map(float, text.replace(",", " ").split()))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not three numbers, as in 0.5,0.5,0.5"
-        ) from None

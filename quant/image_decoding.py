@@ -10,7 +10,7 @@ from functools import partial
 
 from tinyvit.data.calibration_images import Pixels
 from tinyvit.data.decoding import choose_decoding_threads, map_ahead
-from tinyvit.data.listing import SourceGetter
+from tinyvit.data.source_getters import SourceGetter
 from tinyvit.errors import ImageError, RequestError
 from tinyvit.images.decoding import open_image_for_resizing
 from tinyvit.preprocess import Preprocess

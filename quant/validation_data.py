@@ -18,7 +18,8 @@ from tinyvit.data.image_lists import (
     read_image_list,
     read_labeled_list,
 )
-from tinyvit.data.listing import make_path_getter, read_listing
+from tinyvit.data.listing import read_listing
+from tinyvit.data.source_getters import make_path_getter
 from tinyvit.errors import ImageError, RequestError
 from tinyvit.labels import Label
 from tinyvit.preprocess import Preprocess

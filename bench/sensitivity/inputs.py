@@ -14,7 +14,7 @@ import numpy.typing as npt
 from tinyvit.data.batching import pad_batch
 from tinyvit.data.calibration_images import list_calibration_images, order_calibration_images
 from tinyvit.data.decoding import choose_decoding_threads, map_ahead
-from tinyvit.data.listing import SourceGetter
+from tinyvit.data.source_getters import SourceGetter
 from tinyvit.errors import ImageError, RequestError
 from tinyvit.manifest import Manifest
 from tinyvit.runtimes.golden_comparison import make_golden_batch

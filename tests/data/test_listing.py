@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import pickle
 import sys
-import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ import pytest
 
 from tinyvit.data import listing as listing_module
 from tinyvit.data.image_names import is_ignored_name, is_image_path
-from tinyvit.data.listing import list_images, list_subfolders, make_path_getter, read_listing
+from tinyvit.data.listing import list_images, list_subfolders, read_listing
 from tinyvit.errors import ImageError
 
 
@@ -167,26 +165,6 @@ def test_file_systems_without_numbers_for_folders(
 
     monkeypatch.setattr(os, "stat", stat_without_numbers)
     assert listed(tmp_path) == ["a/1.jpg", "b/2.jpg"]
-
-
-def test_a_path_reader_returns_its_path(tmp_path: Path) -> None:
-    assert make_path_getter(tmp_path / "1.jpg")() == tmp_path / "1.jpg"
-    get_path = make_path_getter(tmp_path, "a/1.jpg")
-    assert pickle.loads(pickle.dumps(get_path))() == tmp_path / "a" / "1.jpg"
-
-
-def test_a_path_reader_takes_few_bytes() -> None:
-    """A data set may have a million images."""
-    count = 1000
-    keys = [f"a/{index}.jpg" for index in range(count)]
-    tracemalloc.start()
-    try:
-        readers = [make_path_getter("/photos", key) for key in keys]
-        used_bytes, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert len(readers) == count
-    assert used_bytes < 80 * count
 
 
 def test_a_broken_link_to_an_image_is_counted(tmp_path: Path) -> None:

@@ -24,8 +24,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit.data.image_lists import read_image_list
-from tinyvit.data.listing import SourceGetter, make_path_getter, read_listing
+from tinyvit.data.listing import read_listing
 from tinyvit.data.sampling import order_stratified
+from tinyvit.data.source_getters import SourceGetter, make_path_getter
 from tinyvit.errors import RequestError
 from tinyvit.files.bounded_zip import BoundedZipFile
 from tinyvit.images.decoding import MAX_PIXELS, MAX_SIDE

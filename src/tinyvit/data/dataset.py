@@ -27,8 +27,9 @@ from tinyvit.data.archives import index_tar
 from tinyvit.data.class_folder_checks import note_inner_folders, require_filled_class_folders
 from tinyvit.data.class_folders import class_folder_name
 from tinyvit.data.image_lists import is_image_list, read_labeled_lines
-from tinyvit.data.listing import SourceGetter, make_path_getter, read_listing
+from tinyvit.data.listing import read_listing
 from tinyvit.data.sampling import sample_stratified
+from tinyvit.data.source_getters import SourceGetter, make_path_getter
 from tinyvit.data.splits import find_splits, list_splits
 from tinyvit.data.truth_files import TRUTH_FILE_REMEDY, read_truth_file
 from tinyvit.errors import RequestError

@@ -10,14 +10,11 @@ from __future__ import annotations
 import errno
 import os
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 from tinyvit.data.image_names import IMAGE_SUFFIXES, is_ignored_name, is_image_name
 from tinyvit.errors import ImageError
-from tinyvit.images.decoding import ImageSource
 from tinyvit.text.plurals import format_count
 
 MAX_ENTRIES = 5_000_000
@@ -25,11 +22,6 @@ MAX_ENTRIES = 5_000_000
 
 _KERNEL_FOLDERS = ("/proc/", "/sys/", "/dev/")
 """Links to folders of Linux in which there are no files, but thousands of folders."""
-
-SourceGetter: TypeAlias = "Callable[[], ImageSource]"
-"""A function without arguments that returns a path, the bytes of an image file, or an array.
-`tinyvit.images.decoding.open_image` accepts what the function returns. The function does not decode
-the image."""
 
 
 @dataclass(frozen=True)
@@ -171,38 +163,6 @@ def list_subfolders(folder: Path) -> list[str]:
         ]
     except OSError as error:
         raise _make_unreadable_error(folder, error) from error
-
-
-def make_path_getter(path: str | Path, relative_path: str = "") -> SourceGetter:
-    """Return a function without arguments that returns the path of an image file.
-
-    This is the `SourceGetter` of an image that is a file. An image inside an archive or a table
-    needs a `SourceGetter` that returns bytes.
-
-    Args:
-        path: The image file, which is not read, or a folder.
-        relative_path: If `path` is a folder, the path of the image file in it. The functions of
-            many images then share the string of the folder.
-    """
-    return _PathGetter(os.fspath(path), relative_path)
-
-
-class _PathGetter:
-    """A function that returns a path.
-
-    A data set may have a million images. This object takes 48 bytes, a `functools.partial` four
-    times as many; and a string takes a quarter of the memory of a `Path`.
-    """
-
-    __slots__ = ("_folder", "_relative_path")
-
-    def __init__(self, folder: str, relative_path: str) -> None:
-        self._folder = folder
-        self._relative_path = relative_path
-
-    def __call__(self) -> Path:
-        """Return the path."""
-        return Path(self._folder, self._relative_path)
 
 
 class _Walk:
