@@ -107,10 +107,7 @@ def write_artifact(
         report_stage("timed")
         files = _save(lowered, staged, manifest)
         total_bytes = sum(map(size_bytes, files))
-        for file in files:
-            # This was checked before the export began, but another export may have written since.
-            refuse_existing(path.with_name(file.name), overwrite)
-        published = publish_files(files, path.parent)
+        published = _publish(files, path.parent, overwrite)
     return ExportedArtifact(
         path=path,
         manifest=manifest,
@@ -121,6 +118,14 @@ def write_artifact(
         search=None if network.candidate is None else network.candidate.outcome,
         notes=(*network.notes, *lowered.notes(manifest.precision)),
     )
+
+
+def _publish(files: list[Path], folder: Path, overwrite: bool) -> list[Path]:
+    """Move files into a folder, and return their paths there."""
+    for file in files:
+        # This was checked before the export began, but another export may have written since.
+        refuse_existing(folder / file.name, overwrite)
+    return publish_files(files, folder)
 
 
 def _make_stage_reporter(target: Target, progress: Progress) -> Callable[[str], None]:

@@ -63,6 +63,12 @@ def make_inspect_parser(prog: str) -> CommandParser:
         " delegates; for a file that is compiled for an NPU or a GPU, what its compiler left to the"
         " CPU. The device is not needed.",
     )
+    _add_form_arguments(parser)
+    return parser
+
+
+def _add_form_arguments(parser: CommandParser) -> None:
+    """Add the options of the form in which the description is shown: text, JSON or a model card."""
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument(
         "--json",
@@ -86,7 +92,6 @@ def make_inspect_parser(prog: str) -> CommandParser:
     parser.add_argument(
         "--overwrite", action="store_true", help="Replace an existing file at the path of the card."
     )
-    return parser
 
 
 def _run_inspect(arguments: argparse.Namespace) -> int:
