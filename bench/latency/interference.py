@@ -13,9 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tinyvit.bench.latency.process_times import PROC, read_own_seconds
 from tinyvit.bench.machine import read_clock_mhz
 
-_PROC, _CPUS = Path("/proc"), Path("/sys/devices/system/cpu")
+_CPUS = Path("/sys/devices/system/cpu")
 _TICK_NAMES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
 """Columns of the first line of /proc/stat (man 5 proc_stat)."""
 _BUSY_NAMES = ("user", "nice", "system", "irq", "softirq")
@@ -51,7 +52,7 @@ class Snapshot:
 
     Attributes:
         wall_s: Wall-clock time in seconds since an arbitrary moment.
-        own_s: CPU seconds of this process and of its child processes that have ended.
+        own_s: CPU seconds of this process and of the processes that it started.
         busy_s: CPU seconds of all processes of this machine, summed over all cores.
         stolen_s: CPU seconds that the hypervisor used for other virtual machines, summed over all
             cores.
@@ -67,7 +68,7 @@ class Snapshot:
     clock_mhz: float | None
 
 
-def take_snapshot(proc: Path = _PROC, cpus: Path = _CPUS) -> Snapshot:
+def take_snapshot(proc: Path = PROC, cpus: Path = _CPUS) -> Snapshot:
     """Read the counters as they are now.
 
     Args:
@@ -77,7 +78,7 @@ def take_snapshot(proc: Path = _PROC, cpus: Path = _CPUS) -> Snapshot:
     busy_s, stolen_s = _read_cpu_seconds(proc / "stat")
     return Snapshot(
         wall_s=time.perf_counter(),
-        own_s=sum(os.times()[:4]),  # user and system time of the process and its children
+        own_s=read_own_seconds(proc),
         busy_s=busy_s,
         stolen_s=stolen_s,
         throttle_count=_read_throttle_count(cpus),

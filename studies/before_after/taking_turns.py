@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tinyvit.bench.latency.interference import detect_interference, take_snapshot
+from tinyvit.bench.latency.process_times import adopt_orphans
 from tinyvit.bench.record import current_time
 from tinyvit.errors import ArtifactError, TinyViTError
 from tinyvit.progress import Progress
@@ -62,6 +63,7 @@ def measure_rows(
         MissingDependencyError: git is not installed.
         RequestError: The clone does not have a commit.
     """
+    adopt_orphans()  # A browser outlives the program that started it.
     with (
         open_history(options.root) as history,
         tempfile.TemporaryDirectory(prefix="before-after-") as folder,

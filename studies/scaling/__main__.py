@@ -22,6 +22,7 @@ from pathlib import Path
 
 from tinyvit.bench import machine
 from tinyvit.bench.latency.interference import detect_interference, take_snapshot
+from tinyvit.bench.latency.process_times import adopt_orphans
 from tinyvit.bench.record import current_time
 from tinyvit.cli import make_parser, run_guarded
 from tinyvit.errors import MissingDependencyError
@@ -117,6 +118,7 @@ def measure(plan: ScalingPlan, names: Sequence[str], progress: Progress) -> Iter
     Yields:
         Each part as soon as it is measured.
     """
+    adopt_orphans()  # Ray's workers outlive the process that started them.
     budget = Budget(plan.total_seconds)
     with tempfile.TemporaryDirectory() as folder:
         for name in PART_NAMES:
