@@ -12,7 +12,7 @@ PROC = Path("/proc")
 _SET_CHILD_SUBREAPER = 36
 """PR_SET_CHILD_SUBREAPER of Linux (man 2 PR_SET_CHILD_SUBREAPER)."""
 _PARENT, _TIMES = 1, slice(11, 15)
-"""Columns of a process's file stat that follow the name of its program: the process that started it,
+"""Columns of the file stat of a process after the name of its program: the process that started it,
 and the user and system time of itself and of its ended children (man 5 proc_pid_stat)."""
 
 
