@@ -32,7 +32,7 @@ from tinyvit.progress import NullProgress, Progress
 if TYPE_CHECKING:
     import torch
 
-    from tinyvit.nn.checkpoint import Checkpoint
+    from tinyvit.nn.checkpoints.checkpoint import Checkpoint
 
 SQUARES = ((8, 0), (8, 8), (5, 0), (12, 6), (12, 18), (4, 2))
 """Checkerboards among the golden inputs of an int8 network: (side of a square, shift of the

@@ -25,7 +25,7 @@ from tinyvit.export.request_checks import check_label_count, explain_impossible
 from tinyvit.export.run_cost import explain_run_cost
 from tinyvit.export.side_by_side import make_artifacts
 from tinyvit.export.source_network import SourceNetwork, load_source_network
-from tinyvit.nn.weight_files import check_format
+from tinyvit.nn.checkpoints.weight_files import check_format
 from tinyvit.processes.stop_signals import restore_interrupt
 from tinyvit.progress import NullProgress, Progress
 

@@ -14,10 +14,10 @@ from tinyvit.export.run_cost import check_batch_bytes
 from tinyvit.export.tracing import Graph, trace
 from tinyvit.image_sizes import can_scale_windows, describe_size
 from tinyvit.labels import Label, describe_labels, numbered_labels
-from tinyvit.nn.checkpoint import Checkpoint
-from tinyvit.nn.checkpoint_loading import load_checkpoint
+from tinyvit.nn.checkpoints.checkpoint import Checkpoint
+from tinyvit.nn.checkpoints.hub import load_released
+from tinyvit.nn.checkpoints.loading import load_checkpoint
 from tinyvit.nn.fold import fold_model
-from tinyvit.nn.hub import load_released
 from tinyvit.nn.model import TinyViT
 from tinyvit.outputs import IMAGE_EMBEDDINGS, LOGITS, OutputRequest, make_output_request
 from tinyvit.progress import Progress

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tinyvit.data.calibration_images import Pixels
 from tinyvit.files.file_io import find_cache_folder
-from tinyvit.nn.checkpoint import Checkpoint
+from tinyvit.nn.checkpoints.checkpoint import Checkpoint
 from tinyvit.nn.model import TinyViT
 from tinyvit.progress import Progress
 from tinyvit.quant.calibration_data import (

@@ -16,7 +16,7 @@ from torch import Tensor
 from tinyvit.errors import RequestError
 from tinyvit.files.file_io import find_cache_folder
 from tinyvit.labels import Label
-from tinyvit.nn.checkpoint import Checkpoint
+from tinyvit.nn.checkpoints.checkpoint import Checkpoint
 from tinyvit.nn.model import TinyViT
 from tinyvit.progress import Progress
 from tinyvit.quant.accuracy_budget import BatchFactory

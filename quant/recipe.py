@@ -33,7 +33,7 @@ from tinyvit.quant.equalization import Equalization
 from tinyvit.serialization import parse_dataclass, read_json
 
 if TYPE_CHECKING:
-    from tinyvit.nn.checkpoint import Checkpoint
+    from tinyvit.nn.checkpoints.checkpoint import Checkpoint
 
 FORMAT = 5
 """Version of the file format. In version 2, keys and values got 7 bits, and the scales and shifts

@@ -117,7 +117,7 @@ def _run_export(model: str, path: Path) -> None:
         # One line with the cause and the remedy of the export's own error.
         export_error = last_line.removeprefix("error: ")
         # If the hub cannot be reached, the export's remedy is to download the checkpoint elsewhere
-        # and to export it with `--checkpoint FILE` (`tinyvit.nn.hub`).
+        # and to export it with `--checkpoint FILE` (`tinyvit.nn.checkpoints.hub`).
         if "--checkpoint FILE" in export_error:
             export_error += ", then open the exported file with Classifier(PATH)"
         raise CheckpointError(f"{model} cannot be exported", export_error)

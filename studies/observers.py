@@ -31,8 +31,8 @@ from tinyvit.data.listing import list_images
 from tinyvit.errors import RequestError
 from tinyvit.labels import imagenet_labels
 from tinyvit.metrics import compare_logits
+from tinyvit.nn.checkpoints.hub import load_released
 from tinyvit.nn.fold import fold_model
-from tinyvit.nn.hub import load_released
 from tinyvit.preprocess import Preprocess
 from tinyvit.quant.accuracy_budget import ArtifactOutputs, BatchFactory
 from tinyvit.quant.calibration import calibrate

@@ -97,7 +97,7 @@ def export_pair(variant: str, folder: Path) -> tuple[Path, Path]:
 
 def _build_demo() -> torch.nn.Module:
     """Build the demo model, a TinyViT-5M with ten classes whose weights this package contains."""
-    from tinyvit.nn.hub import load_released
+    from tinyvit.nn.checkpoints.hub import load_released
 
     return load_released("demo").build()
 

@@ -25,10 +25,10 @@ FOLDERS = {
 METHODS = ("match", "search", "fullmatch", "sub", "split", "findall", "finditer")
 
 TABLES = {
-    "tinyvit.nn.foreign_checkpoints": ("_EXPLANATIONS", "search"),
-    "tinyvit.nn.state_dicts": ("_OFFICIAL_TO_TIMM", "sub"),
-    "tinyvit.nn.weight_files": ("_MMPRETRAIN_NAMES", "sub"),
-    "tinyvit.nn.file_formats": ("_TEXT_STARTS", "match"),
+    "tinyvit.nn.checkpoints.state_dicts.foreign_checkpoints": ("_EXPLANATIONS", "search"),
+    "tinyvit.nn.checkpoints.state_dicts.layouts": ("_OFFICIAL_TO_TIMM", "sub"),
+    "tinyvit.nn.checkpoints.weight_files": ("_MMPRETRAIN_NAMES", "sub"),
+    "tinyvit.nn.checkpoints.files.file_formats": ("_TEXT_STARTS", "match"),
     "tinyvit.command_parser": ("_MESSAGES", "fullmatch"),
 }
 """Tables whose rows begin with an expression, and how it is used."""
@@ -155,7 +155,7 @@ def test_the_expressions_are_found() -> None:
     assert len(EXPRESSIONS) > 100
     assert {
         "tinyvit.labels.literals",
-        "tinyvit.nn.transform_kinds",
+        "tinyvit.nn.checkpoints.preprocessing.transform_kinds",
         "tinyvit.bench.devices.adb",
     } < modules
     # Names of downloads, model cards and a message of TensorRT; the content of artifacts is read

@@ -15,7 +15,7 @@ from tinyvit.runtimes.registry import open_runtime
 from tinyvit.variants import RELEASED_NAMES
 
 if TYPE_CHECKING:
-    from tinyvit.nn.checkpoint import Checkpoint
+    from tinyvit.nn.checkpoints.checkpoint import Checkpoint
 
 _REMEDY = "give the float32 .onnx file or the checkpoint that the int8 file was made from"
 
@@ -69,8 +69,8 @@ def _read_weights(artifact: Artifact) -> FloatWeights:
 def _read_checkpoint(path: Path, int8: Manifest) -> FloatWeights:
     """Read and fold the network of a checkpoint, as tinyvit-export does."""
     try:
+        from tinyvit.nn.checkpoints.hub import load_file_or_released
         from tinyvit.nn.fold import fold_model
-        from tinyvit.nn.hub import load_file_or_released
         from tinyvit.nn.model import find_output_request
     except ImportError as error:
         raise MissingDependencyError.for_package("torch", extra="export") from error

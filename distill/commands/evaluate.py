@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tinyvit.distill.training.validation.evaluate import AccuracyScores, ImagePredictions
     from tinyvit.labels import Label
-    from tinyvit.nn.checkpoint import Checkpoint
+    from tinyvit.nn.checkpoints.checkpoint import Checkpoint
     from tinyvit.progress import Progress
 
 HELP = "measure the top-1 and top-5 accuracy of a checkpoint in PyTorch, in float32"
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     from tinyvit.distill.training.device import select_device
     from tinyvit.distill.training.validation.evaluate import predict_images
     from tinyvit.labels import numbered_labels
-    from tinyvit.nn.hub import load_file_or_released
+    from tinyvit.nn.checkpoints.hub import load_file_or_released
     from tinyvit.quant.validation_data import read_validation_set
 
     if args.output is not None:

@@ -27,9 +27,9 @@ from tinyvit.distill.training.device import ComputeDevice
 from tinyvit.errors import RequestError
 from tinyvit.files.file_io import sha256
 from tinyvit.image_sizes import describe_pixels, format_size, require_square
-from tinyvit.nn.checkpoint import Checkpoint
-from tinyvit.nn.checkpoint_loading import is_checkpoint_path, load_checkpoint
-from tinyvit.nn.hub import load_released
+from tinyvit.nn.checkpoints.checkpoint import Checkpoint
+from tinyvit.nn.checkpoints.hub import load_released
+from tinyvit.nn.checkpoints.loading import is_checkpoint_path, load_checkpoint
 from tinyvit.runtimes import open_runtime, read_artifact
 from tinyvit.runtimes.artifact import content_sha256
 from tinyvit.variants import RELEASED_NAMES

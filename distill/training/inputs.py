@@ -19,9 +19,9 @@ from tinyvit.distill.training.validation.images import find_validation_images
 from tinyvit.errors import RequestError
 from tinyvit.image_sizes import require_square
 from tinyvit.labels import Label, numbered_labels
-from tinyvit.nn.checkpoint import Checkpoint
+from tinyvit.nn.checkpoints.checkpoint import Checkpoint
+from tinyvit.nn.checkpoints.hub import load_file_or_released
 from tinyvit.nn.fold import fold_model
-from tinyvit.nn.hub import load_file_or_released
 from tinyvit.quant.calibration import calibrate_recipe, require_points
 from tinyvit.quant.calibration_data import read_calibration_set
 from tinyvit.quant.equalization import Equalization

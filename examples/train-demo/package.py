@@ -15,7 +15,7 @@ from pathlib import Path
 from tinyvit.data.class_folders import read_image_folder
 from tinyvit.distill.training.network.student import save_checkpoint
 from tinyvit.labels import numbered_labels
-from tinyvit.nn.checkpoint_loading import load_checkpoint
+from tinyvit.nn.checkpoints.loading import load_checkpoint
 
 
 def package_checkpoint(source: Path, output: Path, class_folders: Path | None) -> None:

@@ -67,7 +67,7 @@ class SourceCheckpoint:
     Attributes:
         name: Name of the released model, or file name without suffix.
         sha256: Hex digest of the checkpoint file. For weights that are split into several files, it
-            is the result of `tinyvit.nn.weight_folders.hash_weight_files`.
+            is the result of `tinyvit.nn.checkpoints.weight_folders.hash_weight_files`.
     """
 
     name: str

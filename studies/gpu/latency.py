@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from tinyvit.distill.training.network.student import make_student
+from tinyvit.nn.checkpoints.hub import load_released
 from tinyvit.nn.fold import fold_model
-from tinyvit.nn.hub import load_released
 from tinyvit.nn.model import TinyViT
 from tinyvit.studies.gpu.record import Part, Row
 from tinyvit.studies.gpu.settings import LatencyCase, Mode, Precision, Settings

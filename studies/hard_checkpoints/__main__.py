@@ -24,7 +24,7 @@ from tinyvit.bench.machine import describe_cpu
 from tinyvit.bench.report.console import format_table_row
 from tinyvit.cli import make_parser, positive_int, run_guarded
 from tinyvit.files.file_io import write_atomically
-from tinyvit.nn.checkpoint_loading import load_checkpoint
+from tinyvit.nn.checkpoints.loading import load_checkpoint
 from tinyvit.progress import make_progress
 from tinyvit.quant.calibration_data import read_calibration_set
 from tinyvit.studies.hard_checkpoints.members import MEMBER_NAMES, MemberMaker

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tinyvit.distill.training.network.student import save_checkpoint
 from tinyvit.errors import RequestError
-from tinyvit.nn.checkpoint import Checkpoint
+from tinyvit.nn.checkpoints.checkpoint import Checkpoint
 from tinyvit.nn.model import TinyViT
 from tinyvit.progress import Progress
 from tinyvit.studies.hard_checkpoints.finetuning import (

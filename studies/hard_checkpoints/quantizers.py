@@ -14,7 +14,7 @@ from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.export import ExportConfig, export
 from tinyvit.manifest import Manifest
 from tinyvit.metrics import PairedComparison, compare_logits
-from tinyvit.nn.checkpoint_loading import load_checkpoint
+from tinyvit.nn.checkpoints.loading import load_checkpoint
 from tinyvit.nn.timm_models import export_with_torch
 from tinyvit.progress import Progress
 from tinyvit.quant.accuracy_budget import (

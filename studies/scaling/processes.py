@@ -171,8 +171,8 @@ def measure_calibration(pictures: Path, count: int, img_size: int) -> RunCost:
     """
     import torch
 
+    from tinyvit.nn.checkpoints.hub import load_released
     from tinyvit.nn.fold import fold_model
-    from tinyvit.nn.hub import load_released
     from tinyvit.quant.calibration import calibrate_recipe
     from tinyvit.quant.calibration_data import read_calibration_set
 

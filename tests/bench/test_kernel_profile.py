@@ -41,7 +41,7 @@ def demo_macs() -> int:
     """The multiply-accumulates of the demo model, counted in PyTorch."""
     pytest.importorskip("torch")
     import tinyvit
-    from tinyvit.nn.checkpoint_loading import load_checkpoint
+    from tinyvit.nn.checkpoints.loading import load_checkpoint
     from tinyvit.nn.cost import count_macs
 
     checkpoint = Path(tinyvit.__file__).with_name("assets") / "demo.safetensors"

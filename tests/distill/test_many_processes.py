@@ -14,7 +14,7 @@ from tests.helpers.distill_data import TEACHER
 from tinyvit.distill.logits.save import save_logits
 from tinyvit.distill.logits.store import Store
 from tinyvit.distill.logits.teacher_predictions import LogitsRequest
-from tinyvit.nn.checkpoint_loading import load_checkpoint
+from tinyvit.nn.checkpoints.loading import load_checkpoint
 
 pytestmark = pytest.mark.slow
 

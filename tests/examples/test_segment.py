@@ -147,7 +147,7 @@ def test_a_decoder_of_sam_takes_the_embeddings_of_an_exported_encoder(tmp_path: 
     from tests.helpers.mobile_sam import save_mobile_sam
     from tests.helpers.sam_decoder import INPUTS, export_decoder, make_decoder
     from tinyvit.export import ExportConfig, export
-    from tinyvit.nn.checkpoint_loading import load_checkpoint
+    from tinyvit.nn.checkpoints.loading import load_checkpoint
     from tinyvit.outputs import IMAGE_EMBEDDINGS
 
     size, photo = 64, Image.open(PHOTO).convert("RGB")

@@ -26,7 +26,7 @@ from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError  
 from tinyvit.export import ExportConfig, ExportedArtifact, export, export_all  # noqa: E402
 from tinyvit.export.targets import LoweredModel  # noqa: E402
 from tinyvit.export.targets.onnx.target import OnnxTarget  # noqa: E402
-from tinyvit.nn import hub  # noqa: E402
+from tinyvit.nn.checkpoints import hub  # noqa: E402
 from tinyvit.runtimes.artifact import read_artifact, read_manifest  # noqa: E402
 from tinyvit.runtimes.engines.openvino import shared_core  # noqa: E402
 from tinyvit.runtimes.registry import open_runtime  # noqa: E402

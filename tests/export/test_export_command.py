@@ -18,7 +18,7 @@ pytest.importorskip("openvino")
 from tests.helpers.exports import full_demo
 from tinyvit.export import ExportedArtifact, pipeline
 from tinyvit.export.cli import main
-from tinyvit.nn.hub import load_released
+from tinyvit.nn.checkpoints.hub import load_released
 
 RunCommand = Callable[..., "subprocess.CompletedProcess[str]"]
 

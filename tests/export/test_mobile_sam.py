@@ -20,7 +20,7 @@ from tinyvit.errors import MissingDependencyError
 from tinyvit.export import ExportConfig, export
 from tinyvit.export.cli import main
 from tinyvit.export.targets import get_target, target_names
-from tinyvit.nn.checkpoint_loading import load_checkpoint
+from tinyvit.nn.checkpoints.loading import load_checkpoint
 from tinyvit.outputs import IMAGE_EMBEDDINGS
 from tinyvit.quant.config import QuantizationConfig
 from tinyvit.runtimes.artifact import read_artifact

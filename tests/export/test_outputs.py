@@ -25,7 +25,7 @@ from tinyvit.export.cli import main
 from tinyvit.export.plan import choose_file_stem
 from tinyvit.export.targets import get_target, target_names
 from tinyvit.manifest_parts import EmbeddedPreprocessing
-from tinyvit.nn.hub import load_released
+from tinyvit.nn.checkpoints.hub import load_released
 from tinyvit.nn.model import TinyViT
 from tinyvit.outputs import make_output_request
 from tinyvit.quant.accuracy_budget import AccuracyBudget

@@ -20,7 +20,7 @@ from tinyvit.export import ExportConfig, export, export_all, source_network
 from tinyvit.export.plan import make_plan, make_write_error
 from tinyvit.export.source_network import load_source_network
 from tinyvit.labels import Label
-from tinyvit.nn.hub import load_released
+from tinyvit.nn.checkpoints.hub import load_released
 
 
 @pytest.fixture

@@ -31,8 +31,8 @@ from tinyvit.export import ExportConfig, export
 from tinyvit.export import cli as export_cli
 from tinyvit.export.targets.onnx.target import TARGET
 from tinyvit.manifest import MANIFEST_KEY
+from tinyvit.nn.checkpoints.hub import load_released
 from tinyvit.nn.fold import fold_model
-from tinyvit.nn.hub import load_released
 from tinyvit.quant.calibration import calibrate
 from tinyvit.quant.quantizer import QuantizationConfig
 from tinyvit.quant.recipe import Recipe

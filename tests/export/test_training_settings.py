@@ -18,7 +18,7 @@ import torch
 from tests.helpers.exports import shorten_timing
 from tinyvit import Classifier
 from tinyvit.export.cli import main
-from tinyvit.nn.hub import load_released
+from tinyvit.nn.checkpoints.hub import load_released
 from tinyvit.preprocess import Preprocess
 from tinyvit.runtimes.artifact import read_artifact
 

@@ -24,7 +24,7 @@ from tinyvit.export.source_network import load_source_network
 from tinyvit.export.targets import get_target, target_names
 from tinyvit.image_sizes import Windows
 from tinyvit.manifest import Manifest
-from tinyvit.nn.hub import load_released
+from tinyvit.nn.checkpoints.hub import load_released
 from tinyvit.quant.accuracy_budget import AccuracyBudget
 from tinyvit.quant.quantizer import QuantizationConfig
 from tinyvit.quant.recipe import Recipe

@@ -182,7 +182,7 @@ def test_files_of_other_packages_refuse_a_pipe(make_pipe: Callable[[str], Path])
         from tinyvit.bench.accuracy.journal import PredictionLimits, open_journal
         from tinyvit.bench.record.record import Record, read_record
         from tinyvit.distill.training.config import read_config
-        from tinyvit.nn.checkpoint_loading import load_checkpoint
+        from tinyvit.nn.checkpoints.loading import load_checkpoint
         from tinyvit.runtimes.artifact import read_artifact
 
         def journal(path):

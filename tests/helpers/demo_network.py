@@ -16,8 +16,8 @@ import torch
 from tinyvit.export.manifest_builder import build_manifest
 from tinyvit.manifest import Manifest
 from tinyvit.manifest_parts import EmbeddedPreprocessing, Precision
-from tinyvit.nn.checkpoint import Checkpoint
-from tinyvit.nn.hub import load_released
+from tinyvit.nn.checkpoints.checkpoint import Checkpoint
+from tinyvit.nn.checkpoints.hub import load_released
 from tinyvit.preprocess_settings import PreprocessSource
 from tinyvit.quant.calibration import calibrate
 from tinyvit.quant.quantized_network import with_exact_arithmetic

@@ -10,7 +10,7 @@ import pytest
 from tests.helpers.demo_network import load_demo
 from tinyvit.export import baseline_timing, pipeline, source_network
 from tinyvit.export.source_network import SourceNetwork
-from tinyvit.nn.hub import load_released
+from tinyvit.nn.checkpoints.hub import load_released
 
 
 @contextmanager

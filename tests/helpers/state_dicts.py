@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tinyvit.errors import CheckpointError
-from tinyvit.nn.weight_files import Weights, read_weights
+from tinyvit.nn.checkpoints.weight_files import Weights, read_weights
 
 State = dict[str, torch.Tensor]
 Save = Callable[..., Path]

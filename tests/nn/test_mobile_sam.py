@@ -15,8 +15,8 @@ import torch
 from tests.helpers.golden_weights import load_formulas
 from tests.helpers.mobile_sam import make_mobile_sam_state, save_mobile_sam
 from tinyvit.errors import CheckpointError, RequestError
-from tinyvit.nn.checkpoint import Checkpoint
-from tinyvit.nn.checkpoint_loading import load_checkpoint
+from tinyvit.nn.checkpoints.checkpoint import Checkpoint
+from tinyvit.nn.checkpoints.loading import load_checkpoint
 from tinyvit.nn.fold import fold_model
 from tinyvit.outputs import IMAGE_EMBEDDINGS, LOGITS, make_output_request
 from tinyvit.preprocess import Preprocess

@@ -13,7 +13,7 @@ import torch
 
 from tests.helpers.golden_weights import load_formulas, make_golden_state
 from tinyvit.nn.attention import FusedProjection, make_bias_index
-from tinyvit.nn.checkpoint_loading import load_checkpoint
+from tinyvit.nn.checkpoints.loading import load_checkpoint
 from tinyvit.nn.fold import fold_model
 from tinyvit.nn.layers import ConvNorm
 from tinyvit.nn.model import TinyViT

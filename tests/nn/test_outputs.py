@@ -15,8 +15,8 @@ from tests.helpers.golden_weights import load_formulas, make_golden_state
 from tinyvit.errors import CheckpointError, RequestError
 from tinyvit.image_sizes import ImageSize
 from tinyvit.manifest_parts import OutputSpec
-from tinyvit.nn.checkpoint import Checkpoint
-from tinyvit.nn.checkpoint_loading import load_checkpoint
+from tinyvit.nn.checkpoints.checkpoint import Checkpoint
+from tinyvit.nn.checkpoints.loading import load_checkpoint
 from tinyvit.nn.fold import fold_model
 from tinyvit.nn.model import TinyViT, find_output_request
 from tinyvit.outputs import make_output_request, parse_stages

@@ -14,12 +14,12 @@ import torch
 from tests.helpers.golden_weights import load_formulas, make_golden_state
 from tinyvit.distill.training.network.student import make_student, save_checkpoint
 from tinyvit.errors import RequestError
-from tinyvit.nn.checkpoint import Checkpoint
-from tinyvit.nn.checkpoint_loading import load_checkpoint
+from tinyvit.nn.checkpoints.checkpoint import Checkpoint
+from tinyvit.nn.checkpoints.loading import load_checkpoint
+from tinyvit.nn.checkpoints.training_windows import TrainingWindows, find_training_windows
 from tinyvit.nn.cost import count_macs
 from tinyvit.nn.fold import fold_model, unfold_model
 from tinyvit.nn.model import TinyViT
-from tinyvit.nn.training_windows import TrainingWindows, find_training_windows
 from tinyvit.nn.window_grid import WindowGrid
 from tinyvit.variants import VARIANTS
 

@@ -8,9 +8,9 @@ pytest.importorskip("torch")
 
 import torch
 
-from tinyvit.nn.checkpoint import Checkpoint
+from tinyvit.nn.checkpoints.checkpoint import Checkpoint
+from tinyvit.nn.checkpoints.hub import load_released
 from tinyvit.nn.fold import fold_model
-from tinyvit.nn.hub import load_released
 from tinyvit.nn.model import TinyViT
 from tinyvit.quant.calibration import calibrate
 from tinyvit.quant.observers import METHOD

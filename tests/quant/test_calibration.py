@@ -15,7 +15,7 @@ import torch
 
 from tests.helpers.random_images import make_random_image, save_random_images
 from tests.helpers.recorded_progress import InterruptingProgress, RecordedProgress
-from tinyvit.nn.checkpoint import Checkpoint
+from tinyvit.nn.checkpoints.checkpoint import Checkpoint
 from tinyvit.nn.model import TinyViT
 from tinyvit.quant import observers, pixel_source
 from tinyvit.quant.calibration import CalibrationOptions, calibrate, equalize_and_calibrate

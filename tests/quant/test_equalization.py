@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 import torch
 from torch import Tensor
 
-from tinyvit.nn.checkpoint import Checkpoint
+from tinyvit.nn.checkpoints.checkpoint import Checkpoint
 from tinyvit.nn.fold import fold_model
 from tinyvit.nn.model import TinyViT
 from tinyvit.quant.calibration import calibrate

@@ -34,9 +34,9 @@ from tinyvit.golden import CHIRP_PATTERNS, make_golden_input
 from tinyvit.labels import numbered_labels
 from tinyvit.manifest import Manifest
 from tinyvit.manifest_parts import EmbeddedPreprocessing
-from tinyvit.nn.checkpoint import Checkpoint
+from tinyvit.nn.checkpoints.checkpoint import Checkpoint
+from tinyvit.nn.checkpoints.hub import load_released
 from tinyvit.nn.fold import fold_model
-from tinyvit.nn.hub import load_released
 from tinyvit.nn.model import TinyViT
 from tinyvit.quant.calibration import calibrate
 from tinyvit.quant.observers import METHOD

@@ -14,7 +14,7 @@ pytest.importorskip("torch")
 
 from tests.helpers.recorded_progress import RecordedProgress
 from tinyvit.errors import RequestError
-from tinyvit.nn.checkpoint import Checkpoint
+from tinyvit.nn.checkpoints.checkpoint import Checkpoint
 from tinyvit.nn.model import TinyViT
 from tinyvit.quant import quantization_images, quantizer
 from tinyvit.quant.accuracy_budget import AccuracyBudget

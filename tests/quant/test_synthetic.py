@@ -13,7 +13,7 @@ import torch
 
 from tests.helpers.recorded_progress import InterruptingProgress, RecordedProgress
 from tinyvit.data.calibration_images import Pixels
-from tinyvit.nn.checkpoint import Checkpoint
+from tinyvit.nn.checkpoints.checkpoint import Checkpoint
 from tinyvit.nn.model import TinyViT
 from tinyvit.preprocess import Preprocess
 from tinyvit.quant import synthetic

@@ -19,8 +19,8 @@ from tinyvit.errors import RequestError
 from tinyvit.export.targets.tensorrt.options import TensorRtOptions
 from tinyvit.golden import CHIRP_PATTERNS, make_golden_input
 from tinyvit.manifest_parts import Precision
+from tinyvit.nn.checkpoints.hub import load_released
 from tinyvit.nn.fold import fold_model
-from tinyvit.nn.hub import load_released
 from tinyvit.preprocess import Preprocess
 from tinyvit.quant.calibration import calibrate
 from tinyvit.quant.quantized_network import quantize_network, with_exact_arithmetic

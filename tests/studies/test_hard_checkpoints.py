@@ -20,9 +20,9 @@ from torch import Tensor
 import tinyvit
 from tests.helpers.recorded_progress import RecordedProgress
 from tinyvit.metrics import PairedComparison
-from tinyvit.nn.checkpoint import Checkpoint
-from tinyvit.nn.checkpoint_loading import load_checkpoint
-from tinyvit.nn.hub import load_released
+from tinyvit.nn.checkpoints.checkpoint import Checkpoint
+from tinyvit.nn.checkpoints.hub import load_released
+from tinyvit.nn.checkpoints.loading import load_checkpoint
 from tinyvit.nn.model import TinyViT
 from tinyvit.studies.hard_checkpoints import rescaling
 from tinyvit.studies.hard_checkpoints.__main__ import main, make_row, make_verdict_row

@@ -19,7 +19,7 @@ from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.files.file_io import write_atomically
 from tinyvit.image_sizes import check_training_size
 from tinyvit.labels import Label, numbered_labels
-from tinyvit.nn.checkpoint import Checkpoint
+from tinyvit.nn.checkpoints.checkpoint import Checkpoint
 from tinyvit.nn.layers import MBConv
 from tinyvit.nn.model import TinyViT
 from tinyvit.preprocess import Preprocess, timm_preprocess

@@ -11,7 +11,7 @@ from tinyvit.distill.training.reports.export_command import make_export_command
 from tinyvit.distill.training.request import TrainingRequest
 from tinyvit.distill.training.task import TrainingTask
 from tinyvit.distill.training.validation.evaluate import ImagePredictions, predict_images
-from tinyvit.nn.checkpoint_loading import load_checkpoint
+from tinyvit.nn.checkpoints.loading import load_checkpoint
 from tinyvit.nn.fold import fold_model
 from tinyvit.progress import NullProgress, Progress
 from tinyvit.quant.validation_data import ValidationSet

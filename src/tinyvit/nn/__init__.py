@@ -1,4 +1,4 @@
-"""The PyTorch model, reading of checkpoint files, and download of released checkpoints.
+"""TinyViT in PyTorch; the subpackage `checkpoints` loads its checkpoints.
 
 This package needs torch, which `pip install 'tinyvit-edge[export]'` provides.
 """

@@ -115,7 +115,7 @@ def test_the_wrong_mean_of_a_public_model_is_found(
 
 
 def test_the_demo_model_is_measured_correctly(demo: dict[str, Path], shared: Path) -> None:
-    from tinyvit.nn.hub import load_released
+    from tinyvit.nn.checkpoints.hub import load_released
 
     location = DatasetLocation(str(shared / "data" / "tiny-imagenet-10" / "val"), limit=300)
     evaluation = evaluate(str(demo["onnx"]), open_labeled_images(location), EvaluationOptions())

@@ -26,7 +26,7 @@ from tinyvit.distill.training.run.folder import load_state
 from tinyvit.distill.training.train import train_student
 from tinyvit.errors import RequestError
 from tinyvit.export.cli import main as export_main
-from tinyvit.nn.hub import load_released
+from tinyvit.nn.checkpoints.hub import load_released
 from tinyvit.runtimes.classifier import Classifier
 
 REPORT_FILES = (

@@ -29,8 +29,8 @@ from tinyvit.distill.training.request import TrainingRequest
 from tinyvit.distill.training.train import train_student
 from tinyvit.errors import RequestError
 from tinyvit.labels import Label, labels_by_wnid
-from tinyvit.nn.checkpoint_loading import load_checkpoint
-from tinyvit.nn.hub import load_file_or_released
+from tinyvit.nn.checkpoints.hub import load_file_or_released
+from tinyvit.nn.checkpoints.loading import load_checkpoint
 
 LABELS = tuple(labels_by_wnid()[name] for name in CLASSES)
 CONFIG = replace(

@@ -13,7 +13,7 @@ from tinyvit.distill.training.presets import PRESETS
 from tinyvit.distill.training.request import TrainingRequest
 from tinyvit.distill.training.train import train_student
 from tinyvit.errors import RequestError
-from tinyvit.nn.checkpoint_loading import load_checkpoint
+from tinyvit.nn.checkpoints.loading import load_checkpoint
 
 CONFIG = replace(
     PRESETS["transfer"], epochs=1, batch=3, warmup_epochs=0, freeze="backbone", precision="float32"

@@ -23,7 +23,7 @@ from tinyvit.distill.training.request import TrainingRequest
 from tinyvit.distill.training.train import train_student
 from tinyvit.errors import RequestError
 from tinyvit.labels import Label
-from tinyvit.nn.checkpoint_loading import load_checkpoint
+from tinyvit.nn.checkpoints.loading import load_checkpoint
 
 CONFIG = replace(
     PRESETS["transfer"],

@@ -11,8 +11,8 @@ from tinyvit.distill.training.network.new_class_rows import fill_new_class_rows
 from tinyvit.distill.training.network.student import Student, make_student
 from tinyvit.distill.training.presets import PRESETS
 from tinyvit.labels import Label, imagenet_labels
-from tinyvit.nn.checkpoint import Checkpoint
-from tinyvit.nn.checkpoint_loading import load_checkpoint
+from tinyvit.nn.checkpoints.checkpoint import Checkpoint
+from tinyvit.nn.checkpoints.loading import load_checkpoint
 from tinyvit.variants import VARIANTS
 
 

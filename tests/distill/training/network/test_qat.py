@@ -24,9 +24,9 @@ from tinyvit.distill.training.request import TrainingRequest
 from tinyvit.distill.training.train import train_student
 from tinyvit.errors import RequestError
 from tinyvit.files.file_io import sha256
-from tinyvit.nn.checkpoint_loading import load_checkpoint
+from tinyvit.nn.checkpoints.hub import load_released
+from tinyvit.nn.checkpoints.loading import load_checkpoint
 from tinyvit.nn.fold import fold_model, unfold_model
-from tinyvit.nn.hub import load_released
 from tinyvit.nn.model import TinyViT
 from tinyvit.quant.calibration import calibrate
 from tinyvit.quant.equalization import Equalization

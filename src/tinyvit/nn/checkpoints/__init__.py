@@ -1,0 +1,1 @@
+"""Checkpoints of a TinyViT: recognition, loading, and download of the released ones."""

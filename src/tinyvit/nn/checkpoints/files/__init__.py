@@ -1,0 +1,1 @@
+"""Files with tensors: reading without executing anything, with limits on memory and time."""

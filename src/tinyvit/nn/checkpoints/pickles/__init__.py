@@ -1,0 +1,1 @@
+"""Pickles, which are read as plain records; nothing that they name is imported or called."""
