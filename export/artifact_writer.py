@@ -9,10 +9,10 @@ from importlib import metadata
 from pathlib import Path
 
 from tinyvit import __version__
-from tinyvit.export.baseline_timing import QuietPeriod, SpeedComparison, compare_with_torch
+from tinyvit.export.checks.baseline_timing import QuietPeriod, SpeedComparison, compare_with_torch
+from tinyvit.export.checks.parity import measure_parity, open_for_parity
+from tinyvit.export.int8.search_outcome import SearchOutcome
 from tinyvit.export.network_preparation import PreparedNetwork
-from tinyvit.export.parity import measure_parity, open_for_parity
-from tinyvit.export.search_outcome import SearchOutcome
 from tinyvit.export.targets import LoweredModel, Target, adapt_input_to_target
 from tinyvit.export.tracing import explain_tool_errors
 from tinyvit.files.file_io import publish_files, refuse_existing, size_bytes

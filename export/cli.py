@@ -12,9 +12,13 @@ from typing import TYPE_CHECKING
 from tinyvit.cli import make_parser, run_guarded
 from tinyvit.command_parser import CommandParser
 from tinyvit.errors import TinyViTError
-from tinyvit.export.arguments import config_from_arguments, make_export_parser
+from tinyvit.export.command_line.arguments import config_from_arguments, make_export_parser
+from tinyvit.export.command_line.model_list import (
+    format_model_list,
+    make_model_records,
+    select_models,
+)
 from tinyvit.export.config import ALL_TARGETS, ExportConfig
-from tinyvit.export.model_list import format_model_list, make_model_records, select_models
 from tinyvit.export.plan import requests_several
 from tinyvit.files.file_io import refuse_existing, write_atomically
 from tinyvit.openmp import set_thread_count, use_passive_waiting
@@ -150,7 +154,7 @@ def _choose_record_path(arguments: argparse.Namespace) -> Path | None:
 
 def _write_sensitivity_record(path: Path, config: ExportConfig, report: ExportReport) -> None:
     """Write the sensitivity of all artifacts as a record, unless there are no artifacts."""
-    from tinyvit.export.sensitivity_record import make_sensitivity_record
+    from tinyvit.export.int8.sensitivity_record import make_sensitivity_record
 
     if report.artifacts:
         assert config.quantization is not None
@@ -169,8 +173,8 @@ def _export(config: ExportConfig, progress: Progress) -> ExportReport:
 
 
 def _print_report(report: ExportReport, as_json: bool) -> None:
-    from tinyvit.export.json_records import make_artifact_record, make_failure_record
-    from tinyvit.export.report import format_report
+    from tinyvit.export.command_line.json_records import make_artifact_record, make_failure_record
+    from tinyvit.export.command_line.report import format_report
 
     if as_json:
         record = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tinyvit.errors import MissingDependencyError, TinyViTError
 from tinyvit.export.artifact_writer import ExportedArtifact, write_artifact
-from tinyvit.export.baseline_timing import QuietPeriod
+from tinyvit.export.checks.baseline_timing import QuietPeriod
 from tinyvit.export.network_preparation import NetworkPreparer
 from tinyvit.export.plan import PlannedArtifact, make_write_error
 from tinyvit.processes.stop_signals import restore_interrupt

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from tinyvit import golden
 from tinyvit.errors import CheckpointError
-from tinyvit.export.tolerances import choose_tolerance
+from tinyvit.export.checks.tolerances import choose_tolerance
 from tinyvit.export.tracing import BATCH, INPUT, ExportableNetwork
 from tinyvit.golden_outputs import select_compared_values
 from tinyvit.image_sizes import height_and_width

@@ -14,13 +14,13 @@ from typing import Protocol
 from tinyvit.bench.machine import describe_cpu
 from tinyvit.bench.sensitivity.measure import measure_sensitivity
 from tinyvit.errors import RequestError
-from tinyvit.export.baseline_timing import QuietPeriod, SpeedComparison, compare_with_float32
-from tinyvit.export.budget_search import measure_candidate, search_within_budget
+from tinyvit.export.checks.baseline_timing import QuietPeriod, SpeedComparison, compare_with_float32
+from tinyvit.export.checks.parity import OnnxSubstitute
 from tinyvit.export.config import ExportConfig
+from tinyvit.export.int8.budget_search import measure_candidate, search_within_budget
+from tinyvit.export.int8.quantized_candidate import QuantizedCandidate
+from tinyvit.export.int8.shared_measurements import SharedMeasurements
 from tinyvit.export.manifest_builder import build_manifest, make_golden_vectors
-from tinyvit.export.parity import OnnxSubstitute
-from tinyvit.export.quantized_candidate import QuantizedCandidate
-from tinyvit.export.shared_measurements import SharedMeasurements
 from tinyvit.export.source_network import SourceNetwork
 from tinyvit.export.targets import Target
 from tinyvit.export.tracing import Graph

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from tinyvit.errors import RequestError
 from tinyvit.export.artifact_writer import ExportedArtifact
+from tinyvit.export.checks.request_checks import check_label_count, explain_impossible
+from tinyvit.export.checks.run_cost import explain_run_cost
 from tinyvit.export.config import ExportConfig
 from tinyvit.export.export_results import ExportReport, FailedTarget, try_artifact
 from tinyvit.export.network_preparation import make_preparer
@@ -21,10 +23,8 @@ from tinyvit.export.plan import (
     make_plan,
     requests_several,
 )
-from tinyvit.export.request_checks import check_label_count, explain_impossible
-from tinyvit.export.run_cost import explain_run_cost
-from tinyvit.export.side_by_side import make_artifacts
 from tinyvit.export.source_network import SourceNetwork, load_source_network
+from tinyvit.export.workers.side_by_side import make_artifacts
 from tinyvit.nn.checkpoints.weight_files import check_format
 from tinyvit.processes.stop_signals import restore_interrupt
 from tinyvit.progress import NullProgress, Progress

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from tinyvit.data.label_matching import shorten_names
 from tinyvit.errors import RequestError
+from tinyvit.export.checks.request_checks import make_label_count_error
+from tinyvit.export.checks.run_cost import check_batch_bytes
 from tinyvit.export.config import ExportConfig
 from tinyvit.export.plan import ExportPlan
-from tinyvit.export.request_checks import make_label_count_error
-from tinyvit.export.run_cost import check_batch_bytes
 from tinyvit.export.tracing import Graph, trace
 from tinyvit.image_sizes import can_scale_windows, describe_size
 from tinyvit.labels import Label, describe_labels, numbered_labels

@@ -17,9 +17,9 @@ from tinyvit import Classifier
 from tinyvit.bench.latency.interleave import Timing
 from tinyvit.errors import RequestError
 from tinyvit.export import ExportConfig, ExportedArtifact, ExportReport, export, export_all
-from tinyvit.export.baseline_timing import SpeedComparison
-from tinyvit.export.report import format_summary
-from tinyvit.export.search_outcome import BudgetTrial, SearchOutcome
+from tinyvit.export.checks.baseline_timing import SpeedComparison
+from tinyvit.export.command_line.report import format_summary
+from tinyvit.export.int8.search_outcome import BudgetTrial, SearchOutcome
 from tinyvit.metrics import PairedComparison
 from tinyvit.quant.accuracy_budget import AccuracyBudget
 from tinyvit.quant.quantizer import QuantizationConfig

@@ -17,7 +17,7 @@ from tests.helpers.recorded_progress import RecordedProgress
 from tinyvit import Classifier
 from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.export import ExportConfig, export
-from tinyvit.export.arguments import config_from_arguments, make_export_parser
+from tinyvit.export.command_line.arguments import config_from_arguments, make_export_parser
 from tinyvit.export.manifest_builder import build_manifest
 from tinyvit.export.plan import ExportPlan
 from tinyvit.export.source_network import load_source_network

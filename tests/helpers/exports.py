@@ -8,7 +8,8 @@ from contextlib import contextmanager
 import pytest
 
 from tests.helpers.demo_network import load_demo
-from tinyvit.export import baseline_timing, pipeline, source_network
+from tinyvit.export import pipeline, source_network
+from tinyvit.export.checks import baseline_timing
 from tinyvit.export.source_network import SourceNetwork
 from tinyvit.nn.checkpoints.hub import load_released
 

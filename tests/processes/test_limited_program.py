@@ -129,7 +129,7 @@ def test_no_process_is_started_without_limits() -> None:
         # Its output is not read: it goes to the terminal.
         ("runtimes/limited_verification.py", "run with timeout"),
         # Workers of an export, which print nothing. The export may take any time, and ends them.
-        ("export/target_processes.py", "Popen"),
+        ("export/workers/target_processes.py", "Popen"),
         # These kill the process themselves after a time.
         ("runtimes/rockchip/simulator.py", "Popen"),
         ("studies/faults.py", "Popen"),

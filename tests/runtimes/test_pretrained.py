@@ -60,7 +60,7 @@ def test_a_model_is_exported_the_first_time(commands: list[list[str]], cache: Pa
 
 
 def test_the_command_is_one_that_tinyvit_export_accepts(commands: list[list[str]]) -> None:
-    from tinyvit.export.arguments import make_export_parser
+    from tinyvit.export.command_line.arguments import make_export_parser
 
     Classifier.from_pretrained("demo").close()
     assert "run_module('tinyvit.export.cli', " in commands[0][2]

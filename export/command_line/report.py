@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tinyvit.bench.report.sensitivity_lines import format_units
-from tinyvit.export.speed_text import describe_speed
+from tinyvit.export.command_line.speed_text import describe_speed
 from tinyvit.export.targets import get_target
 from tinyvit.image_sizes import describe_size
 from tinyvit.install_command import format_program
@@ -18,7 +18,7 @@ from tinyvit.text.safe_text import quote_argument
 
 if TYPE_CHECKING:
     from tinyvit.export.artifact_writer import ExportedArtifact
-    from tinyvit.export.search_outcome import SearchOutcome
+    from tinyvit.export.int8.search_outcome import SearchOutcome
     from tinyvit.manifest import Manifest
 
 SENSITIVITY_ROWS = 20

@@ -12,7 +12,7 @@ pytest.importorskip("onnx")
 
 from tinyvit.errors import RequestError
 from tinyvit.export import ExportConfig, export, export_all, pipeline
-from tinyvit.export.run_cost import explain_run_cost
+from tinyvit.export.checks.run_cost import explain_run_cost
 from tinyvit.export.targets import get_target, target_names
 from tinyvit.export.tracing import trace
 from tinyvit.nn.fold import fold_model

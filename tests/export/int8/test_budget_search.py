@@ -21,9 +21,10 @@ from tests.helpers.exports import reuse_network, shorten_timing
 from tests.helpers.golden_weights import make_golden_state
 from tinyvit import Classifier
 from tinyvit.errors import RequestError
-from tinyvit.export import ExportConfig, ExportedArtifact, budget_search, export, export_all
-from tinyvit.export.json_records import make_artifact_record
-from tinyvit.export.report import format_summary
+from tinyvit.export import ExportConfig, ExportedArtifact, export, export_all
+from tinyvit.export.command_line.json_records import make_artifact_record
+from tinyvit.export.command_line.report import format_summary
+from tinyvit.export.int8 import budget_search
 from tinyvit.quant.accuracy_budget import AccuracyBudget
 from tinyvit.quant.quantizer import QuantizationConfig
 from tinyvit.quant.recipe import read_recipe

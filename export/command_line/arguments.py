@@ -9,15 +9,18 @@ from pathlib import Path
 from tinyvit.checkpoint_paths import CHECKPOINT_SUFFIXES
 from tinyvit.cli import make_parser, positive_int
 from tinyvit.command_parser import CommandParser
-from tinyvit.export.config import ExportConfig
-from tinyvit.export.input_arguments import add_input_arguments, add_preprocess_arguments
-from tinyvit.export.int8_arguments import (
+from tinyvit.export.checks.request_checks import check_request
+from tinyvit.export.command_line.input_arguments import (
+    add_input_arguments,
+    add_preprocess_arguments,
+)
+from tinyvit.export.command_line.int8_arguments import (
     add_int8_arguments,
     check_int8_arguments,
     quantization_from_arguments,
 )
-from tinyvit.export.request_checks import check_request
-from tinyvit.export.target_arguments import add_target_arguments, read_target_options
+from tinyvit.export.command_line.target_arguments import add_target_arguments, read_target_options
+from tinyvit.export.config import ExportConfig
 from tinyvit.export.targets import get_target, target_names
 from tinyvit.export.tracing import DEFAULT_OPSET, IR_VERSIONS
 from tinyvit.manifest_parts import Precision

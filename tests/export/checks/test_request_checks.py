@@ -11,8 +11,8 @@ import pytest
 
 from tests.helpers.install_commands import install_command
 from tinyvit.errors import RequestError
+from tinyvit.export.checks.request_checks import check_request, explain_missing_tools
 from tinyvit.export.config import ExportConfig
-from tinyvit.export.request_checks import check_request, explain_missing_tools
 from tinyvit.export.targets import get_target
 from tinyvit.export.targets.onnx.target import OnnxTarget
 from tinyvit.export.targets.tensorrt.target import TensorRtTarget

@@ -10,15 +10,15 @@ import torch
 
 from tinyvit.errors import RequestError
 from tinyvit.export.artifact_writer import ExportedArtifact
+from tinyvit.export.checks.parity import OnnxSubstitute
 from tinyvit.export.export_results import FailedTarget, try_artifact
 from tinyvit.export.network_preparation import FloatPreparer, NetworkPreparer, QuantizedPreparer
-from tinyvit.export.parity import OnnxSubstitute
 from tinyvit.export.plan import ExportPlan, PlannedArtifact
-from tinyvit.export.shared_images import SharedImages, write_shared_images
 from tinyvit.export.source_network import SourceNetwork
-from tinyvit.export.target_processes import can_use_processes, make_in_processes
 from tinyvit.export.targets import get_target
-from tinyvit.export.worker_messages import QuantizationSetup, WorkerSetup
+from tinyvit.export.workers.shared_images import SharedImages, write_shared_images
+from tinyvit.export.workers.target_processes import can_use_processes, make_in_processes
+from tinyvit.export.workers.worker_messages import QuantizationSetup, WorkerSetup
 from tinyvit.export.workspace import open_workspace
 from tinyvit.files.staging import temporary_folder
 from tinyvit.image_sizes import height_and_width

@@ -9,7 +9,7 @@ from tinyvit.export.targets import get_target
 
 if TYPE_CHECKING:
     from tinyvit.export.artifact_writer import ExportedArtifact
-    from tinyvit.export.baseline_timing import SpeedComparison
+    from tinyvit.export.checks.baseline_timing import SpeedComparison
 
 MAX_USEFUL_TIME_RATIO = 0.9
 """Ratio of int8 latency to float32 latency above which float32 is recommended instead."""

@@ -14,9 +14,9 @@ pytest.importorskip("onnx")
 from tests.helpers.recorded_progress import RecordedProgress
 from tinyvit.bench.record import UnitSensitivity
 from tinyvit.errors import RequestError
-from tinyvit.export import budget_search
-from tinyvit.export.budget_search import search_within_budget
-from tinyvit.export.shared_measurements import SharedMeasurements
+from tinyvit.export.int8 import budget_search
+from tinyvit.export.int8.budget_search import search_within_budget
+from tinyvit.export.int8.shared_measurements import SharedMeasurements
 from tinyvit.metrics import PairedComparison
 from tinyvit.quant.accuracy_budget import AccuracyBudget
 from tinyvit.quant.quantizer import QuantizationConfig

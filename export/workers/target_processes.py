@@ -26,7 +26,7 @@ from tinyvit.export.artifact_writer import ExportedArtifact
 from tinyvit.export.export_results import FailedTarget
 from tinyvit.export.network_preparation import NetworkPreparer, QuantizedPreparer
 from tinyvit.export.plan import PlannedArtifact
-from tinyvit.export.worker_messages import (
+from tinyvit.export.workers.worker_messages import (
     Aborted,
     Finished,
     QuietEnd,
@@ -42,7 +42,7 @@ from tinyvit.processes.limited_program import describe_crash
 from tinyvit.processes.python_process import make_python_command
 from tinyvit.progress import Progress
 
-_CODE = "from tinyvit.export.target_worker import run_worker; run_worker(int(sys.argv[1]))"
+_CODE = "from tinyvit.export.workers.target_worker import run_worker; run_worker(int(sys.argv[1]))"
 """Python code of a worker process."""
 
 _END_S = 10.0

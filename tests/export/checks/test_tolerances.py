@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinyvit.export.tolerances import choose_tolerance
+from tinyvit.export.checks.tolerances import choose_tolerance
 from tinyvit.manifest_parts import OutputSpec
 
 

@@ -17,16 +17,17 @@ pytest.importorskip("openvino")
 from tests.helpers.exports import full_demo, shorten_timing
 from tests.helpers.recorded_progress import RecordedProgress
 from tinyvit.errors import CheckpointError, RequestError
-from tinyvit.export import ExportConfig, ExportReport, export_all, side_by_side
-from tinyvit.export.arguments import config_from_arguments, make_export_parser
+from tinyvit.export import ExportConfig, ExportReport, export_all
+from tinyvit.export.command_line.arguments import config_from_arguments, make_export_parser
 from tinyvit.export.plan import PlannedArtifact
-from tinyvit.export.side_by_side import (
+from tinyvit.export.targets import get_target
+from tinyvit.export.workers import side_by_side
+from tinyvit.export.workers.side_by_side import (
     choose_process_count,
     estimate_process_bytes,
     group_artifacts,
     make_artifacts,
 )
-from tinyvit.export.targets import get_target
 from tinyvit.quant.quantizer import QuantizationConfig
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot pause processes")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from tinyvit.export.search_outcome import SearchOutcome
+from tinyvit.export.int8.search_outcome import SearchOutcome
 from tinyvit.export.targets import LoweredModel
 from tinyvit.export.tracing import Graph
 from tinyvit.nn.model import TinyViT

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tinyvit.export.artifact_writer import ExportedArtifact
     from tinyvit.export.export_results import FailedTarget
     from tinyvit.export.plan import ExportPlan
-    from tinyvit.export.shared_images import SharedImages
+    from tinyvit.export.workers.shared_images import SharedImages
     from tinyvit.manifest import Manifest
     from tinyvit.quant.config import QuantizationConfig
     from tinyvit.quant.recipe import Recipe

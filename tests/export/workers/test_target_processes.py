@@ -17,10 +17,11 @@ pytest.importorskip("torch")
 
 from tests.helpers.recorded_progress import RecordedProgress
 from tinyvit.errors import ArtifactError, RequestError, TinyViTError
-from tinyvit.export import FailedTarget, target_processes
+from tinyvit.export import FailedTarget
 from tinyvit.export.plan import PlannedArtifact
-from tinyvit.export.target_processes import make_in_processes
 from tinyvit.export.targets import get_target
+from tinyvit.export.workers import target_processes
+from tinyvit.export.workers.target_processes import make_in_processes
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot pause processes")
 
@@ -29,7 +30,7 @@ import os, sys, time
 from multiprocessing.connection import Connection
 from pathlib import Path
 from tinyvit.errors import RequestError
-from tinyvit.export.worker_messages import *
+from tinyvit.export.workers.worker_messages import *
 
 os.setpgid(0, 0)
 connection = Connection(int(sys.argv[1]))

@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
 from tinyvit.errors import ArtifactError
-from tinyvit.export import parity
+from tinyvit.export.checks import parity
 from tinyvit.manifest_parts import OutputSpec
 from tinyvit.runtimes.golden_comparison import GoldenInputResult
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tinyvit.export.quantized_candidate import QuantizedCandidate
-from tinyvit.export.tolerances import RELATIVE_TOLERANCE
+from tinyvit.export.checks.tolerances import RELATIVE_TOLERANCE
+from tinyvit.export.int8.quantized_candidate import QuantizedCandidate
 from tinyvit.export.workspace import Workspace
 from tinyvit.progress import Progress
 from tinyvit.quant.accuracy_budget import ArtifactOutputs, BatchFactory, ImageReporter

@@ -16,8 +16,8 @@ pytest.importorskip("onnx")
 import torch
 
 from tests.helpers.recorded_progress import RecordedProgress
+from tinyvit.export.int8.shared_measurements import SharedMeasurements
 from tinyvit.export.manifest_builder import build_manifest
-from tinyvit.export.shared_measurements import SharedMeasurements
 from tinyvit.export.targets import get_target
 from tinyvit.export.tracing import trace
 from tinyvit.export.workspace import Workspace

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tinyvit.errors import ArtifactError
-from tinyvit.export.baseline_timing import ONE_THREAD
+from tinyvit.export.checks.baseline_timing import ONE_THREAD
 from tinyvit.export.targets import LoweredModel, Target, get_target
 from tinyvit.export.targets.onnx.writer import OnnxModel
 from tinyvit.manifest import Manifest

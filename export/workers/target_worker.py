@@ -19,11 +19,11 @@ from torch import Tensor
 from tinyvit.cli import explain_error
 from tinyvit.errors import CheckpointError, TinyViTError
 from tinyvit.export.export_results import try_artifact
+from tinyvit.export.int8.shared_measurements import SharedMeasurements
 from tinyvit.export.network_preparation import FloatPreparer, NetworkPreparer, QuantizedPreparer
 from tinyvit.export.plan import PlannedArtifact
-from tinyvit.export.shared_measurements import SharedMeasurements
 from tinyvit.export.source_network import SourceNetwork, load_source_network
-from tinyvit.export.worker_messages import (
+from tinyvit.export.workers.worker_messages import (
     Aborted,
     Finished,
     QuantizationSetup,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from math import isfinite
 
 from tinyvit.bench.record import NetworkSensitivity
-from tinyvit.export.baseline_timing import SpeedComparison
+from tinyvit.export.checks.baseline_timing import SpeedComparison
 from tinyvit.manifest_parts import Quantization
 from tinyvit.metrics import FLOAT32_NETWORK, PairedComparison
 from tinyvit.quant.accuracy_budget import Comparison

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field, replace
 from tinyvit.bench.kernel_profile import can_profile_kernels, profile_kernels
 from tinyvit.bench.record import UnitSensitivity
 from tinyvit.errors import RequestError
-from tinyvit.export.baseline_timing import QuietPeriod, compare_with_float32
-from tinyvit.export.quantized_candidate import QuantizedCandidate
-from tinyvit.export.search_outcome import BudgetTrial, SearchOutcome
-from tinyvit.export.shared_measurements import SharedMeasurements, make_image_reporter
+from tinyvit.export.checks.baseline_timing import QuietPeriod, compare_with_float32
+from tinyvit.export.int8.quantized_candidate import QuantizedCandidate
+from tinyvit.export.int8.search_outcome import BudgetTrial, SearchOutcome
+from tinyvit.export.int8.shared_measurements import SharedMeasurements, make_image_reporter
 from tinyvit.export.workspace import Workspace
 from tinyvit.manifest_parts import Precision
 from tinyvit.metrics import FLOAT32_NETWORK, PairedComparison

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tinyvit.export.artifact_writer import ExportedArtifact
-    from tinyvit.export.baseline_timing import SpeedComparison
+    from tinyvit.export.checks.baseline_timing import SpeedComparison
     from tinyvit.export.export_results import FailedTarget
 
 

@@ -1,0 +1,1 @@
+"""The options of tinyvit-export, and what it prints."""

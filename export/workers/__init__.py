@@ -1,0 +1,1 @@
+"""Worker processes, which make the artifacts of several targets at the same time."""
