@@ -28,7 +28,7 @@ from tinyvit.export.workspace import open_workspace
 from tinyvit.manifest import Manifest
 from tinyvit.nn.model import TinyViT
 from tinyvit.progress import Progress
-from tinyvit.quant.equalization import equalize_network
+from tinyvit.quant.channel_ranges.equalization import equalize_network
 from tinyvit.quant.quantized_network import with_exact_arithmetic
 from tinyvit.quant.quantizer import PreparedQuantization, prepare_quantization
 from tinyvit.quant.sensitivity import SimulatedNetwork
@@ -123,7 +123,8 @@ class QuantizedPreparer:
 
     Attributes:
         config: The options of the export.
-        source: The network to export; `folded` is equalized (`tinyvit.quant.equalization`).
+        source: The network to export; `folded` is equalized
+            (`tinyvit.quant.channel_ranges.equalization`).
         quantization: The recipe, and the images on which int8 is compared with float32.
         progress: Receives a message for each step.
         measurements: Measurements that several targets share.

@@ -16,11 +16,11 @@ from tinyvit.errors import RequestError
 from tinyvit.nn.checkpoints.checkpoint import Checkpoint
 from tinyvit.nn.model import TinyViT
 from tinyvit.progress import NullProgress, Progress
-from tinyvit.quant.calibration_data import CalibrationSet
-from tinyvit.quant.equalization import equalize_network
-from tinyvit.quant.equalization_choice import find_equalization
-from tinyvit.quant.image_counts import choose_batch_size
-from tinyvit.quant.normalized_images import NetworkInputs, NormalizedImages
+from tinyvit.quant.channel_ranges.equalization import equalize_network
+from tinyvit.quant.channel_ranges.equalization_choice import find_equalization
+from tinyvit.quant.images.calibration_data import CalibrationSet
+from tinyvit.quant.images.image_counts import choose_batch_size
+from tinyvit.quant.images.normalized_images import NetworkInputs, NormalizedImages
 from tinyvit.quant.observers import (
     EIGHT_BIT_LIMIT,
     METHOD,

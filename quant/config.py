@@ -9,7 +9,7 @@ from tinyvit.errors import RequestError
 from tinyvit.manifest_parts import Precision
 from tinyvit.outputs import OutputKind
 from tinyvit.quant.accuracy_budget import AccuracyBudget
-from tinyvit.quant.calibration_data import (
+from tinyvit.quant.images.calibration_data import (
     MAX_IMAGES,
     MAX_SYNTHETIC_IMAGES,
     check_calibration_count,
@@ -17,7 +17,7 @@ from tinyvit.quant.calibration_data import (
 from tinyvit.quant.recipe import Recipe, read_recipe
 
 SYNTHETIC = "synthetic"
-"""Value of --calib-data that selects images made from the network itself (`quant.synthetic`)."""
+"""Value of --calib-data for images that are made from the network (`quant.images.synthetic`)."""
 CPU_WEIGHT_BITS = {"any": 7, "vnni": 8}
 """Number of bits of the weights for each value of --cpu. On x86 processors without the VNNI
 instructions, int8 kernels add two products of an activation (an integer from 0 to 255) and a weight

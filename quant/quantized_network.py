@@ -23,7 +23,11 @@ from typing import TypeVar
 from torch import nn
 
 from tinyvit.nn.attention import Attention
-from tinyvit.quant.channel_scales import OUTPUT, remove_unused_scales, scaled_layer_name
+from tinyvit.quant.channel_ranges.channel_scales import (
+    OUTPUT,
+    remove_unused_scales,
+    scaled_layer_name,
+)
 from tinyvit.quant.quantized_layers import ActivationQuantizer, Layer, QuantizedLayer
 from tinyvit.quant.recipe import Recipe
 from tinyvit.quant.tensor_points import layer_input_point, quantize_every_tensor

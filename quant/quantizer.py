@@ -2,7 +2,8 @@
 
 This part produces two things once, for all targets: the recipe, which contains the calibrated
 scales (`quant.recipe`), and the images on which int8 is compared with float32. For each target,
-`export.budget_search` then quantizes the network with the recipe and measures it on the images.
+`export.int8.budget_search` then quantizes the network with the recipe and measures it on the
+images.
 """
 
 from __future__ import annotations
@@ -22,10 +23,14 @@ from tinyvit.progress import Progress
 from tinyvit.quant.accuracy_budget import BatchFactory
 from tinyvit.quant.calibration import CalibrationOptions, equalize_and_calibrate, require_points
 from tinyvit.quant.config import CPU_WEIGHT_BITS, QuantizationConfig
+from tinyvit.quant.images.quantization_images import QuantizationImages, ReportingBatches
+from tinyvit.quant.images.validation_data import (
+    ValidationSet,
+    read_unlabeled_set,
+    read_validation_set,
+)
 from tinyvit.quant.observers import METHOD
-from tinyvit.quant.quantization_images import QuantizationImages, ReportingBatches
 from tinyvit.quant.recipe import Recipe, read_recipe, weights_only_recipe
-from tinyvit.quant.validation_data import ValidationSet, read_unlabeled_set, read_validation_set
 
 __all__ = ["PreparedQuantization", "QuantizationConfig", "prepare_quantization"]
 

@@ -14,7 +14,8 @@ A unit is a part of the network that is quantized as a whole: one layer, or the 
 of one attention module. A unit has the name of its module.
 
 If the network has outlier channels, it is rewritten before it is calibrated
-(`tinyvit.quant.equalization`). The recipe states how, and all names are those of the result.
+(`tinyvit.quant.channel_ranges.equalization`). The recipe states how, and all names are those of the
+result.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from tinyvit.errors import RequestError
 from tinyvit.files.file_io import write_atomically
 from tinyvit.image_sizes import ImageSize, Windows
 from tinyvit.preprocess import IMAGENET_MEAN, IMAGENET_STD
-from tinyvit.quant.equalization import Equalization
+from tinyvit.quant.channel_ranges.equalization import Equalization
 from tinyvit.serialization import parse_dataclass, read_json
 
 if TYPE_CHECKING:

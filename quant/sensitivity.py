@@ -26,7 +26,7 @@ from tinyvit.image_sizes import height_and_width
 from tinyvit.metrics import ApproximationError
 from tinyvit.nn.model import TinyViT
 from tinyvit.progress import NullProgress, Progress
-from tinyvit.quant.image_counts import choose_batch_size
+from tinyvit.quant.images.image_counts import choose_batch_size
 from tinyvit.quant.quantized_network import (
     attention_modules,
     quantizable_layers,

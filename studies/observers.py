@@ -36,11 +36,11 @@ from tinyvit.nn.fold import fold_model
 from tinyvit.preprocess import Preprocess
 from tinyvit.quant.accuracy_budget import ArtifactOutputs, BatchFactory
 from tinyvit.quant.calibration import calibrate
-from tinyvit.quant.calibration_data import read_calibration_set
-from tinyvit.quant.image_counts import BATCH_SIZE
+from tinyvit.quant.images.calibration_data import read_calibration_set
+from tinyvit.quant.images.image_counts import BATCH_SIZE
+from tinyvit.quant.images.validation_data import ValidationSet, read_validation_set
 from tinyvit.quant.quantized_network import quantize_network
 from tinyvit.quant.recipe import Recipe
-from tinyvit.quant.validation_data import ValidationSet, read_validation_set
 from tinyvit.quant_scheme import QuantScheme
 from tinyvit.studies.efficientnet_lite0 import LITE0_FLOAT_UNITS, fold_lite0, load_lite0
 

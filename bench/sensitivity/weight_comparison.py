@@ -19,9 +19,10 @@ at most 0.5; the rest allows for scales that were stored with less precision."""
 def has_same_weights(graph: Any, unit: OnnxUnit, weights: npt.NDArray[np.float32]) -> bool:
     """Return whether the integers of a unit are the rounded weights of a float32 layer.
 
-    They are not if the export has equalized the layer (`tinyvit.quant.equalization`), or if the
-    float32 network is another one. The largest integers of an output channel are not compared,
-    because they may stand for weights that were clipped.
+    They are not if the export has equalized the layer
+    (`tinyvit.quant.channel_ranges.equalization`), or if the float32 network is another one. The
+    largest integers of an output channel are not compared, because they may stand for weights that
+    were clipped.
 
     Args:
         graph: A Graph message of `onnx_protobuf.parse_model`.

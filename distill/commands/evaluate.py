@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     from tinyvit.distill.training.validation.evaluate import predict_images
     from tinyvit.labels import numbered_labels
     from tinyvit.nn.checkpoints.hub import load_file_or_released
-    from tinyvit.quant.validation_data import read_validation_set
+    from tinyvit.quant.images.validation_data import read_validation_set
 
     if args.output is not None:
         _check_output(args.output, args.overwrite)

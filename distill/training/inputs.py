@@ -23,10 +23,10 @@ from tinyvit.nn.checkpoints.checkpoint import Checkpoint
 from tinyvit.nn.checkpoints.hub import load_file_or_released
 from tinyvit.nn.fold import fold_model
 from tinyvit.quant.calibration import calibrate_recipe, require_points
-from tinyvit.quant.calibration_data import read_calibration_set
-from tinyvit.quant.equalization import Equalization
+from tinyvit.quant.channel_ranges.equalization import Equalization
+from tinyvit.quant.images.calibration_data import read_calibration_set
+from tinyvit.quant.images.validation_data import ValidationSet
 from tinyvit.quant.recipe import Recipe, read_recipe
-from tinyvit.quant.validation_data import ValidationSet
 
 
 @dataclass(frozen=True)

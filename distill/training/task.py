@@ -12,8 +12,8 @@ from tinyvit.distill.training.batches.data_loader import TrainingData
 from tinyvit.distill.training.config import TrainingConfig
 from tinyvit.distill.training.network.student import Student
 from tinyvit.labels import Label
+from tinyvit.quant.images.validation_data import ValidationSet
 from tinyvit.quant.recipe import Recipe
-from tinyvit.quant.validation_data import ValidationSet
 
 
 @dataclass(frozen=True)

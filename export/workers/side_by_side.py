@@ -26,7 +26,7 @@ from tinyvit.nn.model import TinyViT
 from tinyvit.processes.allocator import release_freed_memory
 from tinyvit.processes.free_memory import measure_free_memory
 from tinyvit.progress import Progress
-from tinyvit.quant.pixel_source import MAX_CACHED_BYTES
+from tinyvit.quant.images.pixel_source import MAX_CACHED_BYTES
 
 MIN_GROUPS = 4
 """Number of groups of artifacts from which several processes are faster, if int8 is not measured: a

@@ -37,7 +37,7 @@ from tinyvit.export.workers.worker_messages import (
 from tinyvit.processes.allocator import release_freed_memory
 from tinyvit.processes.stop_signals import catch_stop_signals, raise_if_stopped
 from tinyvit.progress import NullProgress
-from tinyvit.quant.equalization import equalize_network
+from tinyvit.quant.channel_ranges.equalization import equalize_network
 from tinyvit.quant.quantizer import PreparedQuantization
 
 

@@ -26,7 +26,7 @@ from tinyvit.cli import make_parser, positive_int, run_guarded
 from tinyvit.files.file_io import write_atomically
 from tinyvit.nn.checkpoints.loading import load_checkpoint
 from tinyvit.progress import make_progress
-from tinyvit.quant.calibration_data import read_calibration_set
+from tinyvit.quant.images.calibration_data import read_calibration_set
 from tinyvit.studies.hard_checkpoints.members import MEMBER_NAMES, MemberMaker
 from tinyvit.studies.hard_checkpoints.quantizers import (
     QUANTIZERS,

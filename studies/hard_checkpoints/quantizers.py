@@ -23,7 +23,7 @@ from tinyvit.quant.accuracy_budget import (
     run_artifact,
 )
 from tinyvit.quant.config import QuantizationConfig
-from tinyvit.quant.validation_data import ValidationSet, read_validation_set
+from tinyvit.quant.images.validation_data import ValidationSet, read_validation_set
 from tinyvit.runtimes.base import RuntimeOptions
 from tinyvit.runtimes.registry import open_runtime
 from tinyvit.studies.other_quantizers import (

@@ -174,7 +174,7 @@ def measure_calibration(pictures: Path, count: int, img_size: int) -> RunCost:
     from tinyvit.nn.checkpoints.hub import load_released
     from tinyvit.nn.fold import fold_model
     from tinyvit.quant.calibration import calibrate_recipe
-    from tinyvit.quant.calibration_data import read_calibration_set
+    from tinyvit.quant.images.calibration_data import read_calibration_set
 
     torch.set_num_threads(1)
     checkpoint = load_released("demo").at_size(img_size)
@@ -200,10 +200,10 @@ def measure_streamed_calibration(network: Network, pictures: Path, count: int) -
 
     from tinyvit.nn.fold import fold_model
     from tinyvit.preprocess import timm_preprocess
-    from tinyvit.quant import pixel_source
     from tinyvit.quant.calibration import measure_tensors
-    from tinyvit.quant.distinct_images import list_in_order, read_distinct_images
-    from tinyvit.quant.normalized_images import NormalizedImages
+    from tinyvit.quant.images import pixel_source
+    from tinyvit.quant.images.distinct_images import list_in_order, read_distinct_images
+    from tinyvit.quant.images.normalized_images import NormalizedImages
 
     torch.set_num_threads(1)
     pixel_source.MAX_CACHED_BYTES = pixel_source.MAX_CACHED_BYTES * network.img_size**2 // 224**2

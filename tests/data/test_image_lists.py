@@ -12,7 +12,7 @@ from tinyvit.data.image_lists import MAX_LINES, read_labeled_list
 from tinyvit.errors import RequestError
 from tinyvit.labels import Label
 from tinyvit.preprocess import Preprocess
-from tinyvit.quant.validation_data import read_validation_set
+from tinyvit.quant.images.validation_data import read_validation_set
 
 LABELS = (Label("tabby", "n02123045"), Label("school bus"), Label("oak tree"))
 

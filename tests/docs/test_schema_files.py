@@ -28,7 +28,7 @@ from tinyvit.data.dataset import DatasetLocation, open_dataset
 from tinyvit.errors import ArtifactError
 from tinyvit.manifest import Manifest
 from tinyvit.manifest_parts import Quantization
-from tinyvit.quant.equalization import Equalization
+from tinyvit.quant.channel_ranges.equalization import Equalization
 from tinyvit.quant.recipe import Recipe, read_recipe
 from tinyvit.runtimes import read_artifact
 

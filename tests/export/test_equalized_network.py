@@ -17,8 +17,8 @@ from tinyvit.export import ExportConfig, export
 from tinyvit.export.targets import get_target, target_names
 from tinyvit.nn.fold import fold_model
 from tinyvit.quant.calibration import calibrate
+from tinyvit.quant.channel_ranges.equalization import Equalization, equalize_network
 from tinyvit.quant.config import QuantizationConfig
-from tinyvit.quant.equalization import Equalization, equalize_network
 from tinyvit.quant.observers import METHOD
 from tinyvit.quant.recipe import Recipe
 from tinyvit.runtimes.artifact import read_artifact

@@ -30,7 +30,7 @@ from tinyvit.nn.model import TinyViT
 from tinyvit.outputs import make_output_request
 from tinyvit.quant.accuracy_budget import AccuracyBudget
 from tinyvit.quant.config import QuantizationConfig
-from tinyvit.quant.validation_data import read_unlabeled_set
+from tinyvit.quant.images.validation_data import read_unlabeled_set
 from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.verify import verify
 from tinyvit.variants import VARIANTS

@@ -28,7 +28,7 @@ MODULES = (
     "tinyvit.distill.logits.convert",
     "tinyvit.bench.accuracy.hub",
     "tinyvit.bench.accuracy.suite",
-    "tinyvit.quant.calibration_data",
+    "tinyvit.quant.images.calibration_data",
     "tests.hostile.loaders",
 )
 """Modules that take long to import. A package that is not installed is left out."""

@@ -186,7 +186,7 @@ def test_limits_hold_for_reduced_images() -> None:
 
 def test_prediction_and_measurement_decode_alike(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    from tinyvit.quant.image_decoding import decode_images
+    from tinyvit.quant.images.image_decoding import decode_images
 
     path = tmp_path / "a.jpg"
     path.write_bytes(encode_jpeg(make_photograph(500, 520, detail=30)))

@@ -17,10 +17,11 @@ from tests.helpers.random_images import make_random_image, save_random_images
 from tests.helpers.recorded_progress import InterruptingProgress, RecordedProgress
 from tinyvit.nn.checkpoints.checkpoint import Checkpoint
 from tinyvit.nn.model import TinyViT
-from tinyvit.quant import observers, pixel_source
+from tinyvit.quant import observers
 from tinyvit.quant.calibration import CalibrationOptions, calibrate, equalize_and_calibrate
-from tinyvit.quant.calibration_data import read_calibration_set
-from tinyvit.quant.image_counts import BATCH_SIZE
+from tinyvit.quant.images import pixel_source
+from tinyvit.quant.images.calibration_data import read_calibration_set
+from tinyvit.quant.images.image_counts import BATCH_SIZE
 from tinyvit.quant.quantized_network import attention_modules
 from tinyvit.quant.recipe import Recipe
 

@@ -16,10 +16,11 @@ from tests.helpers.recorded_progress import RecordedProgress
 from tinyvit.errors import RequestError
 from tinyvit.nn.checkpoints.checkpoint import Checkpoint
 from tinyvit.nn.model import TinyViT
-from tinyvit.quant import quantization_images, quantizer
+from tinyvit.quant import quantizer
 from tinyvit.quant.accuracy_budget import AccuracyBudget
 from tinyvit.quant.config import QuantizationConfig
-from tinyvit.quant.quantization_images import SENSITIVITY_COUNT
+from tinyvit.quant.images import quantization_images
+from tinyvit.quant.images.quantization_images import SENSITIVITY_COUNT
 from tinyvit.quant.quantizer import PreparedQuantization, prepare_quantization
 from tinyvit.quant.recipe import Recipe
 

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("torch")
 
 from tinyvit.errors import RequestError
-from tinyvit.quant.equalization import Equalization
+from tinyvit.quant.channel_ranges.equalization import Equalization
 from tinyvit.quant.recipe import Recipe, read_recipe
 
 RECIPE = Recipe("abc", 64, {"a:in": 0.5, "b:out": 0.25}, 8, (), "an observer", "def", 24)

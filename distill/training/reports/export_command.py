@@ -14,8 +14,8 @@ from tinyvit.distill.training.run.folder import (
 from tinyvit.distill.training.task import TrainingTask
 from tinyvit.distill.training.validation.images import find_validation_folder
 from tinyvit.distill.training.validation.split_lists import has_split_lists
-from tinyvit.quant.calibration_data import MIN_IMAGES
 from tinyvit.quant.config import CPU_WEIGHT_BITS
+from tinyvit.quant.images.calibration_data import MIN_IMAGES
 from tinyvit.text.safe_text import quote_argument
 
 

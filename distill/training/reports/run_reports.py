@@ -14,7 +14,7 @@ from tinyvit.distill.training.validation.evaluate import ImagePredictions, predi
 from tinyvit.nn.checkpoints.loading import load_checkpoint
 from tinyvit.nn.fold import fold_model
 from tinyvit.progress import NullProgress, Progress
-from tinyvit.quant.validation_data import ValidationSet
+from tinyvit.quant.images.validation_data import ValidationSet
 
 
 def report_run(

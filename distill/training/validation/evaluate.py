@@ -14,7 +14,7 @@ from torch import nn
 from tinyvit.distill.training.device import ComputeDevice
 from tinyvit.metrics import AccuracyCounter, rank_classes
 from tinyvit.progress import NullProgress, Progress
-from tinyvit.quant.validation_data import ValidationSet
+from tinyvit.quant.images.validation_data import ValidationSet
 
 _RANKED_CLASSES = 5
 """Number of classes that are kept for each image, as many as the top-5 accuracy needs."""

@@ -13,7 +13,7 @@ from tinyvit.distill.training.validation.split import ImageSplit, make_labeled_i
 from tinyvit.errors import RequestError
 from tinyvit.labels import Label
 from tinyvit.preprocess import Preprocess
-from tinyvit.quant.validation_data import ValidationSet, read_validation_set
+from tinyvit.quant.images.validation_data import ValidationSet, read_validation_set
 
 
 @dataclass(frozen=True)

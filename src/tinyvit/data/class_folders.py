@@ -1,8 +1,8 @@
 """Listing folders of images that have one subfolder for each class.
 
 `read_image_folder` is for training: the subfolders define the classes. `read_labeled_images` is for
-validation (`tinyvit.quant.validation_data`): the subfolders are matched to the labels of a model.
-The accuracy benchmark uses `tinyvit.data.dataset` instead. No image is decoded.
+validation (`tinyvit.quant.images.validation_data`): the subfolders are matched to the labels of a
+model. The accuracy benchmark uses `tinyvit.data.dataset` instead. No image is decoded.
 """
 
 from __future__ import annotations

@@ -45,9 +45,9 @@ class LabelMatcher:
         Args:
             labels: The labels of the model, in the order of its logits.
             exact: Whether a name must equal a WordNet id or a label. Training, calibration and
-                validation (`tinyvit.quant.validation_data`) require this, because the name "7" does
-                not show whether the classes are numbered from 0 or from 1. The accuracy benchmark
-                also accepts numbers, which start at 0.
+                validation (`tinyvit.quant.images.validation_data`) require this, because the name
+                "7" does not show whether the classes are numbered from 0 or from 1. The accuracy
+                benchmark also accepts numbers, which start at 0.
         """
         self._labels = tuple(labels)
         self._exact = exact

@@ -27,7 +27,7 @@ class ScalePoint(nn.Identity):
 
     The name is that of a layer of the same module, followed by "_input" for the input of the layer
     or "_output" for its output. A `ChannelScale` takes the place of this module where channels are
-    rescaled (`tinyvit.quant.channel_scales`). It adds nothing to an exported graph.
+    rescaled (`tinyvit.quant.channel_ranges.channel_scales`). It adds nothing to an exported graph.
     """
 
 
@@ -111,8 +111,8 @@ class MBConv(nn.Module):
 
     Attributes:
         outliers: Computes the contribution of some of the hidden channels, which then have no
-            weights in the other layers (see `tinyvit.quant.equalization`); None if the other layers
-            have all hidden channels.
+            weights in the other layers (see `tinyvit.quant.channel_ranges.equalization`); None if
+            the other layers have all hidden channels.
     """
 
     def __init__(self, dim: int) -> None:
@@ -174,8 +174,8 @@ class Mlp(nn.Module):
 
     Attributes:
         outliers: Computes the contribution of some of the hidden channels, which then have no
-            weights in the other layers (see `tinyvit.quant.equalization`); None if the other layers
-            have all hidden channels.
+            weights in the other layers (see `tinyvit.quant.channel_ranges.equalization`); None if
+            the other layers have all hidden channels.
     """
 
     def __init__(self, dim: int) -> None:

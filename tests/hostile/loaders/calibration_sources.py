@@ -18,8 +18,8 @@ from tests.hostile.mutations import mutate_bytes
 from tests.hostile.special_files import make_long_link, yield_special_files
 from tinyvit.labels import Label
 from tinyvit.preprocess import Preprocess
-from tinyvit.quant.calibration_data import MIN_IMAGES, read_calibration_split
-from tinyvit.quant.validation_data import read_validation_set
+from tinyvit.quant.images.calibration_data import MIN_IMAGES, read_calibration_split
+from tinyvit.quant.images.validation_data import read_validation_set
 
 _COUNT = MIN_IMAGES + 2
 

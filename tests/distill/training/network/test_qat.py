@@ -29,7 +29,7 @@ from tinyvit.nn.checkpoints.loading import load_checkpoint
 from tinyvit.nn.fold import fold_model, unfold_model
 from tinyvit.nn.model import TinyViT
 from tinyvit.quant.calibration import calibrate
-from tinyvit.quant.equalization import Equalization
+from tinyvit.quant.channel_ranges.equalization import Equalization
 from tinyvit.quant.observers import METHOD
 from tinyvit.quant.quantized_layers import ActivationQuantizer
 from tinyvit.quant.quantized_network import (

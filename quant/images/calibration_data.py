@@ -13,14 +13,14 @@ from pathlib import Path
 from tinyvit.data.calibration_images import Pixels
 from tinyvit.errors import RequestError
 from tinyvit.preprocess import Preprocess
-from tinyvit.quant.distinct_images import (
+from tinyvit.quant.images.distinct_images import (
     DistinctImages,
     begin_hash,
     list_in_order,
     read_distinct_images,
     update_hash,
 )
-from tinyvit.quant.pixel_source import PixelSource
+from tinyvit.quant.images.pixel_source import PixelSource
 
 MIN_IMAGES = 32
 """Smallest number of calibration images. Fewer do not cover the range of the activations."""
@@ -30,8 +30,8 @@ the list of their names."""
 MAX_SYNTHETIC_IMAGES = 10_000
 """Largest number of synthetic images, which are all in memory and take seconds each."""
 CALIBRATION_COUNT = 256
-"""Default number of calibration images of up to 512 x 512 pixels (see `quant.image_counts`), except
-for synthetic images (`synthetic.DEFAULT_COUNT`)."""
+"""Default number of calibration images of up to 512 x 512 pixels (see `quant.images.image_counts`),
+except for synthetic images (`synthetic.DEFAULT_COUNT`)."""
 MIN_AGREEMENT_IMAGES = 67
 """Smallest number of images that are held out from calibration to measure agreement on, if there
 are enough images. With fewer, a single image that int8 classifies differently would exceed the 1.5%

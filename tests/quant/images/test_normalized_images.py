@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from tinyvit.preprocess import timm_preprocess
-from tinyvit.quant.normalized_images import NormalizedImages
+from tinyvit.quant.images.normalized_images import NormalizedImages
 
 
 def test_slices_are_those_of_a_tensor() -> None:

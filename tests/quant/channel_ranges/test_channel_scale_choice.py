@@ -13,18 +13,18 @@ from torch import Tensor, nn
 
 from tinyvit.nn.model import TinyViT
 from tinyvit.quant.calibration import calibrate
-from tinyvit.quant.channel_scale_choice import (
+from tinyvit.quant.channel_ranges.channel_scale_choice import (
     choose_input_exponents,
     choose_output_exponents,
     find_channel_scales,
     predict_error,
 )
-from tinyvit.quant.equalization import equalize_network
-from tinyvit.quant.equalization_choice import find_equalization
+from tinyvit.quant.channel_ranges.equalization import equalize_network
+from tinyvit.quant.channel_ranges.equalization_choice import find_equalization
+from tinyvit.quant.channel_ranges.tensor_samples import TensorSample, sample_rows
 from tinyvit.quant.quantized_layers import ActivationQuantizer, QuantizedLayer
 from tinyvit.quant.quantized_network import quantize_network
 from tinyvit.quant.recipe import Recipe
-from tinyvit.quant.tensor_samples import TensorSample, sample_rows
 from tinyvit.quant_scheme import QuantScheme
 
 MBCONV, MLP = "stages.0.blocks.1", "stages.1.blocks.0.mlp"

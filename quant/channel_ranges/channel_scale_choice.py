@@ -16,7 +16,7 @@ from tinyvit.nn.attention import Attention, SplitProjection
 from tinyvit.nn.layers import Mlp
 from tinyvit.nn.model import TinyViT
 from tinyvit.progress import NullProgress, Progress
-from tinyvit.quant.channel_scales import (
+from tinyvit.quant.channel_ranges.channel_scales import (
     INPUT,
     MAX_EXPONENT,
     OUTPUT,
@@ -24,8 +24,8 @@ from tinyvit.quant.channel_scales import (
     is_depthwise,
     scaled_layer_name,
 )
-from tinyvit.quant.normalized_images import NetworkInputs
-from tinyvit.quant.tensor_samples import TensorSample, sample_tensors
+from tinyvit.quant.channel_ranges.tensor_samples import TensorSample, sample_tensors
+from tinyvit.quant.images.normalized_images import NetworkInputs
 from tinyvit.quant_scheme import FLOAT_LAYERS
 
 MIN_OUTLIER_RATIO = 6.0

@@ -33,7 +33,7 @@ from tinyvit.files.staging import staging_folder
 from tinyvit.nn.model import TinyViT
 from tinyvit.preprocess import Preprocess
 from tinyvit.progress import NullProgress, Progress
-from tinyvit.quant.calibration_data import CalibrationSet
+from tinyvit.quant.images.calibration_data import CalibrationSet
 
 DEFAULT_COUNT = 32
 """Default number of images. With it, int8 is as accurate as after calibration on photographs

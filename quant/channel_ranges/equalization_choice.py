@@ -13,16 +13,16 @@ from tinyvit.nn.attention import Attention
 from tinyvit.nn.layers import MBConv, Mlp
 from tinyvit.nn.model import TinyViT
 from tinyvit.progress import NullProgress, Progress
-from tinyvit.quant.channel_scale_choice import find_channel_scales
-from tinyvit.quant.channel_scales import MAX_EXPONENT
-from tinyvit.quant.equalization import (
+from tinyvit.quant.channel_ranges.channel_scale_choice import find_channel_scales
+from tinyvit.quant.channel_ranges.channel_scales import MAX_EXPONENT
+from tinyvit.quant.channel_ranges.equalization import (
     MAX_OFFSET,
     Equalization,
     equalize_network,
     find_downsampling,
 )
-from tinyvit.quant.image_counts import choose_batch_size
-from tinyvit.quant.normalized_images import NetworkInputs
+from tinyvit.quant.images.image_counts import choose_batch_size
+from tinyvit.quant.images.normalized_images import NetworkInputs
 
 MIN_ATTENTION_EXPONENT = 3
 """Queries and keys, or values and the columns of the output projection, are balanced if a channel

@@ -20,23 +20,23 @@ from tinyvit.files.file_io import find_cache_folder
 from tinyvit.nn.checkpoints.checkpoint import Checkpoint
 from tinyvit.nn.model import TinyViT
 from tinyvit.progress import Progress
-from tinyvit.quant.calibration_data import (
+from tinyvit.quant.config import QuantizationConfig
+from tinyvit.quant.images.calibration_data import (
     CALIBRATION_COUNT,
     CalibrationSet,
     read_calibration_set,
     read_calibration_split,
 )
-from tinyvit.quant.config import QuantizationConfig
-from tinyvit.quant.image_counts import scale_image_count
-from tinyvit.quant.pixel_source import PixelSource
-from tinyvit.quant.synthetic import (
+from tinyvit.quant.images.image_counts import scale_image_count
+from tinyvit.quant.images.pixel_source import PixelSource
+from tinyvit.quant.images.synthetic import (
     DEFAULT_COUNT,
     EVERY_TENSOR_COUNT,
     ImageCache,
     SyntheticConfig,
     synthesize_images,
 )
-from tinyvit.quant.validation_data import LabeledBatch, ValidationSet
+from tinyvit.quant.images.validation_data import LabeledBatch, ValidationSet
 
 MAX_HELD_OUT = 1000
 """Largest number of images of --calib-data that are held out from calibration to measure the
@@ -45,7 +45,7 @@ default budget by chance too often, and layers stayed float32 without need
 (docs/lab-notes/engines.md)."""
 SENSITIVITY_COUNT = 16
 """Number of images of up to 512 x 512 pixels for ranking layers by sensitivity (see
-`quant.image_counts`)."""
+`quant.images.image_counts`)."""
 CLASS_WEIGHT = 0.1
 """`SyntheticConfig.class_weight` of synthetic measurement images. It is large enough that the
 network has one clearly largest logit for each image. Agreement on such images shows whether int8

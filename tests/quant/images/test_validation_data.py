@@ -13,8 +13,8 @@ from tests.helpers.random_images import make_random_image, save_random_images
 from tinyvit.errors import RequestError
 from tinyvit.labels import Label
 from tinyvit.preprocess import Preprocess
-from tinyvit.quant import validation_data
-from tinyvit.quant.validation_data import BATCH_SIZE, read_validation_set
+from tinyvit.quant.images import validation_data
+from tinyvit.quant.images.validation_data import BATCH_SIZE, read_validation_set
 
 PREPROCESS = Preprocess(16, 18)
 LABELS = (

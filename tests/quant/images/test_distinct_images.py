@@ -12,9 +12,9 @@ pytest.importorskip("torch")
 
 from tests.helpers.random_images import make_random_image, save_random_images
 from tinyvit.preprocess import Preprocess
-from tinyvit.quant import pixel_source
-from tinyvit.quant.calibration_data import read_calibration_set, read_calibration_split
-from tinyvit.quant.distinct_images import list_in_order, read_distinct_images
+from tinyvit.quant.images import pixel_source
+from tinyvit.quant.images.calibration_data import read_calibration_set, read_calibration_split
+from tinyvit.quant.images.distinct_images import list_in_order, read_distinct_images
 
 PREPROCESS = Preprocess(16, 18)
 IMAGE_BYTES = 16 * 16 * 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tinyvit.quant.image_counts import choose_batch_size, scale_image_count
+from tinyvit.quant.images.image_counts import choose_batch_size, scale_image_count
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,9 @@ from tinyvit.data.calibration_images import (
 )
 from tinyvit.errors import ImageError, RequestError
 from tinyvit.preprocess import Preprocess
-from tinyvit.quant.digest_set import DigestSet, compute_digest
-from tinyvit.quant.image_decoding import check_unreadable, decode_images
-from tinyvit.quant.pixel_source import StreamedPixels
+from tinyvit.quant.images.digest_set import DigestSet, compute_digest
+from tinyvit.quant.images.image_decoding import check_unreadable, decode_images
+from tinyvit.quant.images.pixel_source import StreamedPixels
 
 if TYPE_CHECKING:
     from hashlib import _Hash

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tinyvit.nn.model import TinyViT
 from tinyvit.progress import NullProgress, Progress
-from tinyvit.quant.image_counts import choose_batch_size
+from tinyvit.quant.images.image_counts import choose_batch_size
 
 ROWS_PER_IMAGE = 32
 """Number of tokens or positions of one image in a sample."""

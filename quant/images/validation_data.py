@@ -23,8 +23,8 @@ from tinyvit.data.source_getters import make_path_getter
 from tinyvit.errors import ImageError, RequestError
 from tinyvit.labels import Label
 from tinyvit.preprocess import Preprocess
-from tinyvit.quant.image_decoding import check_unreadable, decode_images
-from tinyvit.quant.pixel_source import MAX_CACHED_BYTES
+from tinyvit.quant.images.image_decoding import check_unreadable, decode_images
+from tinyvit.quant.images.pixel_source import MAX_CACHED_BYTES
 from tinyvit.text.plurals import format_count
 
 BATCH_SIZE = 32

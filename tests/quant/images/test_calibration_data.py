@@ -21,7 +21,7 @@ from tests.helpers.random_images import make_random_image, save_random_images
 from tinyvit.errors import RequestError
 from tinyvit.images.decoding import open_image
 from tinyvit.preprocess import Preprocess
-from tinyvit.quant.calibration_data import (
+from tinyvit.quant.images.calibration_data import (
     MIN_IMAGES,
     CalibrationSet,
     read_calibration_set,

@@ -13,11 +13,11 @@ pytest.importorskip("torch")
 
 from tests.helpers.recorded_progress import RecordedProgress
 from tinyvit.preprocess import sam_preprocess
-from tinyvit.quant import distinct_images, quantization_images
-from tinyvit.quant.calibration_data import MIN_IMAGES
 from tinyvit.quant.config import QuantizationConfig
-from tinyvit.quant.image_decoding import decode_images
-from tinyvit.quant.quantization_images import SENSITIVITY_COUNT, QuantizationImages
+from tinyvit.quant.images import distinct_images, quantization_images
+from tinyvit.quant.images.calibration_data import MIN_IMAGES
+from tinyvit.quant.images.image_decoding import decode_images
+from tinyvit.quant.images.quantization_images import SENSITIVITY_COUNT, QuantizationImages
 
 
 @pytest.mark.parametrize(("side", "count"), [(64, SENSITIVITY_COUNT), (1024, 4)])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tinyvit.preprocess import Preprocess
-from tinyvit.quant.pixel_source import PixelSource
+from tinyvit.quant.images.pixel_source import PixelSource
 
 
 class NetworkInputs(Protocol):

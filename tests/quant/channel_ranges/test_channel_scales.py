@@ -14,7 +14,7 @@ from torch import Tensor
 from tinyvit.nn.layers import ChannelScale, ScalePoint
 from tinyvit.nn.model import TinyViT
 from tinyvit.quant.calibration import calibrate
-from tinyvit.quant.channel_scales import (
+from tinyvit.quant.channel_ranges.channel_scales import (
     find_scale_points,
     remove_unused_scales,
     rescale_channels,

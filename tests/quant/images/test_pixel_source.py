@@ -14,10 +14,10 @@ from tests.helpers.random_images import make_random_image, save_random_images
 from tinyvit.data.calibration_images import CalibrationImage, make_calibration_image
 from tinyvit.errors import RequestError
 from tinyvit.preprocess import Preprocess
-from tinyvit.quant import pixel_source
-from tinyvit.quant.digest_set import compute_digest
-from tinyvit.quant.image_decoding import decode_images
-from tinyvit.quant.pixel_source import StreamedPixels
+from tinyvit.quant.images import pixel_source
+from tinyvit.quant.images.digest_set import compute_digest
+from tinyvit.quant.images.image_decoding import decode_images
+from tinyvit.quant.images.pixel_source import StreamedPixels
 
 PREPROCESS = Preprocess(16, 16)
 IMAGE_BYTES = 16 * 16 * 3

@@ -16,8 +16,16 @@ from tinyvit.nn.checkpoints.checkpoint import Checkpoint
 from tinyvit.nn.fold import fold_model
 from tinyvit.nn.model import TinyViT
 from tinyvit.quant.calibration import calibrate
-from tinyvit.quant.equalization import Equalization, equalize_network, find_downsampling
-from tinyvit.quant.equalization_choice import balance, choose_outliers, find_equalization
+from tinyvit.quant.channel_ranges.equalization import (
+    Equalization,
+    equalize_network,
+    find_downsampling,
+)
+from tinyvit.quant.channel_ranges.equalization_choice import (
+    balance,
+    choose_outliers,
+    find_equalization,
+)
 from tinyvit.quant.quantized_network import quantize_network, quantized_units
 from tinyvit.quant.recipe import Recipe
 from tinyvit.quant_scheme import QuantScheme

@@ -8,8 +8,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from tinyvit.quant import digest_set
-from tinyvit.quant.digest_set import DigestSet, compute_digest
+from tinyvit.quant.images import digest_set
+from tinyvit.quant.images.digest_set import DigestSet, compute_digest
 
 
 @pytest.mark.parametrize("max_recent", [1, 7, 1000])

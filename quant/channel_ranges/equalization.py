@@ -16,7 +16,7 @@ changes five kinds of places in the folded network:
   s GELU(x). If a few of them are outliers, they get layers of their own (`outliers` of `Mlp` and
   `MBConv`), which are quantized with scales of their own.
 - Other tensors with outlier channels are multiplied right before or after a layer
-  (`quant.channel_scales`).
+  (`quant.channel_ranges.channel_scales`).
 
 The factors are powers of two, so rescaled weights have no rounding error. Places without outliers
 stay as they are: a network without any is quantized as if there were no equalization.
@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from tinyvit.nn.attention import Attention, SplitProjection
 from tinyvit.nn.layers import MBConv, Mlp
 from tinyvit.nn.model import AttentionStage, Block, TinyViT
-from tinyvit.quant.channel_scales import MAX_EXPONENT, rescale_channels
+from tinyvit.quant.channel_ranges.channel_scales import MAX_EXPONENT, rescale_channels
 
 MAX_OFFSET = 1e6
 """Largest absolute value of an offset. With larger ones, float32 loses the rest of the tensor."""

@@ -16,8 +16,8 @@ import numpy as np
 from tinyvit.data.calibration_images import CalibrationImage, Pixels
 from tinyvit.errors import ImageError, RequestError
 from tinyvit.preprocess import Preprocess
-from tinyvit.quant.digest_set import compute_digest
-from tinyvit.quant.image_decoding import decode_images
+from tinyvit.quant.images.digest_set import compute_digest
+from tinyvit.quant.images.image_decoding import decode_images
 
 MAX_CACHED_BYTES = 2**29
 """Largest size of the decoded images that are kept in memory: about 3,500 images of 224 x 224."""

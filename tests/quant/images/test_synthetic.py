@@ -16,9 +16,9 @@ from tinyvit.data.calibration_images import Pixels
 from tinyvit.nn.checkpoints.checkpoint import Checkpoint
 from tinyvit.nn.model import TinyViT
 from tinyvit.preprocess import Preprocess
-from tinyvit.quant import synthetic
-from tinyvit.quant.calibration_data import CalibrationSet
-from tinyvit.quant.synthetic import (
+from tinyvit.quant.images import synthetic
+from tinyvit.quant.images.calibration_data import CalibrationSet
+from tinyvit.quant.images.synthetic import (
     ImageCache,
     SyntheticConfig,
     record_batch_norm_distances,

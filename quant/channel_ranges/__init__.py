@@ -1,0 +1,1 @@
+"""Changes of a network after which the channels of quantized tensors have similar ranges."""

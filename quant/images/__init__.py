@@ -1,0 +1,1 @@
+"""The images that quantization uses: photographs or synthetic ones, decoded within limits."""
