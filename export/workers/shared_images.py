@@ -22,8 +22,8 @@ _BATCH_SIZE = 32
 class SharedImages:
     """Images on which int8 is compared with float32, and what float32 returns for them.
 
-    The arrays are in files. Processes map the files into their memory, so that all of them together
-    keep the pixels once.
+    The arrays are in files. A process reads the pixels of one batch at a time, so that it does not
+    keep them in its memory.
 
     Attributes:
         folder: The folder of the files.
@@ -43,11 +43,15 @@ class SharedImages:
 
     def batches(self) -> Iterator[tuple[Pixels, npt.NDArray[np.int64] | None]]:
         """Yield the images in batches; the method is an `accuracy_budget.BatchFactory`."""
-        pixels: Pixels = np.memmap(_pixels_path(self.folder), np.uint8, "r", shape=self.shape)
         classes = np.load(_classes_path(self.folder)) if self.has_classes else None
-        for start in range(0, len(pixels), _BATCH_SIZE):
-            images = slice(start, start + _BATCH_SIZE)
-            yield pixels[images], None if classes is None else classes[images]
+        count, *image_shape = self.shape
+        with _pixels_path(self.folder).open("rb") as file:
+            for start in range(0, count, _BATCH_SIZE):
+                images = slice(start, min(start + _BATCH_SIZE, count))
+                pixels = np.empty((images.stop - start, *image_shape), np.uint8)
+                if file.readinto(pixels.data) != pixels.nbytes:
+                    raise OSError(f"{file.name} is shorter than it was")
+                yield pixels, None if classes is None else classes[images]
 
     def read_float32_outputs(self) -> ArtifactOutputs:
         """Return the outputs of the float32 network for all images."""
