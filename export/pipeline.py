@@ -95,7 +95,9 @@ def export_all(config: ExportConfig, progress: Progress = NullProgress()) -> Exp
             return ExportReport(artifacts=(), failures=tuple(failures))
         targets = [planned.target for planned in remaining]
         preparer = make_preparer(config, source, targets, progress)
-        with closing(make_artifacts(plan, remaining, source, preparer, progress)) as results:
+        results = make_artifacts(plan, remaining, source, preparer, progress)
+        del source, preparer  # Worker processes load the network again, and need the memory.
+        with closing(results):
             for result in results:
                 if isinstance(result, ExportedArtifact):
                     artifacts.append(result)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from tinyvit.errors import RequestError
 from tinyvit.export.artifact_writer import ExportedArtifact
@@ -48,6 +49,9 @@ def make_artifacts(
 ) -> Generator[ExportedArtifact | FailedTarget]:
     """Make artifacts, in several processes if that is requested, or is faster and memory suffices.
 
+    With several processes, the network is deleted here. It uses no more memory if the caller does
+    not keep it either.
+
     Args:
         plan: The plan of the export.
         artifacts: The artifacts of the plan that are to be made.
@@ -77,10 +81,13 @@ def make_artifacts(
     with temporary_folder() as folder:
         images = None if measured is None else _share_images(measured, folder, progress)
         setup = _make_setup(plan, source, preparer, images)
+        make_images = _get_image_factory(preparer)
+        # The workers load the network themselves.
+        del source, preparer, measured
         gc.collect()
         release_freed_memory()
         threads = max(1, torch.get_num_threads() // count)
-        yield from make_in_processes(groups, setup, preparer, count, threads, progress)
+        yield from make_in_processes(groups, setup, make_images, count, threads, progress)
 
 
 def group_artifacts(artifacts: Sequence[PlannedArtifact]) -> list[tuple[PlannedArtifact, ...]]:
@@ -175,6 +182,13 @@ def _make_setup(
         prepared = preparer.quantization
         quantization = QuantizationSetup(prepared.config, prepared.recipe, images)
     return WorkerSetup(plan, source.checkpoint.sha256, manifest, quantization)
+
+
+def _get_image_factory(preparer: NetworkPreparer) -> Callable[[], Tensor] | None:
+    """Return the function that makes the images on which layers are ranked; None for float32."""
+    if isinstance(preparer, QuantizedPreparer):
+        return preparer.quantization.make_sensitivity_images
+    return None
 
 
 def _share_images(preparer: QuantizedPreparer, folder: Path, progress: Progress) -> SharedImages:

@@ -15,16 +15,17 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from torch import Tensor
+
 from tinyvit.errors import ArtifactError, TinyViTError
 from tinyvit.export.artifact_writer import ExportedArtifact
 from tinyvit.export.export_results import FailedTarget
-from tinyvit.export.network_preparation import NetworkPreparer, QuantizedPreparer
 from tinyvit.export.plan import PlannedArtifact
 from tinyvit.export.workers.worker_messages import (
     Aborted,
@@ -87,7 +88,7 @@ def can_use_processes() -> bool:
 def make_in_processes(
     groups: Sequence[tuple[PlannedArtifact, ...]],
     setup: WorkerSetup,
-    preparer: NetworkPreparer,
+    make_sensitivity_images: Callable[[], Tensor] | None,
     process_count: int,
     thread_count: int,
     progress: Progress,
@@ -98,7 +99,8 @@ def make_in_processes(
         groups: The artifacts. Those of a group are made by one process, one after the other,
             because they share measurements.
         setup: What the workers need.
-        preparer: The preparer of the export, which makes images for the workers.
+        make_sensitivity_images: Returns the images on which layers are ranked by sensitivity; see
+            `PreparedQuantization`. None if the artifacts are not int8.
         process_count: Number of processes, at least 1.
         thread_count: Number of CPU threads of each process.
         progress: Receives the messages of all processes, and the number of finished artifacts.
@@ -110,7 +112,7 @@ def make_in_processes(
         TinyViTError: A file cannot be written, or a process had an unexpected error. All processes
             are stopped then, as they are if the iterator is closed.
     """
-    pool = _WorkerPool(setup, preparer, thread_count, progress, deque(groups))
+    pool = _WorkerPool(setup, make_sensitivity_images, thread_count, progress, deque(groups))
     total = sum(map(len, groups))
     progress.advance(_TASK, 0, total)
     try:
@@ -129,13 +131,13 @@ class _WorkerPool:
     def __init__(
         self,
         setup: WorkerSetup,
-        preparer: NetworkPreparer,
+        make_sensitivity_images: Callable[[], Tensor] | None,
         thread_count: int,
         progress: Progress,
         groups: deque[tuple[PlannedArtifact, ...]],
     ) -> None:
         self._setup = setup
-        self._preparer = preparer
+        self._make_sensitivity_images = make_sensitivity_images
         self._thread_count = thread_count
         self._progress = progress
         self._groups = groups
@@ -204,7 +206,7 @@ class _WorkerPool:
         elif isinstance(message, QuietEnd):
             self._end_measuring(worker)
         elif isinstance(message, SensitivityImagesRequest):
-            worker.send(self._make_sensitivity_images())
+            worker.send(self._answer_with_images())
         elif isinstance(message, Aborted):
             raise message.error
 
@@ -237,11 +239,11 @@ class _WorkerPool:
         if self._measuring:
             self._let_measure(self._measuring[0])
 
-    def _make_sensitivity_images(self) -> Any:
+    def _answer_with_images(self) -> Any:
         """Return the images for ranking layers, or the error that prevents it."""
-        assert isinstance(self._preparer, QuantizedPreparer)
+        assert self._make_sensitivity_images is not None  # Only workers that make int8 ask.
         try:
-            return self._preparer.quantization.make_sensitivity_images().numpy()
+            return self._make_sensitivity_images().numpy()
         except TinyViTError as error:
             return error
 

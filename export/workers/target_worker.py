@@ -34,7 +34,7 @@ from tinyvit.export.workers.worker_messages import (
     SensitivityImagesRequest,
     WorkerSetup,
 )
-from tinyvit.processes.allocator import release_freed_memory
+from tinyvit.processes.allocator import release_freed_memory, use_one_arena
 from tinyvit.processes.stop_signals import catch_stop_signals, raise_if_stopped
 from tinyvit.progress import NullProgress
 from tinyvit.quant.channel_ranges.equalization import equalize_network
@@ -50,6 +50,7 @@ def run_worker(descriptor: int) -> None:
     # Signals of the export reach the programs that this process starts, too. If the export is
     # killed while this process is paused, the system lets the group continue, and ends it.
     os.setpgid(0, 0)
+    use_one_arena()  # It saves memory, and no time was lost (docs/lab-notes/engines.md).
     endings = (KeyboardInterrupt, EOFError, OSError)
     with Connection(descriptor) as connection, suppress(*endings), catch_stop_signals():
         _Worker(connection).run()

@@ -40,3 +40,15 @@ def test_a_threshold_that_glibc_refuses_is_replaced_by_a_smaller_one(
     monkeypatch.setattr(allocator, "sys", SimpleNamespace(platform="linux"))
     allocator.keep_freed_memory()
     assert calls == expected_calls
+
+
+def test_one_arena_is_requested_from_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    library = SimpleNamespace(mallopt=lambda option, value: calls.append((option, value)))
+    monkeypatch.setattr(allocator, "ctypes", SimpleNamespace(CDLL=lambda _: library))
+    monkeypatch.setattr(allocator, "sys", SimpleNamespace(platform="linux"))
+    allocator.use_one_arena()
+    assert calls == [(-8, 1)]  # M_ARENA_MAX in glibc's malloc.h
+    monkeypatch.setattr(allocator, "sys", SimpleNamespace(platform="darwin"))
+    allocator.use_one_arena()
+    assert len(calls) == 1

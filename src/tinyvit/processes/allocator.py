@@ -8,6 +8,7 @@ import sys
 # Numbers of options in glibc's malloc.h.
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
+_M_ARENA_MAX = -8
 
 _MMAP_THRESHOLDS_BYTES = (2**30, 2**25)
 """Thresholds to try, in this order. Blocks below the threshold come from the heap. Larger blocks
@@ -34,6 +35,18 @@ def keep_freed_memory() -> None:
     # `mallopt` returns 0 if it refuses a value.
     if any(mallopt(_M_MMAP_THRESHOLD, threshold) for threshold in _MMAP_THRESHOLDS_BYTES):
         mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD_BYTES)
+
+
+def use_one_arena() -> None:
+    """Let all threads allocate from one heap, so that less freed memory is kept.
+
+    glibc otherwise gives threads heaps of their own. With one, threads that allocate at the same
+    time wait for each other. Without glibc, the function changes nothing.
+    """
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:
+            mallopt(_M_ARENA_MAX, 1)
 
 
 def release_freed_memory() -> None:

@@ -15,8 +15,11 @@ import pytest
 
 pytest.importorskip("torch")
 
+import torch
+from torch import Tensor
+
 from tests.helpers.recorded_progress import RecordedProgress
-from tinyvit.errors import ArtifactError, RequestError, TinyViTError
+from tinyvit.errors import ArtifactError, RequestError
 from tinyvit.export import FailedTarget
 from tinyvit.export.plan import PlannedArtifact
 from tinyvit.export.targets import get_target
@@ -106,15 +109,20 @@ def run_workers(
 ) -> RunWorkers:
     """Run workers with the code of a body on groups of targets, and return the results."""
 
-    def run(body: str, *groups: str, count: int = 2, code: str = WORKER) -> list[Any]:
+    def run(
+        body: str,
+        *groups: str,
+        count: int = 2,
+        code: str = WORKER,
+        make_images: Callable[[], Tensor] = lambda: torch.zeros(0),
+    ) -> list[Any]:
         monkeypatch.setattr(target_processes, "_CODE", code.format(body=body.strip()))
         planned = [
             tuple(PlannedArtifact(get_target(name), tmp_path / name) for name in group.split())
             for group in groups
         ]
         setup: Any = str(tmp_path)
-        preparer: Any = None
-        return list(make_in_processes(planned, setup, preparer, count, 1, progress))
+        return list(make_in_processes(planned, setup, make_images, count, 1, progress))
 
     return run
 
@@ -244,15 +252,25 @@ def test_an_interruption_stops_all_workers_also_paused_ones(
 
 
 def test_images_for_the_ranking_of_layers_come_from_the_export(
-    run_workers: RunWorkers, progress: RecordedProgress, monkeypatch: pytest.MonkeyPatch
+    run_workers: RunWorkers, progress: RecordedProgress
 ) -> None:
-    def refuse(_pool: object) -> TinyViTError:
-        return RequestError("there are no images", "give images")
+    body = """
+        connection.send(SensitivityImagesRequest())
+        connection.send(Report(str(connection.recv().shape)))
+    """
+    run_workers(body, "onnx", "openvino", make_images=lambda: torch.zeros(2, 3, 4, 4))
+    assert progress.messages == ["(2, 3, 4, 4)"] * 2
 
-    monkeypatch.setattr(target_processes._WorkerPool, "_make_sensitivity_images", refuse)
+
+def test_a_worker_receives_the_error_that_prevents_the_images(
+    run_workers: RunWorkers, progress: RecordedProgress
+) -> None:
+    def refuse() -> Tensor:
+        raise RequestError("there are no images", "give images")
+
     body = """
         connection.send(SensitivityImagesRequest())
         connection.send(Report(str(connection.recv())))
     """
-    run_workers(body, "onnx", "openvino")
+    run_workers(body, "onnx", "openvino", make_images=refuse)
     assert progress.messages == ["there are no images: give images"] * 2
