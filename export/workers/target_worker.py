@@ -50,7 +50,7 @@ def run_worker(descriptor: int) -> None:
     # Signals of the export reach the programs that this process starts, too. If the export is
     # killed while this process is paused, the system lets the group continue, and ends it.
     os.setpgid(0, 0)
-    use_one_arena()  # It saves memory, and no time was lost (docs/lab-notes/engines.md).
+    use_one_arena()  # It saves memory and loses no time (docs/lab-notes/engines.md).
     endings = (KeyboardInterrupt, EOFError, OSError)
     with Connection(descriptor) as connection, suppress(*endings), catch_stop_signals():
         _Worker(connection).run()
