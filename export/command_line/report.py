@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tinyvit.bench.report.sensitivity_lines import format_units
-from tinyvit.export.command_line.speed_text import describe_speed
+from tinyvit.export.command_line.speed_text import describe_speed, list_disturbances
 from tinyvit.export.targets import get_target
 from tinyvit.image_sizes import describe_size
 from tinyvit.install_command import format_program
@@ -77,19 +77,27 @@ def format_report(artifacts: Sequence[ExportedArtifact]) -> list[str]:
 
 
 def _format_table(artifacts: Sequence[ExportedArtifact]) -> list[str]:
-    """Return a heading and one row for each artifact: file, size, latency, parity and engine."""
+    """Return a heading and one row for each artifact: file, size, latency, parity and engine.
+
+    A latency that was disturbed is marked, and a line below the table says why.
+    """
     width = max(len(artifact.path.name) for artifact in artifacts)
     differ = f"{_name_outputs(artifacts[0].manifest)} differ by"
     rows = [f"  {'file':{width}}     size   latency  {differ}  checked in"]
+    notes = []
     for artifact in artifacts:
         parity = artifact.manifest.parity
         assert parity is not None
         latency = f"{artifact.speed.artifact.median_ms:.1f} ms" if artifact.speed else "-"
+        reasons = " and ".join(list_disturbances(artifact.speed)) if artifact.speed else ""
+        if reasons:
+            notes.append(f"  *       {artifact.path.name}: not reliable, because {reasons}")
         rows.append(
             f"  {artifact.path.name:{width}} {artifact.size_bytes / 1e6:5.1f} MB {latency:>9}"
-            f"  {parity.max_abs_diff:{len(differ)}.1e}  {describe_check(artifact)}"
+            f"{'*' if reasons else ' '} {parity.max_abs_diff:{len(differ)}.1e}"
+            f"  {describe_check(artifact)}"
         )
-    return rows
+    return [*rows, *notes]
 
 
 def _name_outputs(manifest: Manifest) -> str:

@@ -86,7 +86,13 @@ def _describe_runs(speed: SpeedComparison) -> str:
     run_count = len(speed.artifact.samples_ms)
     text = f"medians of {run_count} alternating runs each, on one thread"
     if speed.disturbances:
-        # The remedies of these warnings are about tinyvit-bench, which measures for longer.
-        facts = (disturbance.partition(":")[0] for disturbance in speed.disturbances)
-        text += f"; not reliable, because {' and '.join(facts)}"
+        text += f"; not reliable, because {' and '.join(list_disturbances(speed))}"
     return text
+
+
+def list_disturbances(speed: SpeedComparison) -> list[str]:
+    """Return what disturbed the measurement of a latency; see `SpeedComparison.disturbances`.
+
+    Their remedies are left out: they are about tinyvit-bench, which measures for longer.
+    """
+    return [disturbance.partition(":")[0] for disturbance in speed.disturbances]

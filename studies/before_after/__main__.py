@@ -90,13 +90,14 @@ def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
         "--calib-data",
         type=Path,
         metavar="DIR",
-        help="labeled photographs to calibrate with, for the row export-all",
+        help="labeled photographs to calibrate with, for the rows processes and export-all",
     )
     add(
         "--val-data",
         type=Path,
         metavar="DIR",
-        help="at least 1,000 labeled photographs in class folders, for the row export-all",
+        help="at least 1,000 labeled photographs in class folders, for the rows processes and"
+        " export-all",
     )
     add(
         "--calibration-pictures",

@@ -17,11 +17,13 @@ from tinyvit.studies.figures_page import describe_device, make_device_record
 _EXPLANATION = """\
 This page is written by `python -m tinyvit.studies.before_after`. Each change is measured with the
 code before it, which the command takes from the history of the repository, and with the present
-code, in new processes that take turns. Before and after are medians; the last column is the median
-of the ratios of the rounds, with the lowest and the highest. The present code has all later changes
-too. The photographs are generated, with the frequencies of a photograph and JPEG quality 90, and
-the demo model is in int8, unless a row says otherwise. Memory is the highest sum of the
-proportional set sizes (PSS) of all processes of a command, unless a row says otherwise."""
+code, in new processes that take turns. The second table has the commits: rows can be measured at
+different times, and the present code has all later changes too. Before and after are medians; the
+last column is the median of the ratios of the rounds, with the lowest and the highest. A ratio
+above 1 is what a change costs. The photographs are generated, with the frequencies of a photograph
+and JPEG quality 90, and the demo model is in int8, unless a row says otherwise. Memory is the
+highest sum of the proportional set sizes (PSS) of all processes of a command, unless a row says
+otherwise."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib import import_module
+from importlib.util import find_spec
 from xml.etree import ElementTree
 
 import pytest
@@ -82,3 +83,17 @@ def test_the_table_states_what_each_target_offers() -> None:
         for feature, cell in offers.items():
             assert cell.startswith("no" if feature in target.unsupported else "yes"), target.name
         assert ("`full`" in preprocess) == ("full" not in target.unsupported)
+
+
+def test_every_name_in_the_table_of_limits_exists() -> None:
+    """The column "where" names modules and their constants without "tinyvit."."""
+    lines = (_PAGES / "limits.md").read_text(encoding="utf-8").splitlines()
+    cells = [re.split(r"(?<!\\)\|", line)[2] for line in lines if line.startswith("|")]
+    names = re.findall(r"`((?!\w+\.py`)[a-z_]+(?:\.\w+)+)`", " ".join(cells))
+    assert len(names) > 40
+    for name in names:
+        full_name = f"tinyvit.{name.removeprefix('tinyvit.')}"
+        parent, _, last = full_name.rpartition(".")
+        module = import_module(parent)
+        is_module = hasattr(module, "__path__") and find_spec(full_name) is not None
+        assert is_module or hasattr(module, last), name

@@ -393,8 +393,8 @@ def test_each_row_names_a_program_and_commits() -> None:
 
 def test_a_change_states_the_sizes() -> None:
     (row,) = [row for row in ROWS if row.name == "calibration"]
-    assert row.describe(Plan()).endswith(" of its images: 2,000 pictures")
-    assert row.describe(QUICK).endswith(" of its images: 40 pictures")
+    assert row.describe(Plan()).endswith(" of them: 2,000 pictures")
+    assert row.describe(QUICK).endswith(" of them: 40 pictures")
     assert "{" not in "".join(row.describe(QUICK) for row in ROWS)
 
 

@@ -122,6 +122,20 @@ def test_several_artifacts_are_a_table_that_fits_on_a_screen(artifact: ExportedA
     assert format_report([]) == []
 
 
+def test_the_table_marks_latencies_that_were_disturbed(artifact: ExportedArtifact) -> None:
+    assert artifact.speed is not None
+    warning = "other processes used 20% of a core during the measurement: stop them"
+    speed = replace(artifact.speed, disturbances=(warning,))
+    lines = format_report([replace(artifact, speed=speed), artifact])
+    table = lines.index("  file          size   latency  logits differ by  checked in")
+    assert lines[table + 1 : table + 4] == [
+        "  test.onnx  10.2 MB    5.0 ms*          1.2e-05  ort",
+        "  test.onnx  10.2 MB    5.0 ms           1.2e-05  ort",
+        "  *       test.onnx: not reliable, because other processes used 20% of a core during the"
+        " measurement",
+    ]
+
+
 def test_the_table_of_embeddings_does_not_call_them_logits(artifact: ExportedArtifact) -> None:
     (logits,) = artifact.manifest.outputs
     outputs = (replace(logits, name="embedding", kind="embedding"),)
