@@ -174,7 +174,7 @@ def _export(config: ExportConfig, progress: Progress) -> ExportReport:
 
 def _print_report(report: ExportReport, as_json: bool) -> None:
     from tinyvit.export.command_line.json_records import make_artifact_record, make_failure_record
-    from tinyvit.export.command_line.report import format_report
+    from tinyvit.export.command_line.summary import format_report
 
     if as_json:
         record = {

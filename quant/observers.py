@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tinyvit.errors import MissingDependencyError
-from tinyvit.nn.checkpoints.files.state_files import read_state_file, write_state_file
+from tinyvit.nn.checkpoints.tensor_files.resumable_state import read_state_file, write_state_file
 from tinyvit.processes.output_capture import quiet_loggers
 from tinyvit.quant.quantized_layers import SEVEN_BIT_LIMIT
 from tinyvit.quant.quantized_network import SEVEN_BIT_OPERANDS

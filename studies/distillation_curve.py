@@ -29,7 +29,7 @@ from tinyvit.distill import cli as distill
 from tinyvit.distill.training.run.folder import STATE_FILE
 from tinyvit.errors import RequestError
 from tinyvit.files.file_io import write_atomically
-from tinyvit.nn.checkpoints.files.state_files import read_state_file
+from tinyvit.nn.checkpoints.tensor_files.resumable_state import read_state_file
 from tinyvit.openmp import use_passive_waiting
 from tinyvit.processes.allocator import keep_freed_memory
 from tinyvit.studies.line_pictures import COLORS, export_svg, style_axes, use_style

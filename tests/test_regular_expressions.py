@@ -28,7 +28,7 @@ TABLES = {
     "tinyvit.nn.checkpoints.state_dicts.foreign_checkpoints": ("_EXPLANATIONS", "search"),
     "tinyvit.nn.checkpoints.state_dicts.layouts": ("_OFFICIAL_TO_TIMM", "sub"),
     "tinyvit.nn.checkpoints.weight_files": ("_MMPRETRAIN_NAMES", "sub"),
-    "tinyvit.nn.checkpoints.files.file_formats": ("_TEXT_STARTS", "match"),
+    "tinyvit.nn.checkpoints.tensor_files.foreign_files": ("_TEXT_STARTS", "match"),
     "tinyvit.command_parser": ("_MESSAGES", "fullmatch"),
 }
 """Tables whose rows begin with an expression, and how it is used."""

@@ -18,7 +18,7 @@ from tinyvit.bench.latency.interleave import Timing
 from tinyvit.errors import RequestError
 from tinyvit.export import ExportConfig, ExportedArtifact, ExportReport, export, export_all
 from tinyvit.export.checks.baseline_timing import SpeedComparison
-from tinyvit.export.command_line.report import format_summary
+from tinyvit.export.command_line.summary import format_summary
 from tinyvit.export.int8.search_outcome import BudgetTrial, SearchOutcome
 from tinyvit.metrics import PairedComparison
 from tinyvit.quant.accuracy_budget import AccuracyBudget

@@ -21,7 +21,7 @@ from tinyvit.distill.training.run.history import EpochSummary
 from tinyvit.distill.training.run.toml_files import format_toml
 from tinyvit.errors import RequestError
 from tinyvit.files.file_io import explain_os_error, write_atomically
-from tinyvit.nn.checkpoints.files.state_files import read_state_file, write_state_file
+from tinyvit.nn.checkpoints.tensor_files.resumable_state import read_state_file, write_state_file
 from tinyvit.serialization import parse_dataclass
 
 STATE_FILE = "state.pt"

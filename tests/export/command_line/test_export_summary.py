@@ -16,7 +16,7 @@ from tests.helpers.small_classifiers import build_classifier, make_manifest
 from tinyvit.bench.latency.interleave import Timing
 from tinyvit.export import ExportedArtifact
 from tinyvit.export.checks.baseline_timing import SpeedComparison
-from tinyvit.export.command_line.report import describe_use, format_report, format_summary
+from tinyvit.export.command_line.summary import describe_use, format_report, format_summary
 from tinyvit.manifest_parts import Compilation, Parity
 from tinyvit.runtimes.base import RuntimeInfo
 

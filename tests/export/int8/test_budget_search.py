@@ -23,7 +23,7 @@ from tinyvit import Classifier
 from tinyvit.errors import RequestError
 from tinyvit.export import ExportConfig, ExportedArtifact, export, export_all
 from tinyvit.export.command_line.json_records import make_artifact_record
-from tinyvit.export.command_line.report import format_summary
+from tinyvit.export.command_line.summary import format_summary
 from tinyvit.export.int8 import budget_search
 from tinyvit.quant.accuracy_budget import AccuracyBudget
 from tinyvit.quant.quantizer import QuantizationConfig

@@ -15,9 +15,9 @@ import torch
 from tests.helpers.processes import run_limited
 from tests.helpers.state_dicts import make_state, refusal
 from tinyvit.errors import CheckpointError
-from tinyvit.nn.checkpoints.files.safetensors_files import read_safetensors
 from tinyvit.nn.checkpoints.loading import load_checkpoint
 from tinyvit.nn.checkpoints.metadata.label_sources import find_labels
+from tinyvit.nn.checkpoints.tensor_files.safetensors_files import read_safetensors
 from tinyvit.nn.checkpoints.weight_files import read_weights
 from tinyvit.nn.model import TinyViT
 from tinyvit.variants import VARIANTS

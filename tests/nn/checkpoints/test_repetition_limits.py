@@ -20,10 +20,10 @@ from tests.hostile.torch_records import (
     write_old_format,
     write_pickle,
 )
-from tinyvit.nn.checkpoints.files import tensor_collection, torch_files
 from tinyvit.nn.checkpoints.metadata.metadata_search import walk_dicts
 from tinyvit.nn.checkpoints.metadata.settings_files import expand_settings_texts
 from tinyvit.nn.checkpoints.metadata.settings_text import parse_settings_text
+from tinyvit.nn.checkpoints.tensor_files import tensor_collection, torch_files
 from tinyvit.nn.checkpoints.weight_files import read_weights
 
 Save = Callable[..., Path]

@@ -24,7 +24,7 @@ from tinyvit.image_sizes import (
     compute_window_sizes,
 )
 from tinyvit.labels import Label
-from tinyvit.nn.checkpoints.preprocessing.training_settings import make_preprocess
+from tinyvit.nn.checkpoints.preprocessing.training_preprocess import make_preprocess
 from tinyvit.nn.checkpoints.state_dicts.fitting import resize_state_dict
 from tinyvit.nn.checkpoints.state_dicts.layouts import (
     MOBILE_SAM,
@@ -52,7 +52,7 @@ class Checkpoint:
         container: Keys under which the file contains the state dict, joined with ".", such as
             "state_dict_ema"; "" if the file itself is the state dict.
         preprocess: The preprocessing of the training for `img_size` (see
-            `tinyvit.nn.checkpoints.preprocessing.training_settings`).
+            `tinyvit.nn.checkpoints.preprocessing.training_preprocess`).
         preprocess_source: Where the preprocessing comes from, such as "config.json".
         settings: The settings of the training's preprocessing that hold at every image size.
         labels: Class labels, None if unknown.

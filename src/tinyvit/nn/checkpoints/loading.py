@@ -11,7 +11,7 @@ from tinyvit.nn.checkpoints.checkpoint import Checkpoint
 from tinyvit.nn.checkpoints.metadata.label_sources import find_labels
 from tinyvit.nn.checkpoints.metadata.settings_beside import add_settings_beside
 from tinyvit.nn.checkpoints.metadata.settings_files import expand_settings_texts
-from tinyvit.nn.checkpoints.preprocessing.training_settings import find_preprocess
+from tinyvit.nn.checkpoints.preprocessing.training_preprocess import find_preprocess
 from tinyvit.nn.checkpoints.problem_types import refuse_other_problem
 from tinyvit.nn.checkpoints.state_dicts.fitting import complete_state_dict
 from tinyvit.nn.checkpoints.state_dicts.layouts import (

@@ -1,8 +1,8 @@
 """Reading weights from untrusted checkpoint files and folders.
 
 No code in a file is executed: files are in safetensors format, or
-`tinyvit.nn.checkpoints.files.torch_files` reads them without importing or calling anything. The
-result is a flat state dict with the names of the network, and the metadata of the file.
+`tinyvit.nn.checkpoints.tensor_files.torch_files` reads them without importing or calling anything.
+The result is a flat state dict with the names of the network, and the metadata of the file.
 """
 
 from __future__ import annotations
@@ -17,17 +17,6 @@ from torch import Tensor
 
 from tinyvit.errors import CheckpointError
 from tinyvit.files.regular_files import open_regular_file
-from tinyvit.nn.checkpoints.files.file_formats import explain_start
-from tinyvit.nn.checkpoints.files.safetensors_files import read_no_storage, read_safetensors
-from tinyvit.nn.checkpoints.files.stored_tensors import StoredTensor
-from tinyvit.nn.checkpoints.files.tensor_values import check_problems, load_tensors
-from tinyvit.nn.checkpoints.files.torch_files import (
-    MAX_BYTES,
-    SAVE_STATE_DICT,
-    FileContent,
-    read_torch_file,
-    refuse_damaged_records,
-)
 from tinyvit.nn.checkpoints.metadata.file_metadata import read_metadata
 from tinyvit.nn.checkpoints.pickles.records import PickledObject
 from tinyvit.nn.checkpoints.state_dicts.choice import choose_state_dict
@@ -54,6 +43,17 @@ from tinyvit.nn.checkpoints.state_dicts.search import (
     name_key,
 )
 from tinyvit.nn.checkpoints.state_dicts.unnamed_averages import use_unnamed_averages
+from tinyvit.nn.checkpoints.tensor_files.foreign_files import explain_start
+from tinyvit.nn.checkpoints.tensor_files.safetensors_files import read_no_storage, read_safetensors
+from tinyvit.nn.checkpoints.tensor_files.stored_tensors import StoredTensor
+from tinyvit.nn.checkpoints.tensor_files.tensor_values import check_problems, load_tensors
+from tinyvit.nn.checkpoints.tensor_files.torch_files import (
+    MAX_BYTES,
+    SAVE_STATE_DICT,
+    FileContent,
+    read_torch_file,
+    refuse_damaged_records,
+)
 from tinyvit.nn.checkpoints.weight_folders import find_weight_files, read_config
 from tinyvit.text.plurals import format_count
 

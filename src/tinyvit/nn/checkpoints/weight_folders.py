@@ -11,7 +11,7 @@ from tinyvit.checkpoint_paths import BEST_CHECKPOINT, CHECKPOINT_SUFFIXES
 from tinyvit.errors import CheckpointError
 from tinyvit.files.file_io import sha256
 from tinyvit.labels.label_keys import MAP_KEYS, normalize_key
-from tinyvit.nn.checkpoints.files.torch_files import MAX_BYTES
+from tinyvit.nn.checkpoints.tensor_files.torch_files import MAX_BYTES
 from tinyvit.serialization import read_json
 from tinyvit.text.safe_text import quote_argument
 

@@ -14,8 +14,6 @@ import torch
 
 from tests.helpers.state_dicts import Save, make_state, refusal
 from tinyvit.errors import CheckpointError
-from tinyvit.nn.checkpoints.files.stored_tensors import make_stored_tensor
-from tinyvit.nn.checkpoints.files.strided_copy import copy_strided
 from tinyvit.nn.checkpoints.metadata.plain_values import PlainConverter
 from tinyvit.nn.checkpoints.pickles.machine import read_pickle
 from tinyvit.nn.checkpoints.pickles.numpy_records import read_array, read_dtype
@@ -25,6 +23,8 @@ from tinyvit.nn.checkpoints.pickles.records import (
     PickleRecordError,
     StoredStorage,
 )
+from tinyvit.nn.checkpoints.tensor_files.stored_tensors import make_stored_tensor
+from tinyvit.nn.checkpoints.tensor_files.strided_copy import copy_strided
 from tinyvit.nn.checkpoints.weight_files import read_weights
 
 _STORAGE = StoredStorage("torch.FloatStorage", "0")

@@ -13,7 +13,7 @@ from tests.helpers.state_dicts import Save, make_state
 from tinyvit.errors import CheckpointError
 from tinyvit.nn.checkpoints.preprocessing.normalization_notes import explain_unknown_normalization
 from tinyvit.nn.checkpoints.preprocessing.preprocess_sources import list_checkpoint_sources
-from tinyvit.nn.checkpoints.preprocessing.training_settings import find_preprocess
+from tinyvit.nn.checkpoints.preprocessing.training_preprocess import find_preprocess
 from tinyvit.nn.checkpoints.weight_files import read_weights
 from tinyvit.preprocess import timm_preprocess
 from tinyvit.preprocess_settings import PreprocessSettings, PreprocessSource

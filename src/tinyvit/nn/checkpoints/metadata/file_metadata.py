@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinyvit.nn.checkpoints.files.tensor_collection import is_module
-from tinyvit.nn.checkpoints.files.torch_files import FileContent
 from tinyvit.nn.checkpoints.metadata.plain_values import (
     MAX_KEY_LENGTH,
     PlainConverter,
@@ -13,6 +11,8 @@ from tinyvit.nn.checkpoints.metadata.plain_values import (
 )
 from tinyvit.nn.checkpoints.pickles.records import PickledObject
 from tinyvit.nn.checkpoints.state_dicts.search import MIN_TENSORS, StateDict, find_module
+from tinyvit.nn.checkpoints.tensor_files.tensor_collection import is_module
+from tinyvit.nn.checkpoints.tensor_files.torch_files import FileContent
 
 
 def read_metadata(content: FileContent, state_dict: StateDict) -> dict[str, Any]:

@@ -7,11 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from tinyvit.nn.checkpoints.files.stored_tensors import (
-    ReadStorage,
-    StoredTensor,
-    make_stored_tensor,
-)
 from tinyvit.nn.checkpoints.metadata.settings_text import CLASS_KEY
 from tinyvit.nn.checkpoints.pickles.numpy_records import read_array, read_dtype
 from tinyvit.nn.checkpoints.pickles.records import (
@@ -19,6 +14,11 @@ from tinyvit.nn.checkpoints.pickles.records import (
     PickledObject,
     UnorderedList,
     read_attributes,
+)
+from tinyvit.nn.checkpoints.tensor_files.stored_tensors import (
+    ReadStorage,
+    StoredTensor,
+    make_stored_tensor,
 )
 
 _MAX_VALUES = 300_000

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from tinyvit.errors import CheckpointError
-from tinyvit.nn.checkpoints.files.tensor_values import load_tensors
 from tinyvit.nn.checkpoints.state_dicts.search import StateDict
+from tinyvit.nn.checkpoints.tensor_files.tensor_values import load_tensors
 
 _CURRENT_WEIGHTS = "current_model_state"
 """Key under which Lightning's WeightAveraging saves the weights that are not averaged."""

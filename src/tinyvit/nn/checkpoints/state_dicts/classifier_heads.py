@@ -13,7 +13,6 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinyvit.nn.checkpoints.files.stored_tensors import StoredTensor
 from tinyvit.nn.checkpoints.state_dicts.linear_classifiers import (
     complete_bias,
     find_linear_layer,
@@ -22,6 +21,7 @@ from tinyvit.nn.checkpoints.state_dicts.linear_classifiers import (
     refuse_layers_before_classifier,
     refuse_second_classifier,
 )
+from tinyvit.nn.checkpoints.tensor_files.stored_tensors import StoredTensor
 
 _NOT_IN_INFERENCE = re.compile(
     r"criterion|loss|metric|accuracy|train_acc|val_acc|(?:^|[._])(?:queue|prototypes|centers)\b"

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from tinyvit.errors import CheckpointError
-from tinyvit.nn.checkpoints.files.stored_tensors import StoredTensor
+from tinyvit.nn.checkpoints.tensor_files.stored_tensors import StoredTensor
 
 _OTHER_SAM = (
     r"(?:^|\.)(?:mask_decoder|prompt_encoder)\.|(?:^|\.)neck\.0\.weight$",

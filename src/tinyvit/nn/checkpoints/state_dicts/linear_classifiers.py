@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from tinyvit.errors import CheckpointError
-from tinyvit.nn.checkpoints.files.stored_tensors import StoredTensor
+from tinyvit.nn.checkpoints.tensor_files.stored_tensors import StoredTensor
 
 
 def refuse_second_classifier(

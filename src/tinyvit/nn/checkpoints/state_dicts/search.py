@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit.errors import CheckpointError
-from tinyvit.nn.checkpoints.files.stored_tensors import StoredTensor
-from tinyvit.nn.checkpoints.files.tensor_collection import TensorCollector, is_module
-from tinyvit.nn.checkpoints.files.torch_files import refuse_damaged_records
 from tinyvit.nn.checkpoints.pickles.records import PickledObject
+from tinyvit.nn.checkpoints.tensor_files.stored_tensors import StoredTensor
+from tinyvit.nn.checkpoints.tensor_files.tensor_collection import TensorCollector, is_module
+from tinyvit.nn.checkpoints.tensor_files.torch_files import refuse_damaged_records
 
 _WRAPPERS = r"(?:(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.)*"
 """Matches what torch.compile, FSDP and activation checkpointing put before a module's name."""

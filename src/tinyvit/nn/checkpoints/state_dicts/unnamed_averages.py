@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from tinyvit.nn.checkpoints.files.stored_tensors import StoredTensor, make_stored_tensor
-from tinyvit.nn.checkpoints.files.torch_files import FileContent, refuse_damaged_records
 from tinyvit.nn.checkpoints.state_dicts.search import (
     AVERAGED_NAME,
     MIN_TENSORS,
     StateDict,
     walk_records,
 )
+from tinyvit.nn.checkpoints.tensor_files.stored_tensors import StoredTensor, make_stored_tensor
+from tinyvit.nn.checkpoints.tensor_files.torch_files import FileContent, refuse_damaged_records
 from tinyvit.text.plurals import format_count
 
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "attention_bias_idxs", ".ab")

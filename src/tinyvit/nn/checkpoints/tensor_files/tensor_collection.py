@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from tinyvit.nn.checkpoints.files.stored_tensors import (
+from tinyvit.nn.checkpoints.pickles.records import PickledObject
+from tinyvit.nn.checkpoints.tensor_files.stored_tensors import (
     ReadStorage,
     StoredTensor,
     make_quantized_tensor,
     make_stored_tensor,
     make_unusable_tensor,
 )
-from tinyvit.nn.checkpoints.pickles.records import PickledObject
 
 _MAX_MODULES = 20_000
 """At most this number of modules inside a pickled module are searched."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from torch import Tensor
 
 from tinyvit.errors import CheckpointError
-from tinyvit.nn.checkpoints.files.stored_tensors import StoredTensor
-from tinyvit.nn.checkpoints.files.torch_files import make_damaged_error
+from tinyvit.nn.checkpoints.tensor_files.stored_tensors import StoredTensor
+from tinyvit.nn.checkpoints.tensor_files.torch_files import make_damaged_error
 
 MAX_ELEMENTS = 2**28
 """Largest number of values of a network, 1 GiB in float32. The largest variant has 34 million with

@@ -13,9 +13,9 @@ import torch
 
 from tinyvit.files.file_io import write_atomically
 from tinyvit.files.regular_files import open_regular_file
-from tinyvit.nn.checkpoints.files.stored_tensors import ReadStorage, make_stored_tensor
-from tinyvit.nn.checkpoints.files.torch_files import read_torch_file
 from tinyvit.nn.checkpoints.pickles.records import PickledObject
+from tinyvit.nn.checkpoints.tensor_files.stored_tensors import ReadStorage, make_stored_tensor
+from tinyvit.nn.checkpoints.tensor_files.torch_files import read_torch_file
 
 _MAX_DEPTH = 16
 """Largest depth to which containers in a state may be nested. The state of a training needs 5."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tinyvit.errors import CheckpointError
-from tinyvit.nn.checkpoints.files.stored_tensors import ReadStorage
+from tinyvit.nn.checkpoints.tensor_files.stored_tensors import ReadStorage
 
 
 def limit_reading(

@@ -24,13 +24,13 @@ from tinyvit.errors import CheckpointError
 from tinyvit.files.bounded_zip import BoundedZipFile, ZipLimitError
 from tinyvit.files.limited_reader import LimitedReader, ReadLimitError
 from tinyvit.files.regular_files import open_regular_file
-from tinyvit.nn.checkpoints.files.file_formats import explain_pickle, explain_zip
-from tinyvit.nn.checkpoints.files.storage_reading import limit_reading
-from tinyvit.nn.checkpoints.files.stored_tensors import ReadStorage, find_item_size
-from tinyvit.nn.checkpoints.files.tensor_collection import TensorCollector
 from tinyvit.nn.checkpoints.pickles.machine import read_pickle
 from tinyvit.nn.checkpoints.pickles.names import DangerousNameError
 from tinyvit.nn.checkpoints.pickles.records import Pickle, PickleRecordError
+from tinyvit.nn.checkpoints.tensor_files.foreign_files import explain_pickle, explain_zip
+from tinyvit.nn.checkpoints.tensor_files.storage_limit import limit_reading
+from tinyvit.nn.checkpoints.tensor_files.stored_tensors import ReadStorage, find_item_size
+from tinyvit.nn.checkpoints.tensor_files.tensor_collection import TensorCollector
 
 MAX_BYTES = 4 * 2**30
 """Larger files are refused. The largest training checkpoint of any variant (21M, with the state of

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tinyvit.nn.checkpoints.files.strided_copy import copy_strided
 from tinyvit.nn.checkpoints.pickles.numpy_records import read_array
 from tinyvit.nn.checkpoints.pickles.records import (
     PickledName,
@@ -22,6 +21,7 @@ from tinyvit.nn.checkpoints.pickles.records import (
     StoredStorage,
     read_attributes,
 )
+from tinyvit.nn.checkpoints.tensor_files.strided_copy import copy_strided
 
 ReadStorage = Callable[[str], bytes]
 """A function that returns the bytes of the storage with this key."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from pathlib import Path
 
@@ -83,10 +84,24 @@ def explain_start(start: bytes, path: Path) -> CheckpointError:
     if path.suffix.lower() in _SUFFIXES:
         description, remedy = _SUFFIXES[path.suffix.lower()]
         return CheckpointError(f"{path} is {description}, not a checkpoint", remedy)
+    if _is_text(start):
+        return CheckpointError(
+            f"{path} is a text file, not a checkpoint",
+            "give a .safetensors or .pth checkpoint of TinyViT (--labels takes names of classes)",
+        )
     return CheckpointError(
         f"{path} is neither a safetensors nor a torch file",
         "give a .safetensors or .pth checkpoint of TinyViT",
     )
+
+
+def _is_text(start: bytes) -> bool:
+    """Return whether the beginning of a file is text in UTF-8, of which the end may be cut off."""
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(start)
+    except UnicodeDecodeError:
+        return False
+    return bool(text) and all(character.isprintable() or character.isspace() for character in text)
 
 
 def explain_zip(path: Path, names: set[str]) -> CheckpointError | None:

@@ -9,8 +9,8 @@ from typing import Any
 
 from tinyvit.errors import CheckpointError, MissingDependencyError
 from tinyvit.files.regular_files import open_regular_file, read_bounded
-from tinyvit.nn.checkpoints.files.stored_tensors import make_loaded_tensor
-from tinyvit.nn.checkpoints.files.torch_files import MAX_BYTES, FileContent
+from tinyvit.nn.checkpoints.tensor_files.stored_tensors import make_loaded_tensor
+from tinyvit.nn.checkpoints.tensor_files.torch_files import MAX_BYTES, FileContent
 from tinyvit.serialization import parse_json
 
 _LENGTH_BYTES = 8
