@@ -12,7 +12,7 @@ from pathlib import Path
 from tinyvit.bench.machine import count_cores
 from tinyvit.errors import RequestError
 from tinyvit.studies.before_after.builds import build_cpp, build_web_page
-from tinyvit.studies.before_after.inputs import COMPARED_IMAGES, Inputs
+from tinyvit.studies.before_after.inputs import CALIBRATION_IMAGES, COMPARED_IMAGES, Inputs
 
 _PSS_FILE = Path("/proc/self/smaps_rollup")
 _DEMO = ("export", "--model", "demo")
@@ -94,6 +94,15 @@ def classify_many(inputs: Inputs, state: State) -> list[str]:
     return [str(inputs.export_demo("demo.int8.onnx")), str(folder), *threads]
 
 
+def classify_many_in_openvino(inputs: Inputs, _: State) -> list[str]:
+    """Classify many small photographs in two streams of OpenVINO."""
+    folder = inputs.make_small_photographs(inputs.plan.pictures)
+    if count_cores() < 2:
+        raise RequestError("streams need two cores", "measure on a machine that has them")
+    file = inputs.export_demo("demo.int8.xml", "--target", "openvino")
+    return [str(file), str(folder), "--threads", "1", "--streams", "2"]
+
+
 def export_all(inputs: Inputs, _: State) -> list[str]:
     """Export to several targets in int8, with validation data."""
     plan, validation = inputs.plan, str(inputs.sample_validation())
@@ -131,6 +140,15 @@ def calibrate(inputs: Inputs, _: State) -> list[str]:
     photographs = str(inputs.make_small_photographs(count + COMPARED_IMAGES))
     data = ["--calib-data", photographs, "--calib-count", str(count)]
     options = [*inputs.plan.export_options, "--min-agreement", "0"]
+    return [*_DEMO, "--int8", *data, *options, "-o", "demo.onnx"]
+
+
+def calibrate_large_images(inputs: Inputs, _: State) -> list[str]:
+    """Export in int8 at a large image size, calibrated on few photographs."""
+    _require_memory_counters()
+    photographs = inputs.make_small_photographs(CALIBRATION_IMAGES + COMPARED_IMAGES)
+    data = ["--calib-data", str(photographs), "--calib-count", str(CALIBRATION_IMAGES)]
+    options = ["--img-size", str(inputs.plan.large_img_size), "--min-agreement", "0"]
     return [*_DEMO, "--int8", *data, *options, "-o", "demo.onnx"]
 
 

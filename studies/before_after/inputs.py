@@ -25,7 +25,7 @@ _COLOR_SHARE = 0.3
 _QUALITY = 90
 _MEMORY_FOLDER = Path("/dev/shm")
 """A file system in memory, where a million names can be deleted within seconds."""
-_CALIBRATION_IMAGES = 32
+CALIBRATION_IMAGES = 32
 """Number of photographs with which the artifacts are calibrated, whose labels do not matter."""
 COMPARED_IMAGES = 32
 """Number of further photographs, on which an export compares int8 with float32."""
@@ -45,6 +45,7 @@ class Plan:
         names: Number of names of images that are listed.
         tiny_pictures: Number of pictures whose accuracy is measured.
         calibration_pictures: Number of pictures for which the memory of calibration is measured.
+        large_img_size: Size in pixels of the images of a network whose calibration needs memory.
         export_options: Options of all measured exports.
         synthetic_options: Options of the export that is calibrated on synthetic images.
         validation_options: Options of the export with validation data.
@@ -60,6 +61,7 @@ class Plan:
     names: int = 1_000_000
     tiny_pictures: int = 100_000
     calibration_pictures: int = 2000
+    large_img_size: int = 512
     export_options: tuple[str, ...] = ()
     synthetic_options: tuple[str, ...] = ()
     validation_options: tuple[str, ...] = ()
@@ -75,6 +77,7 @@ QUICK = Plan(
     names=3000,
     tiny_pictures=40,
     calibration_pictures=40,
+    large_img_size=96,
     export_options=("--img-size", "64"),
     synthetic_options=("--calib-count", "32", "--min-agreement", "0"),
     validation_options=("--max-drop", "100"),
@@ -138,8 +141,8 @@ class Inputs:
         if path.exists():
             return path
         if "int8" in name:
-            photographs = self.make_small_photographs(_CALIBRATION_IMAGES + COMPARED_IMAGES)
-            count = str(_CALIBRATION_IMAGES)
+            photographs = self.make_small_photographs(CALIBRATION_IMAGES + COMPARED_IMAGES)
+            count = str(CALIBRATION_IMAGES)
             options += ("--int8", "--calib-data", str(photographs), "--calib-count", count)
             options += ("--min-agreement", "0")
         export_error = run_export(("--model", "demo", *options, "-o", str(path)))

@@ -146,6 +146,15 @@ ROWS = (
         threads=2,
     ),
     Row(
+        "streams-openvino",
+        "streams of OpenVINO are not bound to cores: two streams",
+        ("0d0db3e1aac36091380198805c322dcce14fd7c6",),
+        (Quantity("images_per_s", "JPEG files of 400 x 400 per second, OpenVINO"),),
+        "measure_many.py",
+        arguments.classify_many_in_openvino,
+        threads=2,
+    ),
+    Row(
         "processes",
         "files of several targets are made in several processes: `--target all --int8`,"
         " {validation_pictures:,} validation pictures",
@@ -217,6 +226,17 @@ ROWS = (
         threads=count_cores(),
         rounds=1,
         before=_BEFORE_BOUNDED_MEMORY,
+    ),
+    Row(
+        "large-images",
+        "fewer images above 256 x 256 pixels pass through the network together: `--int8` at"
+        " {large_img_size} pixels, 32 pictures",
+        ("25d74c93392a4d4ffd36cf122706bf9c2b962cd9",),
+        _COSTS,
+        "measure_command.py",
+        arguments.calibrate_large_images,
+        threads=count_cores(),
+        rounds=1,
     ),
 )
 """The rows of the table, in order."""
