@@ -54,16 +54,28 @@ def sample_tensors(
     Returns:
         The sample of each output, by the name of the module.
     """
-    parts: dict[str, list[tuple[Tensor, Tensor]]] = {}
-    magnitudes: dict[str, Tensor] = {}
+    samples: dict[str, TensorSample] = {}
 
     def make_hook(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
         def record(_: nn.Module, __: Any, output: Tensor) -> None:
             values = output if output.ndim == 2 else output.movedim(1, -1)
             values = values.reshape(batch_count, -1, values.shape[-1])
-            magnitude = values.abs().amax((0, 1))
-            magnitudes[name] = torch.maximum(magnitude, magnitudes.get(name, magnitude))
-            parts.setdefault(name, []).append(sample_rows(values))
+            rows, weights = sample_rows(values)
+            rows_per_image = len(rows) // batch_count
+            if name not in samples:
+                # All rows at once: small tensors between those of a run would fragment the heap.
+                row_count, channels = len(images) * rows_per_image, rows.shape[1]
+                with torch.inference_mode(False):
+                    samples[name] = TensorSample(
+                        torch.empty(row_count, channels),
+                        torch.zeros(channels),
+                        torch.empty(row_count),
+                    )
+            sample = samples[name]
+            assert sample.weights is not None
+            part = slice(start * rows_per_image, (start + batch_count) * rows_per_image)
+            sample.rows[part], sample.weights[part] = rows, weights
+            sample.magnitude = torch.maximum(sample.magnitude, values.abs().amax((0, 1)))
 
         return record
 
@@ -79,10 +91,6 @@ def sample_tensors(
     finally:
         for handle in handles:
             handle.remove()
-    samples = {}
-    for name, batches in parts.items():
-        rows, weights = (torch.cat(tensors) for tensors in zip(*batches, strict=True))
-        samples[name] = TensorSample(rows, magnitudes[name], weights)
     return samples
 
 
