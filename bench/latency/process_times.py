@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 PROC = Path("/proc")
@@ -16,14 +18,22 @@ _PARENT, _TIMES = 1, slice(11, 15)
 and the user and system time of itself and of its ended children (man 5 proc_pid_stat)."""
 
 
-def adopt_orphans() -> None:
-    """Become the parent of processes whose parent ends, if this process started them indirectly.
+@contextmanager
+def adopt_orphans() -> Iterator[None]:
+    """Become the parent of processes that this one started indirectly, if their parent ends.
 
-    Their CPU time then counts in `read_own_seconds`, also after they ended. Otherwise, the system
-    process with number 1 becomes their parent. Systems other than Linux cannot do this.
+    Their CPU time then counts in `read_own_seconds`, also after they ended. After the block, the
+    system process with number 1 becomes the parent of such processes again. Systems other than
+    Linux cannot do this.
+
+    Yields:
+        Nothing.
     """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    _set_adoption(True)
+    try:
+        yield
+    finally:
+        _set_adoption(False)
 
 
 def read_own_seconds(proc: Path = PROC) -> float:
@@ -42,6 +52,11 @@ def read_own_seconds(proc: Path = PROC) -> float:
     others = members - {os.getpid()}
     # User and system time of this process, and those of its children that it has waited for.
     return sum(os.times()[:4]) + sum(times[pid] for pid in others)
+
+
+def _set_adoption(is_wanted: bool) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, int(is_wanted), 0, 0, 0)
 
 
 def _read_processes(proc: Path) -> tuple[dict[int, int], dict[int, float]]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class QuantizationSetup:
-    """What a worker needs to quantize the network.
+    """The options, recipe and images with which a worker quantizes the network.
 
     Attributes:
         config: The options.

@@ -54,28 +54,22 @@ def sample_tensors(
     Returns:
         The sample of each output, by the name of the module.
     """
-    samples: dict[str, TensorSample] = {}
+    parts: dict[str, tuple[Tensor, Tensor]] = {}
+    magnitudes: dict[str, Tensor] = {}
 
     def make_hook(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
         def record(_: nn.Module, __: Any, output: Tensor) -> None:
             values = output if output.ndim == 2 else output.movedim(1, -1)
             values = values.reshape(batch_count, -1, values.shape[-1])
+            magnitude = values.abs().amax((0, 1))
+            magnitudes[name] = torch.maximum(magnitude, magnitudes.get(name, magnitude))
             rows, weights = sample_rows(values)
             rows_per_image = len(rows) // batch_count
-            if name not in samples:
-                # All rows at once: small tensors between those of a run would fragment the heap.
-                row_count, channels = len(images) * rows_per_image, rows.shape[1]
-                with torch.inference_mode(False):
-                    samples[name] = TensorSample(
-                        torch.empty(row_count, channels),
-                        torch.zeros(channels),
-                        torch.empty(row_count),
-                    )
-            sample = samples[name]
-            assert sample.weights is not None
+            if name not in parts:
+                parts[name] = _allocate_rows(len(images) * rows_per_image, rows.shape[1])
             part = slice(start * rows_per_image, (start + batch_count) * rows_per_image)
-            sample.rows[part], sample.weights[part] = rows, weights
-            sample.magnitude = torch.maximum(sample.magnitude, values.abs().amax((0, 1)))
+            all_rows, all_weights = parts[name]
+            all_rows[part], all_weights[part] = rows, weights
 
         return record
 
@@ -91,7 +85,20 @@ def sample_tensors(
     finally:
         for handle in handles:
             handle.remove()
-    return samples
+    return {
+        name: TensorSample(rows, magnitudes[name], weights)
+        for name, (rows, weights) in parts.items()
+    }
+
+
+@torch.inference_mode(False)
+def _allocate_rows(count: int, channels: int) -> tuple[Tensor, Tensor]:
+    """Allocate the rows of all images, and their weights.
+
+    If each batch allocated its own, these small tensors would lie between the large ones of the
+    run, and fragment the heap.
+    """
+    return torch.empty(count, channels), torch.empty(count)
 
 
 def sample_rows(values: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ cannot measure the row.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,9 +88,7 @@ def measure_page_first(inputs: Inputs, state: State) -> list[str]:
 def classify_many(inputs: Inputs, state: State) -> list[str]:
     """Classify many small photographs: on two threads before, in two streams after."""
     folder = inputs.make_small_photographs(inputs.plan.pictures)
-    cores = count_cores()
-    if cores < 2:
-        raise RequestError("streams need two cores", "measure on a machine that has them")
+    _require_two_cores()
     threads = ["--threads", "2"] if state.is_before else ["--threads", "1", "--streams", "2"]
     return [str(inputs.export_demo("demo.int8.onnx")), str(folder), *threads]
 
@@ -97,8 +96,7 @@ def classify_many(inputs: Inputs, state: State) -> list[str]:
 def classify_many_in_openvino(inputs: Inputs, _: State) -> list[str]:
     """Classify many small photographs in two streams of OpenVINO."""
     folder = inputs.make_small_photographs(inputs.plan.pictures)
-    if count_cores() < 2:
-        raise RequestError("streams need two cores", "measure on a machine that has them")
+    _require_two_cores()
     file = inputs.export_demo("demo.int8.xml", "--target", "openvino")
     return [str(file), str(folder), "--threads", "1", "--streams", "2"]
 
@@ -135,21 +133,26 @@ def measure_accuracy(inputs: Inputs, _: State) -> list[str]:
 
 def calibrate(inputs: Inputs, _: State) -> list[str]:
     """Export in int8, calibrated on many pictures."""
-    _require_memory_counters()
-    count = inputs.plan.calibration_pictures
-    photographs = str(inputs.make_small_photographs(count + COMPARED_IMAGES))
-    data = ["--calib-data", photographs, "--calib-count", str(count)]
-    options = [*inputs.plan.export_options, "--min-agreement", "0"]
-    return [*_DEMO, "--int8", *data, *options, "-o", "demo.onnx"]
+    return _calibrate_on(inputs, inputs.plan.calibration_pictures, inputs.plan.export_options)
 
 
 def calibrate_large_images(inputs: Inputs, _: State) -> list[str]:
     """Export in int8 at a large image size, calibrated on few photographs."""
+    options = ("--img-size", str(inputs.plan.large_img_size))
+    return _calibrate_on(inputs, CALIBRATION_IMAGES, options)
+
+
+def _calibrate_on(inputs: Inputs, count: int, options: Sequence[str]) -> list[str]:
+    """Export in int8, calibrated on a number of photographs."""
     _require_memory_counters()
-    photographs = inputs.make_small_photographs(CALIBRATION_IMAGES + COMPARED_IMAGES)
-    data = ["--calib-data", str(photographs), "--calib-count", str(CALIBRATION_IMAGES)]
-    options = ["--img-size", str(inputs.plan.large_img_size), "--min-agreement", "0"]
-    return [*_DEMO, "--int8", *data, *options, "-o", "demo.onnx"]
+    photographs = str(inputs.make_small_photographs(count + COMPARED_IMAGES))
+    data = ["--calib-data", photographs, "--calib-count", str(count)]
+    return [*_DEMO, "--int8", *data, *options, "--min-agreement", "0", "-o", "demo.onnx"]
+
+
+def _require_two_cores() -> None:
+    if count_cores() < 2:
+        raise RequestError("streams need two cores", "measure on a machine that has them")
 
 
 def _require_memory_counters() -> None:

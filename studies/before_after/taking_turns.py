@@ -63,8 +63,8 @@ def measure_rows(
         MissingDependencyError: git is not installed.
         RequestError: The clone does not have a commit.
     """
-    adopt_orphans()  # A browser outlives the program that started it.
     with (
+        adopt_orphans(),  # A browser outlives the program that started it.
         open_history(options.root) as history,
         tempfile.TemporaryDirectory(prefix="before-after-") as folder,
     ):

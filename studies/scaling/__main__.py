@@ -118,9 +118,8 @@ def measure(plan: ScalingPlan, names: Sequence[str], progress: Progress) -> Iter
     Yields:
         Each part as soon as it is measured.
     """
-    adopt_orphans()  # Ray's workers outlive the process that started them.
     budget = Budget(plan.total_seconds)
-    with tempfile.TemporaryDirectory() as folder:
+    with adopt_orphans(), tempfile.TemporaryDirectory() as folder:  # Ray leaves orphans.
         for name in PART_NAMES:
             if name in names:
                 limited = replace(

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from tinyvit.errors import CheckpointError
-from tinyvit.nn.checkpoints.weight_files import Weights, read_weights
+from tinyvit.nn.checkpoints.weight_files import read_weights
+from tinyvit.nn.checkpoints.weights import Weights
 
 State = dict[str, torch.Tensor]
 Save = Callable[..., Path]

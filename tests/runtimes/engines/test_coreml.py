@@ -35,12 +35,6 @@ from tinyvit.runtimes.engines._mil_program import read_mil_program
 from tinyvit.runtimes.formats.coreml import COREML
 
 
-@pytest.fixture
-def package(tmp_path: Path) -> Path:
-    """Build a package of the smallest classifier, which a test may change."""
-    return build_package(tmp_path, build_gelu_and_linear)
-
-
 def content_hash(path: Path) -> str:
     digest = hashlib.sha256()
     COREML.update_hash(path, digest)

@@ -41,12 +41,6 @@ from tinyvit.runtimes.engines.coreml_reference import ENGINE, list_matrix_produc
 from tinyvit.runtimes.formats.coreml import COREML
 
 
-@pytest.fixture
-def package(tmp_path: Path) -> Path:
-    """Build a package of the smallest classifier, which a test may change."""
-    return build_package(tmp_path, build_gelu_and_linear)
-
-
 def open_package(path: Path, options: RuntimeOptions | None = None) -> Runtime:
     return ENGINE.open(Artifact(path, None), options or RuntimeOptions())
 

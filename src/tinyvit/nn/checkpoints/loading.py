@@ -21,8 +21,9 @@ from tinyvit.nn.checkpoints.state_dicts.layouts import (
     recognize_layout,
 )
 from tinyvit.nn.checkpoints.training_windows import find_training_windows
-from tinyvit.nn.checkpoints.weight_files import Weights, read_weights
+from tinyvit.nn.checkpoints.weight_files import read_weights
 from tinyvit.nn.checkpoints.weight_folders import find_weight_files, hash_weight_files
+from tinyvit.nn.checkpoints.weights import Weights
 from tinyvit.preprocess_settings import PreprocessSource
 
 _MAX_LICENSE_LENGTH = 1000

@@ -9,7 +9,7 @@ from typing import Any
 from tinyvit.errors import CheckpointError
 from tinyvit.nn.checkpoints.metadata.metadata_search import walk_dicts
 from tinyvit.nn.checkpoints.preprocessing.setting_keys import lower_keys
-from tinyvit.nn.checkpoints.weight_files import Weights
+from tinyvit.nn.checkpoints.weights import Weights
 
 _TYPE_KEYS = ("problem_type", "task", "task_type")
 """Keys of the name of the problem, such as `problem_type` of transformers."""

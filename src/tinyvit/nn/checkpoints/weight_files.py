@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from tinyvit.errors import CheckpointError
 from tinyvit.files.regular_files import open_regular_file
@@ -55,6 +53,7 @@ from tinyvit.nn.checkpoints.tensor_files.torch_files import (
     refuse_damaged_records,
 )
 from tinyvit.nn.checkpoints.weight_folders import find_weight_files, read_config
+from tinyvit.nn.checkpoints.weights import Weights
 from tinyvit.text.plurals import format_count
 
 _ZIP_START = b"PK\x03\x04"
@@ -78,37 +77,6 @@ names (mmpretrain/models/backbones/tinyvit.py)."""
 
 _UNUSED_SUFFIXES = ("attention_bias_idxs", "attention_bias_cache", "attn.ab", *_OPERATION_COUNTERS)
 """Endings of the names of tensors that the model computes, or that inference does not use."""
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Content of a checkpoint file or folder.
-
-    Attributes:
-        tensors: Tensors of the network by name, without the prefix. A classifier with another name
-            has the name that it has in the layout (see
-            `tinyvit.nn.checkpoints.state_dicts.classifier_heads`).
-        container: Keys under which the file contains the state dict, joined with "."; "" if the
-            file itself is the state dict.
-        prefix: What was removed from the names of the tensors, such as "module.".
-        metadata: All other values in the file as plain values: nested dicts and lists of strings,
-            numbers, booleans and None; keys are strings. Objects such as argparse.Namespace are
-            dicts. If the model normalizes images itself, "normalization" is a dict with the lists
-            "mean" and "std" of that layer.
-        config: Content of the config.json of a model of timm or Hugging Face that is in the folder
-            or beside the file; {} if there is none.
-        ignored: What was left out, in words; for example "2 tensors of other modules
-            (criterion.weight, criterion.bias)".
-        notes: Assumptions about the weights, each as a sentence without period.
-    """
-
-    tensors: dict[str, Tensor]
-    container: str
-    prefix: str
-    metadata: dict[str, Any]
-    config: dict[str, Any]
-    ignored: tuple[str, ...]
-    notes: tuple[str, ...] = ()
 
 
 def read_weights(path: Path) -> Weights:

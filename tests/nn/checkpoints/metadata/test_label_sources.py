@@ -15,7 +15,8 @@ pytest.importorskip("torch")
 from tests.helpers.state_dicts import Save, make_state
 from tinyvit.labels import Label
 from tinyvit.nn.checkpoints.metadata.label_sources import find_labels
-from tinyvit.nn.checkpoints.weight_files import Weights, read_weights
+from tinyvit.nn.checkpoints.weight_files import read_weights
+from tinyvit.nn.checkpoints.weights import Weights
 
 ABC = ["a", "b", "c"]
 PATH = Path("mine.pth")

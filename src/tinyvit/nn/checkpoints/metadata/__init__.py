@@ -1,1 +1,1 @@
-"""What a checkpoint contains besides weights: settings of the training, and class labels."""
+"""Reads what a checkpoint contains besides weights: settings of the training, and class labels."""

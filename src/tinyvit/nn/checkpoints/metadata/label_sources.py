@@ -26,7 +26,7 @@ from tinyvit.labels.label_keys import (
 from tinyvit.nn.checkpoints.metadata.label_entries import read_names
 from tinyvit.nn.checkpoints.metadata.metadata_search import walk_dicts
 from tinyvit.nn.checkpoints.pickles.records import UnorderedList
-from tinyvit.nn.checkpoints.weight_files import Weights
+from tinyvit.nn.checkpoints.weights import Weights
 from tinyvit.variants import IMAGENET_1K, IMAGENET_22K
 
 _ABOUT_CLASSES = re.compile(r"class|label", re.IGNORECASE)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tinyvit.nn.checkpoints.metadata.settings_files import read_settings_files
-from tinyvit.nn.checkpoints.weight_files import Weights
+from tinyvit.nn.checkpoints.weights import Weights
 from tinyvit.variants import VARIANTS, Variant
 
 

@@ -28,7 +28,7 @@ from tinyvit.nn.checkpoints.preprocessing.preprocess_sources import (
     read_preprocessor_config,
 )
 from tinyvit.nn.checkpoints.preprocessing.setting_values import make_crop_pct
-from tinyvit.nn.checkpoints.weight_files import Weights
+from tinyvit.nn.checkpoints.weights import Weights
 from tinyvit.preprocess import (
     PREPROCESS_FIELDS,
     Preprocess,
